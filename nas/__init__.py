@@ -1,0 +1,1 @@
+"""Finding, training, judging and shipping one network."""

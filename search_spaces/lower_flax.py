@@ -1,0 +1,196 @@
+"""Graph → Flax: the network as it is trained.
+
+One rule per operation, chosen by its type. The parameters are a flat dict `<node>/<parameter>` → array, the
+same that `lower_tf` reads, so nothing is renamed or transposed on the way to a phone.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from search_spaces.graph import INPUT, Graph, Node
+from search_spaces.ops import (
+    LEAKY_SLOPE,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    DepthToSpace,
+    DepthwiseConv,
+    GlobalMean,
+    Multiply,
+    Op,
+    TransposeConv,
+)
+
+Map = Float[Array, "n h w c"]
+Parameters = dict[str, Array]
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "relu6": nn.relu6,
+    "leaky_relu": partial(nn.leaky_relu, negative_slope=LEAKY_SLOPE),
+    "tanh": jnp.tanh,
+    "sigmoid": nn.sigmoid,
+    "elu": nn.elu,
+    "hard_swish": nn.hard_swish,
+}
+
+# He et al. 2015 (arXiv 1502.01852): fan-in scaling for rectified units, and 0.25 as PReLU's first slope.
+_PRELU_START = 0.25
+_INITIALISERS: dict[type[Op], nn.initializers.Initializer] = {
+    Conv: nn.initializers.he_normal(in_axis=-2, out_axis=-1),
+    DepthwiseConv: nn.initializers.he_normal(in_axis=-2, out_axis=-1),
+    TransposeConv: nn.initializers.he_normal(in_axis=-1, out_axis=-2),
+}
+
+
+class GraphModule(nn.Module):
+    """The Flax module that computes a graph; parameters carry the graph's own names."""
+
+    graph: Graph
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w 4"]) -> Float[Array, "n h2 w2 3"]:
+        """Return RGB, nominally in [0, 1], for packed RAW in [0, 1]."""
+        maps: dict[str, Array] = {INPUT: x}
+        for node in self.graph.nodes:
+            inputs = [maps[name] for name in node.inputs]
+            maps[node.name] = RULES[type(node.op)](node.op, self._parameters(node), *inputs)
+        return maps[self.graph.output]
+
+    def _parameters(self, node: Node) -> Parameters:
+        shapes = node.op.parameter_shapes(*self.graph.input_shapes(node))
+        return {name: self._parameter(node, name, shape) for name, shape in shapes.items()}
+
+    def _parameter(self, node: Node, name: str, shape: tuple[int, ...]) -> Array:
+        if name == "kernel":
+            initialiser = _INITIALISERS[type(node.op)]
+        elif name == "alpha":
+            initialiser = nn.initializers.constant(_PRELU_START)
+        else:
+            initialiser = nn.initializers.zeros
+        value: Array = self.param(f"{node.name}/{name}", initialiser, shape)
+        return value
+
+
+def init_parameters(graph: Graph, key: Array, *, output_level: float = 0.5) -> Parameters:
+    """Return fresh parameters.
+
+    The last bias starts so that an untrained network puts out `output_level` (mid-grey): short rungs then
+    compare architectures instead of how soon each found the mean, and a last ReLU does not start dead.
+    """
+    # A few pixels are enough: no parameter's shape depends on the size of the map.
+    sample = jnp.zeros((1, 8, 8, graph.input_shape[3]))
+    parameters: Parameters = dict(GraphModule(graph.at(sample.shape)).init(key, sample)["params"])
+    name, level = _output_bias(graph, output_level)
+    return parameters | {name: jnp.full_like(parameters[name], level)} if name else parameters
+
+
+def _output_bias(graph: Graph, level: float) -> tuple[str | None, float]:
+    """Return the bias that reaches the output through nothing but shuffles and one activation."""
+    nodes = {node.name: node for node in graph.nodes}
+    name = graph.output
+    while name in nodes and isinstance(nodes[name].op, DepthToSpace | Activation):
+        op = nodes[name].op
+        if isinstance(op, Activation) and op.function == "sigmoid":
+            level = float(jnp.log(level) - jnp.log1p(-level))
+        name = nodes[name].inputs[0]
+    key = f"{name}/bias"
+    return (key if key in graph.parameter_shapes else None), level
+
+
+def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> Float[Array, "n h2 w2 3"]:
+    """Run the network on packed RAW in [0, 1]; the output is not clipped."""
+    y: Array = GraphModule(graph.at(x.shape)).apply({"params": parameters}, x)  # type: ignore[assignment]
+    return y
+
+
+def _conv(op: Op, p: Parameters, x: Map) -> Map:
+    assert isinstance(op, Conv)
+    y = lax.conv_general_dilated(
+        x, p["kernel"], (op.stride, op.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return y + p["bias"]
+
+
+def _depthwise_conv(op: Op, p: Parameters, x: Map) -> Map:
+    assert isinstance(op, DepthwiseConv)
+    y = lax.conv_general_dilated(
+        x,
+        p["kernel"],
+        (1, 1),
+        "SAME",
+        rhs_dilation=(op.dilation, op.dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[3],
+    )
+    return y + p["bias"]
+
+
+def _transpose_conv(op: Op, p: Parameters, x: Map) -> Map:
+    assert isinstance(op, TransposeConv)
+    y = lax.conv_transpose(
+        x,
+        p["kernel"],
+        (op.stride, op.stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        transpose_kernel=True,
+    )
+    return y + p["bias"] if op.use_bias else y
+
+
+def _depth_to_space(op: Op, _: Parameters, x: Map) -> Map:
+    assert isinstance(op, DepthToSpace)
+    n, h, w, c = x.shape
+    b = op.block
+    x = x.reshape(n, h, w, b, b, c // b**2).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h * b, w * b, c // b**2)
+
+
+def _activation(op: Op, p: Parameters, x: Map) -> Map:
+    assert isinstance(op, Activation)
+    if op.function == "prelu":
+        return jnp.maximum(x, 0) + p["alpha"] * jnp.minimum(x, 0)
+    return ACTIVATION_FUNCTIONS[op.function](x)
+
+
+def _add(_: Op, __: Parameters, a: Map, b: Map) -> Map:
+    return a + b
+
+
+def _multiply(_: Op, __: Parameters, a: Map, b: Map) -> Map:
+    return a * b
+
+
+def _concat(_: Op, __: Parameters, *inputs: Map) -> Map:
+    return jnp.concatenate(inputs, axis=3)
+
+
+def _global_mean(_: Op, __: Parameters, x: Map) -> Map:
+    return jnp.mean(x, axis=(1, 2), keepdims=True)
+
+
+RULES: dict[type[Op], Callable[..., Any]] = {
+    Conv: _conv,
+    DepthwiseConv: _depthwise_conv,
+    TransposeConv: _transpose_conv,
+    DepthToSpace: _depth_to_space,
+    Activation: _activation,
+    Add: _add,
+    Multiply: _multiply,
+    Concat: _concat,
+    GlobalMean: _global_mean,
+}
+
+
+def jit_apply(graph: Graph) -> Callable[[Parameters, Array], Array]:
+    """Return the compiled network, `(parameters, packed RAW) → RGB`."""
+    return jax.jit(partial(apply, graph))

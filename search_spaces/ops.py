@@ -1,0 +1,236 @@
+"""The primitive operations: what a network is made of.
+
+Each operation answers three questions from the shapes of its inputs alone: what comes out, which parameters
+it needs, and how many multiply-accumulates it takes. Nothing here computes anything; `lower_flax`,
+`lower_tf` and `latency_models.features` each hold one rule per operation.
+
+Conventions: images are NHWC; convolution kernels are HWIO, depthwise kernels HW1C, and transposed-convolution
+kernels HWOI (the layout of `tf.nn.conv2d_transpose`, whose padding they follow); padding is always "same" in
+TensorFlow's sense. Only the batch of the input is free.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from search_spaces.errors import GraphError, UnknownNameError
+
+Shape = tuple[int, int, int, int]
+ParameterShapes = dict[str, tuple[int, ...]]
+
+ACTIVATIONS = ("relu", "relu6", "leaky_relu", "prelu", "tanh", "sigmoid", "elu", "hard_swish")
+# 0.2 is TensorFlow's own default for tf.nn.leaky_relu, so an exported file needs no comment.
+LEAKY_SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Op:
+    """One primitive operation; subclasses say what it does to shapes."""
+
+    kind: ClassVar[str]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape that comes out; raise GraphError where the inputs do not fit together."""
+        raise NotImplementedError
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:  # noqa: ARG002 (most operations have none)
+        """Return the shape of every trained array by its short name."""
+        return {}
+
+    def macs(self, *inputs: Shape) -> int:  # noqa: ARG002 (most operations have none)
+        """Return the multiply-accumulates of one application."""
+        return 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the operation as plain data, to be read back by `op_from_dict`."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """A convolution with bias, kernel × kernel."""
+
+    kind = "conv"
+    filters: int
+    kernel: int = 3
+    stride: int = 1
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, c] → [n, ⌈h/stride⌉, ⌈w/stride⌉, filters]."""
+        n, h, w, _ = single(self, inputs)
+        return (n, -(-h // self.stride), -(-w // self.stride), self.filters)
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
+        """Kernel HWIO and bias."""
+        channels = single(self, inputs)[3]
+        return {"kernel": (self.kernel, self.kernel, channels, self.filters), "bias": (self.filters,)}
+
+    def macs(self, *inputs: Shape) -> int:
+        """Output pixels × kernel² × input channels × filters."""
+        _, h, w, _ = self.output_shape(*inputs)
+        return h * w * self.kernel**2 * inputs[0][3] * self.filters
+
+
+@dataclass(frozen=True)
+class DepthwiseConv(Op):
+    """A convolution of each channel with its own kernel, with bias; `dilation` spreads the taps."""
+
+    kind = "depthwise_conv"
+    kernel: int = 3
+    dilation: int = 1
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of the input."""
+        return single(self, inputs)
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
+        """Kernel HW1C and bias."""
+        channels = single(self, inputs)[3]
+        return {"kernel": (self.kernel, self.kernel, 1, channels), "bias": (channels,)}
+
+    def macs(self, *inputs: Shape) -> int:
+        """Pixels × kernel² × channels."""
+        _, h, w, c = single(self, inputs)
+        return h * w * self.kernel**2 * c
+
+
+@dataclass(frozen=True)
+class TransposeConv(Op):
+    """A transposed convolution, the gradient of a "same" convolution: enlarges by `stride`."""
+
+    kind = "transpose_conv"
+    filters: int
+    kernel: int = 3
+    stride: int = 2
+    use_bias: bool = True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, c] → [n, h·stride, w·stride, filters]."""
+        n, h, w, _ = single(self, inputs)
+        return (n, h * self.stride, w * self.stride, self.filters)
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
+        """Kernel HWOI and, where asked for, bias."""
+        kernel = (self.kernel, self.kernel, self.filters, single(self, inputs)[3])
+        return {"kernel": kernel, "bias": (self.filters,)} if self.use_bias else {"kernel": kernel}
+
+    def macs(self, *inputs: Shape) -> int:
+        """Input pixels × kernel² × input channels × filters: each input pixel meets each tap once."""
+        _, h, w, c = single(self, inputs)
+        return h * w * self.kernel**2 * c * self.filters
+
+
+@dataclass(frozen=True)
+class DepthToSpace(Op):
+    """Pixel shuffle in TensorFlow's order: channel (i·block + j)·c + k becomes pixel (i, j) of channel k."""
+
+    kind = "depth_to_space"
+    block: int = 2
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, c·block²] → [n, h·block, w·block, c]."""
+        n, h, w, c = single(self, inputs)
+        if c % self.block**2:
+            raise GraphError(f"depth_to_space({self.block}) needs channels divisible by {self.block**2}, got {c}.")
+        return (n, h * self.block, w * self.block, c // self.block**2)
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """A pointwise non-linearity; PReLU learns one slope per channel."""
+
+    kind = "activation"
+    function: str
+
+    def __post_init__(self) -> None:
+        if self.function not in ACTIVATIONS:
+            raise UnknownNameError("activation", self.function, ACTIVATIONS)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of the input."""
+        return single(self, inputs)
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
+        """Alpha per channel for PReLU, nothing otherwise."""
+        return {"alpha": (single(self, inputs)[3],)} if self.function == "prelu" else {}
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """The sum of two maps of one shape."""
+
+    kind = "add"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of both inputs."""
+        a, b = pair(self, inputs)
+        if a != b:
+            raise GraphError(f"add needs two maps of one shape, got {a} and {b}.")
+        return a
+
+
+@dataclass(frozen=True)
+class Multiply(Op):
+    """The product of a map and a map of the same shape, or of one value per channel."""
+
+    kind = "multiply"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of the first input."""
+        a, b = pair(self, inputs)
+        if b not in (a, (a[0], 1, 1, a[3])):
+            raise GraphError(f"multiply needs a second map of shape {a} or {(a[0], 1, 1, a[3])}, got {b}.")
+        return a
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Maps of one size, their channels behind one another."""
+
+    kind = "concat"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, Σ channels]."""
+        if len(inputs) < 2 or len({shape[:3] for shape in inputs}) != 1:
+            raise GraphError(f"concat needs two or more maps of one size, got {list(inputs)}.")
+        return (*inputs[0][:3], sum(shape[3] for shape in inputs))
+
+
+@dataclass(frozen=True)
+class GlobalMean(Op):
+    """The mean of each channel over the whole map."""
+
+    kind = "global_mean"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, c] → [n, 1, 1, c]."""
+        n, _, _, c = single(self, inputs)
+        return (n, 1, 1, c)
+
+
+OPS: dict[str, type[Op]] = {
+    op.kind: op
+    for op in (Conv, DepthwiseConv, TransposeConv, DepthToSpace, Activation, Add, Multiply, Concat, GlobalMean)
+}
+
+
+def op_from_dict(data: dict[str, Any]) -> Op:
+    """Read back what `Op.to_dict` wrote; raise UnknownNameError for an operation that does not exist."""
+    fields = dict(data)
+    kind = fields.pop("kind", None)
+    if kind not in OPS:
+        raise UnknownNameError("operation", kind, OPS)
+    return OPS[kind](**fields)
+
+
+def single(op: Op, inputs: tuple[Shape, ...]) -> Shape:
+    """Return the one input of `op`; raise GraphError where there is another number of them."""
+    if len(inputs) != 1:
+        raise GraphError(f"{op.kind} takes one input, got {len(inputs)}.")
+    return inputs[0]
+
+
+def pair(op: Op, inputs: tuple[Shape, ...]) -> tuple[Shape, Shape]:
+    """Return the two inputs of `op`; raise GraphError where there is another number of them."""
+    if len(inputs) != 2:
+        raise GraphError(f"{op.kind} takes two inputs, got {len(inputs)}.")
+    return inputs[0], inputs[1]

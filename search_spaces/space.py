@@ -1,0 +1,116 @@
+"""The choices a search may make: for each gene a list of values, read from a TOML file.
+
+`sample` walks the genes and asks `choose` for each; Optuna, a random generator and Hypothesis all sit
+behind the same `choose`, so what one of them can draw, the others can too.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from search_spaces import places
+from search_spaces.errors import UsageError
+from search_spaces.spec import GENES, ArchSpec, Gene, Value
+
+BUILTIN = Path(__file__).parent
+# choose(gene name, values, whether they are ordered) → one of the values
+Choose = Callable[[str, tuple[Value, ...], bool], Value]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """For each gene the values that a search may give it."""
+
+    name: str
+    choices: dict[str, tuple[Value, ...]]
+
+    def __post_init__(self) -> None:
+        for name, values in self.choices.items():
+            _check_choices(name, values)
+
+    def values(self, gene: str) -> tuple[Value, ...]:
+        """Return what `gene` may hold here: its choices, or its default alone."""
+        return self.choices.get(gene, (GENES[gene].default,))
+
+    def sample(self, choose: Choose) -> ArchSpec:
+        """Return the member that `choose` picks gene by gene, in canonical form."""
+        return ArchSpec(**{name: choose(name, self.values(name), gene.ordered) for name, gene in GENES.items()})  # type: ignore[arg-type]
+
+    def contains(self, spec: ArchSpec) -> bool:
+        """Tell whether `spec` can be drawn: every active gene holds one of the choices."""
+        values = spec.to_dict()
+        return all(values[n] in self.values(n) for n, gene in GENES.items() if gene.is_active(values))
+
+    def genes_of(self, spec: ArchSpec) -> dict[str, Value]:
+        """Return a drawable set of genes that means `spec`; inactive genes get a value of this space."""
+        values = spec.to_dict()
+        return {n: v if v in self.values(n) else self.values(n)[0] for n, v in values.items()}
+
+    @property
+    def raw_size(self) -> int:
+        """The number of gene combinations, those that mean the same network counted apart."""
+        return prod(len(self.values(name)) for name in GENES)
+
+    @property
+    def size(self) -> int:
+        """The number of different networks, counted exactly."""
+        return sum(_free_combinations(self, controls) for controls in _control_settings(self))
+
+    @property
+    def digest(self) -> str:
+        """A hash over the choices, by which a study tells that the space was edited."""
+        told = json.dumps({name: self.values(name) for name in sorted(GENES)})
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _check_choices(name: str, values: tuple[Value, ...]) -> None:
+    if not values or len(set(values)) != len(values):
+        raise UsageError(f"Gene {name} needs one or more different values, got {list(values)}.")
+    for value in values:
+        GENES[name].check(name, value)
+
+
+# A gene that decides whether others have an effect.
+_CONTROLS = sorted({name for gene in GENES.values() for alternative in gene.active_when for name in alternative})
+
+
+def _control_settings(space: SearchSpace) -> Iterator[dict[str, Value]]:
+    for values in product(*(space.values(name) for name in _CONTROLS)):
+        yield dict(zip(_CONTROLS, values, strict=True))
+
+
+def _free_combinations(space: SearchSpace, controls: dict[str, Value]) -> int:
+    free: list[Gene] = [gene for name, gene in GENES.items() if name not in controls]
+    names = [name for name in GENES if name not in controls]
+    return prod(len(space.values(n)) for n, gene in zip(names, free, strict=True) if gene.is_active(controls))
+
+
+def load_space(name: str) -> SearchSpace:
+    """Return the space called `name`, or read from the TOML file at that path.
+
+    Raises UnknownNameError for a name nobody has, UsageError for a file that is not a space.
+    """
+    path = places.find("spaces", name, BUILTIN, ".toml")
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not readable TOML: {error}.") from None
+    return _parse(data, path)
+
+
+def _parse(data: dict[str, Any], path: Path) -> SearchSpace:
+    genes = data.get("genes")
+    if not isinstance(genes, dict) or not genes:
+        raise UsageError(f"{path} needs a [genes] table with a list of values per gene.")
+    for name, values in genes.items():
+        if name not in GENES:
+            ArchSpec.from_dict({name: 0})  # raises with the nearest known gene
+        if not isinstance(values, list):
+            raise UsageError(f"{path}: gene {name} needs a list of values, got {values!r}.")
+    return SearchSpace(str(data.get("name", path.stem)), {name: tuple(values) for name, values in genes.items()})
