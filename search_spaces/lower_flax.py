@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from search_spaces import kernels
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
     LEAKY_SLOPE,
@@ -87,8 +88,8 @@ def init_parameters(graph: Graph, key: Array, *, output_level: float = 0.5) -> P
     compare architectures instead of how soon each found the mean, and a last ReLU does not start dead.
     """
     # A few pixels are enough: no parameter's shape depends on the size of the map.
-    sample = jnp.zeros((1, 8, 8, graph.input_shape[3]))
-    parameters: Parameters = dict(GraphModule(graph.at(sample.shape)).init(key, sample)["params"])
+    small = (1, 8, 8, graph.input_shape[3])
+    parameters: Parameters = dict(GraphModule(graph.at(small)).init(key, jnp.zeros(small))["params"])
     name, level = _output_bias(graph, output_level)
     return parameters | {name: jnp.full_like(parameters[name], level)} if name else parameters
 
@@ -108,7 +109,8 @@ def _output_bias(graph: Graph, level: float) -> tuple[str | None, float]:
 
 def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> Float[Array, "n h2 w2 3"]:
     """Run the network on packed RAW in [0, 1]; the output is not clipped."""
-    y: Array = GraphModule(graph.at(x.shape)).apply({"params": parameters}, x)  # type: ignore[assignment]
+    n, h, w, c = x.shape
+    y: Array = GraphModule(graph.at((n, h, w, c))).apply({"params": parameters}, x)  # type: ignore[assignment]
     return y
 
 
@@ -117,34 +119,18 @@ def _conv(op: Op, p: Parameters, x: Map) -> Map:
     y = lax.conv_general_dilated(
         x, p["kernel"], (op.stride, op.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    return y + p["bias"]
+    return kernels.add_channels(y, p["bias"])
 
 
 def _depthwise_conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, DepthwiseConv)
-    y = lax.conv_general_dilated(
-        x,
-        p["kernel"],
-        (1, 1),
-        "SAME",
-        rhs_dilation=(op.dilation, op.dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3],
-    )
-    return y + p["bias"]
+    return kernels.add_channels(kernels.depthwise_conv(x, p["kernel"], dilation=op.dilation), p["bias"])
 
 
 def _transpose_conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, TransposeConv)
-    y = lax.conv_transpose(
-        x,
-        p["kernel"],
-        (op.stride, op.stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        transpose_kernel=True,
-    )
-    return y + p["bias"] if op.use_bias else y
+    y = kernels.transpose_conv(x, p["kernel"], stride=op.stride)
+    return kernels.add_channels(y, p["bias"]) if op.use_bias else y
 
 
 def _depth_to_space(op: Op, _: Parameters, x: Map) -> Map:
@@ -158,7 +144,7 @@ def _depth_to_space(op: Op, _: Parameters, x: Map) -> Map:
 def _activation(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, Activation)
     if op.function == "prelu":
-        return jnp.maximum(x, 0) + p["alpha"] * jnp.minimum(x, 0)
+        return jnp.maximum(x, 0) + kernels.scale_channels(jnp.minimum(x, 0), p["alpha"])
     return ACTIVATION_FUNCTIONS[op.function](x)
 
 

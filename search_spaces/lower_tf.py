@@ -50,7 +50,7 @@ def to_tflite(graph: Graph, weights: Weights) -> bytes:
     """Return a float32 .tflite file of fixed shapes: `graph.input_shape` in, `graph.output_shape` out."""
     signature = tf.TensorSpec(graph.input_shape, tf.float32, name="raw")
 
-    @tf.function(input_signature=[signature], autograph=False)
+    @tf.function(input_signature=[signature], autograph=False)  # type: ignore[untyped-decorator]  # TF has no types
     def network(raw: Any) -> Any:
         return {"rgb": run(graph, weights, raw)}
 

@@ -1,0 +1,71 @@
+"""A training state on disk: safetensors, no pickle, whole or not there at all."""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search_spaces.errors import StudyError
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything from which training continues bit for bit."""
+
+    step: int
+    spec_hash: str
+    parameters: Arrays
+    first_moment: Arrays
+    second_moment: Arrays
+    first_loss: float = math.inf  # the yardstick of divergence must survive a restart
+    loss: float = math.nan  # the latest, for a rung that was trained but not recorded before a crash
+
+
+_PARTS = ("parameters", "first_moment", "second_moment")
+_TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write to `path` durably: a reader sees the old file or the new one, never half of one."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors = {f"{part}:{name}": a for part in _PARTS for name, a in getattr(checkpoint, part).items()}
+    told = {name: str(getattr(checkpoint, name)) for name in _TOLD}
+    write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint; raise StudyError where the file is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise StudyError(f"The checkpoint {path} cannot be read ({error}); train this candidate again.") from None
+    if not _TOLD.keys() <= told.keys():
+        raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
+    parts = {part: _part(tensors, part) for part in _PARTS}
+    return Checkpoint(**{name: read(told[name]) for name, read in _TOLD.items()}, **parts)  # type: ignore[arg-type]
+
+
+def _part(tensors: Arrays, part: str) -> Arrays:
+    prefix = f"{part}:"
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` so that a crash at any moment leaves a whole file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

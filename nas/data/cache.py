@@ -1,0 +1,52 @@
+"""Where do things that can be made again live, and how is such a folder made exactly once?"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from search_spaces.errors import DataError
+
+CACHE_VARIABLE = "ISP_NAS_CACHE"
+
+
+def cache_dir() -> Path:
+    """The folder for remade things: `$ISP_NAS_CACHE`, else the user's cache folder; it need not exist."""
+    from platformdirs import user_cache_dir
+
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("isp-nas"))
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Have `build` fill `folder` unless it is there; return it.
+
+    `build` works in a temporary folder beside `folder`, which then takes its name in one step: a folder of that
+    name is always complete, and of two processes that build at once the first one's result stays.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            build(partial)
+            _take_name(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)  # ours, and gone already when it took the name
+    except OSError as error:
+        raise DataError(
+            f'Wanted to write "{folder}", got: {error.strerror or error}; free space there or '
+            f"set {CACHE_VARIABLE} to a folder that can be written."
+        ) from error
+    return folder
+
+
+def _take_name(partial: Path, folder: Path) -> None:
+    partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+    try:
+        partial.replace(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first
+            raise

@@ -1,0 +1,135 @@
+"""Is this file a mosaic, is that one its target, and what are their pixels?
+
+Each file is read whole and judged on its own; what is wrong with it is said in one sentence that names it.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped, UInt8, UInt16
+from PIL import Image
+
+from nas.data.layout import Pair
+from nas.data.raw_format import RawFormat
+from search_spaces.errors import DataError
+
+Mosaic = UInt16[np.ndarray, "h w"]
+Target = UInt8[np.ndarray, "h w 3"]
+
+PAIRS_IN_FLIGHT = 64  # decoded ahead of the reader: 20 MB at 256×256
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_BIT_DEPTH_AT = 24  # signature 8, length 4, "IHDR" 4, width 4, height 4
+
+
+def workers() -> int:
+    """Threads to decode with; zlib and libjpeg release the interpreter lock."""
+    return min(8, os.cpu_count() or 1)
+
+
+def read_raw(path: Path) -> Mosaic:
+    """Read a 16-bit single-channel mosaic of even height and width; its levels are not judged here."""
+    image, mode = _pixels(path)
+    if mode in ("RGB", "RGBA"):
+        raise DataError(
+            f'Wanted a 16-bit single-channel mosaic at "{path}", got a colour image; give the mosaic itself, or '
+            "exchange the two folders if they are swapped."
+        )
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise DataError(
+            f'Wanted a 16-bit single-channel mosaic at "{path}", got mode {mode} ({image.dtype.itemsize * 8}-bit); '
+            "write it as a 16-bit grey PNG without rescaling."
+        )
+    if image.shape[0] % 2 or image.shape[1] % 2:
+        raise DataError(
+            f'Wanted a mosaic of even height and width at "{path}", got {_size(image)}; crop it to whole 2×2 tiles.'
+        )
+    return image
+
+
+def read_rgb(path: Path) -> Target:
+    """Read an 8-bit, three-channel target."""
+    image, mode = _pixels(path)
+    if mode != "RGB":
+        raise DataError(
+            f'Wanted an 8-bit RGB target at "{path}", got mode {mode}; write it with three channels of 8 bits.'
+        )
+    return image
+
+
+def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
+    """The pixels and the mode as stored; Pillow silently narrows 16-bit RGB, so that is named apart."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            mode = image.mode
+            pixels = np.asarray(image)
+    # Pillow reports damage as any of these; see PIL.PngImagePlugin and PIL.ImageFile.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f'Wanted a readable image at "{path}", got a damaged one ({error}); copy it from the source again.'
+        ) from error
+    if mode == "RGB" and _is_16_bit_png(path):
+        mode = "RGB with 16 bits"
+    return (pixels.astype(np.uint16, copy=False) if mode.startswith("I;16") else pixels), mode
+
+
+def _is_16_bit_png(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(PNG_BIT_DEPTH_AT + 1)
+    return start.startswith(PNG_START) and start[PNG_BIT_DEPTH_AT] == 16
+
+
+def _size(image: Shaped[np.ndarray, "h w *c"]) -> str:
+    return f"{image.shape[0]}×{image.shape[1]}"
+
+
+def read_pair(pair: Pair) -> tuple[Mosaic, Target]:
+    """Read both sides of a pair, which must have the same height and width."""
+    raw, rgb = read_raw(pair.raw), read_rgb(pair.rgb)
+    if raw.shape != rgb.shape[:2]:
+        raise DataError(
+            f'Wanted the same size for "{pair.raw}" and "{pair.rgb}", got {_size(raw)} and {_size(rgb)}; '
+            "cut both from the same place at the same size."
+        )
+    return raw, rgb
+
+
+def check_levels(raw: Mosaic, path: Path, fmt: RawFormat) -> None:
+    """Raise `DataError` when a value is above the white level."""
+    top = int(raw.max())
+    if top <= fmt.white_level:
+        return
+    if top < 2**fmt.bits:
+        raise DataError(
+            f'Wanted raw values up to the white level {fmt.white_level} in "{path}", got {top}; raise the declared '
+            "white level."
+        )
+    raise DataError(
+        f'Wanted values of {fmt.bits} bits (at most {fmt.white_level}) in "{path}", got {top}, which needs '
+        f"{top.bit_length()} bits; give the sensor's bit depth with --bits."
+    )
+
+
+def check_same_size(raw: Mosaic, pair: Pair, *, wanted: tuple[int, ...], first: Pair) -> None:
+    """Raise `DataError` when a pair has not the size of the first one."""
+    if raw.shape != wanted:
+        raise DataError(
+            f'Wanted every pair at {wanted[0]}×{wanted[1]}, the size of "{first.raw}", got {_size(raw)} at '
+            f'"{pair.raw}"; cut all pairs to one size.'
+        )
+
+
+def decode(pairs: Sequence[Pair], fmt: RawFormat) -> Iterator[tuple[Mosaic, Target]]:
+    """Yield every pair, read ahead in threads and judged against the format and the first pair's size."""
+    wanted: tuple[int, ...] | None = None
+    with ThreadPoolExecutor(workers()) as pool:
+        for start in range(0, len(pairs), PAIRS_IN_FLIGHT):
+            chunk = pairs[start : start + PAIRS_IN_FLIGHT]
+            for pair, (raw, rgb) in zip(chunk, pool.map(read_pair, chunk), strict=True):
+                wanted = wanted or raw.shape
+                check_levels(raw, pair.raw, fmt)
+                check_same_size(raw, pair, wanted=wanted, first=pairs[0])
+                yield raw, rgb

@@ -1,0 +1,157 @@
+"""Which files of a folder form pairs, and which pairs are for training, validation and testing?
+
+Two parallel folders hold one pair per file stem. They lie under the root, or under `train/`, `val/` and `test/`:
+
+| layout | mosaics | targets |
+|---|---|---|
+| Mobile AI 2021 challenge | `mediatek_raw/N.png` | `fujifilm/N.png` |
+| Zurich RAW to RGB | `huawei_raw/N.png` | `canon/N.jpg` |
+| any other | named by the user | named by the user |
+
+Here folders are listed and no pixel is read.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from search_spaces.errors import DataError, UsageError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+LAYOUTS = (("mediatek_raw", "fujifilm"), ("huawei_raw", "canon"))
+RAW_SUFFIXES = (".png", ".tif", ".tiff")
+RGB_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One mosaic and its target on disk."""
+
+    name: str
+    raw: Path
+    rgb: Path
+
+
+def known_layouts(raw_dir: str | None, rgb_dir: str | None) -> tuple[tuple[str, str], ...]:
+    """The (raw, rgb) sub-folder names to look for: the user's two, or all known ones."""
+    if raw_dir is None and rgb_dir is None:
+        return LAYOUTS
+    if raw_dir is None or rgb_dir is None:
+        raise UsageError(
+            f"Wanted the names of both sub-folders, got raw {raw_dir!r} and RGB {rgb_dir!r}; give both, or neither "
+            "for a known layout."
+        )
+    return ((raw_dir, rgb_dir),)
+
+
+def find_splits(root: Path, layouts: Sequence[tuple[str, str]]) -> dict[Split, list[Pair]] | list[Pair]:
+    """List the pairs of a folder: by split where it has split folders, else all in one list."""
+    if not root.is_dir():
+        raise DataError(f'Wanted a folder of RAW→RGB pairs at "{root}", got none; check the path.')
+    folders = {split: folder for split in SPLITS if (folder := _split_folder(root, split))}
+    if not folders:
+        return list_pairs(root, layouts)
+    if "train" not in folders:
+        raise DataError(
+            f'Wanted a train/ folder in "{root}" beside {_listed(f.name for f in folders.values())}, got none; '
+            "put the training pairs there."
+        )
+    return {split: list_pairs(folder, layouts) for split, folder in folders.items()}
+
+
+def _split_folder(root: Path, split: Split) -> Path | None:
+    return next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
+
+
+def list_pairs(folder: Path, layouts: Sequence[tuple[str, str]]) -> list[Pair]:
+    """Pair the files of the two parallel sub-folders by stem, in numeric order where stems are numbers."""
+    raw_folder, rgb_folder = _parallel_folders(folder, layouts)
+    raws = _files_by_stem(raw_folder, RAW_SUFFIXES)
+    rgbs = _files_by_stem(rgb_folder, RGB_SUFFIXES)
+    if raws.keys() != rgbs.keys():
+        raise DataError(_without_partner(raw_folder, rgb_folder, raws.keys() - rgbs.keys(), rgbs.keys() - raws.keys()))
+    return [Pair(stem, raws[stem], rgbs[stem]) for stem in sorted(raws, key=_by_number)]
+
+
+def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple[Path, Path]:
+    for raw_name, rgb_name in layouts:
+        if (folder / raw_name).is_dir() and (folder / rgb_name).is_dir():
+            return folder / raw_name, folder / rgb_name
+    looked_for = " or ".join(f"{raw_name}/ with {rgb_name}/" for raw_name, rgb_name in layouts)
+    there = _listed(sorted(f"{p.name}/" for p in folder.iterdir() if p.is_dir())) or "no sub-folder"
+    raise DataError(
+        f'Wanted {looked_for} in "{folder}", got {there}; name the two parallel sub-folders with --raw-dir and '
+        "--rgb-dir, and move a split without targets elsewhere."
+    )
+
+
+def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise DataError(
+                f'Wanted one file per pair in "{folder}", got both {found[path.stem].name} and {path.name}; '
+                "keep one of them."
+            )
+        found[path.stem] = path
+    if not found:
+        others = _listed(sorted({path.suffix or path.name for path in folder.iterdir()})) or "an empty folder"
+        raise DataError(
+            f'Wanted {", ".join(suffixes)} files in "{folder}", got {others}; put the images of the pairs there '
+            "(mosaics in the raw folder, targets in the other)."
+        )
+    return found
+
+
+def _by_number(stem: str) -> tuple[bool, int, str]:
+    return (False, int(stem), stem) if stem.isdecimal() else (True, 0, stem)
+
+
+def _without_partner(raw_folder: Path, rgb_folder: Path, raw_only: set[str], rgb_only: set[str]) -> str:
+    lacking = [
+        f"{len(stems)} in {folder.name}/ without a partner ({_listed(sorted(stems, key=_by_number))})"
+        for folder, stems in ((raw_folder, raw_only), (rgb_folder, rgb_only))
+        if stems
+    ]
+    return (
+        f'Wanted the same file names in {raw_folder.name}/ and {rgb_folder.name}/ of "{raw_folder.parent}", got '
+        f"{' and '.join(lacking)}; add the missing files or move the odd ones away."
+    )
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    every = list(names)
+    return ", ".join(every[:most]) + (f", … {len(every) - most} more" if len(every) > most else "")
+
+
+def divide(
+    found: dict[Split, list[Pair]] | list[Pair], *, seed: int, val_fraction: float, test_fraction: float
+) -> dict[Split, list[Pair]]:
+    """Complete the three splits: what has no folder of its own is taken from the training pairs by the seed.
+
+    Pairs are drawn one by one. Where many were cut from one photograph, folders made by hand judge more honestly.
+    """
+    given: dict[Split, list[Pair]] = {"train": found} if isinstance(found, list) else dict(found)
+    pool = given["train"]
+    order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))]
+    taken = 0
+    wanted: tuple[tuple[Split, float], ...] = (("val", val_fraction), ("test", test_fraction))
+    for split, fraction in wanted:
+        if split in given:
+            continue
+        count = round(fraction * len(pool))
+        given[split] = [pool[i] for i in sorted(order[taken : taken + count])]
+        taken += count
+    given["train"] = [pool[i] for i in sorted(order[taken:])]
+    return given

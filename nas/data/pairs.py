@@ -1,0 +1,245 @@
+"""Which pairs does a study read, and what are their pixels?
+
+    DataConfig ─ find_pairs ─► paths by split ─ load_split ─► PairSet in memory
+         └────── prepare ────► decoded .npy files, once ─ open_prepared ─► PairSet mapped from disk
+
+A search trains many candidates on the same pairs, in several processes; it decodes once and maps the files.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from nas.data.cache import build_once
+from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, known_layouts
+from nas.data.raw_format import RawFormat, pack
+from search_spaces.errors import DataError, UnknownNameError, UsageError
+
+__all__ = [
+    "SPLITS",
+    "DataConfig",
+    "Pair",
+    "PairSet",
+    "Split",
+    "find_pairs",
+    "fingerprint",
+    "load_split",
+    "open_prepared",
+    "prepare",
+]
+
+Progress = Callable[[int, int], None]  # (pairs done, pairs in all)
+
+DEMO = "demo"
+PREPARED_SPLITS: tuple[Split, ...] = ("train", "val")  # the test pairs are read when a result is reported, not before
+KINDS = ("raw", "rgb")
+FINGERPRINT_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Everything that decides which pairs are read; recorded with the study."""
+
+    source: str  # "demo" for the built-in set (a folder of that name is "./demo"), else a folder
+    raw_dir: str | None = None  # the two parallel sub-folders where the layout is not a known one
+    rgb_dir: str | None = None
+    split_seed: int = 0
+    val_fraction: float = 0.1  # of the training pairs, for a split without a folder of its own
+    test_fraction: float = 0.1
+    raw: RawFormat = field(default_factory=RawFormat)
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot be met."""
+        self.raw.validate()
+        if self.source == DEMO and replace(self.raw, packing=RawFormat.packing) != RawFormat():
+            raise UsageError(
+                f"Wanted the raw format of the demo set, {RawFormat()}, got {self.raw}; leave out options such as "
+                "--bits and --pattern, or give a folder of your own."
+            )
+        fractions = (self.val_fraction, self.test_fraction)
+        if not (all(0 <= fraction < 1 for fraction in fractions) and sum(fractions) < 1):
+            raise UsageError(
+                f"Wanted fractions for validation and test from 0 up, together below 1, got {self.val_fraction} and "
+                f"{self.test_fraction}; leave the larger part for training."
+            )
+        if self.split_seed < 0:
+            raise UsageError(f"Wanted a split seed of 0 or more, got {self.split_seed}; give another seed.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataConfig":
+        """Read back what `to_dict` wrote; raises `UnknownNameError` for a setting that does not exist."""
+        given = dict(values)
+        given["raw"] = RawFormat(**_known(RawFormat, given.get("raw", {})))
+        return cls(**_known(cls, given))
+
+
+def _known(kind: type[RawFormat] | type[DataConfig], values: Mapping[str, Any]) -> dict[str, Any]:
+    names = [member.name for member in fields(kind)]
+    for name in values:
+        if name not in names:
+            raise UnknownNameError("data setting", name, names)
+    return dict(values)
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Mosaics and their targets, in memory or mapped from disk."""
+
+    raw: UInt16[np.ndarray, "n h w"]
+    rgb: UInt8[np.ndarray, "n h w 3"]
+    names: tuple[str, ...]
+    format: RawFormat
+
+    def packed(self) -> UInt16[np.ndarray, "n rows columns 4"]:
+        """All mosaics packed as the format says, at half height and width; a copy."""
+        return pack(self.raw, self.format)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
+    """List the pairs of each split without reading a pixel; raises `DataError` where they do not pair up."""
+    config.validate()
+    found = find_splits(_root(config), known_layouts(config.raw_dir, config.rgb_dir))
+    splits = divide(found, seed=config.split_seed, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
+    for split in ("train", "val"):
+        if not splits[split]:
+            total = sum(map(len, splits.values()))
+            raise DataError(
+                f'Wanted at least one {split} pair in "{config.source}", got none of {total}; add pairs, or change '
+                "the share split off for validation and test."
+            )
+    return {split: splits[split] for split in SPLITS}
+
+
+def _root(config: DataConfig) -> Path:
+    if config.source != DEMO:
+        return Path(config.source).expanduser()
+    from nas.data.demo import demo_folder
+
+    return demo_folder()
+
+
+def load_split(config: DataConfig, split: str, *, progress: Progress | None = None) -> PairSet:
+    """Decode one split into memory, judging every file; raises `DataError` naming the first bad one."""
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)
+    from nas.data.decode import decode
+
+    pairs = find_pairs(config)[split]
+    if not pairs:
+        raise DataError(f'Wanted {split} pairs in "{config.source}", got none; add a {split}/ folder or a fraction.')
+    decoded = decode(pairs, config.raw)
+    raw, rgb = next(decoded)
+    raws = np.empty((len(pairs), *raw.shape), np.uint16)
+    rgbs = np.empty((len(pairs), *rgb.shape), np.uint8)
+    raws[0], rgbs[0] = raw, rgb
+    _report(progress, 1, len(pairs))
+    for done, (raw, rgb) in enumerate(decoded, start=1):
+        raws[done], rgbs[done] = raw, rgb
+        _report(progress, done + 1, len(pairs))
+    return PairSet(raws, rgbs, tuple(pair.name for pair in pairs), config.raw)
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)
+
+
+def fingerprint(config: DataConfig) -> str:
+    """Name the data: equal for the same settings and files (name, size, modification time), else different."""
+    config.validate()
+    described = {**config.to_dict(), "files": _described_files(config)}
+    if config.source != DEMO:
+        described["source"] = str(_root(config).resolve())
+    text = json.dumps(described, sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def _described_files(config: DataConfig) -> object:
+    if config.source == DEMO:  # made from these two alone, so nothing need be built to name it
+        from nas.data.demo import DEMO_SEED, DEMO_VERSION
+
+        return {"version": DEMO_VERSION, "seed": DEMO_SEED}
+    return {
+        split: [(pair.name, *_stamp(pair.raw), *_stamp(pair.rgb)) for pair in pairs]
+        for split, pairs in find_pairs(config).items()
+    }
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
+
+
+def prepare(config: DataConfig, cache_dir: Path, *, progress: Progress | None = None) -> Path:
+    """Decode the training and validation pairs once into `cache_dir/<fingerprint>/`; return that folder.
+
+    The test pairs are not read. Returns at once where the folder is there; a broken-off run leaves none.
+    """
+
+    def build(folder: Path) -> None:
+        splits = find_pairs(config)
+        total = sum(len(splits[split]) for split in PREPARED_SPLITS)
+        done = 0
+        for split in PREPARED_SPLITS:
+            _write_split(folder, split, splits[split], config.raw, _shifted(progress, done, total))
+            done += len(splits[split])
+
+    return build_once(cache_dir / fingerprint(config), build)
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _write_split(folder: Path, split: Split, pairs: list[Pair], fmt: RawFormat, progress: Progress | None) -> None:
+    """Write pair after pair: a full data set need not fit in memory, and a full disk is an error, not a SIGBUS."""
+    from nas.data.decode import decode
+
+    with ExitStack() as stack:
+        raw_file, rgb_file = (stack.enter_context(_array_path(folder, split, kind).open("wb")) for kind in KINDS)
+        for done, (raw, rgb) in enumerate(decode(pairs, fmt)):
+            if done == 0:
+                _write_header(raw_file, (len(pairs), *raw.shape), raw.dtype)
+                _write_header(rgb_file, (len(pairs), *rgb.shape), rgb.dtype)
+            raw_file.write(raw.tobytes())
+            rgb_file.write(rgb.tobytes())
+            _report(progress, done + 1, len(pairs))
+    described = {"names": [pair.name for pair in pairs], "format": asdict(fmt)}
+    (folder / f"{split}.json").write_text(json.dumps(described), encoding="utf-8")
+
+
+def _array_path(folder: Path, split: str, kind: str) -> Path:
+    return folder / f"{split}_{kind}.npy"
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+
+
+def open_prepared(folder: Path, split: str) -> PairSet:
+    """Map one split that `prepare` decoded; pixels are read from disk as they are touched."""
+    if split not in PREPARED_SPLITS:
+        raise UnknownNameError("prepared split", split, PREPARED_SPLITS)
+    try:
+        described = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
+        raw, rgb = (np.load(_array_path(folder, split, kind), mmap_mode="r") for kind in KINDS)
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise DataError(
+            f'Wanted decoded {split} pairs in "{folder}", got: {error}; remove that folder and run again.'
+        ) from error
+    return PairSet(raw, rgb, tuple(described["names"]), RawFormat(**described["format"]))

@@ -1,0 +1,118 @@
+"""One candidate at one fidelity: train to a rung, judge on the validation pairs.
+
+A pure function of its job: given the same files it returns the same figures. It knows no Optuna and no study,
+so any executor can run it, on this machine or another.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas import checkpoint, metrics, training
+from nas.data.pairs import PairSet, open_prepared
+from nas.data.raw_format import pack
+from nas.job import Job, Outcome
+from search_spaces import lower_flax
+from search_spaces.blocks import build_graph
+from search_spaces.errors import StudyError
+from search_spaces.graph import Graph
+from search_spaces.spec import ArchSpec
+
+# Validation runs this many pixels of the mosaic at once: eight pairs of the challenge's size.
+EVALUATION_PIXELS = 8 * 256 * 256
+
+
+def evaluate(job: Job, *, tick: training.Tick | None = None) -> Outcome:
+    """Train and judge one candidate; raise TrainingError where its loss is no number or diverges."""
+    graph = build_graph(job.spec)
+    state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed)
+    pairs = open_prepared(job.data, "train")
+    trained = training.train(graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick)
+    checkpoint.save(trained.checkpoint, job.checkpoint)
+    begun = time.perf_counter()
+    quality = judge(graph, trained.checkpoint.parameters, open_prepared(job.data, "val"))
+    evaluate_s = time.perf_counter() - begun - quality.compile_s
+    return Outcome(
+        job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
+        trained.compile_s + quality.compile_s, evaluate_s, peak_memory_mb(),
+    )  # fmt: skip
+
+
+def load_or_start(spec: ArchSpec, graph: Graph, path: Path, *, seed: int) -> checkpoint.Checkpoint:
+    """Return the state at `path`, or a fresh one where there is none; raise StudyError for another network's."""
+    if not path.exists():
+        return training.start(graph, seed=seed, spec_hash=spec.hash)
+    state = checkpoint.load(path)
+    if state.spec_hash != spec.hash:
+        raise StudyError(f"{path} belongs to network {state.spec_hash}, not to {spec.hash}; remove or rename it.")
+    return state
+
+
+def peak_memory_mb() -> float:
+    """Return the highest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kilobytes on Linux
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Mean PSNR in dB and SSIM over a set of pairs, and the seconds spent compiling."""
+
+    psnr_db: float
+    ssim: float
+    compile_s: float = 0.0
+
+
+def judge(graph: Graph, parameters: checkpoint.Arrays, pairs: PairSet) -> Quality:
+    """Return the mean quality of a network over all pairs, each at its full size."""
+    _, h, w = pairs.raw.shape
+    batch = min(len(pairs), max(1, EVALUATION_PIXELS // (h * w)))
+    begun = time.perf_counter()
+    weights = jax.tree.map(jnp.asarray, parameters)
+    shape = jax.ShapeDtypeStruct((batch, h // 2, w // 2, 4), jnp.float32)
+    network = jax.jit(partial(lower_flax.apply, graph)).lower(weights, shape).compile()
+    compile_s = time.perf_counter() - begun
+    return quality_of(partial(network, weights), pairs, batch=batch, compile_s=compile_s)
+
+
+def quality_of(
+    network: Callable[[np.ndarray[Any, Any]], object], pairs: PairSet, *, batch: int, compile_s: float = 0.0
+) -> Quality:
+    """Judge anything that turns packed RAW float32[batch, h/2, w/2, 4] into RGB [batch, h, w, 3]."""
+    psnr: list[float] = []
+    ssim: list[float] = []
+    for first in range(0, len(pairs), batch):
+        # The last batch borrows earlier pairs to keep its shape; they are judged once.
+        index = np.arange(first, first + batch) % len(pairs)
+        kept = min(batch, len(pairs) - first)
+        judged = _metrics()(jnp.asarray(network(network_input(pairs, index))), targets(pairs, index))
+        psnr += np.asarray(judged[0])[:kept].tolist()
+        ssim += np.asarray(judged[1])[:kept].tolist()
+    return Quality(float(np.mean(psnr)), float(np.mean(ssim)), compile_s)
+
+
+@cache
+def _metrics() -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return jax.jit(lambda predicted, target: (metrics.psnr_db(predicted, target), metrics.ssim(predicted, target)))
+
+
+def network_input(pairs: PairSet, index: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return packed RAW in [0, 1] as networks read it, float32 [n, h/2, w/2, 4]."""
+    raw: np.ndarray[Any, Any] = pack(pairs.raw[index], pairs.format).astype(np.float32)
+    black, white = pairs.format.black, pairs.format.white_level
+    return (raw - np.float32(black)) / np.float32(white - black)
+
+
+def targets(pairs: PairSet, index: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the target photographs in [0, 1], float32 [n, h, w, 3]."""
+    rgb: np.ndarray[Any, Any] = pairs.rgb[index].astype(np.float32)
+    return rgb / np.float32(255)

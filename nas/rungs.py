@@ -1,0 +1,77 @@
+"""Who trains further: successive halving without waiting, over a fixed ladder of training steps.
+
+Every candidate trains to the first rung. Of those that reached a rung, the best 1/η may climb to the next,
+from their checkpoint. This is the promotion rule of ASHA (Li et al. 2018, arXiv 1810.05934, algorithm 2),
+with ranks by score or by non-domination, written as a pure function of what is known so far.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nas import pareto
+from nas.budget import Budget
+from nas.scoring import final_score
+from search_spaces.errors import UsageError
+
+ETA = 3
+OBJECTIVES = ("score", "pareto")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the rule needs to know of one candidate: its prediction, and PSNR by rung index."""
+
+    trial: int
+    runtime_ms: float
+    psnr_db: Mapping[int, float]
+    busy: bool = False  # in flight
+    ended: bool = False  # failed
+
+
+def default_ladder(budget: Budget, backend: str) -> tuple[int, ...]:
+    """Return the training steps of the rungs for a new study, from its first budget and backend alone.
+
+    On two CPU cores a step takes 10–150 ms, so a 5-minute search can afford a few hundred steps at the top.
+    """
+    if budget.candidates is not None:
+        top = 900
+    else:
+        seconds = budget.seconds or 0
+        top = next((steps for limit, steps in ((600, 450), (3600, 900), (4 * 3600, 2700)) if seconds <= limit), 8100)
+    if backend != "cpu":
+        top *= 10
+    return (top // ETA**2, top // ETA, top)
+
+
+def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:
+    """Return the rungs' steps; raise UsageError unless they are positive and rise."""
+    if not steps or steps[0] < 1 or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+        raise UsageError(f"Rungs are rising numbers of steps such as 50,150,450; got {','.join(map(str, steps))}.")
+    return tuple(steps)
+
+
+def promotions(
+    standings: Sequence[Standing], *, rungs: int, objective: str, draining: bool = False
+) -> Iterator[tuple[int, int]]:
+    """Yield (trial, rung to climb to) of every candidate that may climb now, highest rung first.
+
+    With `draining`, when no new candidate will come, the best of each rung climbs even where fewer than η
+    candidates reached it.
+    """
+    for rung in range(rungs - 2, -1, -1):
+        reached = [s for s in standings if rung in s.psnr_db]
+        places = max(len(reached) // ETA, 1 if draining else 0)
+        for standing in sorted(reached, key=_rank_key(reached, rung, objective))[:places]:
+            if rung + 1 not in standing.psnr_db and not standing.busy and not standing.ended:
+                yield standing.trial, rung + 1
+
+
+def _rank_key(reached: list[Standing], rung: int, objective: str) -> Callable[[Standing], tuple[float, ...]]:
+    def score(s: Standing) -> float:
+        return -final_score(s.psnr_db[rung], s.runtime_ms)
+
+    if objective == "score":
+        return lambda s: (score(s), s.trial)
+    rank = pareto.ranks([(s.psnr_db[rung], s.runtime_ms) for s in reached])
+    by_trial = {s.trial: r for s, r in zip(reached, rank, strict=True)}
+    return lambda s: (by_trial[s.trial], score(s), s.trial)

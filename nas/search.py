@@ -1,0 +1,346 @@
+"""The driver: decide what to train next, hand it to a worker, record what came of it, tell Optuna.
+
+Every decision is a function of the study's records, so a search that was killed goes on as if it had not been,
+and one worker with one seed repeats a run exactly (under a budget that counts candidates; a budget in seconds
+ends where the clock says).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_models.device import Device, Prediction
+from nas import rungs
+from nas.budget import Budget
+from nas.job import Job, Outcome
+from nas.proposer import Proposal, Proposer
+from nas.study import Candidate, Study
+from nas.workers import Failure, Slot, result_of
+from search_spaces.blocks import build_graph
+from search_spaces.designs import DESIGNS, Design
+from search_spaces.errors import StudyError
+from search_spaces.space import SearchSpace
+from search_spaces.spec import ArchSpec
+
+# Published designs may use this share of the budget before anything new is tried.
+DESIGN_SHARE = 0.25
+# A sampler that repeats itself this often in a row is helped by random draws; when those find nothing new either,
+# the space is exhausted for all practical purposes.
+PATIENCE = 50
+RANDOM_TRIES = 2000
+POLL_S = 0.2
+# The first rung and what it costs is known only after a few candidates; a run in which all of these fail is wrong.
+FATAL_FAILURES = 3
+
+
+@dataclass
+class InFlight:
+    """A candidate that is being trained, where, and to which rung."""
+
+    candidate: Candidate
+    rung: int
+    slot: Slot
+    future: "Future[Outcome | Failure]"
+
+
+@dataclass
+class Search:
+    """One session of searching on a study."""
+
+    study: Study
+    space: SearchSpace
+    device: Device
+    budget: Budget
+    data: Path
+    slots: list[Slot]
+    say: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
+    look: Callable[["Search"], None] = lambda _: None  # called a few times a second
+    running: list[InFlight] = field(default_factory=list)
+    exhausted: bool = False
+
+    def run(self) -> None:
+        """Search until the budget is spent, the space is exhausted, or Ctrl-C.
+
+        Raises StudyError where the first candidates all fail: something is wrong that no search can mend.
+        """
+        with self._session():
+            while True:
+                self._fill()
+                if not self.running:
+                    return
+                self._collect()
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        self._begun, self._before = time.monotonic(), self.study.elapsed_s
+        for slot in self.slots:
+            slot.start()
+        self._open_proposer()
+        self._record("session", budget=str(self.budget), workers=len(self.slots))
+        try:
+            yield
+        except BaseException:
+            self._close(kill=True)
+            raise
+        self._close(kill=False)
+
+    def _open_proposer(self) -> None:
+        self.proposer = Proposer(self.study, self.space)
+        if self.proposer.rebuilt:
+            self.say(f"{self.proposer.rebuilt}.")
+
+    def _close(self, *, kill: bool) -> None:
+        for slot in self.slots:
+            slot.close(kill=kill)
+        self.study.close()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of searching in this study, earlier sessions included."""
+        return self._before + time.monotonic() - self._begun
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds of budget left; infinite under a budget that counts candidates."""
+        return float("inf") if self.budget.seconds is None else self.budget.seconds - self.elapsed_s
+
+    @property
+    def used(self) -> int:
+        """Candidates that count against the budget: finished, failed, or being trained for the first time."""
+        starting = sum(not f.candidate.is_finished for f in self.running)
+        return starting + sum(c.is_finished for c in self.study.candidates.values())
+
+    def _fill(self) -> None:
+        """Give every free slot something to do, as long as there is something."""
+        taken = {id(f.slot) for f in self.running}
+        for slot in (s for s in self.slots if id(s) not in taken):
+            work = self._next_work()
+            if work is None:
+                return
+            self._submit(slot, *work)
+
+    def _next_work(self) -> tuple[Candidate, int] | None:
+        if self.remaining_s <= 0:
+            return None
+        return self._interrupted() or self._design() or self._promotion() or self._new()
+
+    def _submit(self, slot: Slot, candidate: Candidate, rung: int) -> None:
+        config = self.study.config
+        path = self.study.checkpoint(candidate)
+        slot.recycle()
+        job = Job(candidate.spec, config.rungs[rung], path, self.data, config.recipe, config.seed)
+        self.running.append(InFlight(candidate, rung, slot, slot.submit(job)))
+
+    def _interrupted(self) -> tuple[Candidate, int] | None:
+        """A candidate that was asked for before a crash and never reached the first rung."""
+        busy = self._busy
+        for candidate in self.study.candidates.values():
+            if candidate.verdict == "train" and not candidate.is_finished and candidate.trial not in busy:
+                return candidate, 0
+        return None
+
+    @property
+    def _busy(self) -> set[int]:
+        return {f.candidate.trial for f in self.running}
+
+    def _design(self) -> tuple[Candidate, int] | None:
+        """The next published design, cheapest first, or the next rung of one."""
+        for design in self._designs:
+            candidate = next((c for c in self.study.candidates.values() if c.spec == design.spec), None)
+            if candidate is None and self._room_for_a_design():
+                candidate = self._ask(design.spec)
+            if candidate is None or candidate.verdict != "train" or candidate.failure or candidate.trial in self._busy:
+                continue
+            rung = len(candidate.rungs)
+            if rung < len(self.study.config.rungs) and self._design_time_left() and self._fits(candidate, rung):
+                return candidate, rung
+        return None
+
+    @cached_property
+    def _designs(self) -> list[Design]:
+        members = [d for d in DESIGNS.values() if self.space.contains(d.spec)]
+        return sorted(members, key=lambda d: build_graph(d.spec).macs)
+
+    def _room_for_a_design(self) -> bool:
+        if self.budget.candidates is None:
+            return self._design_time_left()
+        asked = sum(c.name is not None and c.verdict == "train" for c in self.study.candidates.values())
+        return self._may_ask and asked < max(1, DESIGN_SHARE * self.budget.candidates)
+
+    def _design_time_left(self) -> bool:
+        if self.budget.seconds is None:
+            return True
+        spent = sum(rung.seconds for c in self.study.trained() if c.name for rung in c.rungs.values())
+        return spent < DESIGN_SHARE * self.budget.seconds
+
+    def _promotion(self) -> tuple[Candidate, int] | None:
+        climbers = rungs.promotions(
+            [self._standing(c) for c in self.study.trained()],
+            rungs=len(self.study.config.rungs),
+            objective=self.study.config.objective,
+            draining=not self._may_ask,
+        )
+        chosen = ((self.study.candidates[trial], rung) for trial, rung in climbers)
+        return next((work for work in chosen if self._fits(*work)), None)
+
+    def _standing(self, candidate: Candidate) -> rungs.Standing:
+        assert candidate.runtime_ms is not None
+        return rungs.Standing(
+            candidate.trial,
+            candidate.runtime_ms,
+            {rung: reached.psnr_db for rung, reached in candidate.rungs.items()},
+            busy=candidate.trial in self._busy,
+            ended=bool(candidate.failure),
+        )
+
+    @property
+    def _may_ask(self) -> bool:
+        """Whether the budget has room for one more candidate."""
+        if self.exhausted:
+            return False
+        return self.budget.candidates is None or self.used < self.budget.candidates
+
+    def _new(self) -> tuple[Candidate, int] | None:
+        if not self._may_ask or not self._fits(None, 0):
+            return None
+        candidate = self._ask_until_new()
+        if candidate is None:
+            self.exhausted = True
+            self.say("The space is exhausted: every further proposal is a duplicate or over the limit.")
+            return self._promotion()  # now that nothing new will come, the best climb
+        return candidate, 0
+
+    def _ask_until_new(self) -> Candidate | None:
+        """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
+        for _ in range(PATIENCE):
+            candidate = self._ask()
+            if candidate.verdict == "train":
+                return candidate
+        rng = np.random.default_rng([self.study.config.seed, len(self.study.candidates)])
+        known = {c.spec.hash for c in self.study.candidates.values()}
+        for _ in range(RANDOM_TRIES):
+            spec = self.proposer.draw(rng)
+            if spec.hash not in known:
+                known.add(spec.hash)
+                candidate = self._ask(spec)
+                if candidate.verdict == "train":
+                    return candidate
+        return None
+
+    def _ask(self, spec: ArchSpec | None = None) -> Candidate:
+        """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
+        proposal = self.proposer.ask(spec)
+        self._record("asked", trial=proposal.trial, genes=proposal.genes, **self._judge(proposal))
+        candidate = self.study.candidates[proposal.trial]
+        self.proposer.constrain(candidate)
+        original = self._original(candidate)
+        if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
+            self.proposer.tell(candidate, original)
+        if candidate.name and candidate.verdict != "train":
+            self.say(f"{candidate.name} is left out: {candidate.reason}.")
+        return candidate
+
+    def _judge(self, proposal: Proposal) -> dict[str, Any]:
+        known = next((c for c in self.study.candidates.values() if c.spec == proposal.spec), None)
+        if known is not None:
+            return self._repeat(known)
+        graph = build_graph(proposal.spec)
+        missing = self.device.unsupported(graph)
+        if missing:
+            return {"verdict": "unsupported", "reason": f"{self.device.name} cannot run {', '.join(missing)}"}
+        return self._within_limit(self.device.predict(graph))
+
+    def _repeat(self, known: Candidate) -> dict[str, Any]:
+        """A proposal seen before: trained ones count as duplicates, others are refused again for the same reason."""
+        predicted = {n: getattr(known, n) for n in ("runtime_ms", "runtime_low_ms", "runtime_high_ms")}
+        if known.verdict in ("infeasible", "unsupported"):
+            return predicted | {"verdict": known.verdict, "reason": known.reason, "violation": known.violation}
+        original = known.trial if known.duplicate_of is None else known.duplicate_of
+        return predicted | {"verdict": "duplicate", "duplicate_of": original}
+
+    def _within_limit(self, prediction: Prediction) -> dict[str, Any]:
+        predicted = {
+            "runtime_ms": prediction.runtime_ms,
+            "runtime_low_ms": prediction.low_ms,
+            "runtime_high_ms": prediction.high_ms,
+        }
+        limit = self.study.config.max_runtime_ms
+        if limit is None or prediction.runtime_ms <= limit:
+            return predicted | {"verdict": "train"}
+        over = prediction.runtime_ms - limit
+        reason = f"predicted {prediction.runtime_ms:.1f} ms is over the limit of {limit:g} ms"
+        return predicted | {"verdict": "infeasible", "violation": over, "reason": reason}
+
+    def _original(self, candidate: Candidate) -> Candidate | None:
+        return None if candidate.duplicate_of is None else self.study.candidates[candidate.duplicate_of]
+
+    def _fits(self, candidate: Candidate | None, rung: int) -> bool:
+        """Tell whether training to `rung` is likely to end within the budget."""
+        if self.budget.seconds is None:
+            return True
+        return self._expected_s(candidate, rung) <= self.remaining_s
+
+    def _expected_s(self, candidate: Candidate | None, rung: int) -> float:
+        """Seconds to `rung`: from the candidate's own speed, else from the others' mean at the first rung."""
+        ladder = self.study.config.rungs
+        if candidate is not None and candidate.highest is not None:
+            past = candidate.highest
+            trained = past.steps - (ladder[past.rung - 1] if past.rung else 0)
+            return past.train_s / trained * (ladder[rung] - past.steps) + past.evaluate_s
+        first = [c.rungs[0].seconds for c in self.study.candidates.values() if 0 in c.rungs]
+        return sum(first) / len(first) if first else 0.0
+
+    def _collect(self) -> None:
+        """Wait until something finished, or for a moment, and take in what did."""
+        wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
+        self.look(self)
+        for finished in [f for f in self.running if f.future.done()]:
+            self.running.remove(finished)
+            self._take(finished, result_of(finished.future))
+
+    def _take(self, finished: InFlight, result: Outcome | Failure) -> None:
+        candidate = finished.candidate
+        if isinstance(result, Failure):
+            finished.slot.close(kill=True)
+            self._record("failed", trial=candidate.trial, reason=result.reason)
+            self.say(f"Trial {candidate.trial} failed: {result.reason}")
+            self._give_up_if_hopeless()
+        else:
+            self._record("rung", trial=candidate.trial, rung=finished.rung, **asdict(result))
+            self.say(self._told(candidate, finished.rung))
+        if finished.rung == 0:
+            self._tell_all(candidate)
+
+    def _tell_all(self, candidate: Candidate) -> None:
+        """Tell Optuna of a candidate and of every proposal that repeated it meanwhile."""
+        repeats = [c for c in self.study.candidates.values() if c.duplicate_of == candidate.trial]
+        self.proposer.tell(candidate)
+        for repeat in repeats:  # those asked for from now on are told at once
+            self.proposer.tell(repeat, candidate)
+
+    def _told(self, candidate: Candidate, rung: int) -> str:
+        reached = candidate.rungs[rung]
+        label = f"{candidate.name} " if candidate.name else ""
+        return (
+            f"Trial {candidate.trial} {label}at {reached.steps} steps: {reached.psnr_db:.2f} dB, "
+            f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}  ({candidate.spec.description})"
+        )
+
+    def _give_up_if_hopeless(self) -> None:
+        finished = [c for c in self.study.candidates.values() if c.is_finished]
+        if len(finished) >= FATAL_FAILURES and all(c.failure for c in finished):
+            raise StudyError(
+                f"The first {len(finished)} candidates all failed, the last one because: {finished[-1].failure} "
+                "Nothing more is tried; mend the cause and run the same command in a new study."
+            )
+
+    def _record(self, event: str, **values: Any) -> None:
+        self.study.elapsed_s = self.elapsed_s
+        self.study.append(event, **values)

@@ -1,0 +1,274 @@
+"""A study on disk: what was asked, what came of it, and everything needed to repeat it.
+
+    results/<study>/run.toml        settings, versions, fingerprints: written once, at the start
+                    records.jsonl   one durable line per event: the truth
+                    study.db        Optuna's memory, rebuilt from the records when it disagrees with them
+                    checkpoints/    one training state per candidate
+
+The records alone say where a search stands. A line is written before anything acts on it, so a crash at
+any moment loses at most the rung in flight.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from nas.checkpoint import write_durably
+from nas.data.pairs import DataConfig
+from nas.recipe import Recipe
+from nas.scoring import final_score
+from search_spaces.designs import design_name
+from search_spaces.errors import IspNasError, StudyError, UnknownNameError
+from search_spaces.spec import ArchSpec, Value
+
+RUN_FILE = "run.toml"
+RECORDS_FILE = "records.jsonl"
+DATABASE_FILE = "study.db"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The settings that make two runs the same study. Fixed when the study is created."""
+
+    name: str
+    data: DataConfig
+    data_fingerprint: str
+    device: str
+    device_digest: str
+    space: str
+    space_digest: str
+    objective: str
+    sampler: str
+    seed: int
+    rungs: tuple[int, ...]
+    recipe: Recipe
+    max_runtime_ms: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain data, None left out (TOML has no null)."""
+        plain = asdict(self) | {"data": self.data.to_dict(), "rungs": list(self.rungs)}
+        return _without_none(plain)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
+        """Read what `to_dict` wrote."""
+        read = {"data": DataConfig.from_dict(data["data"]), "recipe": Recipe(**data["recipe"])}
+        return cls(**{**data, **read, "rungs": tuple(data["rungs"])})
+
+
+def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in data.items() if value is not None}
+    return {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What training to one rung came to."""
+
+    rung: int
+    steps: int
+    psnr_db: float
+    ssim: float
+    loss: float
+    train_s: float
+    compile_s: float
+    evaluate_s: float
+    memory_mb: float
+
+    @property
+    def seconds(self) -> float:
+        """Everything that the rung cost."""
+        return self.train_s + self.compile_s + self.evaluate_s
+
+
+@dataclass
+class Candidate:
+    """One proposal and what has become of it; `verdict` tells why it is trained or not."""
+
+    trial: int
+    spec: ArchSpec
+    genes: dict[str, Value]
+    verdict: str  # train | infeasible | unsupported | duplicate
+    runtime_ms: float | None = None
+    runtime_low_ms: float | None = None
+    runtime_high_ms: float | None = None
+    reason: str = ""
+    violation: float | None = None  # how many ms over the limit
+    duplicate_of: int | None = None
+    rungs: dict[int, Rung] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def name(self) -> str | None:
+        """The published name, None where this is not a published design."""
+        return design_name(self.spec)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has used its share of a budget that counts candidates."""
+        return bool(self.rungs or self.failure)
+
+    @property
+    def highest(self) -> Rung | None:
+        """The longest training so far."""
+        return self.rungs[max(self.rungs)] if self.rungs else None
+
+    def score(self, rung: int) -> float:
+        """Return the challenge's score at a rung that this candidate reached."""
+        assert self.runtime_ms is not None
+        return final_score(self.rungs[rung].psnr_db, self.runtime_ms)
+
+
+class Study:
+    """An open study: settings, candidates by trial number, and the file that takes new records."""
+
+    def __init__(self, folder: Path, config: StudyConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.candidates: dict[int, Candidate] = {}
+        self.elapsed_s = 0.0
+        self.sessions = 0
+        self._file: IO[bytes] | None = None
+        for record in _read_records(folder / RECORDS_FILE):
+            self._apply(record)
+
+    @property
+    def database(self) -> Path:
+        """Where Optuna keeps its memory."""
+        return self.folder / DATABASE_FILE
+
+    def checkpoint(self, candidate: Candidate) -> Path:
+        """Return where the training state of `candidate` is kept."""
+        return self.folder / "checkpoints" / f"{candidate.trial:05d}-{candidate.spec.hash}.safetensors"
+
+    def trained(self) -> list[Candidate]:
+        """Return the candidates that reached at least one rung."""
+        return [c for c in self.candidates.values() if c.rungs]
+
+    def at_rung(self, rung: int) -> list[Candidate]:
+        """Return the candidates that reached `rung`: the ones that may be compared there."""
+        return [c for c in self.candidates.values() if rung in c.rungs]
+
+    def highest_rung(self) -> int:
+        """Return the highest rung that any candidate reached; raise StudyError where nothing is trained."""
+        reached = [rung for c in self.candidates.values() for rung in c.rungs]
+        if not reached:
+            raise StudyError(
+                f"Study {self.config.name} has no trained candidate yet; run `isp-nas search` on it first."
+            )
+        return max(reached)
+
+    def best(self) -> Candidate:
+        """Return the candidate with the best score among those trained longest."""
+        rung = self.highest_rung()
+        return max(self.at_rung(rung), key=lambda c: c.score(rung))
+
+    def candidate(self, trial: int) -> Candidate:
+        """Return one candidate; raise UnknownNameError where the study has no such trial."""
+        if trial not in self.candidates:
+            known = [c.trial for c in self.trained()]
+            raise UnknownNameError(f"trial of study {self.config.name}:", trial, map(str, known))
+        return self.candidates[trial]
+
+    def append(self, event: str, **values: Any) -> None:
+        """Write one record durably, then take it into account."""
+        record = {"event": event, **_without_none(values), "elapsed_s": round(self.elapsed_s, 3)}
+        file = self._file = self._file or _open_records(self.folder / RECORDS_FILE)
+        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+        self._apply(record)
+
+    def close(self) -> None:
+        """Close the record file."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    def _apply(self, record: dict[str, Any]) -> None:
+        values = dict(record)
+        self.elapsed_s = max(self.elapsed_s, values.pop("elapsed_s", 0.0))
+        _EVENTS[values.pop("event")](self, values)
+
+    def _session(self, _: dict[str, Any]) -> None:
+        self.sessions += 1
+
+    def _asked(self, values: dict[str, Any]) -> None:
+        candidate = Candidate(spec=ArchSpec.from_dict(values["genes"]), **values)
+        self.candidates[candidate.trial] = candidate
+
+    def _reached(self, values: dict[str, Any]) -> None:
+        self.candidates[values.pop("trial")].rungs[values["rung"]] = Rung(**values)
+
+    def _failed(self, values: dict[str, Any]) -> None:
+        self.candidates[values["trial"]].failure = values["reason"]
+
+
+_EVENTS = {"session": Study._session, "asked": Study._asked, "rung": Study._reached, "failed": Study._failed}
+
+
+def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) -> Study:
+    """Make a new study in `folder`; raise StudyError where it cannot be written."""
+    import tomli_w
+
+    text = tomli_w.dumps({"study": config.to_dict(), "provenance": _without_none(provenance)})
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_durably(folder / RUN_FILE, text.encode())
+    except OSError as error:
+        raise StudyError(
+            f"The study cannot be written to {folder} ({error.strerror}); choose a writable folder with --results."
+        ) from None
+    return Study(folder, config)
+
+
+def exists(folder: Path) -> bool:
+    """Tell whether `folder` holds a study."""
+    return (folder / RUN_FILE).is_file()
+
+
+def load(folder: Path) -> Study:
+    """Open the study in `folder`; raise StudyError where it is missing or damaged."""
+    import tomllib
+
+    if not exists(folder):
+        raise StudyError(f"{folder} holds no study ({RUN_FILE} is missing); start one with `isp-nas search`.")
+    try:
+        config = StudyConfig.from_dict(tomllib.loads((folder / RUN_FILE).read_text("utf-8"))["study"])
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, IspNasError) as error:
+        raise StudyError(f"{folder / RUN_FILE} is damaged ({error}); restore it or start a new study.") from None
+    return Study(folder, config)
+
+
+def names(results: Path) -> list[str]:
+    """Return the studies in a results folder, the most recently used last."""
+    files = [path / RECORDS_FILE for path in results.glob("*") if exists(path)]
+    return [path.parent.name for path in sorted(files, key=lambda path: path.stat().st_mtime if path.exists() else 0)]
+
+
+def _open_records(path: Path) -> IO[bytes]:
+    """Open for appending behind the last whole line: what a crash left of a line is cut off."""
+    file = path.open("a+b")
+    file.seek(0)
+    content = file.read()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        file.truncate(whole)
+    file.seek(0, os.SEEK_END)
+    return file
+
+
+def _read_records(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is an unfinished record
+        try:
+            yield json.loads(line)
+        except ValueError:
+            raise StudyError(
+                f"Line {number} of {path} is damaged; restore the file, or remove that line and what follows it."
+            ) from None

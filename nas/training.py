@@ -1,0 +1,202 @@
+"""One candidate's training: a jitted step in a Python loop, from a checkpoint to a checkpoint.
+
+On CPUs a step inside `lax.scan` runs ten times slower than a jitted step called in a loop (design §5.8), so the
+loop is Python. Learning rate, loss weights and RAW levels are traced: candidates that differ only in these
+share one executable, and the persistent cache shares it between processes.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, UInt8, UInt16
+
+from nas import losses
+from nas.checkpoint import Arrays, Checkpoint
+from nas.data.augment import sample_batch
+from nas.data.pairs import PairSet
+from nas.data.raw_format import RawFormat
+from nas.recipe import Recipe
+from search_spaces import lower_flax
+from search_spaces.errors import TrainingError
+from search_spaces.graph import Graph
+
+# Progress is looked at this often: a fetch of the loss makes the host wait for the device.
+CHECK_EVERY = 10
+# A mean loss above this many times the first one does not come back within a rung.
+DIVERGED = 3.0
+
+_ADAM = optax.scale_by_adam()
+State = tuple[lower_flax.Parameters, Any]
+Tick = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a stretch of training came to."""
+
+    checkpoint: Checkpoint
+    train_s: float
+    compile_s: float
+
+
+def start(graph: Graph, *, seed: int, spec_hash: str) -> Checkpoint:
+    """Return an untrained state; the initial parameters are a function of `seed` alone."""
+    parameters = lower_flax.init_parameters(graph, jax.random.key(seed))
+    zeros = {name: np.zeros(value.shape, np.float32) for name, value in parameters.items()}
+    return Checkpoint(0, spec_hash, _to_numpy(parameters), zeros, dict(zeros))
+
+
+def train(
+    graph: Graph,
+    checkpoint: Checkpoint,
+    pairs: PairSet,
+    *,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    tick: Tick | None = None,
+) -> Trained:
+    """Train from `checkpoint` until step `steps`; `tick(step, loss)` is called now and then.
+
+    Raises TrainingError where the loss is no number or has diverged.
+    """
+    if checkpoint.step >= steps:  # trained before a crash that came before the record
+        return Trained(checkpoint, 0.0, 0.0)
+    step_fn, compile_s = compiled_step(graph, recipe)
+    state = _device_state(checkpoint)
+    rates = learning_rates(recipe)
+    constants = _constants(recipe, pairs.format)
+    watch = LossWatch(checkpoint.first_loss, checkpoint.loss)
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(1) as reader:
+        for step, batch in _batches(reader, pairs, recipe, seed=seed, first=checkpoint.step, last=steps):
+            state, loss = step_fn(state, *batch, rates[step], *constants)
+            watch.see(step + 1, loss, tick, last=step + 1 == steps)
+    parameters, adam = jax.block_until_ready(state)
+    train_s = time.perf_counter() - begun
+    moments = _to_numpy(adam.mu), _to_numpy(adam.nu)
+    done = Checkpoint(steps, checkpoint.spec_hash, _to_numpy(parameters), *moments, watch.first, watch.latest)
+    return Trained(done, train_s, compile_s)
+
+
+class LossWatch:
+    """Keeps the losses on the device between looks, and raises when they leave the road."""
+
+    def __init__(self, first: float, latest: float) -> None:
+        self.first = first
+        self.latest = latest
+        self._waiting: list[Array] = []
+
+    def see(self, step: int, loss: Array, tick: Tick | None, *, last: bool) -> None:
+        """Take one step's loss; every CHECK_EVERY steps and at the end, judge what has gathered."""
+        self._waiting.append(loss)
+        if step % CHECK_EVERY and not last:
+            return
+        values = [float(value) for value in self._waiting]
+        self._waiting.clear()
+        self._judge(step, values)
+        if tick:
+            tick(step, self.latest)
+
+    def _judge(self, step: int, values: list[float]) -> None:
+        self.latest = sum(values) / len(values)
+        if not math.isfinite(self.latest):
+            raise TrainingError(f"The loss was not a number by step {step}; a smaller learning rate may help.")
+        if math.isinf(self.first):
+            self.first = values[0]
+        if self.latest > DIVERGED * self.first:
+            raise TrainingError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")
+
+
+def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
+    """Return the learning rate of every step: cosine decay from the recipe's rate to zero at its horizon."""
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.horizon)
+    return np.asarray(schedule(jnp.arange(recipe.horizon)), np.float32)
+
+
+def compiled_step(graph: Graph, recipe: Recipe) -> tuple[Callable[..., tuple[State, Array]], float]:
+    """Return the executable of one step and the seconds that compiling, or fetching it from the cache, took."""
+    begun = time.perf_counter()
+    shapes = _step_shapes(graph, recipe)
+    step = jax.jit(partial(_step, graph), donate_argnums=0).lower(*shapes).compile()
+    return step, time.perf_counter() - begun
+
+
+def _step_shapes(graph: Graph, recipe: Recipe) -> tuple[Any, ...]:
+    n, half = recipe.batch, recipe.patch // 2
+    f32 = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    parameters = {name: f32(shape) for name, shape in graph.parameter_shapes.items()}
+    adam = jax.eval_shape(_ADAM.init, parameters)
+    raw = jax.ShapeDtypeStruct((n, half, half, 4), jnp.uint16)
+    rgb = jax.ShapeDtypeStruct((n, recipe.patch, recipe.patch, 3), jnp.uint8)
+    weights = {name: f32(()) for name in _active_losses(recipe)}
+    return (parameters, adam), raw, rgb, f32(()), weights, f32(()), f32(())
+
+
+def _step(
+    graph: Graph,
+    state: State,
+    raw: UInt16[Array, "n h w 4"],
+    rgb: UInt8[Array, "n h2 w2 3"],
+    rate: Float[Array, ""],
+    weights: dict[str, Float[Array, ""]],
+    black: Float[Array, ""],
+    span: Float[Array, ""],
+) -> tuple[State, Float[Array, ""]]:
+    parameters, adam = state
+    x = (raw.astype(jnp.float32) - black) / span
+    target = rgb.astype(jnp.float32) / 255
+
+    def objective(p: lower_flax.Parameters) -> Float[Array, ""]:
+        return losses.weighted(lower_flax.apply(graph, p, x), target, weights=weights)
+
+    loss, gradients = jax.value_and_grad(objective)(parameters)
+    updates, adam = _ADAM.update(gradients, adam, parameters)
+    parameters = optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates))
+    return (parameters, adam), loss
+
+
+def _active_losses(recipe: Recipe) -> list[str]:
+    return sorted(name for name, weight in recipe.loss.items() if weight > 0)
+
+
+def _constants(recipe: Recipe, raw: RawFormat) -> tuple[dict[str, np.float32], np.float32, np.float32]:
+    weights = {name: np.float32(recipe.loss[name]) for name in _active_losses(recipe)}
+    return weights, np.float32(raw.black), np.float32(raw.white_level - raw.black)
+
+
+def _device_state(checkpoint: Checkpoint) -> State:
+    to_device = partial(jax.tree.map, jnp.asarray)
+    parameters = to_device(checkpoint.parameters)
+    adam = _ADAM.init(parameters)._replace(
+        count=jnp.asarray(checkpoint.step, jnp.int32),
+        mu=to_device(checkpoint.first_moment),
+        nu=to_device(checkpoint.second_moment),
+    )
+    return parameters, adam
+
+
+def _batches(
+    reader: ThreadPoolExecutor, pairs: PairSet, recipe: Recipe, *, seed: int, first: int, last: int
+) -> Iterator[tuple[int, tuple[Any, Any]]]:
+    """Yield (step, batch), cutting the next batch while the device works on this one."""
+    cut = partial(sample_batch, pairs, seed=seed, batch=recipe.batch, patch=recipe.patch)
+    upcoming = reader.submit(cut, step=first)
+    for step in range(first, last):
+        batch = upcoming.result()
+        if step + 1 < last:
+            upcoming = reader.submit(cut, step=step + 1)
+        yield step, batch
+
+
+def _to_numpy(tree: Any) -> Arrays:
+    return {name: np.asarray(value) for name, value in tree.items()}

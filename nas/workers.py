@@ -1,0 +1,133 @@
+"""Processes that train: one candidate each, replaced before they grow and after they die.
+
+Each slot is an executor with a single process, so that a process that dies takes exactly its own candidate with it.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.job import Job, Outcome
+
+# JAX keeps what it compiled; after this many candidates a process is replaced and its memory returned.
+TASKS_PER_PROCESS = 25
+_WATCH_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a candidate has no result."""
+
+    reason: str
+
+
+class Slot:
+    """One place where a candidate can train at a time."""
+
+    def __init__(self, run: "Callable[[Job], Outcome | Failure] | None" = None) -> None:
+        self._run = run
+        self._context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        self._step = self._context.Value("q", 0, lock=False)
+        self._executor: ProcessPoolExecutor | None = None
+        self._tasks = 0
+
+    @property
+    def step(self) -> int:
+        """The training step that the process last reported."""
+        return int(self._step.value)
+
+    def start(self) -> None:
+        """Start the process now, so that its imports run beside whatever the caller does next."""
+        self._pool().submit(_import_everything)
+
+    def submit(self, job: "Job") -> "Future[Outcome | Failure]":
+        """Train a candidate; the future holds its outcome or why there is none."""
+        self._step.value = 0
+        self._tasks += 1
+        return self._pool().submit(self._run or run_job, job)
+
+    def recycle(self) -> None:
+        """Replace the process where it has done its share; call between candidates."""
+        if self._tasks >= TASKS_PER_PROCESS:
+            self.close()
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the process; with `kill`, without waiting for what it does."""
+        if self._executor is None:
+            return
+        processes = list((self._executor._processes or {}).values())
+        if kill:
+            for process in processes:
+                process.kill()
+        self._executor.shutdown(wait=not kill, cancel_futures=True)
+        self._executor, self._tasks = None, 0
+
+    def _pool(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(
+                1, mp_context=self._context, initializer=_initialise, initargs=(self._step, os.getpid())
+            )
+        return self._executor
+
+
+def result_of(future: "Future[Outcome | Failure]") -> "Outcome | Failure":
+    """Return a finished future's result, a dead process being a failure like any other."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Failure("the training process died; it was killed or ran out of memory")
+
+
+_progress: Any = None
+
+
+def _initialise(progress: Any, parent: int) -> None:
+    global _progress  # the one place through which a running job reports; set once per process
+    _progress = progress
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Leave as soon as the parent is gone, however it went: an orphan would train for nobody."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_EVERY_S)
+    os._exit(1)
+
+
+def _import_everything() -> None:
+    from nas import backend
+
+    backend.prepare()
+    import nas.evaluate  # noqa: F401
+
+
+def run_job(job: "Job") -> "Outcome | Failure":
+    """Train one candidate in this process; what goes wrong with it alone becomes its reason."""
+    _import_everything()
+    import jax
+
+    from nas.evaluate import evaluate
+    from search_spaces.errors import IspNasError
+
+    try:
+        return evaluate(job, tick=_report)
+    except IspNasError as error:
+        return Failure(str(error))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}")
+    finally:
+        jax.clear_caches()
+
+
+def _report(step: int, _loss: float) -> None:
+    if _progress is not None:
+        _progress.value = step

@@ -1,0 +1,166 @@
+"""A graph becomes the kernels that a device runs."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latency_models.features import ACTIVATION_OPS, COMPUTING_CLASSES, MOVING_CLASSES, RULES, Kernel, kernels
+from search_spaces.blocks import build_graph
+from search_spaces.designs import DESIGNS
+from search_spaces.errors import DeviceError
+from search_spaces.graph import INPUT, Graph, GraphBuilder
+from search_spaces.ops import (
+    ACTIVATIONS,
+    OPS,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    DepthToSpace,
+    DepthwiseConv,
+    GlobalMean,
+    Multiply,
+    Op,
+    Shape,
+    TransposeConv,
+)
+from search_spaces.space import load_space
+from search_spaces.spec import ArchSpec
+
+SMALL: Shape = (1, 8, 16, 4)
+SPACE = load_space("mai21")
+specs = st.builds(lambda data: SPACE.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
+
+
+def chain(*ops: Op) -> Graph:
+    g = GraphBuilder(SMALL)
+    x = INPUT
+    for index, op in enumerate(ops):
+        x = g.add(f"n{index}", op, x)
+    return g.build()
+
+
+def tflite_ops(graph: Graph) -> list[str]:
+    return [kernel.tflite_op for kernel in kernels(graph)]
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_every_operation_has_a_rule(op: type[Op]) -> None:
+    assert op in RULES
+
+
+@pytest.mark.parametrize("function", ACTIVATIONS)
+def test_every_activation_has_a_tflite_operation(function: str) -> None:
+    assert tflite_ops(chain(DepthToSpace(2), Activation(function))) == ["DEPTH_TO_SPACE", ACTIVATION_OPS[function]]
+
+
+def test_an_operation_without_a_rule_is_refused_by_name() -> None:
+    @dataclass(frozen=True)
+    class Resize(Op):
+        kind = "resize"
+
+        def output_shape(self, *inputs: Shape) -> Shape:
+            return inputs[0]
+
+    with pytest.raises(
+        DeviceError, match=r'Node "n1" needs a latency rule for operation "resize"; rules exist for activation, add'
+    ):
+        kernels(chain(Conv(4), Resize()))
+
+
+@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize(
+    ("op", "tflite_op"), [(Conv(8), "CONV_2D"), (Conv(8, 1), "CONV_2D"), (DepthwiseConv(3), "DEPTHWISE_CONV_2D")]
+)
+def test_relu_costs_nothing_behind_a_convolution(op: Op, tflite_op: str, function: str) -> None:
+    (kernel,) = kernels(chain(op, Activation(function)))
+    assert kernel.tflite_op == tflite_op
+    assert kernel.nodes == ("n0", "n1")
+    assert kernel._replace(nodes=("n0",)) == kernels(chain(op))[0]
+
+
+@pytest.mark.parametrize("op", [Add(), Multiply()], ids=["add", "multiply"])
+def test_relu_costs_nothing_behind_add_and_multiply(op: Op) -> None:
+    g = GraphBuilder(SMALL)
+    g.add("join", op, INPUT, g.add("mask", Conv(4), INPUT))
+    g.add("relu", Activation("relu"), "join")
+    assert [kernel.nodes for kernel in kernels(g.build())] == [("mask",), ("join", "relu")]
+
+
+def test_relu_stays_an_operation_behind_transposed_convolution_concat_and_shuffle() -> None:
+    assert tflite_ops(chain(TransposeConv(4), Activation("relu"))) == ["TRANSPOSE_CONV", "RELU"]
+    assert tflite_ops(chain(DepthToSpace(2), Activation("relu6"))) == ["DEPTH_TO_SPACE", "RELU6"]
+    g = GraphBuilder(SMALL)
+    g.add("relu", Activation("relu"), g.add("concat", Concat(), INPUT, INPUT))
+    assert tflite_ops(g.build()) == ["CONCATENATION", "RELU"]
+
+
+def test_only_one_activation_fuses() -> None:
+    assert tflite_ops(chain(Conv(4), Activation("relu"), Activation("relu6"))) == ["CONV_2D", "RELU6"]
+    assert tflite_ops(chain(Conv(4), Activation("tanh"), Activation("relu"))) == ["CONV_2D", "TANH", "RELU"]
+
+
+def test_relu_stays_an_operation_where_another_node_reads_the_map_before_it() -> None:
+    g = GraphBuilder(SMALL)
+    conv = g.add("conv", Conv(4), INPUT)
+    g.add("sum", Add(), g.add("relu", Activation("relu"), conv), conv)
+    assert tflite_ops(g.build()) == ["CONV_2D", "RELU", "ADD"]
+
+
+def test_a_strided_convolution_is_counted_by_hand() -> None:
+    # 8×16×4 → 4×8×6: 32 output pixels × 9 taps × 4 × 6 = 6912 MACs; 9 × 4 × 6 + 6 = 222 weights.
+    assert kernels(chain(Conv(6, 3, stride=2))) == (
+        Kernel("n0", ("n0",), "conv", "CONV_2D", 6912, 512, 192, 222, 4, 6, 3, 2, 4, 8),
+    )
+
+
+def test_a_transposed_convolution_is_counted_by_hand() -> None:
+    # 8×16×4 → 16×32×3: 128 input pixels × 9 × 4 × 3 = 13 824 MACs; 9 × 4 × 3 + 3 = 111 weights.
+    assert kernels(chain(TransposeConv(3))) == (
+        Kernel("n0", ("n0",), "transpose_conv", "TRANSPOSE_CONV", 13824, 512, 1536, 111, 4, 3, 3, 2, 16, 32),
+    )
+
+
+def test_memory_kernels_count_every_input() -> None:
+    g = GraphBuilder(SMALL)
+    gate = g.add("mean", GlobalMean(), INPUT)
+    g.add("concat", Concat(), g.add("gated", Multiply(), INPUT, gate), INPUT)
+    mean, gated, concat = kernels(g.build())
+    assert (mean.input_elements, mean.output_elements) == (512, 4)
+    assert (gated.input_elements, gated.output_elements) == (516, 512)
+    assert (concat.input_elements, concat.output_elements, concat.cout) == (1024, 1024, 8)
+    assert {kernel.cls for kernel in (mean, gated, concat)} == {"memory"}
+
+
+def test_prelu_slopes_are_weights() -> None:
+    assert kernels(chain(Activation("prelu")))[0].weight_elements == 4
+
+
+def test_a_batch_multiplies_work_and_maps_but_not_weights() -> None:
+    one, two = kernels(chain(Conv(6)))[0], kernels(chain(Conv(6)).at((2, 8, 16, 4)))[0]
+    assert (two.macs, two.input_elements, two.output_elements) == (2 * one.macs, 1024, 2 * one.output_elements)
+    assert two.weight_elements == one.weight_elements
+
+
+def test_smallnet_is_five_kernels() -> None:
+    assert tflite_ops(build_graph(DESIGNS["smallnet"].spec)) == [
+        "CONV_2D",
+        "TANH",
+        "CONV_2D",
+        "CONV_2D",
+        "DEPTH_TO_SPACE",
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(specs)
+def test_kernels_hold_every_node_once_and_all_work_of_any_member(spec: ArchSpec) -> None:
+    graph = build_graph(spec, (1, 16, 32, 4))
+    parts = kernels(graph)
+    assert sorted(name for part in parts for name in part.nodes) == sorted(node.name for node in graph.nodes)
+    assert sum(part.macs for part in parts) == graph.macs
+    assert sum(part.weight_elements for part in parts) == graph.parameters
+    assert all(part.cls in (*COMPUTING_CLASSES, *MOVING_CLASSES) for part in parts)
+    assert all((part.macs > 0) == (part.cls in COMPUTING_CLASSES) for part in parts)
