@@ -33,6 +33,15 @@ def prepare() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
+def expected() -> str:
+    """Return "gpu" where JAX will find an NVIDIA card, else "cpu", without loading JAX or touching the card."""
+    from importlib.metadata import entry_points
+
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    has_plugin = any("cuda" in entry.name for entry in entry_points(group="jax_plugins"))
+    return "gpu" if has_plugin and Path("/dev/nvidiactl").exists() and platforms != "cpu" else "cpu"
+
+
 def _wanted_flags() -> list[str]:
     given = os.environ.get("XLA_FLAGS", "")
     missing = [flag for flag in CPU_FLAGS if flag.partition("=")[0] not in given]

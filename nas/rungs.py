@@ -7,6 +7,7 @@ with ranks by score or by non-domination, written as a pure function of what is 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nas import pareto
 from nas.budget import Budget
@@ -45,7 +46,7 @@ def default_ladder(budget: Budget, backend: str) -> tuple[int, ...]:
 
 def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:
     """Return the rungs' steps; raise UsageError unless they are positive and rise."""
-    if not steps or steps[0] < 1 or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+    if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
         raise UsageError(f"Rungs are rising numbers of steps such as 50,150,450; got {','.join(map(str, steps))}.")
     return tuple(steps)
 

@@ -129,6 +129,7 @@ class Study:
         self.folder = folder
         self.config = config
         self.candidates: dict[int, Candidate] = {}
+        self.tests: dict[tuple[int, int], dict[str, float | None]] = {}  # test quality by (trial, steps)
         self.elapsed_s = 0.0
         self.sessions = 0
         self._file: IO[bytes] | None = None
@@ -201,13 +202,24 @@ class Study:
         self.candidates[candidate.trial] = candidate
 
     def _reached(self, values: dict[str, Any]) -> None:
-        self.candidates[values.pop("trial")].rungs[values["rung"]] = Rung(**values)
+        candidate = self.candidates[values.pop("trial")]
+        candidate.rungs[values["rung"]] = Rung(**values)
 
     def _failed(self, values: dict[str, Any]) -> None:
         self.candidates[values["trial"]].failure = values["reason"]
 
+    def _tested(self, values: dict[str, Any]) -> None:
+        quality = {name: values.get(name) for name in ("test_psnr_db", "test_ssim")}
+        self.tests[values["trial"], values["steps"]] = quality
 
-_EVENTS = {"session": Study._session, "asked": Study._asked, "rung": Study._reached, "failed": Study._failed}
+
+_EVENTS = {
+    "test": Study._tested,
+    "session": Study._session,
+    "asked": Study._asked,
+    "rung": Study._reached,
+    "failed": Study._failed,
+}
 
 
 def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) -> Study:

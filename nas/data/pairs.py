@@ -30,6 +30,7 @@ __all__ = [
     "Split",
     "find_pairs",
     "fingerprint",
+    "identity",
     "load_split",
     "open_prepared",
     "prepare",
@@ -166,6 +167,23 @@ def fingerprint(config: DataConfig) -> str:
         described["source"] = str(_root(config).resolve())
     text = json.dumps(described, sort_keys=True)
     return sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def identity(config: DataConfig) -> str:
+    """Name the data as a study knows it: settings, file names and sizes, wherever the folder lies.
+
+    Unlike `fingerprint` it survives a move or a copy of the folder to another machine.
+    """
+    config.validate()
+    described = {**config.to_dict(), "source": None}
+    if config.source == DEMO:
+        described["files"] = _described_files(config)
+    else:
+        described["files"] = {
+            split: [(p.name, p.raw.stat().st_size, p.rgb.stat().st_size) for p in pairs]
+            for split, pairs in find_pairs(config).items()
+        }
+    return sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def _described_files(config: DataConfig) -> object:

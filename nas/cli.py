@@ -1,0 +1,335 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the command that needs it.
+
+`isp-nas --help` must answer at once, so nothing at the top of this file loads NumPy, JAX, Optuna or TensorFlow.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search_spaces.errors import IspNasError, UsageError
+
+if TYPE_CHECKING:
+    from nas.data.pairs import DataConfig, Progress
+    from nas.target import Target
+
+app = typer.Typer(
+    name="isp-nas",
+    help="Find the learned smartphone ISP that is best on your phone: search, look at the front, export to TFLite.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at RAW→RGB training pairs.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+# Options that several commands share.
+Results = Annotated[Path, typer.Option("--results", help="Folder in which studies live.")]
+StudyName = Annotated[str | None, typer.Option("--study", help="Name of the study; the one used last if left out.")]
+Form = Annotated[str, typer.Option("--format", help="table, json or csv.")]
+ShortForm = Annotated[str, typer.Option("--format", help="table or json.")]
+DeviceName = Annotated[str | None, typer.Option("--device", help="Device name or a .json file.")]
+Source = Annotated[str | None, typer.Option("--data", help='Folder of RAW→RGB pairs, or "demo" for the built-in set.')]
+RawDir = Annotated[
+    str | None, typer.Option("--raw-dir", help="Name of the mosaics' sub-folder.", rich_help_panel="RAW")
+]
+RgbDir = Annotated[
+    str | None, typer.Option("--rgb-dir", help="Name of the targets' sub-folder.", rich_help_panel="RAW")
+]
+Bits = Annotated[
+    int | None, typer.Option("--bits", help="Bit depth of the mosaics; default 10.", rich_help_panel="RAW")
+]
+Black = Annotated[int | None, typer.Option("--black", help="Black level; default 0.", rich_help_panel="RAW")]
+White = Annotated[int | None, typer.Option("--white", help="White level; default 2^bits − 1.", rich_help_panel="RAW")]
+Pattern = Annotated[str | None, typer.Option("--pattern", help="Bayer pattern; default RGGB.", rich_help_panel="RAW")]
+Packing = Annotated[
+    str | None,
+    typer.Option("--packing", help="Channel order: challenge or rggb; default challenge.", rich_help_panel="RAW"),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of sampling and training; default 0.")]
+Loss = Annotated[
+    str | None,
+    typer.Option("--loss", help='Losses with weights, "l1=1,ssim=0.2"; default l1.', rich_help_panel="Training"),
+]
+Rate = Annotated[
+    float | None, typer.Option("--learning-rate", help="Adam's first rate; default 1e-3.", rich_help_panel="Training")
+]
+Batch = Annotated[int | None, typer.Option("--batch", help="Patches per step; default 8.", rich_help_panel="Training")]
+Patch = Annotated[
+    int | None, typer.Option("--patch", help="Pixels of a patch; default 128.", rich_help_panel="Training")
+]
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one sentence and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except IspNasError as error:
+        if "--debug" in sys.argv:
+            raise
+        code = _complain(str(error))
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        # The option parser's own complaints carry their sentence in `format_message`; the rest are bugs.
+        if not hasattr(error, "format_message"):
+            raise
+        code = _complain(error.format_message())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(sentence: str) -> int:
+    sys.stderr.write(f"isp-nas: {sentence}\n")
+    return 2
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        sys.stdout.write(f"isp-nas {version_of('isp-nas')}\n")
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    budget: Annotated[str, typer.Option("--budget", help="Time (5m, 8h) or number of candidates (200).")],
+    data: Source = None,
+    device: DeviceName = None,
+    space: Annotated[str | None, typer.Option("--space", help="Space name or a .toml file; default mai21.")] = None,
+    objective: Annotated[str | None, typer.Option("--objective", help="score or pareto; default score.")] = None,
+    max_runtime: Annotated[float | None, typer.Option("--max-runtime", help="Largest predicted runtime, ms.")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or nsga2; default tpe.")] = None,
+    rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Candidates trained at once.")] = 1,
+    study: Annotated[
+        str | None, typer.Option("--study", help="Name of the study; default from data, device, space.")
+    ] = None,
+    results: Results = Path("results"),
+    seed: Seed = None,
+    loss: Loss = None,
+    learning_rate: Rate = None,
+    batch: Batch = None,
+    patch: Patch = None,
+    raw_dir: RawDir = None,
+    rgb_dir: RgbDir = None,
+    bits: Bits = None,
+    black: Black = None,
+    white: White = None,
+    pattern: Pattern = None,
+    packing: Packing = None,
+) -> None:
+    """Search for the best network on a device. The same command continues, a larger budget extends."""
+    from nas.budget import parse_budget
+    from nas.config import Asked
+    from nas.recipe import parse_loss
+
+    spent = parse_budget(budget)
+    if workers < 1:
+        raise UsageError(f"A search needs at least one worker, got {workers}.")
+    asked = Asked(
+        study=study,
+        data=_data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
+        device=device,
+        space=space,
+        objective=objective,
+        sampler=sampler,
+        seed=seed,
+        rungs=_parse_rungs(rungs) if rungs else None,
+        max_runtime_ms=max_runtime,
+        loss=parse_loss(loss) if loss else None,
+        learning_rate=learning_rate,
+        batch=batch,
+        patch=patch,
+    )
+    from nas.session import run_search
+
+    run_search(asked, results, spent, workers=workers)
+
+
+def _parse_rungs(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f'Rungs are numbers of steps such as "50,150,450"; got "{text}".') from None
+
+
+def _data_config(
+    source: str | None,
+    raw_dir: str | None,
+    rgb_dir: str | None,
+    bits: int | None,
+    black: int | None,
+    white: int | None,
+    pattern: str | None,
+    packing: str | None,
+) -> "DataConfig | None":
+    """Return the data that was asked for; None where nothing was said about it."""
+    from nas.data.pairs import DataConfig
+    from nas.data.raw_format import RawFormat
+
+    raw = {"bits": bits, "black": black, "white": white, "pattern": pattern, "packing": packing}
+    given = {name: value for name, value in raw.items() if value is not None}
+    if source is None and not given and raw_dir is None and rgb_dir is None:
+        return None
+    config = DataConfig(source or "demo", raw_dir, rgb_dir, raw=RawFormat(**given))  # type: ignore[arg-type]
+    config.validate()
+    return config
+
+
+@app.command()
+def space(
+    name: Annotated[str, typer.Argument(help="Space name or a .toml file.")] = "mai21",
+    sample: Annotated[int, typer.Option("--sample", help="Also show this many random members.")] = 0,
+    seed: Seed = None,
+    device: DeviceName = None,
+    form: ShortForm = "table",
+) -> None:
+    """Show the genes of a space, its size, and random members."""
+    from nas.show import show_space
+
+    show_space(name, sample=sample, seed=seed or 0, device_name=device, form=form)
+
+
+@app.command()
+def pareto(
+    study: StudyName = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Compare at this rung.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also show dominated candidates.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
+    results: Results = Path("results"),
+    form: Form = "table",
+) -> None:
+    """Show the Pareto front of a study: quality against predicted runtime, at equal training steps."""
+    from nas.show import show_front
+
+    show_front(results, study, steps=steps, everything=everything, plot=plot, form=form)
+
+
+@app.command()
+def show(
+    target: Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")],
+    study: StudyName = None,
+    device: DeviceName = None,
+    results: Results = Path("results"),
+    form: ShortForm = "table",
+) -> None:
+    """Show one network whole: genes, layers with shapes, MACs and predicted runtime, and its history."""
+    from nas.show import show_target
+
+    show_target(_resolve(target, results, study), device_name=device, form=form)
+
+
+@app.command()
+def best(study: StudyName = None, results: Results = Path("results"), form: ShortForm = "table") -> None:
+    """Show the best candidate and its quality on the test pairs, which no search reads."""
+    from nas.show import show_best
+
+    show_best(results, study, form=form)
+
+
+@app.command()
+def train(
+    target: Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")],
+    steps: Annotated[int, typer.Option("--steps", help="Training steps; the learning rate falls over all of them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default results/trained/….")] = None,
+    data: Source = None,
+    study: StudyName = None,
+    results: Results = Path("results"),
+    seed: Seed = None,
+    loss: Loss = None,
+    learning_rate: Rate = None,
+    batch: Batch = None,
+    patch: Patch = None,
+    raw_dir: RawDir = None,
+    rgb_dir: RgbDir = None,
+    bits: Bits = None,
+    black: Black = None,
+    white: White = None,
+    pattern: Pattern = None,
+    packing: Packing = None,
+    form: ShortForm = "table",
+) -> None:
+    """Train one network to the end. The same command continues after a crash."""
+    from nas.recipe import Recipe, parse_loss
+
+    given = {"loss": parse_loss(loss) if loss else None, "learning_rate": learning_rate, "batch": batch, "patch": patch}
+    recipe = Recipe(**{name: value for name, value in given.items() if value is not None}, horizon=steps)  # type: ignore[arg-type]
+    config = _data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
+    from nas.session import run_training
+
+    run_training(_resolve(target, results, study), recipe, config, seed=seed or 0, out=out, results=results, form=form)
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for model.tflite, card.json and patches.png.")],
+    precision: Annotated[str, typer.Option("--precision", help="fp32.")] = "fp32",
+    device: DeviceName = None,
+    study: StudyName = None,
+    results: Results = Path("results"),
+    form: ShortForm = "table",
+) -> None:
+    """Write a verified TFLite file of the longest-trained checkpoint of a network."""
+    from search_spaces.errors import UnknownNameError
+
+    if precision != "fp32":
+        raise UnknownNameError("precision", precision, ["fp32"])
+    from nas.session import run_export
+
+    run_export(_resolve(target, results, study), out, device_name=device, form=form)
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[str, typer.Argument(help='Folder of RAW→RGB pairs, or "demo".')],
+    raw_dir: RawDir = None,
+    rgb_dir: RgbDir = None,
+    bits: Bits = None,
+    black: Black = None,
+    white: White = None,
+    pattern: Pattern = None,
+    packing: Packing = None,
+    form: ShortForm = "table",
+) -> None:
+    """Read every pair and report what would spoil a night of training; exit code 2 where anything would."""
+    from nas.show import show_check
+
+    config = _data_config(folder, raw_dir, rgb_dir, bits, black, white, pattern, packing)
+    assert config is not None
+    with progress_bar("Reading pairs") as read:
+        from nas.data.check import check
+
+        report = check(config, progress=read)
+    show_check(report, form=form)
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+def _resolve(target: str, results: Path, study: str | None) -> "Target":
+    from nas.target import resolve
+
+    return resolve(target, results, study)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator["Progress"]:
+    """Give a callback (done, total) that draws a bar with the remaining time, on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns: tuple[Any, ...] = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,172 @@
+"""What the user asked for, reconciled with what a study was started with.
+
+Options that were not given come from the study where it exists, from the defaults where it does not. An option that
+was given and differs is refused by name: a study whose settings change half-way compares nothing.
+"""
+
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from latency_models.device import Device, load_device
+from nas import backend, provenance, study
+from nas.budget import Budget
+from nas.data.cache import cache_dir
+from nas.data.pairs import DataConfig, Progress, identity, open_prepared, prepare
+from nas.recipe import Recipe
+from nas.rungs import OBJECTIVES, check_ladder, default_ladder
+from nas.study import Study, StudyConfig
+from search_spaces.errors import StudyError, UnknownNameError, UsageError
+from search_spaces.space import SearchSpace, load_space
+
+SAMPLER_NAMES = ("tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS; a test holds them equal
+DEFAULT_DEVICE = "dimensity-1000-plus"
+DEFAULT_SPACE = "mai21"
+DEFAULT_DATA = DataConfig("demo")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `isp-nas search`; None where the user said nothing."""
+
+    study: str | None = None
+    data: DataConfig | None = None
+    device: str | None = None
+    space: str | None = None
+    objective: str | None = None
+    sampler: str | None = None
+    seed: int | None = None
+    rungs: tuple[int, ...] | None = None
+    max_runtime_ms: float | None = None
+    loss: dict[str, float] | None = None
+    learning_rate: float | None = None
+    batch: int | None = None
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.objective is not None and self.objective not in OBJECTIVES:
+            raise UnknownNameError("objective", self.objective, OBJECTIVES)
+        if self.sampler is not None and self.sampler not in SAMPLER_NAMES:
+            raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
+        if self.seed is not None and self.seed < 0:
+            raise UsageError(f"A seed is zero or more, got {self.seed}.")
+        if self.max_runtime_ms is not None and not self.max_runtime_ms > 0:
+            raise UsageError(f"The largest runtime must be above zero milliseconds, got {self.max_runtime_ms:g}.")
+        if self.rungs is not None:
+            check_ladder(self.rungs)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Everything a search runs on."""
+
+    study: Study
+    space: SearchSpace
+    device: Device
+    pairs: Path  # decoded training and validation pairs
+    is_new: bool
+
+
+def open_study(asked: Asked, results: Path, budget: Budget, *, read: Progress | None = None) -> Opened:
+    """Continue the study that was asked for, or start it; `read` follows the decoding of its pairs.
+
+    Raises StudyError where the study was started with other data, device, space or settings. Nothing is written
+    into `results` before every input has been read and found good.
+    """
+    name = asked.study or default_name(asked)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(f'A study\'s name is made of letters, digits, ".", "-" and "_"; got "{name}".')
+    folder = results / name
+    if study.exists(folder):
+        return _continue(folder, asked, read)
+    return _start(folder, asked, budget, read)
+
+
+def default_name(asked: Asked) -> str:
+    """Return the name of a study from its data, device and space."""
+    source = Path((asked.data or DEFAULT_DATA).source).expanduser()
+    parts = (source.resolve().name if source != Path("demo") else "demo", asked.device, asked.space)
+    defaults = ("pairs", DEFAULT_DEVICE, DEFAULT_SPACE)
+    named = (Path(part or default).stem for part, default in zip(parts, defaults, strict=True))
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in named)
+
+
+def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) -> Opened:
+    data = asked.data or DEFAULT_DATA
+    device = load_device(asked.device or DEFAULT_DEVICE)
+    space = load_space(asked.space or DEFAULT_SPACE)
+    rungs = asked.rungs or default_ladder(budget, backend.expected())
+    config = StudyConfig(
+        name=folder.name,
+        data=data,
+        data_fingerprint=identity(data),
+        device=asked.device or DEFAULT_DEVICE,
+        device_digest=device.digest,
+        space=asked.space or DEFAULT_SPACE,
+        space_digest=space.digest,
+        objective=asked.objective or "score",
+        sampler=asked.sampler or "tpe",
+        seed=asked.seed or 0,
+        rungs=rungs,
+        recipe=Recipe(**_recipe_options(asked), horizon=rungs[-1]),
+        max_runtime_ms=asked.max_runtime_ms,
+    )
+    pairs = prepare(data, cache_dir() / "pairs", progress=read)
+    check_fits(config.recipe, pairs)
+    return Opened(study.create(folder, config, provenance=provenance.collect()), space, device, pairs, is_new=True)
+
+
+def check_fits(recipe: Recipe, pairs: Path) -> None:
+    """Raise UsageError where the pairs cannot fill the recipe's batch or are smaller than its patch."""
+    train = open_prepared(pairs, "train")
+    _, h, w = train.raw.shape
+    if recipe.patch > min(h, w):
+        raise UsageError(
+            f"A patch of {recipe.patch} does not fit into pairs of {h}×{w}; choose --patch {min(h, w)} or less."
+        )
+    if recipe.batch > len(train):
+        raise UsageError(
+            f"A batch of {recipe.batch} needs as many training pairs, got {len(train)}; choose a smaller --batch."
+        )
+
+
+def _recipe_options(asked: Asked) -> dict[str, Any]:
+    names = {f.name for f in fields(Recipe)} & {f.name for f in fields(Asked)}
+    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+
+
+def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
+    opened = study.load(folder)
+    config = opened.config
+    if asked.data is not None:  # the same pairs may have moved; whether they are the same is checked below
+        config = opened.config = replace(config, data=asked.data)
+    device, space = load_device(asked.device or config.device), load_space(asked.space or config.space)
+    changed = [
+        _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
+        _changed("device", config.device_digest, device.digest, asked.device or config.device),
+        _changed("space", config.space_digest, space.digest, asked.space or config.space),
+        *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
+    ]
+    differences = [text for text in changed if text]
+    if differences:
+        raise StudyError(
+            f"Study {config.name} was started with other settings: {'; '.join(differences)}. "
+            "Continue it without these options, or start another study with --study NAME."
+        )
+    pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
+    return Opened(opened, space, device, pairs, is_new=False)
+
+
+def _changed(what: str, recorded: str, now: str, name: str) -> str:
+    return "" if recorded == now else f"{what} {name} has content {now}, the study has {recorded}"
+
+
+def _plain_options(asked: Asked) -> dict[str, Any]:
+    names = [f.name for f in fields(Asked) if f.name not in ("study", "data", "device", "space")]
+    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+
+
+def _differs(name: str, value: object, config: StudyConfig) -> str:
+    recorded = getattr(config.recipe, name) if hasattr(config.recipe, name) else getattr(config, name)
+    return "" if recorded == value else f"--{name.replace('_', '-')} {value}, the study has {recorded}"

@@ -1,0 +1,83 @@
+"""A study's candidates as rows: compared at equal steps, with the front marked."""
+
+from pathlib import Path
+from typing import Any
+
+from nas import pareto
+from nas.report import Dot
+from nas.study import Candidate, Study
+from search_spaces.blocks import build_graph
+from search_spaces.errors import UsageError
+
+# A front of one or two candidates says nothing; a lower rung that more candidates reached says more.
+FEWEST_TO_COMPARE = 3
+
+
+def choose_rung(study: Study, steps: int | None) -> int:
+    """Return the rung to compare at: the one of `steps`, or the highest that three candidates reached.
+
+    Raises UsageError where the study has no such rung, StudyError where nothing is trained.
+    """
+    highest = study.highest_rung()
+    if steps is None:
+        reached = (rung for rung in range(highest, -1, -1) if len(study.at_rung(rung)) >= FEWEST_TO_COMPARE)
+        return next(reached, 0)
+    ladder = study.config.rungs
+    if steps not in ladder[: highest + 1]:
+        known = ", ".join(map(str, ladder[: highest + 1]))
+        raise UsageError(f"No candidate of study {study.config.name} was judged at {steps} steps; known: {known}.")
+    return ladder.index(steps)
+
+
+def rows(study: Study, rung: int) -> list[dict[str, Any]]:
+    """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front."""
+    candidates = study.at_rung(rung)
+    ranks = pareto.ranks([(c.rungs[rung].psnr_db, c.runtime_ms or 0.0) for c in candidates])
+    made = [{**row(c, rung), "on_front": rank == 0} for c, rank in zip(candidates, ranks, strict=True)]
+    return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
+
+
+def row(candidate: Candidate, rung: int) -> dict[str, Any]:
+    """Return what is known of a candidate at a rung, under the names that programs rely on."""
+    graph = build_graph(candidate.spec)
+    reached = candidate.rungs[rung]
+    return {
+        "trial": candidate.trial,
+        "name": candidate.name,
+        "psnr_db": reached.psnr_db,
+        "ssim": reached.ssim,
+        "runtime_ms": candidate.runtime_ms,
+        "runtime_low_ms": candidate.runtime_low_ms,
+        "runtime_high_ms": candidate.runtime_high_ms,
+        "score": candidate.score(rung),
+        "parameters": graph.parameters,
+        "macs": graph.macs,
+        "steps": reached.steps,
+        "hash": candidate.spec.hash,
+        "spec": candidate.spec.to_dict(),
+    }
+
+
+def dots(found: list[dict[str, Any]]) -> list[Dot]:
+    """Return rows as dots of a picture."""
+    return [
+        Dot(
+            r["trial"],
+            r["name"],
+            r["psnr_db"],
+            r["runtime_ms"],
+            r["runtime_low_ms"],
+            r["runtime_high_ms"],
+            r["on_front"],
+            f"trial {r['trial']} {r['name'] or ''}<br>{r['psnr_db']:.2f} dB, {r['runtime_ms']:.1f} ms, "
+            f"score {r['score']:.3f}<br>{r['hash']}",
+        )
+        for r in found
+    ]
+
+
+def lock(folder: Path) -> Any:
+    """Return the lock that one search at a time may hold on a study; a killed process leaves it free."""
+    from filelock import FileLock
+
+    return FileLock(folder / ".lock", timeout=0)

@@ -1,0 +1,157 @@
+"""The working commands: search, train and export, with what a person sees meanwhile."""
+
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from latency_models.device import load_device
+from nas import backend, front
+from nas.budget import Budget, duration
+from nas.cli import progress_bar
+from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, Asked, Opened, open_study
+from nas.data.pairs import DataConfig
+from nas.recipe import Recipe
+from nas.show import FRONT_COLUMNS, SHORT_FORMATS
+from nas.tables import check_format, count, print_json, print_rows
+from nas.target import TRAINED, Target
+from search_spaces.errors import StudyError
+
+
+def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
+    """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found."""
+    backend.prepare()
+    console = Console()
+    with progress_bar("Reading pairs") as read:
+        opened = open_study(asked, results, budget, read=read)
+    _announce(console, opened, budget)
+    with _only_search(opened.study.folder):
+        interrupted = _search(console, opened, budget, workers)
+    _conclude(console, opened, interrupted)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _only_search(folder: Path) -> Any:
+    from filelock import Timeout
+
+    lock = front.lock(folder)
+    try:
+        return lock.acquire()
+    except Timeout:
+        raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
+
+
+def _announce(console: Console, opened: Opened, budget: Budget) -> None:
+    config = opened.study.config
+    done = f", {duration(opened.study.elapsed_s)} searched so far" if not opened.is_new else ""
+    console.print(f"Study [bold]{config.name}[/] in {opened.study.folder}{done}", highlight=False)
+    if config.data.source == "demo":
+        from nas.data.demo import DEMO_NOTE
+
+        console.print(f"[dim]{DEMO_NOTE}[/]", highlight=False)
+    console.print(
+        f"Budget {budget}; {opened.space.size:,} networks; {config.objective} on {config.device}; "
+        f"rungs of {', '.join(map(str, config.rungs))} steps",
+        highlight=False,
+    )
+
+
+def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> bool:
+    """Search; tell whether Ctrl-C (or a polite kill) ended it."""
+    from nas.live import SearchView
+    from nas.search import Search
+    from nas.workers import Slot
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    slots = [Slot() for _ in range(workers)]
+    with SearchView(console) as view:
+        search = Search(opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look)
+        try:
+            search.run()
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
+    from nas.live import standing
+
+    study = opened.study
+    if interrupted:
+        console.print("\nStopped; the rung in flight is lost. The same command continues.")
+    console.print(f"\n{standing(study)}", highlight=False)
+    if not study.trained():
+        return
+    rung = front.choose_rung(study, None)
+    found = [row for row in front.rows(study, rung) if row["on_front"]]
+    title = f"Pareto front at {study.config.rungs[rung]} steps"
+    print_rows(found, FRONT_COLUMNS, form="table", console=console, title=title)
+    name = study.config.name
+    console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)
+    console.print(f"Export: isp-nas export best --study {name} --out export", highlight=False)
+
+
+def run_training(
+    target: Target, recipe: Recipe, data: DataConfig | None, *, seed: int, out: Path | None, results: Path, form: str
+) -> None:
+    """Train one network to the end, with a bar, and print its validation quality."""
+    check_format(form, SHORT_FORMATS)
+    backend.prepare()
+    from nas.long_training import LongRun, run
+
+    source = data or (target.study.config.data if target.study else DEFAULT_DATA)
+    label = target.label if target.label.replace("-", "").isalnum() else target.spec.hash
+    folder = out or results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}"
+    long_run = LongRun(folder, target.spec, source, recipe, seed)
+    with progress_bar(f"Training {target.label}") as bar:
+        quality = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon))
+    if form == "json":
+        print_json({"folder": str(folder), "steps": recipe.horizon, "psnr_db": quality.psnr_db, "ssim": quality.ssim})
+        return
+    console = Console()
+    console.print(
+        f"{target.label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs "
+        f"after {recipe.horizon} steps, kept in {folder}\nExport: isp-nas export {folder} --out export",
+        highlight=False,
+    )
+
+
+def run_export(target: Target, out: Path, *, device_name: str | None, form: str) -> None:
+    """Export one network and print what the file is worth."""
+    check_format(form, SHORT_FORMATS)
+    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
+    backend.prepare()
+    console, aside = Console(), Console(stderr=True)
+    from nas.export import export
+
+    with aside.status("Exporting …") as status:
+
+        def say(line: str) -> None:
+            status.update(line)
+            aside.print(line, highlight=False)
+
+        card = export(target, out, device, say=say)
+    if form == "json":
+        print_json(asdict(card))
+        return
+    ops = ", ".join(f"{number} {op}" for op, number in card.ops.items())
+    test = "no test pairs" if card.test_psnr_db is None else f"{card.test_psnr_db:.2f} dB, SSIM {card.test_ssim:.4f}"
+    runs = (
+        f"{card.runtime_ms:.1f} ms ({card.runtime_low_ms:.0f}–{card.runtime_high_ms:.0f})" if card.runtime_ms else "—"
+    )
+    for name, value in {
+        "file": f"{out / 'model.tflite'}, {card.size_bytes:,} bytes, {card.input_shape} → {card.output_shape}",
+        "operations": ops,
+        "trained": f"{card.steps} steps, {card.trained_val_psnr_db:.3f} dB on the validation pairs in Flax",
+        "file on validation": f"{card.val_psnr_db:.3f} dB, SSIM {card.val_ssim:.4f} (LiteRT, twin at pair size)",
+        "file on test": test,
+        "differences": f"{card.twin_difference:.1e} Flax to twin, {card.deploy_difference:.1e} TF to file at Full HD",
+        f"on {card.device}": f"{runs}, {card.runtime_interval}",
+        "parameters, MACs": f"{count(card.parameters)}, {count(card.macs)}",
+    }.items():
+        console.print(f"[bold]{name:>22}[/]  {value}", highlight=False)
+    for refused in card.device_unsupported:
+        console.print(f"[red]warning[/] {refused}", highlight=False)

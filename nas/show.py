@@ -1,0 +1,320 @@
+"""What the looking commands print: the space, the front, one network whole, the best one, a check of data."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from latency_models.device import Device, Prediction, load_device
+from latency_models.features import kernels
+from nas import front
+from nas.config import DEFAULT_DEVICE
+from nas.report import check_plot, save_front
+from nas.study import Candidate, Study
+from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
+from nas.target import Target, resolve, the_study
+from search_spaces.blocks import build_graph
+from search_spaces.errors import UsageError
+from search_spaces.graph import Graph
+from search_spaces.space import SearchSpace, load_space
+from search_spaces.spec import GENES, ArchSpec
+
+if TYPE_CHECKING:
+    from nas.data.check import CheckReport
+
+SHORT_FORMATS = ("table", "json")
+
+FRONT_COLUMNS = (
+    Column("trial", lambda r: f"{'' if r.get('on_front', True) else '· '}{r['trial']}"),
+    Column("PSNR dB", lambda r: f"{r['psnr_db']:.2f}"),
+    Column("SSIM", lambda r: f"{r['ssim']:.4f}"),
+    Column("ms (interval)", runtime),
+    Column("score", lambda r: f"{r['score']:.2f}"),
+    Column("params", lambda r: count(r["parameters"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("network", lambda r: _network(r), right=False, stretches=True),
+)
+SAMPLE_COLUMNS = (
+    Column("hash", lambda r: r["hash"], right=False),
+    Column("ms (interval)", runtime),
+    Column("params", lambda r: count(r["parameters"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("network", lambda r: ArchSpec.from_dict(r["spec"]).description, right=False, stretches=True),
+)
+GENE_COLUMNS = (
+    Column("gene", lambda r: r["gene"], right=False),
+    Column("values", lambda r: ", ".join(map(str, r["values"])), right=False, wraps=True),
+    Column("meaning", lambda r: r["meaning"], right=False, wraps=True),
+)
+LAYER_COLUMNS = (
+    Column("layer", lambda r: r["layer"], right=False),
+    Column("op", lambda r: r["op"], right=False),
+    Column("output", lambda r: "×".join(map(str, r["output"])), right=False),
+    Column("params", lambda r: count(r["parameters"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("ms", lambda r: "—" if r["runtime_ms"] is None else f"{r['runtime_ms']:.2f}"),
+)
+
+
+def _network(row: Row) -> str:
+    description = ArchSpec.from_dict(row["spec"]).description
+    return f"[bold red]★ {row['name']}[/] {description}" if row["name"] else description
+
+
+def show_space(name: str, *, sample: int, seed: int, device_name: str | None, form: str) -> None:
+    """Print genes, sizes and random members of a space."""
+    check_format(form, SHORT_FORMATS)
+    if sample < 0:
+        raise UsageError(f"The number of members to sample is zero or more, got {sample}.")
+    space, device = load_space(name), load_device(device_name or DEFAULT_DEVICE)
+    genes = [_gene_row(space, gene) for gene in GENES]
+    members = _sample(space, device, sample, seed)
+    if form == "json":
+        print_json(
+            {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
+        )
+        return
+    console = Console()
+    print_rows(genes, GENE_COLUMNS, form=form, console=console)
+    console.print(f"\n{space.name}: {space.size:,} different networks ({space.raw_size:,} combinations of genes).")
+    if members:
+        console.print()
+        print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
+        console.print(_interval_note(device))
+
+
+def _gene_row(space: SearchSpace, name: str) -> dict[str, Any]:
+    gene = GENES[name]
+    return {"gene": name, "values": list(space.values(name)), "ordered": gene.ordered, "meaning": gene.meaning}
+
+
+def _sample(space: SearchSpace, device: Device, number: int, seed: int) -> list[dict[str, Any]]:
+    import random
+
+    rng = random.Random(seed)
+    specs = (space.sample(lambda _, values, __: rng.choice(values)) for _ in range(number))
+    return [_member_row(spec, device) for spec in specs]
+
+
+def _member_row(spec: ArchSpec, device: Device) -> dict[str, Any]:
+    graph = build_graph(spec)
+    predicted = None if device.unsupported(graph) else device.predict(graph)
+    return {
+        "hash": spec.hash,
+        "parameters": graph.parameters,
+        "macs": graph.macs,
+        **_runtime_fields(predicted),
+        "spec": spec.to_dict(),
+    }
+
+
+def _runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
+    return {
+        "runtime_ms": predicted.runtime_ms if predicted else None,
+        "runtime_low_ms": predicted.low_ms if predicted else None,
+        "runtime_high_ms": predicted.high_ms if predicted else None,
+    }
+
+
+def _interval_note(device: Device) -> str:
+    if device.interval.kind == "assumed":
+        width = f"×/÷ {device.interval.factor:g}"
+        return f"[dim]Runtimes on {device.name}: predicted; the interval {width} is an assumption.[/]"
+    return f"[dim]Runtimes on {device.name}: predicted, with the interval of held-out measurements.[/]"
+
+
+def show_front(
+    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, form: str
+) -> None:
+    """Print the Pareto front of a study, and draw it where asked for."""
+    check_format(form)
+    if plot:
+        check_plot(plot)
+    study = the_study(results, name)
+    rung = front.choose_rung(study, steps)
+    found = front.rows(study, rung)
+    console = Console()
+    shown: list[Row] = [r if everything else _without_mark(r) for r in found if everything or r["on_front"]]
+    print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
+    device = load_device(study.config.device)
+    if form == "table":
+        console.print(_interval_note(device))
+    if plot:
+        width = "interval assumed" if device.interval.kind == "assumed" else "80 % interval"
+        save_front(plot, front.dots(found), title=_front_title(study, rung, found), interval=width)
+        Console(stderr=True).print(f"Saved {plot}.", highlight=False)
+
+
+def _without_mark(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "on_front"}
+
+
+def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
+    size = sum(r["on_front"] for r in found)
+    return f"{study.config.name}: {size} on the front of {len(found)} candidates at {study.config.rungs[rung]} steps"
+
+
+def show_target(target: Target, *, device_name: str | None, form: str) -> None:
+    """Print one network whole."""
+    check_format(form, SHORT_FORMATS)
+    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
+    graph = build_graph(target.spec)
+    refused = device.unsupported(graph)
+    predicted = None if refused else device.predict(graph)
+    layers = _layers(graph, predicted)
+    history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
+    if form == "json":
+        print_json(
+            {
+                "target": target.label,
+                "hash": target.spec.hash,
+                "spec": target.spec.to_dict(),
+                "parameters": graph.parameters,
+                "macs": graph.macs,
+                "device": device.name,
+                "unsupported": list(refused),
+                **_runtime_fields(predicted),
+                "fixed_ms": predicted.fixed_ms if predicted else None,
+                "layers": layers,
+                "history": history,
+                "trained_steps": target.state.steps if target.state else None,
+            }
+        )
+        return
+    _print_target(Console(), target, graph, device, predicted, refused, layers)
+
+
+def _print_target(
+    console: Console,
+    target: Target,
+    graph: Graph,
+    device: Device,
+    predicted: Prediction | None,
+    refused: tuple[str, ...],
+    layers: list[dict[str, Any]],
+) -> None:
+    console.print(f"[bold]{target.label}[/]  {target.spec.description}  {target.spec.hash}", highlight=False)
+    console.print("  ".join(f"{gene}={value}" for gene, value in target.spec.to_dict().items()), highlight=False)
+    console.print()
+    print_rows(layers, LAYER_COLUMNS, form="table", console=console)
+    console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
+    if predicted:
+        console.print(
+            f"{device.name}: {runtime(_runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
+            "start and carry input and output.",
+            highlight=False,
+        )
+        console.print(_interval_note(device))
+    else:
+        console.print(f"{device.name} cannot run it: {'; '.join(refused)}.", highlight=False)
+    if target.candidate:
+        _print_history(console, target.candidate)
+    if target.state:
+        console.print(f"Longest training: {target.state.steps} steps ({target.state.origin}).", highlight=False)
+
+
+def _layers(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
+    """Return one row per kernel: what the device runs as one piece."""
+    nodes = {node.name: node for node in graph.nodes}
+    return [
+        {
+            "layer": kernel.name,
+            "nodes": list(kernel.nodes),
+            "op": kernel.tflite_op,
+            "output": list(graph.shapes[kernel.nodes[-1]][1:]),
+            "parameters": sum(graph.node_parameters(nodes[name]) for name in kernel.nodes),
+            "macs": sum(graph.node_macs(nodes[name]) for name in kernel.nodes),
+            "runtime_ms": predicted.kernels_ms[kernel.name] if predicted else None,
+        }
+        for kernel in kernels(graph)
+    ]
+
+
+def _print_history(console: Console, candidate: Candidate) -> None:
+    if candidate.reason or candidate.failure:
+        console.print(f"Not trained further: {candidate.failure or candidate.reason}", highlight=False)
+    if candidate.duplicate_of is not None:
+        console.print(f"A repeat of trial {candidate.duplicate_of}, whose result it shares.", highlight=False)
+    for number, rung in candidate.rungs.items():
+        console.print(
+            f"Rung {number + 1}, {rung.steps} steps: {rung.psnr_db:.3f} dB, SSIM {rung.ssim:.4f}, "
+            f"loss {rung.loss:.4f}, score {candidate.score(number):.3f}; "
+            f"trained {rung.train_s:.1f} s, compiled {rung.compile_s:.1f} s",
+            highlight=False,
+        )
+
+
+def show_best(results: Path, name: str | None, *, form: str) -> None:
+    """Print the best candidate with its quality on the test pairs, measured once and then remembered."""
+    check_format(form, SHORT_FORMATS)
+    study = the_study(results, name)
+    candidate = study.best()
+    rung = study.highest_rung()
+    test = _test_quality(study, candidate, results)
+    found = {**front.row(candidate, rung), **test}
+    if form == "json":
+        print_json(found)
+        return
+    console = Console()
+    print_rows(
+        [found], FRONT_COLUMNS, form=form, console=console, title=f"{study.config.name}: best at {found['steps']} steps"
+    )
+    told = (
+        "no test pairs"
+        if test["test_psnr_db"] is None
+        else f"{test['test_psnr_db']:.2f} dB, SSIM {test['test_ssim']:.4f}"
+    )
+    console.print(f"On the test pairs, which the search did not read: {told}.", highlight=False)
+
+
+def _test_quality(study: Study, candidate: Candidate, results: Path) -> dict[str, float | None]:
+    assert candidate.highest is not None
+    steps = candidate.highest.steps
+    known = study.tests.get((candidate.trial, steps))
+    if known is None:
+        from nas.judging import judge_on_test
+
+        target = resolve(str(candidate.trial), results, study.config.name)
+        judged = judge_on_test(target.spec, study.checkpoint(candidate), study.config.data)
+        study.append("test", trial=candidate.trial, steps=steps, **judged)
+        known = study.tests[candidate.trial, steps]
+    return known
+
+
+def show_check(report: "CheckReport", *, form: str) -> None:
+    """Print what a check of pairs found."""
+    check_format(form, SHORT_FORMATS)
+    if form == "json":
+        print_json(report.to_dict())
+        return
+    console = Console()
+    splits = ", ".join(f"{number} {split}" for split, number in report.counts.items())
+    size = "×".join(map(str, report.size)) if report.size else "unknown size"
+    console.print(f"[bold]{report.source}[/]: {splits} pairs of {size}, {report.readable} readable", highlight=False)
+    for line in _facts(report):
+        console.print(line, highlight=False)
+    for problem in report.problems:
+        colour = "red" if problem.severity == "error" else "yellow"
+        console.print(
+            f"[{colour}]{problem.severity}[/] {problem.name}: {problem.what}. {problem.what_to_do}", highlight=False
+        )
+    console.print("[green]Fit for training.[/]" if report.ok else "[red]Not fit for training.[/]")
+
+
+def _facts(report: "CheckReport") -> list[str]:
+    raw = report.raw
+    facts = [f"RAW: {', '.join(f'{name} {_short(value)}' for name, value in asdict(raw).items())}"]
+    if report.rgb_range:
+        facts.append(f"RGB: {report.rgb_range[0]} … {report.rgb_range[1]}")
+    if report.shift:
+        facts.append(f"shift of targets against mosaics: {report.shift} px, judged on {report.aligned_by} pairs")
+    if report.pattern_scores:
+        facts.append(f"Bayer pattern fit: {', '.join(f'{k} {v:.2f}' for k, v in report.pattern_scores.items())}")
+    return facts
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k}:{_short(v)}" for k, v in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

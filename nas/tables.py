@@ -1,0 +1,98 @@
+"""Rows of data as a table for people, or as JSON or CSV for programs."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import render
+from rich.table import Table
+
+from search_spaces.errors import UnknownNameError
+
+FORMATS = ("table", "json", "csv")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column for people: its heading, and how a row is shown in it."""
+
+    heading: str
+    show: Callable[[Row], str]
+    right: bool = True
+    stretches: bool = False  # takes the room that is left, and is cut where there is too little
+    wraps: bool = False  # takes the room that is left, over several lines where needed
+
+
+def check_format(name: str, known: Sequence[str] = FORMATS) -> str:
+    """Return `name`; raise UnknownNameError where it is no format of this command."""
+    if name not in known:
+        raise UnknownNameError("format", name, known)
+    return name
+
+
+def print_rows(
+    rows: Sequence[Row], columns: Sequence[Column], *, form: str, console: Console, title: str | None = None
+) -> None:
+    """Print rows in the chosen form; JSON and CSV carry every field at full precision."""
+    if form == "json":
+        print_json(rows)
+    elif form == "csv":
+        sys.stdout.write(to_csv(rows))
+    else:
+        console.print(_table(rows, columns, title))
+
+
+def print_json(data: object) -> None:
+    """Print data for a program, at full precision."""
+    sys.stdout.write(json.dumps(data, indent=1, ensure_ascii=False, default=list) + "\n")
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return rows as CSV; nested values are written as JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow(json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for v in row.values())
+    return text.getvalue()
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column], title: str | None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        flexible = column.stretches or column.wraps
+        widest = max((cell_len(render(column.show(row)).plain) for row in rows), default=0)
+        table.add_column(
+            column.heading,
+            justify="right" if column.right else "left",
+            no_wrap=not column.wraps,
+            ratio=1 if flexible else None,
+            min_width=None if flexible else max(widest, cell_len(column.heading)),
+            overflow="ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(column.show(row) for column in columns))
+    return table
+
+
+def count(value: float) -> str:
+    """Return a count in the unit a person reads: 842, 28.5 k, 3.41 M, 4.65 G."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if value >= limit:
+            return f"{value / (1e3 if unit == ' k' else limit):.3g}{unit}"
+    return f"{value:g}"
+
+
+def runtime(row: Row) -> str:
+    """Return a predicted runtime with its interval: 61 (41–92)."""
+    if row["runtime_ms"] is None:
+        return "—"
+    return f"{row['runtime_ms']:.1f} ({row['runtime_low_ms']:.0f}–{row['runtime_high_ms']:.0f})"

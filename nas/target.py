@@ -1,0 +1,163 @@
+"""What a command is about: `best`, a trial number, a published design, a spec file, or a checkpoint folder.
+
+Whatever the name, the longest-trained checkpoint of that network is taken, be it from the study or from
+`isp-nas train`.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas import study
+from nas.checkpoint import Checkpoint, load
+from nas.data.pairs import DataConfig
+from nas.study import Candidate, Study
+from search_spaces.designs import DESIGNS, find_design
+from search_spaces.errors import IspNasError, StudyError, UnknownNameError, UsageError
+from search_spaces.spec import ArchSpec
+
+TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps its runs
+TRAINING_FILE = "training.toml"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedState:
+    """A checkpoint on disk, how long it was trained and on what."""
+
+    path: Path
+    steps: int
+    data: DataConfig
+    origin: str  # for people: "trial 7 of study demo" or "training run smallnet"
+
+    def load(self) -> Checkpoint:
+        """Read the state; raise StudyError where it is damaged."""
+        return load(self.path)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network that a command works on."""
+
+    label: str
+    spec: ArchSpec
+    study: Study | None
+    candidate: Candidate | None
+    state: TrainedState | None
+
+    @property
+    def trained(self) -> TrainedState:
+        """The longest-trained checkpoint; raise StudyError where there is none."""
+        if self.state is None:
+            raise StudyError(
+                f"{self.label} has no trained weights yet; run `isp-nas train {self.label}` first, "
+                "or search until it is trained."
+            )
+        return self.state
+
+
+def find_study(results: Path, name: str | None) -> Study | None:
+    """Return the study called `name`, or the one used last; None where there is none and none was named."""
+    known = study.names(results)
+    if name is not None and name not in known:
+        raise UnknownNameError("study", name, known)
+    return study.load(results / (name or known[-1])) if known else None
+
+
+def the_study(results: Path, name: str | None) -> Study:
+    """Return the study called `name`, or the one used last; raise StudyError where there is none."""
+    found = find_study(results, name)
+    if found is None:
+        raise StudyError(
+            f"There is no study in {results}; start one with `isp-nas search`, or name a folder: --results."
+        )
+    return found
+
+
+def resolve(text: str, results: Path, study_name: str | None = None) -> Target:
+    """Return what `text` names; raise UnknownNameError or UsageError where it names nothing."""
+    folder = Path(text)
+    if (folder / TRAINING_FILE).is_file():
+        return _training_run(folder)
+    opened = find_study(results, study_name)
+    if text == "best" or text.isdigit():
+        found = the_study(results, study_name)
+        candidate = found.best() if text == "best" else found.candidate(int(text))
+        return _target(text, candidate.spec, results, found, candidate)
+    if folder.suffix in (".json", ".toml"):
+        return _target(text, read_spec(folder), results, opened, None)
+    if text not in DESIGNS:
+        raise UnknownNameError(
+            "target", text, ["best", "a trial number", "a spec file", "a checkpoint folder", *DESIGNS]
+        )
+    return _target(text, find_design(text).spec, results, opened, None)
+
+
+def read_spec(path: Path) -> ArchSpec:
+    """Read genes from a JSON or TOML file, at its top or under "spec"; raise UsageError where it holds none."""
+    try:
+        text = path.read_text("utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"The spec file {path} cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
+    genes = data.get("spec", data) if isinstance(data, dict) else None
+    if not isinstance(genes, dict):
+        raise UsageError(f'{path} holds no genes; wanted them at its top or under "spec".')
+    return ArchSpec.from_dict(genes)
+
+
+def _training_run(folder: Path) -> Target:
+    told = read_training(folder)
+    spec = ArchSpec.from_dict(told["spec"])
+    return Target(str(folder), spec, None, None, _state_of_run(folder, told))
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """Return the settings of a training run; raise StudyError where they are damaged."""
+    try:
+        return tomllib.loads((folder / TRAINING_FILE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{folder / TRAINING_FILE} cannot be read ({error}); train again into another folder."
+        ) from None
+
+
+def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    return TrainedState(path, load(path).step, DataConfig.from_dict(told["data"]), f"training run {folder.name}")
+
+
+def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
+    states = [*_states_in_study(opened, spec), *_states_of_runs(results / TRAINED, spec)]
+    longest = max(states, key=lambda state: state.steps, default=None)
+    return Target(label, spec, opened, candidate, longest)
+
+
+def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedState]:
+    for candidate in opened.trained() if opened else []:
+        assert opened is not None
+        assert candidate.highest is not None
+        path = opened.checkpoint(candidate)
+        if candidate.spec == spec and path.exists():
+            origin = f"trial {candidate.trial} of study {opened.config.name}"
+            yield TrainedState(path, candidate.highest.steps, opened.config.data, origin)
+
+
+def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:
+    for run in sorted(folder.glob("*")):
+        if not (run / TRAINING_FILE).is_file():
+            continue
+        try:
+            told = read_training(run)
+            state = _state_of_run(run, told) if told["spec"] == spec.to_dict() else None
+        except IspNasError:
+            continue  # a damaged run of another time must not stand in the way of this command
+        if state is not None:
+            yield state
