@@ -20,11 +20,14 @@ CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVID
 CACHE_LIMIT_BYTES = 2 * 1024**3
 
 
-def prepare() -> None:
+def prepare(*, processes: int = 1) -> None:
     """Set the environment that JAX reads; safe to call often, useless once JAX is imported.
 
-    Flags that the user set in XLA_FLAGS win; ISP_NAS_XLA_FLAGS=off adds none.
+    Flags that the user set in XLA_FLAGS win; ISP_NAS_XLA_FLAGS=off adds none. Where several processes will share a
+    GPU, none of them may take most of its memory at the start, as JAX does by default.
     """
+    if processes > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if os.environ.get("ISP_NAS_XLA_FLAGS") != "off":
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_wanted_flags()]).strip()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "xla"))

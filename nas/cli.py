@@ -4,17 +4,15 @@
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search_spaces.errors import IspNasError, UsageError
 
 if TYPE_CHECKING:
-    from nas.data.pairs import DataConfig, Progress
+    from nas.data.pairs import DataConfig
     from nas.target import Target
 
 app = typer.Typer(
@@ -56,9 +54,11 @@ Loss = Annotated[
     typer.Option("--loss", help='Losses with weights, "l1=1,ssim=0.2"; default l1.', rich_help_panel="Training"),
 ]
 Rate = Annotated[
-    float | None, typer.Option("--learning-rate", help="Adam's first rate; default 1e-3.", rich_help_panel="Training")
+    float | None, typer.Option("--learning-rate", help="Adam's first rate; default 3e-3.", rich_help_panel="Training")
 ]
-Batch = Annotated[int | None, typer.Option("--batch", help="Patches per step; default 8.", rich_help_panel="Training")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", help="Patches per step; default 4, on a GPU 16.", rich_help_panel="Training")
+]
 Patch = Annotated[
     int | None, typer.Option("--patch", help="Pixels of a patch; default 128.", rich_help_panel="Training")
 ]
@@ -302,16 +302,11 @@ def data_check(
     form: ShortForm = "table",
 ) -> None:
     """Read every pair and report what would spoil a night of training; exit code 2 where anything would."""
-    from nas.show import show_check
-
     config = _data_config(folder, raw_dir, rgb_dir, bits, black, white, pattern, packing)
     assert config is not None
-    with progress_bar("Reading pairs") as read:
-        from nas.data.check import check
+    from nas.session import run_check
 
-        report = check(config, progress=read)
-    show_check(report, form=form)
-    if not report.ok:
+    if not run_check(config, form=form):
         raise typer.Exit(2)
 
 
@@ -319,17 +314,3 @@ def _resolve(target: str, results: Path, study: str | None) -> "Target":
     from nas.target import resolve
 
     return resolve(target, results, study)
-
-
-@contextmanager
-def progress_bar(label: str) -> Iterator["Progress"]:
-    """Give a callback (done, total) that draws a bar with the remaining time, on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns: tuple[Any, ...] = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

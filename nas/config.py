@@ -23,6 +23,7 @@ from search_spaces.space import SearchSpace, load_space
 SAMPLER_NAMES = ("tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS; a test holds them equal
 DEFAULT_DEVICE = "dimensity-1000-plus"
 DEFAULT_SPACE = "mai21"
+DEFAULT_BATCH = {"cpu": 4, "gpu": 16}  # a GPU is idle most of a step of four small patches
 DEFAULT_DATA = DataConfig("demo")
 
 
@@ -96,7 +97,9 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     data = asked.data or DEFAULT_DATA
     device = load_device(asked.device or DEFAULT_DEVICE)
     space = load_space(asked.space or DEFAULT_SPACE)
-    rungs = asked.rungs or default_ladder(budget, backend.expected())
+    hardware = backend.expected()
+    rungs = asked.rungs or default_ladder(budget, hardware)
+    training = {"batch": DEFAULT_BATCH[hardware]} | _recipe_options(asked)
     config = StudyConfig(
         name=folder.name,
         data=data,
@@ -109,7 +112,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         sampler=asked.sampler or "tpe",
         seed=asked.seed or 0,
         rungs=rungs,
-        recipe=Recipe(**_recipe_options(asked), horizon=rungs[-1]),
+        recipe=Recipe(**training, horizon=rungs[-1]),
         max_runtime_ms=asked.max_runtime_ms,
     )
     pairs = prepare(data, cache_dir() / "pairs", progress=read)

@@ -4,6 +4,7 @@ A pure function of its job: given the same files it returns the same figures. It
 so any executor can run it, on this machine or another.
 """
 
+import math
 import resource
 import sys
 import time
@@ -23,7 +24,7 @@ from nas.data.raw_format import pack
 from nas.job import Job, Outcome
 from search_spaces import lower_flax
 from search_spaces.blocks import build_graph
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
 from search_spaces.spec import ArchSpec
 
@@ -32,7 +33,7 @@ EVALUATION_PIXELS = 8 * 256 * 256
 
 
 def evaluate(job: Job, *, tick: training.Tick | None = None) -> Outcome:
-    """Train and judge one candidate; raise TrainingError where its loss is no number or diverges."""
+    """Train and judge one candidate; raise TrainingError where loss or output is no number, or the loss diverges."""
     graph = build_graph(job.spec)
     state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed)
     pairs = open_prepared(job.data, "train")
@@ -40,6 +41,8 @@ def evaluate(job: Job, *, tick: training.Tick | None = None) -> Outcome:
     checkpoint.save(trained.checkpoint, job.checkpoint)
     begun = time.perf_counter()
     quality = judge(graph, trained.checkpoint.parameters, open_prepared(job.data, "val"))
+    if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
+        raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
     evaluate_s = time.perf_counter() - begun - quality.compile_s
     return Outcome(
         job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from search_spaces.quiet import quiet
+
 Array = np.ndarray[Any, Any]
 
 
@@ -14,8 +16,9 @@ class TfliteModel:
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
-        self._interpreter.allocate_tensors()
+        with quiet():
+            self._interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
 

@@ -14,12 +14,13 @@ LOSS_NAMES = ("l1", "charbonnier", "ssim")
 class Recipe:
     """Adam with a cosine decay to zero over `horizon` steps.
 
-    The learning rate is the challenge's upper end (1e-4 … 1e-3, report §4) because searches train briefly.
+    Searches train briefly, so the learning rate is above the challenge's (1e-4 … 1e-3, report §4): over 300 steps,
+    3e-3 gave Smallnet and CSANet the best validation PSNR of 1e-3, 3e-3 and 1e-2 on the demo set and on real pairs.
     """
 
     loss: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})
-    learning_rate: float = 1e-3
-    batch: int = 8
+    learning_rate: float = 3e-3
+    batch: int = 4
     patch: int = 128  # pixels of the mosaic, even
     horizon: int = 1000  # steps after which the learning rate is zero: the top rung of a search
 

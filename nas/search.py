@@ -307,6 +307,8 @@ class Search:
 
     def _take(self, finished: InFlight, result: Outcome | Failure) -> None:
         candidate = finished.candidate
+        if isinstance(result, Failure) and result.fatal:
+            raise StudyError(f"{result.reason} Mend this; the same command continues.")
         if isinstance(result, Failure):
             finished.slot.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)

@@ -1,4 +1,4 @@
-"""The working commands: search, train and export, with what a person sees meanwhile."""
+"""The working commands: search, train, export and check, with what a person sees meanwhile."""
 
 import signal
 from dataclasses import asdict
@@ -9,12 +9,12 @@ from rich.console import Console
 
 from latency_models.device import load_device
 from nas import backend, front
+from nas.bar import progress_bar
 from nas.budget import Budget, duration
-from nas.cli import progress_bar
 from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, Asked, Opened, open_study
 from nas.data.pairs import DataConfig
 from nas.recipe import Recipe
-from nas.show import FRONT_COLUMNS, SHORT_FORMATS
+from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_json, print_rows
 from nas.target import TRAINED, Target
 from search_spaces.errors import StudyError
@@ -22,13 +22,16 @@ from search_spaces.errors import StudyError
 
 def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
     """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found."""
-    backend.prepare()
+    backend.prepare(processes=workers)
     console = Console()
     with progress_bar("Reading pairs") as read:
         opened = open_study(asked, results, budget, read=read)
     _announce(console, opened, budget)
+    before = len(opened.study.trained())
     with _only_search(opened.study.folder):
         interrupted = _search(console, opened, budget, workers)
+    if len(opened.study.trained()) == before and not interrupted:
+        console.print(f"The budget of {budget} is spent; a larger one extends the search.", highlight=False)
     _conclude(console, opened, interrupted)
     if interrupted:
         raise KeyboardInterrupt
@@ -155,3 +158,14 @@ def run_export(target: Target, out: Path, *, device_name: str | None, form: str)
         console.print(f"[bold]{name:>22}[/]  {value}", highlight=False)
     for refused in card.device_unsupported:
         console.print(f"[red]warning[/] {refused}", highlight=False)
+
+
+def run_check(config: DataConfig, *, form: str) -> bool:
+    """Read every pair, print what was found, and tell whether the set is fit for training."""
+    check_format(form, SHORT_FORMATS)
+    from nas.data.check import check
+
+    with progress_bar("Reading pairs") as read:
+        report = check(config, progress=read)
+    show_check(report, form=form)
+    return report.ok

@@ -175,13 +175,22 @@ class Study:
         return self.candidates[trial]
 
     def append(self, event: str, **values: Any) -> None:
-        """Write one record durably, then take it into account."""
+        """Write one record durably, then take it into account; raise StudyError where the disk does not take it."""
         record = {"event": event, **_without_none(values), "elapsed_s": round(self.elapsed_s, 3)}
-        file = self._file = self._file or _open_records(self.folder / RECORDS_FILE)
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            self._write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        except OSError as error:
+            raise StudyError(
+                f"{self.folder / RECORDS_FILE} cannot be written ({error.strerror}); free space or mend the "
+                "permissions, then the same command continues."
+            ) from None
         self._apply(record)
+
+    def _write(self, line: bytes) -> None:
+        self._file = self._file or _open_records(self.folder / RECORDS_FILE)
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the record file."""

@@ -50,9 +50,9 @@ class Trained:
 
 def start(graph: Graph, *, seed: int, spec_hash: str) -> Checkpoint:
     """Return an untrained state; the initial parameters are a function of `seed` alone."""
-    parameters = lower_flax.init_parameters(graph, jax.random.key(seed))
-    zeros = {name: np.zeros(value.shape, np.float32) for name, value in parameters.items()}
-    return Checkpoint(0, spec_hash, _to_numpy(parameters), zeros, dict(zeros))
+    parameters = lower_flax.init_parameters(graph, seed)
+    zeros = {name: np.zeros_like(value) for name, value in parameters.items()}
+    return Checkpoint(0, spec_hash, parameters, zeros, dict(zeros))
 
 
 def train(
@@ -175,14 +175,14 @@ def _constants(recipe: Recipe, raw: RawFormat) -> tuple[dict[str, np.float32], n
 
 
 def _device_state(checkpoint: Checkpoint) -> State:
+    # Arrays are put on the device as they are: any arithmetic here would be compiled for every new shape.
     to_device = partial(jax.tree.map, jnp.asarray)
-    parameters = to_device(checkpoint.parameters)
-    adam = _ADAM.init(parameters)._replace(
-        count=jnp.asarray(checkpoint.step, jnp.int32),
+    adam = optax.ScaleByAdamState(
+        count=jnp.asarray(np.int32(checkpoint.step)),
         mu=to_device(checkpoint.first_moment),
         nu=to_device(checkpoint.second_moment),
     )
-    return parameters, adam
+    return to_device(checkpoint.parameters), adam
 
 
 def _batches(

@@ -24,9 +24,10 @@ _WATCH_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a candidate has no result."""
+    """Why a candidate has no result; `fatal` where no other candidate would have one either (a full disk, say)."""
 
     reason: str
+    fatal: bool = False
 
 
 class Slot:
@@ -116,16 +117,16 @@ def run_job(job: "Job") -> "Outcome | Failure":
     import jax
 
     from nas.evaluate import evaluate
-    from search_spaces.errors import IspNasError
+    from search_spaces.errors import IspNasError, TrainingError
 
     try:
         return evaluate(job, tick=_report)
-    except IspNasError as error:
+    except TrainingError as error:
         return Failure(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}")
-    finally:
-        jax.clear_caches()
+    except (IspNasError, OSError) as error:
+        return Failure(str(error), fatal=True)
 
 
 def _report(step: int, _loss: float) -> None:

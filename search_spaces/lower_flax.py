@@ -4,6 +4,7 @@ One rule per operation, chosen by its type. The parameters are a flat dict `<nod
 same that `lower_tf` reads, so nothing is renamed or transposed on the way to a phone.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -45,17 +47,18 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 
 # He et al. 2015 (arXiv 1502.01852): fan-in scaling for rectified units, and 0.25 as PReLU's first slope.
 _PRELU_START = 0.25
-_INITIALISERS: dict[type[Op], nn.initializers.Initializer] = {
-    Conv: nn.initializers.he_normal(in_axis=-2, out_axis=-1),
-    DepthwiseConv: nn.initializers.he_normal(in_axis=-2, out_axis=-1),
-    TransposeConv: nn.initializers.he_normal(in_axis=-1, out_axis=-2),
-}
+# Where a kernel keeps its input channels: HWIO, HW1C and HWOI.
+_INPUT_AXIS: dict[type[Op], int] = {Conv: 2, DepthwiseConv: 2, TransposeConv: 3}
 
 
 class GraphModule(nn.Module):
-    """The Flax module that computes a graph; parameters carry the graph's own names."""
+    """The Flax module that computes a graph; parameters carry the graph's own names.
+
+    They start from `seed`, not from the key that Flax hands around: see `initial_value`.
+    """
 
     graph: Graph
+    seed: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w 4"]) -> Float[Array, "n h2 w2 3"]:
@@ -71,27 +74,42 @@ class GraphModule(nn.Module):
         return {name: self._parameter(node, name, shape) for name, shape in shapes.items()}
 
     def _parameter(self, node: Node, name: str, shape: tuple[int, ...]) -> Array:
-        if name == "kernel":
-            initialiser = _INITIALISERS[type(node.op)]
-        elif name == "alpha":
-            initialiser = nn.initializers.constant(_PRELU_START)
-        else:
-            initialiser = nn.initializers.zeros
-        value: Array = self.param(f"{node.name}/{name}", initialiser, shape)
+        def initialise(_: Array, shape: tuple[int, ...]) -> Array:
+            return jnp.asarray(initial_value(node, name, shape, seed=self.seed))
+
+        value: Array = self.param(f"{node.name}/{name}", initialise, shape)
         return value
 
 
-def init_parameters(graph: Graph, key: Array, *, output_level: float = 0.5) -> Parameters:
+def initial_value(node: Node, name: str, shape: tuple[int, ...], *, seed: int) -> Float[np.ndarray, "..."]:
+    """Return the first value of one parameter: He-normal kernels, zero biases, PReLU slopes of 0.25.
+
+    Drawn by NumPy from the seed and the parameter's own name: layers of one name and shape start alike in all
+    networks, on every backend, and nothing is compiled to draw them.
+    """
+    if name != "kernel":
+        return np.full(shape, _PRELU_START if name == "alpha" else 0.0, np.float32)
+    fan_in = shape[0] * shape[1] * shape[_INPUT_AXIS[type(node.op)]]
+    rng = np.random.default_rng([seed, *f"{node.name}/{name}".encode()])
+    value: np.ndarray[Any, Any] = rng.standard_normal(shape) * np.sqrt(2 / fan_in)
+    return value.astype(np.float32)
+
+
+def init_parameters(graph: Graph, seed: int, *, output_level: float = 0.5) -> dict[str, Float[np.ndarray, "..."]]:
     """Return fresh parameters.
 
     The last bias starts so that an untrained network puts out `output_level` (mid-grey): short rungs then
     compare architectures instead of how soon each found the mean, and a last ReLU does not start dead.
     """
-    # A few pixels are enough: no parameter's shape depends on the size of the map.
-    small = (1, 8, 8, graph.input_shape[3])
-    parameters: Parameters = dict(GraphModule(graph.at(small)).init(key, jnp.zeros(small))["params"])
+    parameters = {
+        f"{node.name}/{name}": initial_value(node, name, shape, seed=seed)
+        for node in graph.nodes
+        for name, shape in node.op.parameter_shapes(*graph.input_shapes(node)).items()
+    }
     name, level = _output_bias(graph, output_level)
-    return parameters | {name: jnp.full_like(parameters[name], level)} if name else parameters
+    if name:
+        parameters[name] += np.float32(level)
+    return parameters
 
 
 def _output_bias(graph: Graph, level: float) -> tuple[str | None, float]:
@@ -101,7 +119,7 @@ def _output_bias(graph: Graph, level: float) -> tuple[str | None, float]:
     while name in nodes and isinstance(nodes[name].op, DepthToSpace | Activation):
         op = nodes[name].op
         if isinstance(op, Activation) and op.function == "sigmoid":
-            level = float(jnp.log(level) - jnp.log1p(-level))
+            level = math.log(level / (1 - level))
         name = nodes[name].inputs[0]
     key = f"{name}/bias"
     return (key if key in graph.parameter_shapes else None), level

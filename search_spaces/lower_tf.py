@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from search_spaces.quiet import quiet
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: the runtime reads it once
-import tensorflow as tf
+with quiet():
+    import tensorflow as tf
 
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
@@ -57,7 +60,9 @@ def to_tflite(graph: Graph, weights: Weights) -> bytes:
     module = tf.Module()
     module.network = network
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], module)
-    return separate_transpose_conv_activations(bytes(converter.convert()))
+    with quiet():
+        content = bytes(converter.convert())
+    return separate_transpose_conv_activations(content)
 
 
 def _parameters(node: Node, weights: Weights) -> dict[str, Any]:

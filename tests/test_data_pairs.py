@@ -35,7 +35,7 @@ def write_flat(root: Path, count: int = 20, *, layout: tuple[str, str] = CHALLEN
 def write_splits(root: Path, **counts: int) -> DataConfig:
     for split, count in counts.items():
         for number in range(count):
-            write_pair(root / split, str(number), seed=number)
+            write_pair(root / split, str(number), seed=1000 * len(split) + number)
     return DataConfig(str(root))
 
 

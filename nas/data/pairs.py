@@ -7,7 +7,7 @@ A search trains many candidates on the same pairs, in several processes; it deco
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
@@ -36,6 +36,7 @@ __all__ = [
     "prepare",
 ]
 
+Decoded = tuple[UInt16[np.ndarray, "h w"], UInt8[np.ndarray, "h w 3"]]
 Progress = Callable[[int, int], None]  # (pairs done, pairs in all)
 
 DEMO = "demo"
@@ -205,6 +206,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def prepare(config: DataConfig, cache_dir: Path, *, progress: Progress | None = None) -> Path:
     """Decode the training and validation pairs once into `cache_dir/<fingerprint>/`; return that folder.
 
+    Raises `DataError` for a file that cannot be used, and for a target that is a copy of another one.
     The test pairs are not read. Returns at once where the folder is there; a broken-off run leaves none.
     """
 
@@ -212,24 +214,43 @@ def prepare(config: DataConfig, cache_dir: Path, *, progress: Progress | None = 
         splits = find_pairs(config)
         total = sum(len(splits[split]) for split in PREPARED_SPLITS)
         done = 0
+        seen: dict[bytes, str] = {}
         for split in PREPARED_SPLITS:
-            _write_split(folder, split, splits[split], config.raw, _shifted(progress, done, total))
+            decoded = _all_different(decode(splits[split], config.raw), splits[split], split, seen)
+            _write_split(folder, split, splits[split], config.raw, decoded, _shifted(progress, done, total))
             done += len(splits[split])
 
+    from nas.data.decode import decode
+
     return build_once(cache_dir / fingerprint(config), build)
+
+
+def _all_different(
+    decoded: Iterator[Decoded], pairs: list[Pair], split: Split, seen: dict[bytes, str]
+) -> Iterator[Decoded]:
+    """Pass pairs on, refusing a target seen before: one of the two belongs to another mosaic, or leaks into val."""
+    for pair, (raw, rgb) in zip(pairs, decoded, strict=True):
+        name = f"{split}/{pair.name}"
+        first = seen.setdefault(sha256(rgb.tobytes()).digest(), name)
+        if first != name and np.ptp(rgb):  # pictures of one colour are alike without being copies
+            raise DataError(
+                f"Wanted a target of its own for every pair, got the same picture for {first} and {name}; "
+                "remove the wrong one, and look for more with `isp-nas data check`."
+            )
+        yield raw, rgb
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _write_split(folder: Path, split: Split, pairs: list[Pair], fmt: RawFormat, progress: Progress | None) -> None:
+def _write_split(
+    folder: Path, split: Split, pairs: list[Pair], fmt: RawFormat, decoded: Iterator[Decoded], progress: Progress | None
+) -> None:
     """Write pair after pair: a full data set need not fit in memory, and a full disk is an error, not a SIGBUS."""
-    from nas.data.decode import decode
-
     with ExitStack() as stack:
         raw_file, rgb_file = (stack.enter_context(_array_path(folder, split, kind).open("wb")) for kind in KINDS)
-        for done, (raw, rgb) in enumerate(decode(pairs, fmt)):
+        for done, (raw, rgb) in enumerate(decoded):
             if done == 0:
                 _write_header(raw_file, (len(pairs), *raw.shape), raw.dtype)
                 _write_header(rgb_file, (len(pairs), *rgb.shape), rgb.dtype)

@@ -1,0 +1,77 @@
+"""What every test stands on: folders of its own, JAX set up as the product sets it up, shapes checked at run time."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+from PIL import Image
+
+# Array shapes in these modules' signatures are checked whenever a test calls them; the hook must come before
+# their first import.
+SHAPE_CHECKED = ("nas.metrics", "nas.losses", "nas.training", "search_spaces.kernels", "search_spaces.lower_flax")
+jaxtyping.install_import_hook(SHAPE_CHECKED, "beartype.beartype")
+
+from nas import backend  # noqa: E402 (after the hook)
+from nas.data.pairs import DataConfig, prepare  # noqa: E402
+
+# Neither the user's cache nor the user's own spaces and devices may decide a test. The workers of pytest-xdist and the
+# commands that tests start inherit the folders, and with them the compile cache.
+_MAKES_FOLDERS = "PYTEST_XDIST_WORKER" not in os.environ
+if _MAKES_FOLDERS:
+    _SESSION = Path(tempfile.mkdtemp(prefix="isp-nas-tests-"))
+    os.environ["ISP_NAS_CACHE"] = str(_SESSION / "cache")
+    os.environ["ISP_NAS_HOME"] = str(_SESSION / "home")
+    # Several processes of one test session may share a graphics card.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    backend.prepare()
+
+TINY_PAIRS = {"train": 8, "val": 4, "test": 2}
+TINY_SIDE = 64  # pixels of the mosaic
+GAMMA = 2.2
+
+
+def pytest_unconfigure() -> None:
+    if _MAKES_FOLDERS:
+        shutil.rmtree(_SESSION, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the challenge's layout whose RAW and RGB belong together, small enough to train on in seconds."""
+    root = tmp_path_factory.mktemp("tiny-pairs")
+    rng = np.random.default_rng(0)
+    for split, count in TINY_PAIRS.items():
+        for number in range(count):
+            rgb = _colour_gradients(rng)
+            for kind, image in (("mediatek_raw", _mosaic(rgb, rng)), ("fujifilm", rgb)):
+                (root / split / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(root / split / kind / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepared_tiny(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pairs, decoded as a search reads them."""
+    return prepare(DataConfig(str(tiny_pairs)), tmp_path_factory.mktemp("tiny-prepared"))
+
+
+def _colour_gradients(rng: np.random.Generator) -> np.ndarray:
+    """Each channel rises in a direction of its own; one edge crosses them."""
+    rows, columns = np.mgrid[:TINY_SIDE, :TINY_SIDE] / TINY_SIDE
+    slope = rng.uniform(-0.4, 0.4, (2, 3))
+    image = rng.uniform(0.3, 0.7, 3) + (rows[..., None] - 0.5) * slope[0] + (columns[..., None] - 0.5) * slope[1]
+    image = np.where((rows + columns > rng.uniform(0.5, 1.5))[..., None], image, image * 0.6)
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _mosaic(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What an RGGB sensor of ten bits would have seen, noise included."""
+    linear = (rgb / 255) ** GAMMA + rng.normal(0, 0.005, rgb.shape)
+    raw = np.empty(rgb.shape[:2])
+    for channel, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
+        raw[row::2, column::2] = linear[row::2, column::2, channel]
+    return (np.clip(raw, 0, 1) * 1023).round().astype(np.uint16)
