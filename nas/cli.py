@@ -60,7 +60,7 @@ Batch = Annotated[
     int | None, typer.Option("--batch", help="Patches per step; default 4, on a GPU 16.", rich_help_panel="Training")
 ]
 Patch = Annotated[
-    int | None, typer.Option("--patch", help="Pixels of a patch; default 128.", rich_help_panel="Training")
+    int | None, typer.Option("--patch", help="Pixels of a patch; default 64, on a GPU 128.", rich_help_panel="Training")
 ]
 
 

@@ -23,7 +23,8 @@ from search_spaces.space import SearchSpace, load_space
 SAMPLER_NAMES = ("tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS; a test holds them equal
 DEFAULT_DEVICE = "dimensity-1000-plus"
 DEFAULT_SPACE = "mai21"
-DEFAULT_BATCH = {"cpu": 4, "gpu": 16}  # a GPU is idle most of a step of four small patches
+# A GPU would be idle during most of a step of four small patches.
+HARDWARE_RECIPE = {"cpu": {"batch": 4, "patch": 64}, "gpu": {"batch": 16, "patch": 128}}
 DEFAULT_DATA = DataConfig("demo")
 
 
@@ -99,7 +100,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
     rungs = asked.rungs or default_ladder(budget, hardware)
-    training = {"batch": DEFAULT_BATCH[hardware]} | _recipe_options(asked)
+    training = HARDWARE_RECIPE[hardware] | _recipe_options(asked)
     config = StudyConfig(
         name=folder.name,
         data=data,

@@ -16,12 +16,13 @@ class Recipe:
 
     Searches train briefly, so the learning rate is above the challenge's (1e-4 … 1e-3, report §4): over 300 steps,
     3e-3 gave Smallnet and CSANet the best validation PSNR of 1e-3, 3e-3 and 1e-2 on the demo set and on real pairs.
+    Patches of 64 gave the PSNR of patches of 128 in a third of the time on a CPU.
     """
 
     loss: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})
     learning_rate: float = 3e-3
     batch: int = 4
-    patch: int = 128  # pixels of the mosaic, even
+    patch: int = 64  # pixels of the mosaic
     horizon: int = 1000  # steps after which the learning rate is zero: the top rung of a search
 
     def __post_init__(self) -> None:

@@ -47,6 +47,11 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 
 # He et al. 2015 (arXiv 1502.01852): fan-in scaling for rectified units, and 0.25 as PReLU's first slope.
 _PRELU_START = 0.25
+# RAW is dark and never negative, so a rectified unit whose kernel happens to sum below zero is off everywhere and
+# gets no gradient. With biases of zero CSANet stayed 14 dB behind after 150 steps from two seeds of six, with 0.05
+# from none.
+_BIAS_START = 0.05
+_START = {"alpha": _PRELU_START, "bias": _BIAS_START}
 # Where a kernel keeps its input channels: HWIO, HW1C and HWOI.
 _INPUT_AXIS: dict[type[Op], int] = {Conv: 2, DepthwiseConv: 2, TransposeConv: 3}
 
@@ -82,13 +87,13 @@ class GraphModule(nn.Module):
 
 
 def initial_value(node: Node, name: str, shape: tuple[int, ...], *, seed: int) -> Float[np.ndarray, "..."]:
-    """Return the first value of one parameter: He-normal kernels, zero biases, PReLU slopes of 0.25.
+    """Return the first value of one parameter: He-normal kernels, small positive biases, PReLU slopes of 0.25.
 
     Drawn by NumPy from the seed and the parameter's own name: layers of one name and shape start alike in all
     networks, on every backend, and nothing is compiled to draw them.
     """
     if name != "kernel":
-        return np.full(shape, _PRELU_START if name == "alpha" else 0.0, np.float32)
+        return np.full(shape, _START[name], np.float32)
     fan_in = shape[0] * shape[1] * shape[_INPUT_AXIS[type(node.op)]]
     rng = np.random.default_rng([seed, *f"{node.name}/{name}".encode()])
     value: np.ndarray[Any, Any] = rng.standard_normal(shape) * np.sqrt(2 / fan_in)
@@ -108,7 +113,7 @@ def init_parameters(graph: Graph, seed: int, *, output_level: float = 0.5) -> di
     }
     name, level = _output_bias(graph, output_level)
     if name:
-        parameters[name] += np.float32(level)
+        parameters[name].fill(level)
     return parameters
 
 

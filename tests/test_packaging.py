@@ -1,0 +1,54 @@
+"""The wheel carries its three packages with their data and nothing of the user's; the pins name no registry."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    out = tmp_path_factory.mktemp("wheel")
+    source = tmp_path_factory.mktemp("source") / "isp-nas"
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    for name in listed.stdout.decode().splitlines():  # a copy, so that building leaves nothing in the checkout
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
+def test_the_wheel_holds_exactly_the_three_packages(wheel: zipfile.ZipFile) -> None:
+    tops = {name.partition("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"nas", "search_spaces", "latency_models"}
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    packed = set(wheel.namelist())
+    for package in ("nas", "search_spaces", "latency_models"):
+        files = [p for suffix in ("*.py", "*.toml", "*.json") for p in (ROOT / package).rglob(suffix)]
+        missing = {str(p.relative_to(ROOT)) for p in files} - packed
+        assert not missing
+    assert "search_spaces/mai21.toml" in packed
+    assert "latency_models/devices/dimensity-1000-plus.json" in packed
+
+
+def test_the_wheel_names_its_command_and_its_gpu_extra(wheel: zipfile.ZipFile) -> None:
+    info = next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    assert "isp-nas = nas.cli:main" in wheel.read(info).decode()
+    metadata = wheel.read(info.replace("entry_points.txt", "METADATA")).decode()
+    assert "Provides-Extra: cuda" in metadata
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+def test_the_pins_are_names_and_versions_alone() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert lines
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
