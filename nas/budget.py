@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from search_spaces.errors import UsageError
 
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
+_NUMBER = r"[0-9]{1,10}(?:\.[0-9]{1,3})?"
+_TIME = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS_S))
+_COUNT = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,14 @@ class Budget:
 def parse_budget(text: str) -> Budget:
     """Read `90s`, `5m`, `1h30m`, `2d`, or a number of candidates such as `200`; raise UsageError otherwise."""
     text = text.strip().lower()
-    parts = _PART.findall(text)
-    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-    if parts and "".join(number + unit for number, unit in parts) == text and seconds > 0:
+    time = _TIME.fullmatch(text)
+    seconds = sum(float(n or 0) * unit for n, unit in zip(time.groups(), _UNITS_S.values(), strict=True)) if time else 0
+    if seconds > 0:
         return Budget(seconds=seconds)
-    if re.fullmatch(r"\d+", text) and int(text) > 0:
+    if _COUNT.fullmatch(text) and int(text) > 0:
         return Budget(candidates=int(text))
-    raise UsageError(
-        f'A budget is a time above zero such as "5m" or "8h", or a number of candidates such as "200"; got "{text}".'
-    )
+    wanted = 'a time above zero such as "5m" or "8h", or a number of candidates such as "200"'
+    raise UsageError(f'A budget is {wanted}; got "{text[:40]}".')
 
 
 def duration(seconds: float) -> str:

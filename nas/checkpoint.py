@@ -48,7 +48,9 @@ def load(path: Path) -> Checkpoint:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise StudyError(f"The checkpoint {path} cannot be read ({error}); train this candidate again.") from None
+        raise StudyError(
+            f"The checkpoint {path} cannot be read ({error}); remove that file, and the candidate is trained again."
+        ) from None
     if not _TOLD.keys() <= told.keys():
         raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
     parts = {part: _part(tensors, part) for part in _PARTS}
@@ -64,8 +66,22 @@ def write_durably(path: Path, content: bytes) -> None:
     """Replace `path` by `content` so that a crash at any moment leaves a whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # left only where the disk was full
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself durable; systems that cannot open a folder do not need it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -78,25 +78,35 @@ def main() -> None:
         # The option parser's own complaints carry their sentence in `format_message`; the rest are bugs.
         if not hasattr(error, "format_message"):
             raise
-        code = _complain(error.format_message())
+        code = _complain(error.format_message())  # empty where the parser has just shown the help
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(sentence: str) -> int:
-    sys.stderr.write(f"isp-nas: {sentence}\n")
+    if sentence:
+        sys.stderr.write(f"isp-nas: {sentence}\n")
     return 2
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"isp-nas {version('isp-nas')}\n")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_print_version)
+]
 
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Version = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        sys.stdout.write(f"isp-nas {version_of('isp-nas')}\n")
-        raise typer.Exit
+    """Options of the command as a whole; `main` looks for --debug itself."""
 
 
 @app.command()
@@ -143,9 +153,9 @@ def search(
         objective=objective,
         sampler=sampler,
         seed=seed,
-        rungs=_parse_rungs(rungs) if rungs else None,
+        rungs=None if rungs is None else _parse_rungs(rungs),
         max_runtime_ms=max_runtime,
-        loss=parse_loss(loss) if loss else None,
+        loss=None if loss is None else parse_loss(loss),
         learning_rate=learning_rate,
         batch=batch,
         patch=patch,
@@ -261,7 +271,14 @@ def train(
     """Train one network to the end. The same command continues after a crash."""
     from nas.recipe import Recipe, parse_loss
 
-    given = {"loss": parse_loss(loss) if loss else None, "learning_rate": learning_rate, "batch": batch, "patch": patch}
+    if seed is not None and seed < 0:
+        raise UsageError(f"A seed is zero or more, got {seed}.")
+    given = {
+        "loss": None if loss is None else parse_loss(loss),
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "patch": patch,
+    }
     recipe = Recipe(**{name: value for name, value in given.items() if value is not None}, horizon=steps)  # type: ignore[arg-type]
     config = _data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
     from nas.session import run_training

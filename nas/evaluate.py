@@ -36,6 +36,8 @@ def evaluate(job: Job, *, tick: training.Tick | None = None) -> Outcome:
     """Train and judge one candidate; raise TrainingError where loss or output is no number, or the loss diverges."""
     graph = build_graph(job.spec)
     state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed)
+    if state.step > job.steps:
+        raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")
     pairs = open_prepared(job.data, "train")
     trained = training.train(graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick)
     checkpoint.save(trained.checkpoint, job.checkpoint)

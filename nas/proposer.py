@@ -6,7 +6,7 @@ database disagrees (a crash between record and tell, a damaged file) it is set a
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 # With budgets of tens to hundreds of candidates Optuna's default population of 50 is no better than random.
 NSGA2_POPULATION = 20
 CONSTRAINT = "runtime_over_limit"
+SAMPLER_NOTES = ("NSGAIISampler:",)
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -41,6 +42,7 @@ class Proposal:
     trial: int
     genes: dict[str, Value]
     spec: ArchSpec
+    notes: dict[str, Any]  # what the sampler keeps with the trial, such as its generation
 
 
 class Proposer:
@@ -65,7 +67,7 @@ class Proposer:
             return genes[gene]
 
         drawn = self._space.sample(choose)
-        return Proposal(self._trial.number, genes, drawn)
+        return Proposal(self._trial.number, genes, drawn, self._notes())
 
     def draw(self, rng: np.random.Generator) -> ArchSpec:
         """Return a random member of the space, for when the sampler only repeats itself."""
@@ -80,6 +82,11 @@ class Proposer:
         """Tell Optuna what came of a candidate; `original` is the one that a duplicate repeats."""
         expected = _expected(candidate, self._config.objective, original)
         self._optuna.tell(candidate.trial, expected.values, state=expected.state)
+
+    def _notes(self) -> dict[str, Any]:
+        """Return the sampler's own attributes of the trial just asked for; without them NSGA-II forgets generations."""
+        attributes = self._optuna._storage.get_trial_system_attrs(self._trial._trial_id)
+        return {name: value for name, value in attributes.items() if name.startswith(SAMPLER_NOTES)}
 
     def _suggest(self, gene: str, values: tuple[Value, ...], ordered: bool) -> Value:
         if ordered:
@@ -149,6 +156,7 @@ class Proposer:
             values=expected.values,
             params=self._parameters(expected.genes),
             distributions=self._distributions(),
+            system_attrs=dict(expected.notes),
             constraints=constraints,
         )
 
@@ -161,13 +169,17 @@ class Expected:
     state: TrialState
     values: list[float] | None = None
     constraint: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def expected_trials(study: Study) -> list[Expected]:
     """Return Optuna's trials as the records imply them, in order of their numbers."""
     known = study.candidates
     return [
-        _expected(c, study.config.objective, known[c.duplicate_of] if c.duplicate_of is not None else None)
+        replace(
+            _expected(c, study.config.objective, known[c.duplicate_of] if c.duplicate_of is not None else None),
+            notes=c.sampler_notes,
+        )
         for _, c in sorted(known.items())
     ]
 

@@ -55,9 +55,11 @@ def parse_loss(text: str) -> dict[str, float]:
     """Read `l1=1,ssim=0.2` (or `l1`, weight one); raise UsageError for anything else."""
     loss: dict[str, float] = {}
     for part in text.split(","):
-        name, _, weight = part.strip().partition("=")
+        name, given, weight = part.strip().partition("=")
+        if name in loss:
+            raise UsageError(f'Loss {name} is named twice in "{text}"; give it one weight.')
         try:
-            loss[name] = float(weight) if weight else 1.0
+            loss[name] = float(weight) if given else 1.0
         except ValueError:
             raise UsageError(f'A loss is written name=weight, such as "l1=1,ssim=0.2"; got "{text}".') from None
     _check_loss(loss)

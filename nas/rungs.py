@@ -15,6 +15,10 @@ from nas.scoring import final_score
 from search_spaces.errors import UsageError
 
 ETA = 3
+# The top rung for budgets up to so many seconds on a CPU; a GPU gets ten times as many steps.
+LADDER_TOPS = ((600, 900), (3600, 2700), (4 * 3600, 8100))
+LONGEST_LADDER = 24300
+GPU_FACTOR = 10
 OBJECTIVES = ("score", "pareto")
 
 
@@ -32,15 +36,14 @@ class Standing:
 def default_ladder(budget: Budget, backend: str) -> tuple[int, ...]:
     """Return the training steps of the rungs for a new study, from its first budget and backend alone.
 
-    On two CPU cores a step takes 10–150 ms, so a 5-minute search can afford a few hundred steps at the top.
+    On two CPU cores a step takes 5–40 ms and compiling a candidate 2–6 s: with fewer steps than these, a search would
+    compile more than it trains; with more, five minutes would not see twenty candidates.
     """
-    if budget.candidates is not None:
-        top = 900
-    else:
-        seconds = budget.seconds or 0
-        top = next((steps for limit, steps in ((600, 450), (3600, 900), (4 * 3600, 2700)) if seconds <= limit), 8100)
+    top = 900
+    if budget.seconds is not None:
+        top = next((steps for limit, steps in LADDER_TOPS if budget.seconds <= limit), LONGEST_LADDER)
     if backend != "cpu":
-        top *= 10
+        top *= GPU_FACTOR
     return (top // ETA**2, top // ETA, top)
 
 
@@ -62,8 +65,9 @@ def promotions(
     for rung in range(rungs - 2, -1, -1):
         reached = [s for s in standings if rung in s.psnr_db]
         places = max(len(reached) // ETA, 1 if draining else 0)
-        for standing in sorted(reached, key=_rank_key(reached, rung, objective))[:places]:
-            if rung + 1 not in standing.psnr_db and not standing.busy and not standing.ended:
+        able = [s for s in reached if not s.ended]  # one that failed higher up leaves its place to the next
+        for standing in sorted(able, key=_rank_key(reached, rung, objective))[:places]:
+            if rung + 1 not in standing.psnr_db and not standing.busy:
                 yield standing.trial, rung + 1
 
 

@@ -80,6 +80,8 @@ class Search:
     @contextmanager
     def _session(self) -> Iterator[None]:
         self._begun, self._before = time.monotonic(), self.study.elapsed_s
+        for unfinished in (self.study.folder / "checkpoints").glob(".*.tmp"):
+            unfinished.unlink()  # what a kill in the middle of a write left
         for slot in self.slots:
             slot.start()
         self._open_proposer()
@@ -237,7 +239,8 @@ class Search:
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
         """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
         proposal = self.proposer.ask(spec)
-        self._record("asked", trial=proposal.trial, genes=proposal.genes, **self._judge(proposal))
+        notes = {"sampler_notes": proposal.notes} if proposal.notes else {}
+        self._record("asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._judge(proposal))
         candidate = self.study.candidates[proposal.trial]
         self.proposer.constrain(candidate)
         original = self._original(candidate)
@@ -336,11 +339,11 @@ class Search:
         )
 
     def _give_up_if_hopeless(self) -> None:
-        finished = [c for c in self.study.candidates.values() if c.is_finished]
-        if len(finished) >= FATAL_FAILURES and all(c.failure for c in finished):
+        failures = [c.failure for c in self.study.candidates.values() if c.failure and not c.rungs]
+        if len(failures) >= FATAL_FAILURES and not self.study.trained():
             raise StudyError(
-                f"The first {len(finished)} candidates all failed, the last one because: {finished[-1].failure} "
-                "Nothing more is tried; mend the cause and run the same command in a new study."
+                f"The first {len(failures)} candidates all failed, the last one because: {failures[-1]} "
+                "Nothing more is tried; mend the cause and start a new study."
             )
 
     def _record(self, event: str, **values: Any) -> None:

@@ -13,7 +13,7 @@ from nas.config import DEFAULT_DEVICE
 from nas.report import check_plot, save_front
 from nas.study import Candidate, Study
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
-from nas.target import Target, resolve, the_study
+from nas.target import Target, the_study
 from search_spaces.blocks import build_graph
 from search_spaces.errors import UsageError
 from search_spaces.graph import Graph
@@ -251,7 +251,7 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
     study = the_study(results, name)
     candidate = study.best()
     rung = study.highest_rung()
-    test = _test_quality(study, candidate, results)
+    test = _test_quality(study, candidate)
     found = {**front.row(candidate, rung), **test}
     if form == "json":
         print_json(found)
@@ -268,18 +268,29 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
     console.print(f"On the test pairs, which the search did not read: {told}.", highlight=False)
 
 
-def _test_quality(study: Study, candidate: Candidate, results: Path) -> dict[str, float | None]:
+def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]:
     assert candidate.highest is not None
     steps = candidate.highest.steps
     known = study.tests.get((candidate.trial, steps))
     if known is None:
         from nas.judging import judge_on_test
 
-        target = resolve(str(candidate.trial), results, study.config.name)
-        judged = judge_on_test(target.spec, study.checkpoint(candidate), study.config.data)
-        study.append("test", trial=candidate.trial, steps=steps, **judged)
-        known = study.tests[candidate.trial, steps]
+        known = judge_on_test(candidate.spec, study.checkpoint(candidate), study.config.data)
+        _remember(study, candidate.trial, steps, known)
     return known
+
+
+def _remember(study: Study, trial: int, steps: int, judged: dict[str, float | None]) -> None:
+    """Record a test result, unless a search is writing to the study: then it is judged again next time."""
+    from filelock import Timeout
+
+    try:
+        with front.lock(study.folder):
+            study.append("test", trial=trial, steps=steps, **judged)
+    except Timeout:
+        return
+    finally:
+        study.close()
 
 
 def show_check(report: "CheckReport", *, form: str) -> None:

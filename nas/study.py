@@ -98,6 +98,7 @@ class Candidate:
     reason: str = ""
     violation: float | None = None  # how many ms over the limit
     duplicate_of: int | None = None
+    sampler_notes: dict[str, Any] = field(default_factory=dict)  # what the sampler keeps with a trial
     rungs: dict[int, Rung] = field(default_factory=dict)
     failure: str = ""
 
@@ -133,8 +134,11 @@ class Study:
         self.elapsed_s = 0.0
         self.sessions = 0
         self._file: IO[bytes] | None = None
-        for record in _read_records(folder / RECORDS_FILE):
-            self._apply(record)
+        for number, record in enumerate(_read_records(folder / RECORDS_FILE), start=1):
+            try:
+                self._apply(record)
+            except (KeyError, TypeError, AttributeError, ValueError, IspNasError):
+                raise _damaged_line(folder / RECORDS_FILE, number) from None
 
     @property
     def database(self) -> Path:
@@ -290,6 +294,8 @@ def _read_records(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError:
-            raise StudyError(
-                f"Line {number} of {path} is damaged; restore the file, or remove that line and what follows it."
-            ) from None
+            raise _damaged_line(path, number) from None
+
+
+def _damaged_line(path: Path, number: int) -> StudyError:
+    return StudyError(f"Line {number} of {path} is damaged; restore the file, or remove that line and what follows it.")

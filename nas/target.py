@@ -83,7 +83,7 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> Target:
     if (folder / TRAINING_FILE).is_file():
         return _training_run(folder)
     opened = find_study(results, study_name)
-    if text == "best" or text.isdigit():
+    if text == "best" or (text.isascii() and text.isdigit()):
         found = the_study(results, study_name)
         candidate = found.best() if text == "best" else found.candidate(int(text))
         return _target(text, candidate.spec, results, found, candidate)
@@ -119,12 +119,15 @@ def _training_run(folder: Path) -> Target:
 
 def read_training(folder: Path) -> dict[str, Any]:
     """Return the settings of a training run; raise StudyError where they are damaged."""
+    path = folder / TRAINING_FILE
     try:
-        return tomllib.loads((folder / TRAINING_FILE).read_text("utf-8"))
+        told = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{folder / TRAINING_FILE} cannot be read ({error}); train again into another folder."
-        ) from None
+        raise StudyError(f"{path} cannot be read ({error}); train again into another folder.") from None
+    missing = [name for name in ("spec", "data", "recipe", "seed") if name not in told]
+    if missing:
+        raise StudyError(f"{path} lacks {', '.join(missing)}; train again into another folder.")
+    return told
 
 
 def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:

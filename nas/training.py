@@ -26,7 +26,7 @@ from nas.data.pairs import PairSet
 from nas.data.raw_format import RawFormat
 from nas.recipe import Recipe
 from search_spaces import lower_flax
-from search_spaces.errors import TrainingError
+from search_spaces.errors import TrainingError, UsageError
 from search_spaces.graph import Graph
 
 # Progress is looked at this often: a fetch of the loss makes the host wait for the device.
@@ -67,8 +67,12 @@ def train(
 ) -> Trained:
     """Train from `checkpoint` until step `steps`; `tick(step, loss)` is called now and then.
 
-    Raises TrainingError where the loss is no number or has diverged.
+    Raises TrainingError where the loss is no number or has diverged, UsageError beyond the recipe's horizon.
     """
+    if steps > recipe.horizon:
+        raise UsageError(
+            f"The recipe's learning rate ends at step {recipe.horizon}; training to {steps} needs another."
+        )
     if checkpoint.step >= steps:  # trained before a crash that came before the record
         return Trained(checkpoint, 0.0, 0.0)
     step_fn, compile_s = compiled_step(graph, recipe)

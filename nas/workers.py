@@ -53,7 +53,11 @@ class Slot:
         """Train a candidate; the future holds its outcome or why there is none."""
         self._step.value = 0
         self._tasks += 1
-        return self._pool().submit(self._run or run_job, job)
+        try:
+            return self._pool().submit(self._run or run_job, job)
+        except BrokenProcessPool:  # it died while it had nothing to do, which no candidate is to blame for
+            self.close(kill=True)
+            return self._pool().submit(self._run or run_job, job)
 
     def recycle(self) -> None:
         """Replace the process where it has done its share; call between candidates."""
@@ -84,7 +88,7 @@ def result_of(future: "Future[Outcome | Failure]") -> "Outcome | Failure":
     try:
         return future.result()
     except BrokenProcessPool:
-        return Failure("the training process died; it was killed or ran out of memory")
+        return Failure("The training process died: it was killed or ran out of memory.")
 
 
 _progress: Any = None
@@ -124,7 +128,7 @@ def run_job(job: "Job") -> "Outcome | Failure":
     except TrainingError as error:
         return Failure(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}")
+        return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
     except (IspNasError, OSError) as error:
         return Failure(str(error), fatal=True)
 

@@ -32,7 +32,7 @@ from search_spaces.ops import (
     TransposeConv,
 )
 
-Map = Float[Array, "n h w c"]
+Map = Float[Array, "n _ _ _"]  # only the batch is the same for everything that an operation reads and makes
 Parameters = dict[str, Array]
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {

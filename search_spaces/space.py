@@ -48,7 +48,12 @@ class SearchSpace:
         return all(values[n] in self.values(n) for n, gene in GENES.items() if gene.is_active(values))
 
     def genes_of(self, spec: ArchSpec) -> dict[str, Value]:
-        """Return a drawable set of genes that means `spec`; inactive genes get a value of this space."""
+        """Return a drawable set of genes that means `spec`; inactive genes get a value of this space.
+
+        Raises UsageError where `spec` is not a member of this space.
+        """
+        if not self.contains(spec):
+            raise UsageError(f"{spec.description} is not in space {self.name}; widen its choices to include it.")
         values = spec.to_dict()
         return {n: v if v in self.values(n) else self.values(n)[0] for n, v in values.items()}
 
@@ -70,10 +75,10 @@ class SearchSpace:
 
 
 def _check_choices(name: str, values: tuple[Value, ...]) -> None:
-    if not values or len(set(values)) != len(values):
-        raise UsageError(f"Gene {name} needs one or more different values, got {list(values)}.")
     for value in values:
         GENES[name].check(name, value)
+    if not values or len(set(values)) != len(values):
+        raise UsageError(f"Gene {name} needs one or more different values, got {list(values)}.")
 
 
 # A gene that decides whether others have an effect.

@@ -113,7 +113,9 @@ class ArchSpec:
         up = "→".join(_SHORT[up] for up in (*self._inner_upsampler, self.output_upsampler))
         refine = f" →{self.refine_width}" if self.refine_width else ""
         skip = "" if self.long_skip == "none" else f" skip:{self.long_skip}"
-        return f"R/{self.scale} {self.width}ch {body} {self.activation}{skip} {up}{refine}"
+        out = "" if self.output_activation == "none" else f" {self.output_activation}"
+        stem = f"{self.stem_depth}×stem {self.stem_activation}"
+        return f"R/{self.scale} {self.width}ch {stem} {body} {self.activation}{skip} {up}{refine}{out}"
 
     @property
     def _inner_upsampler(self) -> tuple[str, ...]:

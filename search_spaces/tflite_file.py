@@ -3,6 +3,7 @@
 Reads the flatbuffer with the schema that LiteRT ships; neither TensorFlow nor an interpreter is loaded.
 """
 
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -69,7 +70,10 @@ def _names(enum: str) -> dict[int, str]:
 def _parse(content: bytes) -> Any:
     if content[4:8] != _FILE_IDENTIFIER:
         raise ExportError("These bytes are not a .tflite file: the identifier TFL3 is missing; give a TFLite model.")
-    return _schema().ModelT.InitFromPackedBuf(content)
+    try:
+        return _schema().ModelT.InitFromPackedBuf(content)
+    except (struct.error, IndexError, TypeError, ValueError) as error:
+        raise ExportError(f"This .tflite file is damaged ({error}); make or fetch it again.") from None
 
 
 def _file_op(model: Any, op: Any) -> FileOp:

@@ -4,16 +4,22 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import beartype
 import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
 
+# beartype refuses an array of any type and any shape unless it is told that a plain array is meant.
+_ANY_ARRAY = beartype.FrozenDict({np.ndarray[Any, Any]: np.ndarray})
+check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_ARRAY))
+
 # Array shapes in these modules' signatures are checked whenever a test calls them; the hook must come before
 # their first import.
 SHAPE_CHECKED = ("nas.metrics", "nas.losses", "nas.training", "search_spaces.kernels", "search_spaces.lower_flax")
-jaxtyping.install_import_hook(SHAPE_CHECKED, "beartype.beartype")
+jaxtyping.install_import_hook(SHAPE_CHECKED, f"{__name__}.check_types")
 
 from nas import backend  # noqa: E402 (after the hook)
 from nas.data.pairs import DataConfig, prepare  # noqa: E402

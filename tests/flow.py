@@ -1,25 +1,24 @@
-"""What tests of whole flows share: tiny pairs on disk, small spaces, the installed command, searches without training."""
+"""What tests of whole flows share: small spaces, the installed command, records, searches without training."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib.metadata import entry_points
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import pytest
 
 from latency_models.device import Device, device_path, load_device
 from nas import study as studies
 from nas.budget import Budget
 from nas.config import DEFAULT_DEVICE
 from nas.data.pairs import DataConfig
-from nas.data.raw_format import RawFormat
-from nas.data.scene import draw_scene
-from nas.data.sensor import capture
 from nas.job import Job, Outcome
 from nas.recipe import Recipe
 from nas.search import Search
@@ -28,9 +27,6 @@ from nas.workers import Failure, Slot
 from search_spaces.space import load_space
 
 COMMAND = Path(sys.executable).parent / "isp-nas"
-SIDE = 64
-COUNTS = {"train": 8, "val": 4, "test": 2}
-LAYOUT = ("mediatek_raw", "fujifilm")
 
 # A training that is over before it began: what a whole flow costs is then the start of its processes.
 TINY_TRAINING = ("--rungs", "2,4", "--batch", "2", "--patch", "16")
@@ -44,22 +40,6 @@ activation = ["relu", "tanh"]
 output_activation = ["none", "relu"]
 """
 TINY_SIZE = 12  # the activation has no effect without a body: 2 × 2 × (1 + 2)
-
-
-def write_pairs(root: Path, *, side: int = SIDE, counts: dict[str, int] = COUNTS) -> Path:
-    """Write pairs in the challenge's layout, cut from drawn scenes and all different; return `root`."""
-    scenes = (draw_scene(seed) for seed in range(sum(counts.values())))
-    for split, count in counts.items():
-        for number in range(count):
-            scene = next(scenes)[:side, :side]
-            write_pair(root / split, str(number), capture(scene, RawFormat(), seed=number), scene)
-    return root
-
-
-def write_pair(folder: Path, name: str, raw: np.ndarray, rgb: np.ndarray) -> None:
-    for kind, image in zip(LAYOUT, (raw, rgb), strict=True):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / kind / f"{name}.png")
 
 
 def truncate(path: Path, *, keep: float = 0.5) -> None:
@@ -85,6 +65,19 @@ def isp_nas(*arguments: object, cwd: Path | None = None, timeout_s: float = 120)
     """Run the installed command."""
     command = [str(COMMAND), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run what the installed command runs, without the second that a process of its own takes."""
+    (script,) = entry_points(group="console_scripts", name="isp-nas")
+    out, err = StringIO(), StringIO()
+    given, sys.argv = sys.argv, ["isp-nas", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+            script.load()()
+    finally:
+        sys.argv = given
+    return subprocess.CompletedProcess(arguments, left.value.code, out.getvalue(), err.getvalue())
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

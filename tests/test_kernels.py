@@ -1,0 +1,73 @@
+"""Our CPU forms of slow operations compute what XLA's own operations compute, gradients included."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array, lax
+
+from search_spaces import kernels
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+H, W, C, FILTERS = 6, 5, 3, 2
+TOLERANCE = 2e-5  # of values of order one, summed over at most 81 taps in another order
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The form that is used on this backend; both are plain XLA and run on any machine."""
+    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+    return request.param
+
+
+def normal(*shape: int, seed: int) -> Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def assert_same(ours: Callable[..., Array], reference: Callable[..., Array], *inputs: Array) -> None:
+    """Compare values, and the gradients of a random projection of them."""
+
+    def run(function: Callable[..., Array]) -> tuple[Array, ...]:
+        value, pull_back = jax.vjp(function, *inputs)
+        return (value, *pull_back(normal(*value.shape, seed=9)))
+
+    with jax.default_matmul_precision("highest"):
+        mine, theirs = jax.jit(lambda: (run(ours), run(reference)))()
+    for name, a, b in zip(("value", "gradient of x", "gradient of w"), mine, theirs, strict=True):
+        assert a.shape == b.shape
+        largest = float(jnp.abs(a - b).max())
+        assert largest < TOLERANCE, f"{name} differs by {largest}"
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_depthwise_convolution_is_xlas(form: str, size: int, dilation: int) -> None:
+    def reference(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", rhs_dilation=(dilation, dilation), dimension_numbers=LAYOUT,
+            feature_group_count=C,
+        )  # fmt: skip
+
+    x, kernel = normal(2, H, W, C, seed=0), normal(size, size, 1, C, seed=1)
+    assert_same(lambda x, k: kernels.depthwise_conv(x, k, dilation=dilation), reference, x, kernel)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_transposed_convolution_is_the_gradient_of_a_same_convolution(form: str, size: int, stride: int) -> None:
+    def reference(x: Array, kernel: Array) -> Array:
+        def convolution(large: Array) -> Array:
+            return lax.conv_general_dilated(large, kernel, (stride, stride), "SAME", dimension_numbers=LAYOUT)
+
+        return jax.vjp(convolution, jnp.zeros((2, H * stride, W * stride, FILTERS)))[1](x)[0]
+
+    x, kernel = normal(2, H, W, C, seed=0), normal(size, size, FILTERS, C, seed=1)
+    assert_same(lambda x, k: kernels.transpose_conv(x, k, stride=stride), reference, x, kernel)
+
+
+def test_scaling_and_adding_channels_are_broadcasting() -> None:
+    x, per_channel = normal(2, H, W, C, seed=0), normal(C, seed=1)
+    assert_same(kernels.scale_channels, lambda x, s: x * s, x, per_channel)
+    assert_same(kernels.add_channels, lambda x, b: x + b, x, per_channel)

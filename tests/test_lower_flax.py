@@ -1,0 +1,155 @@
+"""A graph as Flax trains it: its parameters, its first state, and operations whose answer is known."""
+
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from search_spaces import lower_flax
+from search_spaces.blocks import build_graph
+from search_spaces.designs import DESIGNS
+from search_spaces.graph import INPUT, Graph, GraphBuilder, Shape
+from search_spaces.ops import ACTIVATIONS, OPS, Activation, Conv, DepthToSpace, TransposeConv
+from search_spaces.space import load_space
+from search_spaces.spec import GENES, UPSAMPLERS, ArchSpec
+
+SIZE: Shape = (1, 8, 12, 4)
+SPACE = load_space("mai21")
+OUTPUT_ACTIVATIONS = GENES["output_activation"].legal
+
+
+def random_spec(seed: int) -> ArchSpec:
+    rng = random.Random(seed)
+    return SPACE.sample(lambda _, values, __: rng.choice(values[:4]))
+
+
+SPECS = {**{name: design.spec for name, design in DESIGNS.items()}, **{f"random {n}": random_spec(n) for n in range(4)}}
+
+
+def raw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def after_shuffle(function: str) -> Graph:
+    """Four channels, spread over 2×2 pixels of three equal channels, then an activation: its answer is plain to see."""
+    g = GraphBuilder((1, 1, 1, 4))
+    g.add("f", Activation(function), g.add("shuffle", DepthToSpace(), g.add("conv", Conv(12, 1), INPUT)))
+    return g.build()
+
+
+def test_every_operation_and_activation_has_a_rule() -> None:
+    assert set(lower_flax.RULES) == set(OPS.values())
+    assert {*lower_flax.ACTIVATION_FUNCTIONS, "prelu"} == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_flax_agrees_with_the_graph_on_parameters_and_output(spec: ArchSpec) -> None:
+    graph = build_graph(spec, SIZE)
+    parameters = lower_flax.init_parameters(graph, 0)
+    assert {name: value.shape for name, value in parameters.items()} == graph.parameter_shapes
+    assert {value.dtype for value in parameters.values()} == {jnp.dtype("float32")}
+    answer = jax.eval_shape(lambda p, x: lower_flax.apply(graph, p, x), parameters, jnp.zeros((3, 16, 20, 4)))
+    assert answer.shape == graph.at((3, 16, 20, 4)).output_shape
+
+
+def test_the_first_state_is_a_function_of_the_seed() -> None:
+    graph = build_graph(SPECS["smallnet"], SIZE)
+    first, again, other = (lower_flax.init_parameters(graph, seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not any(np.array_equal(first[name], other[name]) for name in first if name.endswith("/kernel"))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.2])
+@pytest.mark.parametrize("upsampler", UPSAMPLERS)
+@pytest.mark.parametrize("refine", [0, 4])
+@pytest.mark.parametrize("function", OUTPUT_ACTIVATIONS)
+def test_where_no_kernel_says_otherwise_the_output_is_at_the_level(
+    function: str, refine: int, upsampler: str, level: float
+) -> None:
+    spec = ArchSpec(width=4, output_activation=function, refine_width=refine, output_upsampler=upsampler)
+    graph = build_graph(spec, SIZE)
+    parameters = lower_flax.init_parameters(graph, 0, output_level=level)
+    silent = {name: np.zeros_like(value) if name.endswith("/kernel") else value for name, value in parameters.items()}
+    answer = lower_flax.jit_apply(graph)(silent, raw(*SIZE))
+    np.testing.assert_allclose(answer, level, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", OUTPUT_ACTIVATIONS)
+def test_the_mean_output_of_untrained_networks_is_near_mid_grey(function: str) -> None:
+    graph = build_graph(DESIGNS["smallnet"].spec.with_genes(output_activation=function), (1, 16, 16, 4))
+    network = lower_flax.jit_apply(graph)
+    states = (lower_flax.init_parameters(graph, seed) for seed in range(8))
+    means = [float(network(state, raw(1, 16, 16, 4)).mean()) for state in states]
+    assert np.mean(means) == pytest.approx(0.5, abs=0.2), means
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_an_untrained_network_neither_dies_nor_explodes(depth: int) -> None:
+    graph = build_graph(ArchSpec(depth=depth), (1, 16, 16, 4))
+    parameters = lower_flax.init_parameters(graph, 0)
+    answer = lower_flax.jit_apply(graph)(parameters, raw(1, 16, 16, 4))
+    assert 0.02 < float(answer.std()) < 3
+
+
+def test_layers_of_one_name_and_shape_start_alike_in_all_networks() -> None:
+    short, long = (lower_flax.init_parameters(build_graph(ArchSpec(depth=d), SIZE), 0) for d in (1, 3))
+    assert set(short) < set(long)
+    assert all(np.array_equal(long[name], value) for name, value in short.items())
+    assert not np.array_equal(long["block1.conv/kernel"], long["block2.conv/kernel"])
+
+
+def test_flax_starts_from_the_same_kernels_as_init_parameters() -> None:
+    graph = build_graph(SPECS["csanet"], SIZE)
+    module = lower_flax.GraphModule(graph, seed=3)
+    of_flax = jax.jit(module.init)(jax.random.key(0), jnp.zeros(SIZE))["params"]
+    ours = lower_flax.init_parameters(graph, 3)
+    assert of_flax.keys() == ours.keys()
+    assert all(np.array_equal(of_flax[name], ours[name]) for name in ours if name != "rgb/bias")
+
+
+def test_kernels_start_with_the_variance_of_he_et_al() -> None:
+    g = GraphBuilder(SIZE)
+    g.add("rgb", Conv(3), g.add("up", TransposeConv(64), g.add("conv", Conv(64), INPUT)))
+    parameters = lower_flax.init_parameters(g.build(), 0)
+    assert float(parameters["conv/kernel"].std()) == pytest.approx((2 / (9 * 4)) ** 0.5, rel=0.1)
+    assert float(parameters["up/kernel"].std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("function", "answers"),  # for −4, −1, 2 and 8, by each function's own definition
+    [
+        ("relu", (0, 0, 2, 8)),
+        ("relu6", (0, 0, 2, 6)),
+        ("leaky_relu", (-0.8, -0.2, 2, 8)),
+        ("prelu", (-2, -0.5, 2, 8)),
+        ("tanh", (-0.9993293, -0.7615942, 0.9640276, 0.9999998)),
+        ("sigmoid", (0.0179862, 0.2689414, 0.8807971, 0.9996647)),
+        ("elu", (-0.9816844, -0.6321206, 2, 8)),
+        ("hard_swish", (0, -1 / 3, 5 / 3, 8)),
+    ],
+)
+def test_activations_give_known_values_after_a_shuffle_in_known_order(
+    function: str, answers: tuple[float, ...]
+) -> None:
+    graph = after_shuffle(function)
+    parameters = lower_flax.init_parameters(graph, 0)
+    # Packed channel p goes to the three colours of pixel p, read row by row.
+    kernel = np.repeat(np.eye(4, dtype=np.float32), 3, axis=1)[None, None]
+    state = parameters | {"conv/kernel": kernel, "conv/bias": np.zeros(12, np.float32)}
+    state |= {"f/alpha": np.full(3, 0.5, np.float32)} if function == "prelu" else {}
+    x = np.asarray([-4.0, -1.0, 2.0, 8.0], np.float32).reshape(1, 1, 1, 4)
+    pixels = np.asarray(lower_flax.jit_apply(graph)(state, x)).reshape(4, 3)
+    np.testing.assert_allclose(pixels, np.repeat(np.asarray(answers)[:, None], 3, axis=1), atol=1e-6)
+
+
+def test_every_known_activation_is_in_the_table_above() -> None:
+    table = next(m for m in test_activations_give_known_values_after_a_shuffle_in_known_order.pytestmark)
+    assert {function for function, _ in table.args[1]} == set(ACTIVATIONS)
+
+
+def test_prelu_learns_one_slope_per_channel_from_a_quarter_on() -> None:
+    graph = build_graph(ArchSpec(width=4, activation="prelu"), SIZE)
+    parameters = lower_flax.init_parameters(graph, 0)
+    np.testing.assert_array_equal(parameters["block1.conv.prelu/alpha"], np.full(4, 0.25, np.float32))

@@ -1,0 +1,82 @@
+"""A recipe is checked before anything runs."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.recipe import LOSS_NAMES, Recipe, parse_loss
+from search_spaces.errors import UnknownNameError, UsageError
+
+weights = st.dictionaries(st.sampled_from(LOSS_NAMES), st.floats(1e-6, 1e6), min_size=1)
+
+
+@given(weights)
+def test_a_written_loss_is_read_back(loss: dict[str, float]) -> None:
+    assert parse_loss(",".join(f"{name}={weight!r}" for name, weight in loss.items())) == loss
+
+
+@pytest.mark.parametrize(
+    ("text", "loss"),
+    [
+        ("l1", {"l1": 1.0}),
+        ("l1=1,ssim=0.2", {"l1": 1.0, "ssim": 0.2}),
+        (" charbonnier , ssim=1e-1 ", {"charbonnier": 1.0, "ssim": 0.1}),
+        ("l1=1,ssim=0", {"l1": 1.0, "ssim": 0.0}),
+    ],
+)
+def test_a_loss_is_read(text: str, loss: dict[str, float]) -> None:
+    assert parse_loss(text) == loss
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("l2", 'Unknown loss "l2".*Did you mean "l1"'),
+        ("", 'Unknown loss ""'),
+        ("l1,", 'Unknown loss ""'),
+        ("l1=much", r'written name=weight, such as "l1=1,ssim=0\.2"; got "l1=much"'),
+        ("l1=-1", r"weight of loss l1 must be zero or more, got -1\.0"),
+        ("l1=nan", "weight of loss l1 must be zero or more, got nan"),
+        ("ssim=inf", "weight of loss ssim must be zero or more, got inf"),
+        ("l1=0", "At least one loss needs a weight above zero"),
+    ],
+)
+def test_a_loss_that_makes_no_sense_says_why(text: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        parse_loss(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ({"learning_rate": 0.0}, r"learning rate must lie in \(0, 1\], got 0\.0"),
+        ({"learning_rate": 1.5}, r"got 1\.5"),
+        ({"learning_rate": float("nan")}, "got nan"),
+        ({"learning_rate": float("inf")}, "got inf"),
+        ({"batch": 0}, "batch needs at least one pair, got 0"),
+        ({"patch": 12}, "multiple of 4 of at least 16 pixels, got 12"),
+        ({"patch": 18}, "multiple of 4 of at least 16 pixels, got 18"),
+        ({"horizon": 0}, "at least one step, got 0"),
+        ({"loss": {}}, "At least one loss"),
+        ({"loss": {"l1": -1.0}}, "zero or more"),
+    ],
+)
+def test_a_setting_out_of_range_says_what_is_in_range(setting: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Recipe(**setting)
+
+
+def test_the_smallest_recipe_is_allowed() -> None:
+    assert Recipe(learning_rate=1.0, batch=1, patch=16, horizon=1).patch == 16
+
+
+def test_an_unknown_loss_in_a_recipe_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownNameError, match="known: charbonnier, l1, ssim"):
+        Recipe(loss={"psnr": 1.0})
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = Recipe(loss={"l1": 1.0, "ssim": 0.2}, learning_rate=1e-4, batch=2, patch=64, horizon=50)
+    assert Recipe(**json.loads(json.dumps(recipe.to_dict()))) == recipe

@@ -1,0 +1,56 @@
+"""A .tflite file is read as data; bytes that are none are refused before anything is made of them."""
+
+import pytest
+
+from search_spaces.errors import ExportError
+from search_spaces.tflite_file import FileOp, op_counts, read_ops, separate_transpose_conv_activations
+
+
+def one_op_file(name: str, *, version: int = 1, fused: int = 0) -> bytes:
+    """The smallest file: one operation from tensor 0 to tensor 1, its fused activation by TFLite's number."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph, op, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
+    code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    op.opcodeIndex, op.inputs, op.outputs = 0, [0], [1]
+    if name == "TRANSPOSE_CONV":
+        op.builtinOptionsType = schema.BuiltinOptions.TransposeConvOptions
+        op.builtinOptions = schema.TransposeConvOptionsT()
+        op.builtinOptions.fusedActivationFunction = fused
+    graph.tensors = [schema.TensorT(), schema.TensorT()]
+    for tensor, label in zip(graph.tensors, (b"in", b"out"), strict=True):
+        tensor.name, tensor.shape, tensor.buffer = label, [1, 2, 2, 3], 0
+    graph.operators, graph.inputs, graph.outputs = [op], [0], [1]
+    model.operatorCodes, model.subgraphs, model.buffers, model.version = [code], [graph], [schema.BufferT()], 3
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\x03\x04 a zip archive", b"\x89PNG\r\n\x1a\n" + bytes(64)])
+@pytest.mark.parametrize("read", [read_ops, op_counts, separate_transpose_conv_activations])
+def test_bytes_that_are_no_tflite_are_refused(content: bytes, read: object) -> None:
+    with pytest.raises(ExportError, match=r"not a \.tflite file: the identifier TFL3 is missing"):
+        read(content)
+
+
+def test_an_operation_is_read_with_version_and_fused_activation() -> None:
+    assert read_ops(one_op_file("TRANSPOSE_CONV", version=4, fused=1)) == (FileOp("TRANSPOSE_CONV", 4, "relu"),)
+
+
+@pytest.mark.parametrize("name", ["TANH", "GELU"])
+def test_operations_beyond_the_old_byte_are_named_too(name: str) -> None:
+    assert op_counts(one_op_file(name)) == {name: 1}
+
+
+@pytest.mark.parametrize(("fused", "name"), [(1, "RELU"), (3, "RELU6")])
+def test_a_fused_activation_becomes_an_operation_and_the_version_falls(fused: int, name: str) -> None:
+    content = separate_transpose_conv_activations(one_op_file("TRANSPOSE_CONV", version=4, fused=fused))
+    assert read_ops(content) == (FileOp("TRANSPOSE_CONV", 3, "none"), FileOp(name, 1, "none"))
+
+
+def test_separating_twice_is_separating_once() -> None:
+    once = separate_transpose_conv_activations(one_op_file("TRANSPOSE_CONV", version=4, fused=1))
+    assert separate_transpose_conv_activations(once) == once
