@@ -42,7 +42,8 @@ def expected() -> str:
 
     platforms = os.environ.get("JAX_PLATFORMS", "")
     has_plugin = any("cuda" in entry.name for entry in entry_points(group="jax_plugins"))
-    return "gpu" if has_plugin and Path("/dev/nvidiactl").exists() and platforms != "cpu" else "cpu"
+    hidden = platforms == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "gpu" if has_plugin and Path("/dev/nvidiactl").exists() and not hidden else "cpu"
 
 
 def _wanted_flags() -> list[str]:

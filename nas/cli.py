@@ -190,7 +190,9 @@ def _data_config(
     given = {name: value for name, value in raw.items() if value is not None}
     if source is None and not given and raw_dir is None and rgb_dir is None:
         return None
-    config = DataConfig(source or "demo", raw_dir, rgb_dir, raw=RawFormat(**given))  # type: ignore[arg-type]
+    if source is None:
+        raise UsageError("Options that say how RAW is read describe a folder of pairs; name it with --data.")
+    config = DataConfig(source, raw_dir, rgb_dir, raw=RawFormat(**given))  # type: ignore[arg-type]
     config.validate()
     return config
 
@@ -279,11 +281,12 @@ def train(
         "batch": batch,
         "patch": patch,
     }
-    recipe = Recipe(**{name: value for name, value in given.items() if value is not None}, horizon=steps)  # type: ignore[arg-type]
+    options = {name: value for name, value in given.items() if value is not None} | {"horizon": steps}
+    Recipe(**options)  # type: ignore[arg-type]  # refuses a wrong one before anything is read
     config = _data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
     from nas.session import run_training
 
-    run_training(_resolve(target, results, study), recipe, config, seed=seed or 0, out=out, results=results, form=form)
+    run_training(_resolve(target, results, study), options, config, seed=seed, out=out, results=results, form=form)
 
 
 @app.command()

@@ -13,18 +13,19 @@ from latency_models.device import Device, load_device
 from nas import backend, provenance, study
 from nas.budget import Budget
 from nas.data.cache import cache_dir
+from nas.data.findings import SIDE_MULTIPLE
 from nas.data.pairs import DataConfig, Progress, identity, open_prepared, prepare
 from nas.recipe import Recipe
 from nas.rungs import OBJECTIVES, check_ladder, default_ladder
 from nas.study import Study, StudyConfig
-from search_spaces.errors import StudyError, UnknownNameError, UsageError
+from search_spaces.errors import DataError, StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
 
 SAMPLER_NAMES = ("tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS; a test holds them equal
 DEFAULT_DEVICE = "dimensity-1000-plus"
 DEFAULT_SPACE = "mai21"
 # A GPU would be idle during most of a step of four small patches.
-HARDWARE_RECIPE = {"cpu": {"batch": 4, "patch": 64}, "gpu": {"batch": 16, "patch": 128}}
+HARDWARE_RECIPE: dict[str, dict[str, Any]] = {"cpu": {"batch": 4, "patch": 64}, "gpu": {"batch": 16, "patch": 128}}
 DEFAULT_DATA = DataConfig("demo")
 
 
@@ -95,7 +96,8 @@ def default_name(asked: Asked) -> str:
 
 
 def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) -> Opened:
-    data = asked.data or DEFAULT_DATA
+    data = _anywhere(asked.data or DEFAULT_DATA)
+    _build_demo(data, read)
     device = load_device(asked.device or DEFAULT_DEVICE)
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
@@ -125,6 +127,11 @@ def check_fits(recipe: Recipe, pairs: Path) -> None:
     """Raise UsageError where the pairs cannot fill the recipe's batch or are smaller than its patch."""
     train = open_prepared(pairs, "train")
     _, h, w = train.raw.shape
+    if h % SIDE_MULTIPLE or w % SIDE_MULTIPLE:
+        raise DataError(
+            f"Wanted pairs whose sides are multiples of {SIDE_MULTIPLE}, which networks at R/4 need, got {h}×{w}; "
+            "crop all of them."
+        )
     if recipe.patch > min(h, w):
         raise UsageError(
             f"A patch of {recipe.patch} does not fit into pairs of {h}×{w}; choose --patch {min(h, w)} or less."
@@ -133,6 +140,18 @@ def check_fits(recipe: Recipe, pairs: Path) -> None:
         raise UsageError(
             f"A batch of {recipe.batch} needs as many training pairs, got {len(train)}; choose a smaller --batch."
         )
+
+
+def _anywhere(data: DataConfig) -> DataConfig:
+    """Return `data` with a source that means the same folder from every working directory."""
+    return data if data.source == "demo" else replace(data, source=str(Path(data.source).expanduser().resolve()))
+
+
+def _build_demo(data: DataConfig, read: Progress | None) -> None:
+    if data.source == "demo":
+        from nas.data.demo import demo_folder
+
+        demo_folder(progress=read)
 
 
 def _recipe_options(asked: Asked) -> dict[str, Any]:
@@ -144,7 +163,7 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
     opened = study.load(folder)
     config = opened.config
     if asked.data is not None:  # the same pairs may have moved; whether they are the same is checked below
-        config = opened.config = replace(config, data=asked.data)
+        config = opened.config = replace(config, data=_anywhere(asked.data))
     device, space = load_device(asked.device or config.device), load_space(asked.space or config.space)
     changed = [
         _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
@@ -158,6 +177,7 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
             f"Study {config.name} was started with other settings: {'; '.join(differences)}. "
             "Continue it without these options, or start another study with --study NAME."
         )
+    _build_demo(config.data, read)
     pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
     return Opened(opened, space, device, pairs, is_new=False)
 
@@ -173,4 +193,15 @@ def _plain_options(asked: Asked) -> dict[str, Any]:
 
 def _differs(name: str, value: object, config: StudyConfig) -> str:
     recorded = getattr(config.recipe, name) if hasattr(config.recipe, name) else getattr(config, name)
-    return "" if recorded == value else f"--{name.replace('_', '-')} {value}, the study has {recorded}"
+    return "" if recorded == value else f"--{_flag(name)} {_written(value)}, the study has {_written(recorded)}"
+
+
+def _flag(name: str) -> str:
+    return name.removesuffix("_ms").replace("_", "-")
+
+
+def _written(value: object) -> str:
+    """Return a setting as it is typed on the command line."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

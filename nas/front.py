@@ -9,19 +9,15 @@ from nas.study import Candidate, Study
 from search_spaces.blocks import build_graph
 from search_spaces.errors import UsageError
 
-# A front of one or two candidates says nothing; a lower rung that more candidates reached says more.
-FEWEST_TO_COMPARE = 3
-
 
 def choose_rung(study: Study, steps: int | None) -> int:
     """Return the rung to compare at: the one of `steps`, or the highest that three candidates reached.
 
     Raises UsageError where the study has no such rung, StudyError where nothing is trained.
     """
-    highest = study.highest_rung()
     if steps is None:
-        reached = (rung for rung in range(highest, -1, -1) if len(study.at_rung(rung)) >= FEWEST_TO_COMPARE)
-        return next(reached, 0)
+        return study.comparison_rung()
+    highest = study.highest_rung()
     ladder = study.config.rungs
     if steps not in ladder[: highest + 1]:
         known = ", ".join(map(str, ladder[: highest + 1]))

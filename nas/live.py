@@ -93,7 +93,7 @@ def _best(study: Study) -> str:
     if not study.trained():
         return ""
     best = study.best()
-    rung = study.highest_rung()
+    rung = study.comparison_rung()
     return f"; best score {best.score(rung):.3f} (trial {best.trial}, {best.rungs[rung].psnr_db:.2f} dB)"
 
 

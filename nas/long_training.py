@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas import checkpoint, provenance
+from nas.config import check_fits
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, open_prepared, prepare
 from nas.evaluate import Quality, judge, load_or_start
@@ -46,8 +47,9 @@ def run(long_run: LongRun, *, tick: Tick | None = None, read: Callable[[int, int
 
     Raises StudyError where the folder holds a run with other settings.
     """
-    _claim(long_run)
     prepared = prepare(long_run.data, cache_dir() / "pairs", progress=read)
+    check_fits(long_run.recipe, prepared)
+    _claim(long_run)
     graph = build_graph(long_run.spec)
     path = long_run.folder / CHECKPOINT_FILE
     state = load_or_start(long_run.spec, graph, path, seed=long_run.seed)
@@ -57,8 +59,17 @@ def run(long_run: LongRun, *, tick: Tick | None = None, read: Callable[[int, int
         state = train(
             graph, state, pairs, recipe=long_run.recipe, steps=until, seed=long_run.seed, tick=tick
         ).checkpoint
-        checkpoint.save(state, path)
+        _save(state, path)
     return judge(graph, state.parameters, open_prepared(prepared, "val"))
+
+
+def _save(state: checkpoint.Checkpoint, path: Path) -> None:
+    try:
+        checkpoint.save(state, path)
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be written ({error.strerror}); free space, then the same command continues."
+        ) from None
 
 
 def _stretch(steps: int) -> int:

@@ -59,9 +59,12 @@ def _save_picture(path: Path, dots: Sequence[Dot], title: str, interval: str) ->
         xerr=[[d.runtime_ms - d.low_ms for d in front], [d.high_ms - d.runtime_ms for d in front]],
         color="tab:blue", ecolor="0.85", fmt="o-", markersize=6, zorder=3, label=f"Pareto front ({interval})",
     )  # fmt: skip
+    named = [d for d in dots if d.name]
+    axes.scatter(
+        [d.runtime_ms for d in named], [d.psnr_db for d in named], marker="*", s=160, color="tab:red", zorder=4,
+        label="published designs",
+    )  # fmt: skip
     for dot in dots:
-        if dot.name:
-            axes.scatter([dot.runtime_ms], [dot.psnr_db], marker="*", s=160, color="tab:red", zorder=4)
         if dot.name or dot.on_front:
             label = dot.name or str(dot.trial)
             axes.annotate(label, (dot.runtime_ms, dot.psnr_db), textcoords="offset points", xytext=(6, 6), zorder=5)
@@ -71,7 +74,7 @@ def _save_picture(path: Path, dots: Sequence[Dot], title: str, interval: str) ->
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="both", labelsize=8)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3)  # inside the axes it would hide candidates
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -36,7 +36,7 @@ DESIGN_SHARE = 0.25
 PATIENCE = 50
 RANDOM_TRIES = 2000
 POLL_S = 0.2
-# The first rung and what it costs is known only after a few candidates; a run in which all of these fail is wrong.
+# When the first so many candidates all fail, the cause is not in them.
 FATAL_FAILURES = 3
 
 
@@ -187,7 +187,7 @@ class Search:
             [self._standing(c) for c in self.study.trained()],
             rungs=len(self.study.config.rungs),
             objective=self.study.config.objective,
-            draining=not self._may_ask,
+            draining=not self._may_ask or not self._fits(None, 0),
         )
         chosen = ((self.study.candidates[trial], rung) for trial, rung in climbers)
         return next((work for work in chosen if self._fits(*work)), None)
@@ -215,26 +215,35 @@ class Search:
         candidate = self._ask_until_new()
         if candidate is None:
             self.exhausted = True
-            self.say("The space is exhausted: every further proposal is a duplicate or over the limit.")
+            self.say(f"The space is exhausted: every further proposal is a duplicate or refused{self._fastest()}.")
             return self._promotion()  # now that nothing new will come, the best climb
         return candidate, 0
 
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
         for _ in range(PATIENCE):
+            if self.remaining_s <= 0:
+                return None
             candidate = self._ask()
             if candidate.verdict == "train":
                 return candidate
+        return self._ask_at_random()
+
+    def _ask_at_random(self) -> Candidate | None:
+        """Ask for the first random member that is new and feasible; those that are not leave no trace."""
         rng = np.random.default_rng([self.study.config.seed, len(self.study.candidates)])
         known = {c.spec.hash for c in self.study.candidates.values()}
         for _ in range(RANDOM_TRIES):
             spec = self.proposer.draw(rng)
-            if spec.hash not in known:
-                known.add(spec.hash)
-                candidate = self._ask(spec)
-                if candidate.verdict == "train":
-                    return candidate
+            if spec.hash not in known and self._judge_new(spec)["verdict"] == "train":
+                return self._ask(spec)
+            known.add(spec.hash)
         return None
+
+    def _fastest(self) -> str:
+        """Say how fast the fastest refused proposal was, where a limit refused any: the limit may be out of reach."""
+        refused = [c.runtime_ms for c in self.study.candidates.values() if c.verdict == "infeasible" and c.runtime_ms]
+        return f"; the fastest one over the limit was predicted at {min(refused):.1f} ms" if refused else ""
 
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
         """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
@@ -252,9 +261,11 @@ class Search:
 
     def _judge(self, proposal: Proposal) -> dict[str, Any]:
         known = next((c for c in self.study.candidates.values() if c.spec == proposal.spec), None)
-        if known is not None:
-            return self._repeat(known)
-        graph = build_graph(proposal.spec)
+        return self._judge_new(proposal.spec) if known is None else self._repeat(known)
+
+    def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
+        """Whether a network never seen before is worth training: can the device run it, and fast enough?"""
+        graph = build_graph(spec)
         missing = self.device.unsupported(graph)
         if missing:
             return {"verdict": "unsupported", "reason": f"{self.device.name} cannot run {', '.join(missing)}"}
@@ -295,10 +306,14 @@ class Search:
         ladder = self.study.config.rungs
         if candidate is not None and candidate.highest is not None:
             past = candidate.highest
-            trained = past.steps - (ladder[past.rung - 1] if past.rung else 0)
-            return past.train_s / trained * (ladder[rung] - past.steps) + past.evaluate_s
+            return self._step_s(candidate) * (ladder[rung] - past.steps) + past.evaluate_s
         first = [c.rungs[0].seconds for c in self.study.candidates.values() if 0 in c.rungs]
         return sum(first) / len(first) if first else 0.0
+
+    def _step_s(self, candidate: Candidate) -> float:
+        """Seconds of one training step; the slowest rung counts, as one trained before a crash took no time at all."""
+        ladder = (0, *self.study.config.rungs)
+        return max(r.train_s / (r.steps - ladder[r.rung]) for r in candidate.rungs.values())
 
     def _collect(self) -> None:
         """Wait until something finished, or for a moment, and take in what did."""

@@ -1,23 +1,26 @@
 """The working commands: search, train, export and check, with what a person sees meanwhile."""
 
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from latency_models.device import load_device
-from nas import backend, front
+from nas import backend, front, study
 from nas.bar import progress_bar
 from nas.budget import Budget, duration
-from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, Asked, Opened, open_study
+from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE, Asked, Opened, open_study
 from nas.data.pairs import DataConfig
 from nas.recipe import Recipe
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_json, print_rows
 from nas.target import TRAINED, Target
 from search_spaces.errors import StudyError
+
+if TYPE_CHECKING:
+    from nas.evaluate import Quality
 
 
 def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
@@ -27,14 +30,28 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> 
     with progress_bar("Reading pairs") as read:
         opened = open_study(asked, results, budget, read=read)
     _announce(console, opened, budget)
-    before = len(opened.study.trained())
     with _only_search(opened.study.folder):
+        opened = _as_it_is_now(opened)
+        before = _rungs_reached(opened)
         interrupted = _search(console, opened, budget, workers)
-    if len(opened.study.trained()) == before and not interrupted:
+    if _rungs_reached(opened) == before and not interrupted:
         console.print(f"The budget of {budget} is spent; a larger one extends the search.", highlight=False)
     _conclude(console, opened, interrupted)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _as_it_is_now(opened: Opened) -> Opened:
+    """Read the study again now that nobody else may write to it: another search may have ended a moment ago."""
+    found = study.load(opened.study.folder)
+    if replace(found.config, data=opened.study.config.data) != opened.study.config:
+        raise StudyError(f"Study {found.config.name} was started by another command just now; run this one again.")
+    found.config = opened.study.config
+    return replace(opened, study=found)
+
+
+def _rungs_reached(opened: Opened) -> int:
+    return sum(len(candidate.rungs) for candidate in opened.study.candidates.values())
 
 
 def _only_search(folder: Path) -> Any:
@@ -82,44 +99,67 @@ def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> b
 def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
     from nas.live import standing
 
-    study = opened.study
+    found = opened.study
     if interrupted:
         console.print("\nStopped; the rung in flight is lost. The same command continues.")
-    console.print(f"\n{standing(study)}", highlight=False)
-    if not study.trained():
+    console.print(f"\n{standing(found)}", highlight=False)
+    if not found.trained():
         return
-    rung = front.choose_rung(study, None)
-    found = [row for row in front.rows(study, rung) if row["on_front"]]
-    title = f"Pareto front at {study.config.rungs[rung]} steps"
-    print_rows(found, FRONT_COLUMNS, form="table", console=console, title=title)
-    name = study.config.name
+    rung = front.choose_rung(found, None)
+    best = [row for row in front.rows(found, rung) if row["on_front"]]
+    title = f"Pareto front at {found.config.rungs[rung]} steps"
+    print_rows(best, FRONT_COLUMNS, form="table", console=console, title=title)
+    name = found.config.name
     console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)
     console.print(f"Export: isp-nas export best --study {name} --out export", highlight=False)
 
 
 def run_training(
-    target: Target, recipe: Recipe, data: DataConfig | None, *, seed: int, out: Path | None, results: Path, form: str
+    target: Target,
+    options: dict[str, Any],
+    data: DataConfig | None,
+    *,
+    seed: int | None,
+    out: Path | None,
+    results: Path,
+    form: str,
 ) -> None:
-    """Train one network to the end, with a bar, and print its validation quality."""
+    """Train one network to the end, with a bar, and print its validation quality.
+
+    What `options`, `data` and `seed` leave open is as in the target's study, or the default where it has none.
+    """
     check_format(form, SHORT_FORMATS)
     backend.prepare()
     from nas.long_training import LongRun, run
 
-    source = data or (target.study.config.data if target.study else DEFAULT_DATA)
-    label = target.label if target.label.replace("-", "").isalnum() else target.spec.hash
+    settings = target.study.config if target.study else None
+    base = settings.recipe if settings else Recipe(**HARDWARE_RECIPE[backend.expected()])
+    recipe = replace(base, **options)
+    source = data or (settings.data if settings else DEFAULT_DATA)
+    seed = seed if seed is not None else (settings.seed if settings else 0)
+    label = target.label if target.label.replace("-", "").isalnum() else "spec"
     folder = out or results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}"
     long_run = LongRun(folder, target.spec, source, recipe, seed)
-    with progress_bar(f"Training {target.label}") as bar:
-        quality = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon))
+    with progress_bar("Reading pairs") as read, progress_bar(f"Training {target.label}") as bar:
+        quality = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon), read=read)
     if form == "json":
-        print_json({"folder": str(folder), "steps": recipe.horizon, "psnr_db": quality.psnr_db, "ssim": quality.ssim})
+        print_json({"folder": str(folder), "steps": recipe.horizon, **_mean(quality), "recipe": recipe.to_dict()})
         return
-    console = Console()
-    console.print(
+    Console().print(
         f"{target.label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs "
-        f"after {recipe.horizon} steps, kept in {folder}\nExport: isp-nas export {folder} --out export",
+        f"after {recipe.horizon} steps on {source.source} ({_told(recipe)}), kept in {folder}\n"
+        f"Export: isp-nas export {folder} --out export",
         highlight=False,
     )
+
+
+def _mean(quality: "Quality") -> dict[str, float]:
+    return {"psnr_db": quality.psnr_db, "ssim": quality.ssim}
+
+
+def _told(recipe: Recipe) -> str:
+    loss = ",".join(f"{name}={weight:g}" for name, weight in recipe.loss.items())
+    return f"{loss}, learning rate {recipe.learning_rate:g}, batch {recipe.batch}, patch {recipe.patch}"
 
 
 def run_export(target: Target, out: Path, *, device_name: str | None, form: str) -> None:

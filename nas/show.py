@@ -15,7 +15,7 @@ from nas.study import Candidate, Study
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
 from nas.target import Target, the_study
 from search_spaces.blocks import build_graph
-from search_spaces.errors import UsageError
+from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec
@@ -141,7 +141,7 @@ def show_front(
     if form == "table":
         console.print(_interval_note(device))
     if plot:
-        width = "interval assumed" if device.interval.kind == "assumed" else "80 % interval"
+        width = f"interval {device.interval.kind}"
         save_front(plot, front.dots(found), title=_front_title(study, rung, found), interval=width)
         Console(stderr=True).print(f"Saved {plot}.", highlight=False)
 
@@ -250,22 +250,26 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
     check_format(form, SHORT_FORMATS)
     study = the_study(results, name)
     candidate = study.best()
-    rung = study.highest_rung()
+    rung = max(candidate.rungs)
     test = _test_quality(study, candidate)
     found = {**front.row(candidate, rung), **test}
     if form == "json":
         print_json(found)
         return
     console = Console()
-    print_rows(
-        [found], FRONT_COLUMNS, form=form, console=console, title=f"{study.config.name}: best at {found['steps']} steps"
-    )
+    print_rows([found], FRONT_COLUMNS, form=form, console=console, title=_best_title(study, found["steps"]))
     told = (
         "no test pairs"
         if test["test_psnr_db"] is None
         else f"{test['test_psnr_db']:.2f} dB, SSIM {test['test_ssim']:.4f}"
     )
     console.print(f"On the test pairs, which the search did not read: {told}.", highlight=False)
+
+
+def _best_title(study: Study, steps: int) -> str:
+    compared = study.config.rungs[study.comparison_rung()]
+    chosen = "" if compared == steps else f", chosen at {compared}"
+    return f"{study.config.name}: best at {steps} steps{chosen}"
 
 
 def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]:
@@ -287,8 +291,8 @@ def _remember(study: Study, trial: int, steps: int, judged: dict[str, float | No
     try:
         with front.lock(study.folder):
             study.append("test", trial=trial, steps=steps, **judged)
-    except Timeout:
-        return
+    except (Timeout, OSError, StudyError):
+        return  # another search holds the study, or it lies where nothing can be written
     finally:
         study.close()
 

@@ -9,6 +9,7 @@ The records alone say where a search stands. A line is written before anything a
 any moment loses at most the rung in flight.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from search_spaces.spec import ArchSpec, Value
 RUN_FILE = "run.toml"
 RECORDS_FILE = "records.jsonl"
 DATABASE_FILE = "study.db"
+FEWEST_TO_COMPARE = 3
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,17 @@ class Study:
             )
         return max(reached)
 
+    def comparison_rung(self) -> int:
+        """Return the rung at which candidates are compared: the highest that three reached, or the first.
+
+        A comparison of one or two, published designs as a rule, says less than one at a lower rung.
+        """
+        reached = (rung for rung in range(self.highest_rung(), -1, -1) if len(self.at_rung(rung)) >= FEWEST_TO_COMPARE)
+        return next(reached, 0)
+
     def best(self) -> Candidate:
-        """Return the candidate with the best score among those trained longest."""
-        rung = self.highest_rung()
+        """Return the candidate with the best score at the rung of comparison."""
+        rung = self.comparison_rung()
         return max(self.at_rung(rung), key=lambda c: c.score(rung))
 
     def candidate(self, trial: int) -> Candidate:
@@ -192,8 +202,8 @@ class Study:
 
     def _write(self, line: bytes) -> None:
         self._file = self._file or _open_records(self.folder / RECORDS_FILE)
-        self._file.write(line)
-        self._file.flush()
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, "No space left on device")
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -276,7 +286,7 @@ def names(results: Path) -> list[str]:
 
 def _open_records(path: Path) -> IO[bytes]:
     """Open for appending behind the last whole line: what a crash left of a line is cut off."""
-    file = path.open("a+b")
+    file = path.open("a+b", buffering=0)  # nothing may be left to be written when it is closed
     file.seek(0)
     content = file.read()
     whole = content.rfind(b"\n") + 1

@@ -134,11 +134,16 @@ def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
     path = folder / CHECKPOINT_FILE
     if not path.exists():
         return None
-    return TrainedState(path, load(path).step, DataConfig.from_dict(told["data"]), f"training run {folder.name}")
+    steps, horizon = load(path).step, told["recipe"]["horizon"]
+    unfinished = "" if steps >= horizon else f", stopped before its {horizon} steps"
+    return TrainedState(path, steps, DataConfig.from_dict(told["data"]), f"training run {folder.name}{unfinished}")
 
 
 def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
-    states = [*_states_in_study(opened, spec), *_states_of_runs(results / TRAINED, spec)]
+    runs = _states_of_runs(results / TRAINED, spec)
+    if opened is not None:  # the same network trained on other pairs is another candidate
+        runs = (state for state in runs if state.data == opened.config.data)
+    states = [*_states_in_study(opened, spec), *runs]
     longest = max(states, key=lambda state: state.steps, default=None)
     return Target(label, spec, opened, candidate, longest)
 
@@ -146,11 +151,10 @@ def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, can
 def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedState]:
     for candidate in opened.trained() if opened else []:
         assert opened is not None
-        assert candidate.highest is not None
         path = opened.checkpoint(candidate)
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"
-            yield TrainedState(path, candidate.highest.steps, opened.config.data, origin)
+            yield TrainedState(path, load(path).step, opened.config.data, origin)  # ahead of the record after a kill
 
 
 def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:

@@ -36,15 +36,23 @@ def transpose_conv(
     return lax.conv_transpose(x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT, transpose_kernel=True)
 
 
-@jax.custom_vjp
 def scale_channels(x: Float[Array, "n h w c"], scale: Float[Array, " c"]) -> Float[Array, "n h w c"]:
-    """Multiply each channel by its own number; the gradient of the numbers is summed by a matrix product."""
+    """Multiply each channel by its own number."""
+    return _scale(x, scale) if jax.default_backend() == "cpu" else x * scale
+
+
+def add_channels(x: Float[Array, "n h w c"], bias: Float[Array, " c"]) -> Float[Array, "n h w c"]:
+    """Add to each channel its own number."""
+    return _add(x, bias) if jax.default_backend() == "cpu" else x + bias
+
+
+@jax.custom_vjp
+def _scale(x: Array, scale: Array) -> Array:
     return x * scale
 
 
 @jax.custom_vjp
-def add_channels(x: Float[Array, "n h w c"], bias: Float[Array, " c"]) -> Float[Array, "n h w c"]:
-    """Add to each channel its own number; the gradient of the numbers is summed by a matrix product."""
+def _add(x: Array, bias: Array) -> Array:
     return x + bias
 
 
@@ -58,11 +66,11 @@ def _sum_per_channel(x: Array) -> Array:
     return jnp.ones(flat.shape[0], x.dtype) @ flat
 
 
-scale_channels.defvjp(
+_scale.defvjp(
     lambda x, scale: (x * scale, (x, scale)),
     lambda saved, g: (g * saved[1], _sum_per_channel(g * saved[0])),
 )
-add_channels.defvjp(lambda x, bias: (x + bias, None), lambda _, g: (g, _sum_per_channel(g)))
+_add.defvjp(lambda x, bias: (x + bias, None), lambda _, g: (g, _sum_per_channel(g)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

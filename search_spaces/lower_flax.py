@@ -201,5 +201,13 @@ RULES: dict[type[Op], Callable[..., Any]] = {
 
 
 def jit_apply(graph: Graph) -> Callable[[Parameters, Array], Array]:
-    """Return the compiled network, `(parameters, packed RAW) → RGB`."""
-    return jax.jit(partial(apply, graph))
+    """Return the compiled network, `(parameters, packed RAW) → RGB`, in full float32.
+
+    GPUs and TPUs otherwise round the factors of float32 products, which training does not mind and a comparison does.
+    """
+
+    def exactly(parameters: Parameters, x: Array) -> Array:
+        with jax.default_matmul_precision("highest"):
+            return apply(graph, parameters, x)
+
+    return jax.jit(exactly)

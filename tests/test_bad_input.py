@@ -153,10 +153,21 @@ def values_of_twelve_bits(root: Path) -> str:
     return "--bits"
 
 
+def a_copied_target(root: Path) -> str:
+    shutil.copy(root / "train" / RGB / "1.png", root / "train" / RGB / "6.png")
+    return "the same picture for train/1 and train/6"
+
+
+def sides_that_cannot_be_halved_twice(root: Path) -> str:
+    for path in root.rglob("*.png"):
+        edit(path, lambda image: image[:62])
+    return "multiples of 4, which networks at R/4 need, got 62×64"
+
+
 SPOILS = (
     no_folder, empty_folder, no_images, a_missing_target, another_number, no_training_pairs, a_truncated_mosaic,
     a_truncated_target, an_empty_file, an_8_bit_mosaic, a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target,
-    a_smaller_pair, values_of_twelve_bits,
+    a_smaller_pair, values_of_twelve_bits, a_copied_target, sides_that_cannot_be_halved_twice,
 )  # fmt: skip
 
 
@@ -164,6 +175,17 @@ SPOILS = (
 def test_a_search_on_spoilt_pairs_is_refused(pairs: Path, spoil: Callable[[Path], str]) -> None:
     wanted = spoil(pairs)
     assert wanted in refused_search("--budget", 1, "--data", pairs, run=isp_nas)
+
+
+def test_options_of_raw_without_a_folder_are_refused() -> None:
+    assert "name it with --data" in refused_search("--budget", 1, "--bits", 12)
+
+
+def test_a_check_refuses_sides_that_cannot_be_halved_twice(pairs: Path) -> None:
+    sides_that_cannot_be_halved_twice(pairs)
+    done = in_process("data", "check", pairs)
+    assert done.returncode == 2
+    assert "crop all pairs to multiples of 4" in " ".join(done.stdout.split())
 
 
 def test_training_on_spoilt_pairs_is_refused(pairs: Path) -> None:
@@ -518,7 +540,7 @@ def test_a_study_whose_files_were_edited_is_refused(
         (("--seed", "4"), "--seed 4, the study has 3"),
         (("--objective", "pareto"), "--objective pareto, the study has score"),
         (("--sampler", "random"), "--sampler random, the study has tpe"),
-        (("--rungs", "1,2"), "--rungs (1, 2), the study has (100, 300, 900)"),
+        (("--rungs", "1,2"), "--rungs 1,2, the study has 100,300,900"),
         (("--patch", "32"), "--patch 32, the study has 16"),
         (("--loss", "ssim"), "--loss"),
         (("--max-runtime", "60"), "--max-runtime"),

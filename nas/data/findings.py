@@ -19,6 +19,7 @@ from nas.data.raw_format import RawFormat
 Severity = Literal["error", "warning"]
 
 ALL_PAIRS = "all pairs"
+SIDE_MULTIPLE = 4  # a body at R/4, the smallest scale of the spaces, halves the packed mosaic once more
 MOSTLY_SATURATED = 0.5
 SHIFT_FROM_PX = 1.0
 LEAST_TRUSTED_PAIRS = 3
@@ -84,6 +85,17 @@ def _sizes(evidence: Evidence) -> Iterator[Problem]:
                 f"{_by(m.size)} px, while {first.name} has {_by(first.size)}",
                 "cut all pairs to one size",
             )
+
+
+def _multiples(evidence: Evidence) -> Iterator[Problem]:
+    odd = sorted({m.size for m in evidence.pairs if m.size[0] % SIDE_MULTIPLE or m.size[1] % SIDE_MULTIPLE})
+    if odd:
+        yield Problem(
+            "error",
+            ALL_PAIRS,
+            f"{_by(odd[0])} px, of which networks that work at a quarter of the size cannot make whole pixels",
+            f"crop all pairs to multiples of {SIDE_MULTIPLE}",
+        )
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -267,6 +279,7 @@ def _colourful(evidence: Evidence) -> bool:
 
 JUDGES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     _sizes,
+    _multiples,
     _white_level,
     _bit_depth,
     _black_level,

@@ -1,0 +1,58 @@
+"""Committed runs: what is derived in them is recomputed here."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from latency_models.device import load_device
+from nas import front, study
+from nas.scoring import final_score
+from search_spaces.blocks import build_graph
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+RUNS = sorted(path.name for path in REFERENCE.iterdir())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_committed_front_follows_from_the_records(name: str) -> None:
+    opened = study.load(REFERENCE / name)
+    committed = json.loads((REFERENCE / name / "front.json").read_text("utf-8"))
+    rung = opened.config.rungs.index(committed[0]["steps"])
+    assert committed == [
+        {key: value for key, value in row.items() if key != "on_front"}
+        for row in front.rows(opened, rung)
+        if row["on_front"]
+    ]
+    assert all(row["score"] == final_score(row["psnr_db"], row["runtime_ms"]) for row in committed)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_recorded_runtimes_are_those_of_the_device_that_the_run_names(name: str) -> None:
+    opened = study.load(REFERENCE / name)
+    device = load_device(opened.config.device)
+    if device.digest != opened.config.device_digest:
+        pytest.skip("the device has been refitted since this run")
+    for candidate in opened.trained():
+        assert candidate.runtime_ms == pytest.approx(device.predict(build_graph(candidate.spec)).runtime_ms, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_committed_run_says_how_it_was_made_and_names_no_machine(name: str) -> None:
+    told = tomllib.loads((REFERENCE / name / "run.toml").read_text("utf-8"))["provenance"]
+    assert {"command", "commit", "created", "machine", "python", "versions"} <= told.keys()
+    assert "dirty" not in told["commit"]
+    for path in (REFERENCE / name).iterdir():
+        text = path.read_text("utf-8")
+        assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", text)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_card_is_of_a_network_of_the_run(name: str) -> None:
+    card = json.loads((REFERENCE / name / "card.json").read_text("utf-8"))
+    best = study.load(REFERENCE / name).best()
+    assert (card["hash"], card["parameters"]) == (best.spec.hash, build_graph(best.spec).parameters)
+    assert card["val_psnr_db"] == pytest.approx(card["trained_val_psnr_db"], abs=1e-3)
+    assert card["twin_difference"] <= 1e-4
