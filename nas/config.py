@@ -182,6 +182,15 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
     return Opened(opened, space, device, pairs, is_new=False)
 
 
+def require_same_data(of: Study) -> None:
+    """Raise StudyError where the pairs that a study was trained on are no longer what they were."""
+    if identity(of.config.data) != of.config.data_fingerprint:
+        raise StudyError(
+            f"The pairs in {of.config.data.source} are not those that study {of.config.name} was trained on; restore "
+            "them, or say where they are now by continuing the search with --data."
+        )
+
+
 def _changed(what: str, recorded: str, now: str, name: str) -> str:
     return "" if recorded == now else f"{what} {name} has content {now}, the study has {recorded}"
 

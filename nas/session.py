@@ -11,7 +11,7 @@ from latency_models.device import load_device
 from nas import backend, front, study
 from nas.bar import progress_bar
 from nas.budget import Budget, duration
-from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE, Asked, Opened, open_study
+from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE, Asked, Opened, open_study, require_same_data
 from nas.data.pairs import DataConfig
 from nas.recipe import Recipe
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
@@ -46,7 +46,8 @@ def _as_it_is_now(opened: Opened) -> Opened:
     found = study.load(opened.study.folder)
     if replace(found.config, data=opened.study.config.data) != opened.study.config:
         raise StudyError(f"Study {found.config.name} was started by another command just now; run this one again.")
-    found.config = opened.study.config
+    if found.config.data != opened.study.config.data:  # the same pairs, as `open_study` made sure, in another place
+        found.append("moved", source=opened.study.config.data.source)
     return replace(opened, study=found)
 
 
@@ -166,6 +167,8 @@ def run_export(target: Target, out: Path, *, device_name: str | None, form: str)
     """Export one network and print what the file is worth."""
     check_format(form, SHORT_FORMATS)
     device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
+    if target.study and target.trained.data == target.study.config.data:
+        require_same_data(target.study)
     backend.prepare()
     console, aside = Console(), Console(stderr=True)
     from nas.export import export

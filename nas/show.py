@@ -9,7 +9,7 @@ from rich.console import Console
 from latency_models.device import Device, Prediction, load_device
 from latency_models.features import kernels
 from nas import front
-from nas.config import DEFAULT_DEVICE
+from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.report import check_plot, save_front
 from nas.study import Candidate, Study
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
@@ -279,6 +279,7 @@ def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]
     if known is None:
         from nas.judging import judge_on_test
 
+        require_same_data(study)
         known = judge_on_test(candidate.spec, study.checkpoint(candidate), study.config.data)
         _remember(study, candidate.trial, steps, known)
     return known

