@@ -38,6 +38,7 @@ def main() -> None:
 
 
 def measure(budget: str, folder: Path) -> dict[str, Any]:
+    made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv])}
     environment = os.environ | {"ISP_NAS_CACHE": str(folder / "cache")}
     demo_s, _ = timed(["data", "check", "demo"], folder, environment)
     wall_s, memory_mb = timed(["search", "--budget", budget], folder, environment)
@@ -46,7 +47,7 @@ def measure(budget: str, folder: Path) -> dict[str, Any]:
     extended = parse_budget(budget).seconds or 0
     resume_s = resume(study, folder, environment, extended * 2)
     return {
-        "provenance": provenance.collect() | {"command": " ".join(["python", *sys.argv])},
+        "provenance": made_by,
         "budget": budget,
         "demo_build_and_check_s": demo_s,
         "wall_s": wall_s,

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console, Group
@@ -47,7 +48,8 @@ class SearchView:
             return
         self._drawn = time.monotonic()
         self._bar.update(self._task, completed=spent(search), description=budget_left(search))
-        lines = [standing(search.study), *(running(search))]
+        busy = [f.candidate.trial for f in search.running]
+        lines = [standing(search.study, busy), *running(search)]
         self._live.update(Group(self._bar, *(Text(line) for line in lines)))
 
 
@@ -67,11 +69,14 @@ def budget_left(search: Search) -> str:
     return f"{max(0, left)} candidates left" + (f", about {duration(left * pace)}" if pace else "")
 
 
-def counts(study: Study) -> dict[str, int]:
-    """Return how many proposals were trained, failed, repeated, or refused before training."""
+def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
+    """Return how many proposals were trained, how far, failed, repeated, or refused before training."""
     verdicts = Counter(c.verdict for c in study.candidates.values())
+    trained, done = study.trained(), study.at_rung(len(study.config.rungs) - 1)
     return {
-        "trained": len(study.trained()),
+        "trained": len(trained),
+        f"done at {study.config.rungs[-1]} steps": len(done),
+        "stopped earlier": sum(c not in done and c.trial not in busy for c in trained),
         "failed": sum(bool(c.failure) for c in study.candidates.values()),
         "duplicates": verdicts["duplicate"],
         "over the limit": verdicts["infeasible"],
@@ -79,13 +84,9 @@ def counts(study: Study) -> dict[str, int]:
     }
 
 
-def standing(study: Study) -> str:
+def standing(study: Study, busy: Collection[int] = ()) -> str:
     """Return counts, the best so far, and where the time went."""
-    told = [f"{number} {name}" for name, number in counts(study).items() if number or name == "trained"]
-    for rung, steps in enumerate(study.config.rungs):
-        reached = study.at_rung(rung)
-        if rung and reached:
-            told.append(f"{len(reached)} at {steps} steps")
+    told = [f"{number} {name}" for name, number in counts(study, busy).items() if number or name == "trained"]
     return f"{', '.join(told)}{_best(study)}; {time_spent(study)}"
 
 
