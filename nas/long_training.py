@@ -16,8 +16,8 @@ from nas.evaluate import Quality, judge, load_or_start
 from nas.recipe import Recipe
 from nas.target import CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, train
-from search_spaces.blocks import build_graph
 from search_spaces.errors import StudyError
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 # A checkpoint this often: losing at most a minute or so, spending under 1 % of the time on writing.

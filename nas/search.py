@@ -23,9 +23,9 @@ from nas.job import Job, Outcome
 from nas.proposer import Proposal, Proposer
 from nas.study import Candidate, Study
 from nas.workers import Failure, Slot, result_of
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 

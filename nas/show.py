@@ -14,9 +14,9 @@ from nas.report import check_plot, save_front
 from nas.study import Candidate, Study
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
 from nas.target import Target, the_study
-from search_spaces.blocks import build_graph
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec
 
@@ -216,15 +216,14 @@ def _print_target(
 
 def _layers(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
     """Return one row per kernel: what the device runs as one piece."""
-    nodes = {node.name: node for node in graph.nodes}
     return [
         {
             "layer": kernel.name,
             "nodes": list(kernel.nodes),
             "op": kernel.tflite_op,
-            "output": list(graph.shapes[kernel.nodes[-1]][1:]),
-            "parameters": sum(graph.node_parameters(nodes[name]) for name in kernel.nodes),
-            "macs": sum(graph.node_macs(nodes[name]) for name in kernel.nodes),
+            "output": [kernel.height, kernel.width, kernel.cout],
+            "parameters": kernel.weight_elements,
+            "macs": kernel.macs,
             "runtime_ms": predicted.kernels_ms[kernel.name] if predicted else None,
         }
         for kernel in kernels(graph)

@@ -27,8 +27,8 @@ from nas.config import DEFAULT_DEVICE, SAMPLER_NAMES
 from nas.export import Card
 from nas.litert import TfliteModel
 from nas.proposer import SAMPLERS
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
+from search_spaces.networks import build_graph
 from search_spaces.spec import GENES, ArchSpec
 
 HEAVY = ("numpy", "jax", "tensorflow", "optuna")

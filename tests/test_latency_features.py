@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_models.features import ACTIVATION_OPS, COMPUTING_CLASSES, MOVING_CLASSES, RULES, Kernel, kernels
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
 from search_spaces.graph import INPUT, Graph, GraphBuilder
+from search_spaces.networks import build_graph
 from search_spaces.ops import (
     ACTIVATIONS,
     OPS,

@@ -17,9 +17,9 @@ from latency_models.predictor import (
     time_ms,
     total_amounts,
 )
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
+from search_spaces.networks import build_graph
 
 LAYOUT = Layout(lane=16, bytes_per_element=2, io_bytes_per_element=4)
 PRIOR = {"fixed_ms": 2.0, "io_ms_per_mb": 1.0, "kernel_ms": 0.5}

@@ -16,8 +16,8 @@ from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
 from nas.recipe import Recipe
 from nas.training import CHECK_EVERY, DIVERGED, LossWatch, compiled_step, learning_rates, start, train
-from search_spaces.blocks import build_graph
 from search_spaces.errors import TrainingError
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 # Every kind of trained array: kernels of all three convolutions, biases, and PReLU's slopes.
