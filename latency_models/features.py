@@ -63,6 +63,8 @@ class Kernel(NamedTuple):
     stride: int  # of a transposed convolution: the enlargement
     height: int  # of the output
     width: int
+    reads: tuple[str, ...]  # names of the maps that it reads
+    makes: str  # name of the map that it leaves behind
 
 
 class Form(NamedTuple):
@@ -158,4 +160,6 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
         stride=form.stride,
         height=height,
         width=width,
+        reads=first.inputs,
+        makes=nodes[-1].name,
     )
