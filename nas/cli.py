@@ -117,6 +117,10 @@ def search(
     space: Annotated[str | None, typer.Option("--space", help="Space name or a .toml file; default mai21.")] = None,
     objective: Annotated[str | None, typer.Option("--objective", help="score or pareto; default score.")] = None,
     max_runtime: Annotated[float | None, typer.Option("--max-runtime", help="Largest predicted runtime, ms.")] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option("--max-memory", help="Most MB that maps take at once at Full HD, float32: 4 bytes per value."),
+    ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or nsga2; default tpe.")] = None,
     rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
     workers: Annotated[int, typer.Option("--workers", help="Candidates trained at once.")] = 1,
@@ -155,6 +159,7 @@ def search(
         seed=seed,
         rungs=None if rungs is None else _parse_rungs(rungs),
         max_runtime_ms=max_runtime,
+        max_memory_mb=max_memory,
         loss=None if loss is None else parse_loss(loss),
         learning_rate=learning_rate,
         batch=batch,

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from latency_models.device import Device, Prediction, load_device
 from latency_models.features import kernels
+from latency_models.memory import peak_activation_bytes
 from nas import front
 from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.report import check_plot, save_front
@@ -172,6 +173,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "spec": target.spec.to_dict(),
                 "parameters": graph.parameters,
                 "macs": graph.macs,
+                "peak_memory_mb": peak_activation_bytes(graph) / 1e6,
                 "device": device.name,
                 "unsupported": list(refused),
                 **_runtime_fields(predicted),
@@ -199,6 +201,7 @@ def _print_target(
     console.print()
     print_rows(layers, LAYER_COLUMNS, form="table", console=console)
     console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
+    console.print(f"Maps take at most {peak_activation_bytes(graph) / 1e6:.1f} MB at once in float32.", highlight=False)
     if predicted:
         console.print(
             f"{device.name}: {runtime(_runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
