@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from latency_models.device import Device, Prediction, load_device
 from nas import comparison, study
@@ -276,8 +277,8 @@ def show_design(name: str, results: Path, *, device_name: str | None, form: str)
         return
     _print_facts(console, design, found)
     print_rows(layers, LAYER_COLUMNS, form=form, console=console)
-    console.print()
     for columns, title in ((OUR_COLUMNS, "As built here, at 1920×1088"), (TABLE1_COLUMNS, "Published: Table 1")):
+        console.print()
         print_rows([found], columns, form=form, console=console, title=title)
     _print_notes(console, [found], sources.device)
     if found["trained"]:
@@ -286,13 +287,13 @@ def show_design(name: str, results: Path, *, device_name: str | None, form: str)
 
 
 def _print_facts(console: Console, design: Design, found: Row) -> None:
-    title = f"[bold]{design.name}[/]  {design.title}, by {design.team}"
-    console.print(title + (f", another reading of {found['variant_of']}" if found["variant_of"] else ""))
+    reading = f", another reading of {found['variant_of']}" if found["variant_of"] else ""
+    console.print(f"[bold]{design.name}[/]  {escape(design.title)}, by {escape(design.team)}{reading}", highlight=False)
     for label, value in (
         ("source", design.source),
         ("confidence", design.confidence),
         ("network", f"{design.spec.description}  {found['hash']}"),
         ("genes", "  ".join(f"{gene}={value}" for gene, value in design.spec.to_dict().items())),
     ):
-        console.print(f"[bold]{label}[/]: {value}", highlight=False)
+        console.print(f"[bold]{label}[/]: {escape(value)}", highlight=False)
     console.print()
