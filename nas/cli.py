@@ -246,6 +246,22 @@ def show(
 
 
 @app.command()
+def designs(
+    name: Annotated[str | None, typer.Argument(help="Show this design whole; all of them if left out.")] = None,
+    device: DeviceName = None,
+    results: Results = Path("results"),
+    form: Form = "table",
+) -> None:
+    """Show the published designs: cost, predicted runtime, our short trainings, and Table 1 of the challenge."""
+    from nas.design_table import show_design, show_designs
+
+    if name is None:
+        show_designs(results, device_name=device, form=form)
+    else:
+        show_design(name, results, device_name=device, form=form)
+
+
+@app.command()
 def best(study: StudyName = None, results: Results = Path("results"), form: ShortForm = "table") -> None:
     """Show the best candidate and its quality on the test pairs, which no search reads."""
     from nas.show import show_best

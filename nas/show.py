@@ -82,7 +82,7 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
     if members:
         console.print()
         print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
-        console.print(_interval_note(device))
+        console.print(interval_note(device))
 
 
 def _gene_row(space: SearchSpace, name: str) -> dict[str, Any]:
@@ -105,12 +105,13 @@ def _member_row(spec: ArchSpec, device: Device) -> dict[str, Any]:
         "hash": spec.hash,
         "parameters": graph.parameters,
         "macs": graph.macs,
-        **_runtime_fields(predicted),
+        **runtime_fields(predicted),
         "spec": spec.to_dict(),
     }
 
 
-def _runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
+def runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
+    """Return a predicted runtime under the names that programs rely on; None where there is none."""
     return {
         "runtime_ms": predicted.runtime_ms if predicted else None,
         "runtime_low_ms": predicted.low_ms if predicted else None,
@@ -118,7 +119,8 @@ def _runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
     }
 
 
-def _interval_note(device: Device) -> str:
+def interval_note(device: Device) -> str:
+    """Return what a person must know about the runtimes of a device."""
     if device.interval.kind == "assumed":
         width = f"×/÷ {device.interval.factor:g}"
         return f"[dim]Runtimes on {device.name}: predicted; the interval {width} is an assumption.[/]"
@@ -140,7 +142,7 @@ def show_front(
     print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
     device = load_device(study.config.device)
     if form == "table":
-        console.print(_interval_note(device))
+        console.print(interval_note(device))
     if plot:
         width = f"interval {device.interval.kind}"
         save_front(plot, front.dots(found), title=_front_title(study, rung, found), interval=width)
@@ -163,7 +165,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
     graph = build_graph(target.spec)
     refused = device.unsupported(graph)
     predicted = None if refused else device.predict(graph)
-    layers = _layers(graph, predicted)
+    layers = layer_rows(graph, predicted)
     history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
     if form == "json":
         print_json(
@@ -176,7 +178,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "peak_memory_mb": peak_activation_bytes(graph) / 1e6,
                 "device": device.name,
                 "unsupported": list(refused),
-                **_runtime_fields(predicted),
+                **runtime_fields(predicted),
                 "fixed_ms": predicted.fixed_ms if predicted else None,
                 "layers": layers,
                 "history": history,
@@ -204,11 +206,11 @@ def _print_target(
     console.print(f"Maps take at most {peak_activation_bytes(graph) / 1e6:.1f} MB at once in float32.", highlight=False)
     if predicted:
         console.print(
-            f"{device.name}: {runtime(_runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
+            f"{device.name}: {runtime(runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
             "start and carry input and output.",
             highlight=False,
         )
-        console.print(_interval_note(device))
+        console.print(interval_note(device))
     else:
         console.print(f"{device.name} cannot run it: {'; '.join(refused)}.", highlight=False)
     if target.candidate:
@@ -217,7 +219,7 @@ def _print_target(
         console.print(f"Longest training: {target.state.steps} steps ({target.state.origin}).", highlight=False)
 
 
-def _layers(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
+def layer_rows(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
     """Return one row per kernel: what the device runs as one piece."""
     return [
         {
