@@ -13,7 +13,6 @@ from latency_models.device import Device, load_device
 from nas import backend, provenance, study
 from nas.budget import Budget
 from nas.data.cache import cache_dir
-from nas.data.findings import SIDE_MULTIPLE
 from nas.data.pairs import DataConfig, Progress, identity, open_prepared, prepare
 from nas.recipe import Recipe
 from nas.rungs import OBJECTIVES, check_ladder, default_ladder
@@ -123,19 +122,24 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         max_memory_mb=asked.max_memory_mb,
     )
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
-    check_fits(config.recipe, pairs)
+    check_fits(config.recipe, pairs, multiple=space.size_multiple, of=f"space {space.name}")
     return Opened(study.create(folder, config, provenance=provenance.collect()), space, device, pairs, is_new=True)
 
 
-def check_fits(recipe: Recipe, pairs: Path) -> None:
-    """Raise UsageError where the pairs cannot fill the recipe's batch or are smaller than its patch."""
+def check_fits(recipe: Recipe, pairs: Path, *, multiple: int, of: str) -> None:
+    """Raise DataError or UsageError where the pairs cannot fill the recipe's batch or are smaller than its patch.
+
+    `multiple` is what both sides of pairs and patches must be multiples of, `of` what asks for it, for the message.
+    """
     train = open_prepared(pairs, "train")
     _, h, w = train.raw.shape
-    if h % SIDE_MULTIPLE or w % SIDE_MULTIPLE:
+    if h % multiple or w % multiple:
         raise DataError(
-            f"Wanted pairs whose sides are multiples of {SIDE_MULTIPLE}, which networks at R/4 need, got {h}×{w}; "
-            "crop all of them."
+            f"Wanted pairs whose sides are multiples of {multiple}, which {of} needs, got {h}×{w}; "
+            "crop all of them, or choose what halves them less often."
         )
+    if recipe.patch % multiple:
+        raise UsageError(f"A patch must be a multiple of {multiple}, which {of} needs, got {recipe.patch}.")
     if recipe.patch > min(h, w):
         raise UsageError(
             f"A patch of {recipe.patch} does not fit into pairs of {h}×{w}; choose --patch {min(h, w)} or less."

@@ -48,7 +48,7 @@ def run(long_run: LongRun, *, tick: Tick | None = None, read: Callable[[int, int
     Raises StudyError where the folder holds a run with other settings.
     """
     prepared = prepare(long_run.data, cache_dir() / "pairs", progress=read)
-    check_fits(long_run.recipe, prepared)
+    check_fits(long_run.recipe, prepared, multiple=long_run.spec.size_multiple, of="this network")
     _claim(long_run)
     graph = build_graph(long_run.spec)
     path = long_run.folder / CHECKPOINT_FILE

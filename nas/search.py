@@ -158,7 +158,7 @@ class Search:
     def _design(self) -> tuple[Candidate, int] | None:
         """The next published design, cheapest first, or the next rung of one."""
         for design in self._designs:
-            candidate = next((c for c in self.study.candidates.values() if c.spec == design.spec), None)
+            candidate = self._first_of.get(build_graph(design.spec).structure)
             if candidate is None and self._room_for_a_design():
                 candidate = self._ask(design.spec)
             if candidate is None or candidate.verdict != "train" or candidate.failure or candidate.trial in self._busy:
@@ -235,12 +235,15 @@ class Search:
     def _ask_at_random(self) -> Candidate | None:
         """Ask for the first random member that is new and feasible; those that are not leave no trace."""
         rng = np.random.default_rng([self.study.config.seed, len(self.study.candidates)])
-        known = {c.spec.hash for c in self.study.candidates.values()}
+        refused: set[str] = set()
         for _ in range(RANDOM_TRIES):
             spec = self.proposer.draw(rng)
-            if spec.hash not in known and self._judge_new(spec)["verdict"] == "train":
+            structure = build_graph(spec).structure
+            if structure in refused or structure in self._first_of:
+                continue
+            if self._judge_new(spec)["verdict"] == "train":
                 return self._ask(spec)
-            known.add(spec.hash)
+            refused.add(structure)
         return None
 
     def _nearest(self) -> str:
@@ -263,6 +266,7 @@ class Search:
         notes = {"sampler_notes": proposal.notes} if proposal.notes else {}
         self._record("asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._judge(proposal))
         candidate = self.study.candidates[proposal.trial]
+        self._first_of.setdefault(build_graph(candidate.spec).structure, candidate)
         self.proposer.constrain(candidate)
         original = self._original(candidate)
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
@@ -272,8 +276,14 @@ class Search:
         return candidate
 
     def _judge(self, proposal: Proposal) -> dict[str, Any]:
-        known = next((c for c in self.study.candidates.values() if c.spec == proposal.spec), None)
+        known = self._first_of.get(build_graph(proposal.spec).structure)
         return self._judge_new(proposal.spec) if known is None else self._repeat(known)
+
+    @cached_property
+    def _first_of(self) -> dict[str, Candidate]:
+        """The first candidate of each network, by structure: two specs may still mean one network."""
+        candidates = self.study.candidates.values()
+        return {build_graph(c.spec).structure: c for c in reversed(candidates)}
 
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""

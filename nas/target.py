@@ -97,7 +97,11 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> Target:
 
 
 def read_spec(path: Path) -> ArchSpec:
-    """Read genes from a JSON or TOML file, at its top or under "spec"; raise UsageError where it holds none."""
+    """Read genes from a JSON or TOML file, at its top or under "spec".
+
+    Raises UsageError where it holds none, SpecError with the gene, its value and what it may be for a wrong one. What
+    isp-nas itself wrote (it carries the network's hash) may lack genes that came later; what a person wrote may not.
+    """
     try:
         text = path.read_text("utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -108,7 +112,12 @@ def read_spec(path: Path) -> ArchSpec:
     genes = data.get("spec", data) if isinstance(data, dict) else None
     if not isinstance(genes, dict):
         raise UsageError(f'{path} holds no genes; wanted them at its top or under "spec".')
-    return ArchSpec.from_dict(genes)
+    if "hash" not in data:
+        return ArchSpec.from_file(genes)
+    spec = ArchSpec.from_dict(genes)
+    if spec.hash != data["hash"]:
+        raise UsageError(f"{path}: these genes make network {spec.hash}, not {data['hash']}; leave out the hash.")
+    return spec
 
 
 def _training_run(folder: Path) -> Target:

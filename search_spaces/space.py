@@ -68,6 +68,15 @@ class SearchSpace:
         return _count(self)
 
     @property
+    def size_multiple(self) -> int:
+        """What the sides of pairs and patches must be multiples of, so that every member can be trained on them."""
+        deepest = (
+            ArchSpec(topology=topology, scale=max(self.values("scale")), levels=max(self.values("levels")))  # type: ignore[arg-type]
+            for topology in self.values("topology")
+        )
+        return max(spec.size_multiple for spec in deepest)
+
+    @property
     def digest(self) -> str:
         """A hash over the choices, by which a study tells that the space was edited."""
         told = json.dumps({name: self.values(name) for name in sorted(GENES)})

@@ -19,7 +19,7 @@ from nas.data.raw_format import RawFormat
 Severity = Literal["error", "warning"]
 
 ALL_PAIRS = "all pairs"
-SIDE_MULTIPLE = 4  # a body at R/4, the smallest scale of the spaces, halves the packed mosaic once more
+SIDE_MULTIPLE = 32  # U-Nets of the built-in space halve the packed mosaic up to four times more
 MOSTLY_SATURATED = 0.5
 SHIFT_FROM_PX = 1.0
 LEAST_TRUSTED_PAIRS = 3
@@ -91,10 +91,10 @@ def _multiples(evidence: Evidence) -> Iterator[Problem]:
     odd = sorted({m.size for m in evidence.pairs if m.size[0] % SIDE_MULTIPLE or m.size[1] % SIDE_MULTIPLE})
     if odd:
         yield Problem(
-            "error",
+            "warning",
             ALL_PAIRS,
-            f"{_by(odd[0])} px, of which networks that work at a quarter of the size cannot make whole pixels",
-            f"crop all pairs to multiples of {SIDE_MULTIPLE}",
+            f"{_by(odd[0])} px, which the deep U-Nets of the built-in space cannot halve often enough",
+            f"crop all pairs to multiples of {SIDE_MULTIPLE}, or search a space with fewer levels",
         )
 
 
