@@ -156,22 +156,38 @@ class Search:
         return {f.candidate.trial for f in self.running}
 
     def _design(self) -> tuple[Candidate, int] | None:
-        """The next published design, cheapest first, or the next rung of one."""
+        """The next published design at the first rung; when all were there, the next rung of one, best first.
+
+        So that even a short search starts from the whole known landscape, and a longer one compares it to the end.
+        """
+        return next(self._design_starts(), None) or next(self._design_climbs(), None)
+
+    def _design_starts(self) -> Iterator[tuple[Candidate, int]]:
         for design in self._designs:
-            candidate = self._first_of.get(build_graph(design.spec).structure)
+            candidate = self._known(design)
             if candidate is None and self._room_for_a_design():
                 candidate = self._ask(design.spec)
-            if candidate is None or candidate.verdict != "train" or candidate.failure or candidate.trial in self._busy:
-                continue
+            if candidate and not candidate.rungs and self._may_climb(candidate, 0):
+                yield candidate, 0
+
+    def _design_climbs(self) -> Iterator[tuple[Candidate, int]]:
+        for candidate in filter(None, map(self._known, self._designs)):
             rung = len(candidate.rungs)
-            if rung < len(self.study.config.rungs) and self._design_time_left() and self._fits(candidate, rung):
-                return candidate, rung
-        return None
+            if 0 < rung < len(self.study.config.rungs) and self._may_climb(candidate, rung):
+                yield candidate, rung
+
+    def _known(self, design: Design) -> Candidate | None:
+        return self._first_of.get(build_graph(design.spec).structure)
+
+    def _may_climb(self, candidate: Candidate, rung: int) -> bool:
+        free = candidate.verdict == "train" and not candidate.failure and candidate.trial not in self._busy
+        return free and self._design_time_left() and self._fits(candidate, rung)
 
     @cached_property
     def _designs(self) -> list[Design]:
-        members = [d for d in DESIGNS.values() if self.space.contains(d.spec)]
-        return sorted(members, key=lambda d: build_graph(d.spec).macs)
+        """The designs of the space, the best of the challenge first; other readings of the same design are left out."""
+        members = [d for d in DESIGNS.values() if d.variant_of is None and self.space.contains(d.spec)]
+        return sorted(members, key=lambda d: -d.table1.score)
 
     def _room_for_a_design(self) -> bool:
         if self.budget.candidates is None:

@@ -344,13 +344,21 @@ def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Pa
 # Designs first
 
 
-def test_published_designs_come_first_and_the_cheapest_of_them_first(whole: Run) -> None:
-    first = [c.name for c in studies.load(whole[0]).candidates.values()][: len(DESIGNS)]
-    assert first[0] == "smallnet"
-    assert set(first) == set(DESIGNS)
+def test_published_designs_come_first_and_the_best_of_the_challenge_before_the_others(whole: Run) -> None:
+    first = [c.name for c in studies.load(whole[0]).candidates.values()][:3]
+    assert first == ["smallnet", "csanet", "tuned-unet"]
 
 
-@pytest.mark.parametrize(("budget", "designs"), [(1, 1), (4, 1), (8, 2)])
+def test_every_design_starts_before_one_climbs_and_variants_are_left_out(tmp_path: Path) -> None:
+    slot = InlineSlot()
+    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), slots=[slot])
+    published = [d.spec for d in DESIGNS.values() if d.variant_of is None]
+    assert {job.spec for job in slot.jobs[: len(published)]} == set(published)
+    assert slot.jobs[len(published)].steps > slot.jobs[0].steps
+    assert slot.jobs[len(published)].spec == DESIGNS["smallnet"].spec
+
+
+@pytest.mark.parametrize(("budget", "designs"), [(1, 1), (4, 1), (8, 2), (60, 10)])
 def test_designs_take_a_quarter_of_a_budget_of_candidates(tmp_path: Path, budget: int, designs: int) -> None:
     search(make_study(tmp_path / "s", sampler="random"), budget)
     assert sum(c.name is not None for c in studies.load(tmp_path / "s").trained()) == designs
@@ -383,13 +391,14 @@ def test_a_budget_in_seconds_ends_the_search(tmp_path: Path, clock: Clock) -> No
     assert studies.load(tmp_path / "s").elapsed_s == finished.elapsed_s
 
 
-def test_designs_take_a_quarter_of_a_budget_in_seconds(tmp_path: Path, clock: Clock) -> None:
-    seconds = 400.0
-    search(make_study(tmp_path / "s"), Budget(seconds=seconds), slots=[InlineSlot(clock.train)])
-    candidates = studies.load(tmp_path / "s").candidates.values()
-    spent = sum(rung.seconds for c in candidates if c.name for rung in c.rungs.values())
-    longest = 90  # the rung that was under way when the share was used up
-    assert spent < search_module.DESIGN_SHARE * seconds + longest
+def test_designs_take_a_quarter_of_a_budget_in_seconds_before_anything_new(tmp_path: Path, clock: Clock) -> None:
+    seconds, slot = 400.0, InlineSlot(clock.train)
+    search(make_study(tmp_path / "s"), Budget(seconds=seconds), slots=[slot])
+    published = {design.spec for design in DESIGNS.values()}
+    first_new = next(index for index, job in enumerate(slot.jobs) if job.spec not in published)
+    spent = sum(job.steps for job in slot.jobs[:first_new])
+    longest = max(job.steps for job in slot.jobs)  # the rung that was under way when the share was used up
+    assert 0 < spent < search_module.DESIGN_SHARE * seconds + longest
 
 
 def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, clock: Clock) -> None:
@@ -588,7 +597,8 @@ def test_a_rebuilt_database_changes_nothing_that_nsga2_proposes_after_its_first_
     monkeypatch.setattr(proposer, "NSGA2_POPULATION", 4)
     budget = 14
     search(make_study(tmp_path / "whole" / "s", sampler="nsga2"), budget)
-    search(make_study(tmp_path / "stopped" / "s", sampler="nsga2"), budget - 6)
+    with pytest.raises(KeyboardInterrupt):
+        search(make_study(tmp_path / "stopped" / "s", sampler="nsga2"), budget, slots=[Stop(at=budget - 6)])
     (tmp_path / "stopped" / "s" / "study.db").unlink()
     search(studies.load(tmp_path / "stopped" / "s"), budget)
 
