@@ -200,6 +200,24 @@ def test_what_was_trained_is_read_and_not_trained_again(
     assert first["runs"] == second["runs"]
 
 
+def test_a_stopped_comparison_continues_to_the_same_figures_and_does_not_make_up_a_duration(
+    script: ModuleType, made: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(long_training, "judge", stop)
+        with pytest.raises(KeyboardInterrupt):
+            script.main(options(tiny_pairs, tmp_path))
+    assert not (tmp_path / "tiny.json").exists()
+    assert script.main(options(tiny_pairs, tmp_path)) == 0
+    (found,) = read_comparisons_at(tmp_path / "tiny.json").runs
+    assert found.train_s is None
+    first = read_comparisons_at(made / "tiny.json").runs[0]
+    assert [getattr(found, q) for q in QUALITIES] == pytest.approx([getattr(first, q) for q in QUALITIES], abs=1e-6)
+
+
 def test_a_work_folder_of_another_budget_is_refused(
     script: ModuleType, made: Path, tiny_pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
