@@ -12,8 +12,10 @@ Measured with jaxlib 0.10.2 on 2 CPU cores, fresh processes, resident memory at 
 (`python benchmarks/training_memory.py`, figures beside it), divided by `needed`:
 
     training, batch × patch   4 × 64   4 × 256   32 × 64   32 × 256     judging 8 × 256
-    Smallnet                    0.44      0.48      0.53       0.67                0.42
-    CSANet                      0.99      1.02      0.89       1.03                0.51
+    Smallnet                    0.47      0.48      0.45       0.68                0.40
+    CSANet                      0.91      0.92      0.95       1.04                0.49
+
+Between two runs the figures differ by up to a tenth. Small cases stay below 1 because a process is allowed for whole.
 
 XLA's plan for a step over 16 networks (both designs, 14 random members of mai21; batch 4, patch 128) was 0.72 to 1.84
 times Σ maps + peak of maps, the largest with spatial attention over kernels of 5×5: what is near the bound may fit

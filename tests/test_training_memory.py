@@ -80,7 +80,7 @@ def test_the_committed_measurements_are_of_this_estimate_and_within_its_toleranc
             estimate = judging_bytes(graph, (batch, patch, patch)) + PROCESS_BYTES
         assert case["estimated_bytes"] == estimate
         assert case["measured_to_estimated"] == pytest.approx(case["measured_bytes"] / estimate)
-        assert 0.4 < case["measured_to_estimated"] < 1.1
+        assert 0.3 < case["measured_to_estimated"] < 1.2
 
 
 # The refusal
