@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.comparison import Comparison, correlation_text, rank_correlation, spread, variant_of
+from nas.comparison import Comparison, correlation_text, rank_correlation, spread
 from nas.design_table import UNSURE, Sources, is_unsure, read_sources, row
 from nas.tables import count, runtime
 from search_spaces.designs import DESIGNS, Design
@@ -50,7 +50,7 @@ def cells(design: Design, found: dict[str, Any], compared: Sequence[Comparison])
     return [
         f"{UNSURE if is_unsure(design.confidence) else ''}{design.name}",
         # A star would begin emphasis; a variant is the same team's design read in another way.
-        design.team.replace("*", "\\*") if variant_of(design) is None else f"as {variant_of(design)}",
+        design.team.replace("*", "\\*") if design.variant_of is None else f"as {design.variant_of}",
         count(found["parameters"]),
         count(found["macs"]),
         f"{size} ({design.table1.size_kb})",

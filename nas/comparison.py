@@ -102,11 +102,6 @@ def _read(path: Path) -> Comparison:
         raise StudyError(f"{path} is no comparison of designs ({error}); restore it or move it away.") from None
 
 
-def variant_of(design: Design) -> str | None:
-    """Return the design that this one is another reading of; None for the first reading."""
-    return getattr(design, "variant_of", None)
-
-
 def summaries(runs: Iterable[Run]) -> dict[str, dict[str, dict[str, float] | None]]:
     """Return every quality's mean and spread over the seeds, by design.
 
@@ -162,7 +157,7 @@ def rank_correlation(runs: Iterable[Run], quality: str) -> dict[str, float] | No
 
 
 def _is_a_first_reading(name: str) -> bool:
-    return name in DESIGNS and variant_of(DESIGNS[name]) is None
+    return name in DESIGNS and DESIGNS[name].variant_of is None
 
 
 def correlation_text(found: Mapping[str, float] | None) -> str:

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from latency_models.device import Device, Prediction, load_device
 from nas import comparison, study
-from nas.comparison import Comparison, variant_of
+from nas.comparison import Comparison
 from nas.config import DEFAULT_DEVICE
 from nas.scoring import final_score
 from nas.show import LAYER_COLUMNS, interval_note, layer_rows, runtime_fields
@@ -66,7 +66,7 @@ def row(design: Design, sources: Sources) -> dict[str, Any]:
     file = stored_files().get(design.name)
     return {
         "name": design.name,
-        "variant_of": variant_of(design),
+        "variant_of": design.variant_of,
         "team": design.team,
         "hash": design.spec.hash,
         "parameters": graph.parameters,

@@ -22,6 +22,7 @@ from nas import checkpoint, metrics, training
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.job import Job, Outcome
+from nas.training_memory import available_bytes, require_memory
 from search_spaces import lower_flax
 from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
@@ -32,17 +33,23 @@ from search_spaces.spec import ArchSpec
 EVALUATION_PIXELS = 8 * 256 * 256
 
 
-def evaluate(job: Job, *, tick: training.Tick | None = None) -> Outcome:
-    """Train and judge one candidate; raise TrainingError where loss or output is no number, or the loss diverges."""
+def evaluate(
+    job: Job, *, tick: training.Tick | None = None, available: Callable[[], int | None] = available_bytes
+) -> Outcome:
+    """Train and judge one candidate, within the bytes that `available` tells.
+
+    Raises TrainingError where loss or output is no number, the loss diverges, or the memory would not do.
+    """
     graph = build_graph(job.spec)
     state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed)
     if state.step > job.steps:
         raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")
-    pairs = open_prepared(job.data, "train")
+    pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
+    require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
     trained = training.train(graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick)
     checkpoint.save(trained.checkpoint, job.checkpoint)
     begun = time.perf_counter()
-    quality = judge(graph, trained.checkpoint.parameters, open_prepared(job.data, "val"))
+    quality = judge(graph, trained.checkpoint.parameters, val)
     if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
         raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
     evaluate_s = time.perf_counter() - begun - quality.compile_s
@@ -79,14 +86,19 @@ class Quality:
 
 def judge(graph: Graph, parameters: checkpoint.Arrays, pairs: PairSet) -> Quality:
     """Return the mean quality of a network over all pairs, each at its full size."""
-    _, h, w = pairs.raw.shape
-    batch = min(len(pairs), max(1, EVALUATION_PIXELS // (h * w)))
+    batch, h, w = judged_at_once(pairs)
     begun = time.perf_counter()
     weights = jax.tree.map(jnp.asarray, parameters)
     shape = jax.ShapeDtypeStruct((batch, h // 2, w // 2, 4), jnp.float32)
     network = lower_flax.jit_apply(graph).lower(weights, shape).compile()  # type: ignore[attr-defined]  # a jitted one
     compile_s = time.perf_counter() - begun
     return quality_of(partial(network, weights), pairs, batch=batch, compile_s=compile_s)
+
+
+def judged_at_once(pairs: PairSet) -> tuple[int, int, int]:
+    """Return the shape [n, h, w] of the mosaics that are judged together."""
+    _, h, w = pairs.raw.shape
+    return min(len(pairs), max(1, EVALUATION_PIXELS // (h * w))), h, w
 
 
 def quality_of(

@@ -12,10 +12,11 @@ from nas import checkpoint, provenance
 from nas.config import check_fits
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, open_prepared, prepare
-from nas.evaluate import Quality, judge, load_or_start
+from nas.evaluate import Quality, judge, judged_at_once, load_or_start
 from nas.recipe import Recipe
 from nas.target import CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, train
+from nas.training_memory import available_bytes, require_memory
 from search_spaces.errors import StudyError
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
@@ -42,15 +43,23 @@ class LongRun:
         return {"spec": self.spec.to_dict(), "data": data, "recipe": self.recipe.to_dict(), "seed": self.seed}
 
 
-def run(long_run: LongRun, *, tick: Tick | None = None, read: Callable[[int, int], None] | None = None) -> Quality:
+def run(
+    long_run: LongRun,
+    *,
+    tick: Tick | None = None,
+    read: Callable[[int, int], None] | None = None,
+    available: Callable[[], int | None] = available_bytes,
+) -> Quality:
     """Train to the recipe's horizon, continuing where an earlier call stopped; return the validation quality.
 
-    Raises StudyError where the folder holds a run with other settings.
+    Raises StudyError where the folder holds a run with other settings, TrainingError where the bytes that `available`
+    tells would not do; then nothing is written.
     """
     prepared = prepare(long_run.data, cache_dir() / "pairs", progress=read)
     check_fits(long_run.recipe, prepared, multiple=long_run.spec.size_multiple, of="this network")
+    graph, val = build_graph(long_run.spec), open_prepared(prepared, "val")
+    require_memory(graph, long_run.recipe, judged=judged_at_once(val), available=available())
     _claim(long_run)
-    graph = build_graph(long_run.spec)
     path = long_run.folder / CHECKPOINT_FILE
     state = load_or_start(long_run.spec, graph, path, seed=long_run.seed)
     pairs = open_prepared(prepared, "train")
@@ -60,7 +69,7 @@ def run(long_run: LongRun, *, tick: Tick | None = None, read: Callable[[int, int
             graph, state, pairs, recipe=long_run.recipe, steps=until, seed=long_run.seed, tick=tick
         ).checkpoint
         _save(state, path)
-    return judge(graph, state.parameters, open_prepared(prepared, "val"))
+    return judge(graph, state.parameters, val)
 
 
 def _save(state: checkpoint.Checkpoint, path: Path) -> None:

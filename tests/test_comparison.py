@@ -353,7 +353,7 @@ def test_what_is_derived_in_a_committed_comparison_follows_from_its_runs(name: s
 
 
 def variant(name: str) -> Any:
-    return comparison.variant_of(DESIGNS[name])
+    return DESIGNS[name].variant_of
 
 
 @pytest.mark.parametrize("name", COMMITTED)

@@ -16,7 +16,7 @@ from flow import in_process, isp_nas, make_study, refusal, search, write_device
 from latency_models.device import device_path, load_device
 from latency_models.memory import peak_activation_bytes
 from nas import design_table
-from nas.comparison import Comparison, Run, variant_of
+from nas.comparison import Comparison, Run
 from nas.config import DEFAULT_DEVICE
 from nas.design_table import Sources, is_unsure, row
 from search_spaces.design_files import stored_files
@@ -62,7 +62,7 @@ def test_a_row_holds_what_graph_file_and_device_say(design: Design, tmp_path: Pa
     assert found["peak_activation_bytes"] == peak_activation_bytes(graph)
     assert found["tflite_bytes"] == stored_files()[design.name].tflite_bytes
     assert (found["team"], found["confidence"], found["source"]) == (design.team, design.confidence, design.source)
-    assert found["variant_of"] == variant_of(design)
+    assert found["variant_of"] == design.variant_of
     assert bool(found["unsupported"]) == (found["runtime_ms"] is None)
     if not found["unsupported"]:
         predicted = device.predict(graph)
