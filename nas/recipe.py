@@ -7,7 +7,7 @@ from typing import Any
 from search_spaces.errors import UnknownNameError, UsageError
 
 # The keys of `nas.losses.LOSSES`, repeated so that checking a recipe does not load JAX; a test holds them equal.
-LOSS_NAMES = ("l1", "charbonnier", "ssim")
+LOSS_NAMES = ("l1", "charbonnier", "mse", "smooth_l1", "ssim", "ms_ssim")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_the_smallest_recipe_is_allowed() -> None:
 
 
 def test_an_unknown_loss_in_a_recipe_is_an_unknown_name() -> None:
-    with pytest.raises(UnknownNameError, match="known: charbonnier, l1, ssim"):
+    with pytest.raises(UnknownNameError, match="known: charbonnier, l1, ms_ssim, mse, smooth_l1, ssim"):
         Recipe(loss={"psnr": 1.0})
 
 
