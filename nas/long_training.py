@@ -7,6 +7,7 @@ are two runs: each has its own folder.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas import checkpoint, provenance
 from nas.config import check_fits
@@ -47,12 +48,13 @@ def run(long_run: LongRun, *, tick: Tick | None = None, read: Callable[[int, int
 
     Raises StudyError where the folder holds a run with other settings.
     """
+    long_run.recipe.require_available()
     prepared = prepare(long_run.data, cache_dir() / "pairs", progress=read)
     check_fits(long_run.recipe, prepared)
     _claim(long_run)
     graph = build_graph(long_run.spec)
     path = long_run.folder / CHECKPOINT_FILE
-    state = load_or_start(long_run.spec, graph, path, seed=long_run.seed)
+    state = load_or_start(long_run.spec, graph, path, seed=long_run.seed, initialiser=long_run.recipe.initialiser)
     pairs = open_prepared(prepared, "train")
     while state.step < long_run.recipe.horizon:
         until = min(state.step + _stretch(long_run.recipe.horizon), long_run.recipe.horizon)
@@ -80,7 +82,7 @@ def _claim(long_run: LongRun) -> None:
     import tomli_w
 
     if (long_run.folder / TRAINING_FILE).exists():
-        told = read_training(long_run.folder)
+        told = _in_todays_terms(read_training(long_run.folder))
         differs = [name for name, value in long_run.settings().items() if told.get(name) != value]
         if differs:
             raise StudyError(
@@ -96,3 +98,9 @@ def _claim(long_run: LongRun) -> None:
         raise StudyError(
             f"{long_run.folder} cannot be written ({error.strerror}); name another folder with --out."
         ) from None
+
+
+def _in_todays_terms(told: dict[str, Any]) -> dict[str, Any]:
+    """Return stored settings with what did not exist when they were written: its default is what was done then."""
+    spec, recipe = ArchSpec.from_dict(told["spec"]), Recipe.from_dict(told["recipe"])
+    return {**told, "spec": spec.to_dict(), "recipe": recipe.to_dict()}
