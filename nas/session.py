@@ -22,6 +22,7 @@ from search_spaces.errors import StudyError
 
 if TYPE_CHECKING:
     from nas.evaluate import Quality
+    from nas.long_training import Finished, SuperNetwork
 
 
 def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
@@ -123,6 +124,8 @@ def run_training(
     *,
     steps: int | None,
     chosen: PublishedRecipe | None,
+    joined: bool,
+    detach_at_db: float | None,
     seed: int | None,
     out: Path | None,
     results: Path,
@@ -136,20 +139,25 @@ def run_training(
     check_format(form, SHORT_FORMATS)
     recipe = _recipe(target, options, steps, chosen)
     backend.prepare()
-    from nas.long_training import LongRun, run
+    from nas.long_training import DETACH_AT_DB, LongRun, SuperNetwork, run
 
+    larger = SuperNetwork(DETACH_AT_DB if detach_at_db is None else detach_at_db) if joined else None
+    if larger:
+        larger.require_fit(target.spec, recipe)
     settings = target.study.config if target.study else None
     source = data or (settings.data if settings else DEFAULT_DATA)
     seed = seed if seed is not None else (settings.seed if settings else 0)
     label = target.label if target.label.replace("-", "").isalnum() else "spec"
-    named = f"-{chosen.name}" if chosen else ""
+    named = (f"-{chosen.name}" if chosen else "") + ("-super" if joined else "")
     folder = out or results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
-    long_run = LongRun(folder, target.spec, source, recipe, seed)
+    long_run = LongRun(folder, target.spec, source, recipe, seed, larger)
     with progress_bar("Reading pairs") as read, progress_bar(f"Training {target.label}") as bar:
-        quality = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon), read=read)
+        finished = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon), read=read)
+    quality, detachment = finished.quality, _detachment(finished, larger) if larger else None
     if form == "json":
         told = {"folder": str(folder), "steps": recipe.horizon, **_mean(quality), "recipe": recipe.to_dict()}
-        print_json({**told, "published_recipe": chosen.origin() if chosen else None})
+        origin = chosen.origin() if chosen else None
+        print_json({**told, "published_recipe": origin, "super_network": detachment})
         return
     Console().print(
         f"{target.label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs "
@@ -157,6 +165,24 @@ def run_training(
         f"Export: isp-nas export {folder} --out export",
         highlight=False,
     )
+    if detachment:
+        Console().print(
+            f"Super-network taken off at step {finished.detached_step}, of {finished.detached_psnr_db:.2f} dB: "
+            f"{detachment['reason']}.",
+            highlight=False,
+        )
+
+
+def _detachment(finished: "Finished", larger: "SuperNetwork") -> dict[str, Any]:
+    """Return when, how good and why the larger head was taken off."""
+    passed = finished.detached_psnr_db > larger.detach_at_db
+    return {
+        **asdict(larger),
+        "detached_step": finished.detached_step,
+        "detached_psnr_db": finished.detached_psnr_db,
+        "reason": f"{'the threshold' if passed else 'half of the steps were done, and the threshold'} of "
+        f"{larger.detach_at_db:g} dB was {'' if passed else 'not '}passed",
+    }
 
 
 def _recipe(target: Target, options: dict[str, Any], steps: int | None, chosen: PublishedRecipe | None) -> Recipe:

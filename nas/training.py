@@ -6,11 +6,12 @@ share one executable, and the persistent cache shares it between processes.
 """
 
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ import optax
 from jaxtyping import Array, Float, UInt8, UInt16
 
 from nas import losses
-from nas.checkpoint import Arrays, Checkpoint
+from nas.checkpoint import ALONE, JOINT, Arrays, Checkpoint
 from nas.data.augment import sample_batch
 from nas.data.pairs import PairSet
 from nas.data.raw_format import RawFormat
@@ -28,6 +29,7 @@ from nas.recipe import Recipe
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError, UsageError
 from search_spaces.graph import Graph
+from search_spaces.supernet import heads
 
 # Progress is looked at this often: a fetch of the loss makes the host wait for the device.
 CHECK_EVERY = 10
@@ -49,11 +51,17 @@ class Trained:
 
 
 def start(graph: Graph, *, seed: int, spec_hash: str, initialiser: str = "he") -> Checkpoint:
-    """Return an untrained state; the initial parameters are a function of seed and initialiser alone."""
+    """Return an untrained state; the initial parameters are a function of seed and initialiser alone.
+
+    A network joined to a super-network starts as it would alone.
+    """
     chosen: dict[str, Any] = {} if initialiser == "he" else {"initialiser": initialiser}
-    parameters = lower_flax.init_parameters(graph, seed, **chosen)
+    networks = heads(graph)
+    parameters: Arrays = {}
+    for network in reversed(networks):
+        parameters |= lower_flax.init_parameters(network, seed, **chosen)
     zeros = {name: np.zeros_like(value) for name, value in parameters.items()}
-    return Checkpoint(0, spec_hash, parameters, zeros, dict(zeros))
+    return Checkpoint(0, spec_hash, parameters, zeros, dict(zeros), phase=JOINT if len(networks) > 1 else ALONE)
 
 
 def train(
@@ -100,7 +108,7 @@ def _train_phase(
     rates = learning_rates(recipe)
     constants = _constants(present, pairs.format)
     watch = LossWatch(checkpoint.first_loss, checkpoint.loss)
-    if checkpoint.step in [phase.from_step for phase in recipe.phases]:
+    if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
     begun = time.perf_counter()
     with ThreadPoolExecutor(1) as reader:
@@ -109,8 +117,15 @@ def _train_phase(
             watch.see(step + 1, loss, tick, last=step + 1 == steps)
     parameters, adam = jax.block_until_ready(state)
     train_s = time.perf_counter() - begun
-    moments = _to_numpy(adam.mu), _to_numpy(adam.nu)
-    done = Checkpoint(steps, checkpoint.spec_hash, _to_numpy(parameters), *moments, watch.first, watch.latest)
+    done = replace(
+        checkpoint,
+        step=steps,
+        parameters=_to_numpy(parameters),
+        first_moment=_to_numpy(adam.mu),
+        second_moment=_to_numpy(adam.nu),
+        first_loss=watch.first,
+        loss=watch.latest,
+    )
     return Trained(done, train_s, compile_s)
 
 
@@ -212,12 +227,17 @@ def _step(
     target = rgb.astype(jnp.float32) / 255
 
     def objective(p: lower_flax.Parameters) -> Float[Array, ""]:
-        return losses.weighted(lower_flax.apply(graph, p, x), target, weights=weights)
+        outputs = (lower_flax.apply(network, _parameters_of(network, p), x) for network in heads(graph))
+        return reduce(operator.add, (losses.weighted(y, target, weights=weights) for y in outputs))
 
     loss, gradients = jax.value_and_grad(objective)(parameters)
     updates, adam = _ADAM.update(gradients, adam, parameters)
     parameters = optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates))
     return (parameters, adam), loss
+
+
+def _parameters_of(graph: Graph, parameters: lower_flax.Parameters) -> lower_flax.Parameters:
+    return {name: parameters[name] for name in graph.parameter_shapes}
 
 
 def _active_losses(recipe: Recipe) -> list[str]:
