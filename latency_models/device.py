@@ -40,10 +40,10 @@ from latency_models.predictor import (
     total_amounts,
 )
 from search_spaces import places
-from search_spaces.blocks import build_graph
 from search_spaces.designs import find_design
 from search_spaces.errors import DeviceError, IspNasError
 from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
 from search_spaces.ops import Shape
 from search_spaces.spec import ArchSpec
 

@@ -1,7 +1,8 @@
 """Which kernels does a device run for a network?
 
 The first step of every prediction: a graph becomes the operations of the exported .tflite file, activations
-that TFLite fuses counted with the operation before them, and each kernel says how much it computes and moves.
+that TFLite fuses counted with the operation before them, what is several operations there split into them, and
+each kernel says how much it computes and moves.
 Which TFLite operation comes out of which graph operation is held against real conversions by
 `tests/test_latency_tflite_ops.py`. Speaks of no device: `predictor` turns kernels into milliseconds.
 """
@@ -16,13 +17,20 @@ from search_spaces.graph import Graph, Node
 from search_spaces.ops import (
     Activation,
     Add,
+    Affine,
     Concat,
     Conv,
     DepthToSpace,
     DepthwiseConv,
     GlobalMean,
+    InstanceNorm,
     Multiply,
     Op,
+    Pool,
+    Resize,
+    Scale,
+    Shape,
+    Subtract,
     TransposeConv,
 )
 
@@ -49,8 +57,8 @@ class Kernel(NamedTuple):
     A named tuple, not a dataclass: a search makes millions of them, and they are built five times faster.
     """
 
-    name: str  # the node that the kernel starts with
-    nodes: tuple[str, ...]  # every node that it computes
+    name: str  # the node that the kernel starts with; `<node>.<step>` where a node is several kernels
+    nodes: tuple[str, ...]  # every node that is finished with it
     cls: str  # one of COMPUTING_CLASSES or MOVING_CLASSES
     tflite_op: str  # the operation's name in a .tflite file
     macs: int
@@ -63,24 +71,41 @@ class Kernel(NamedTuple):
     stride: int  # of a transposed convolution: the enlargement
     height: int  # of the output
     width: int
+    reads: tuple[str, ...]  # the maps it reads
+    makes: str  # the map it makes, under the name of the last of `nodes`, or its own between the steps of a node
 
 
 class Form(NamedTuple):
-    """What a device makes of one graph operation."""
+    """What a device makes of a graph operation that is one kernel."""
 
     cls: str
     tflite_op: str
     kernel: int = 1
     stride: int = 1
     takes_activation: bool = False  # TFLite fuses a following relu or relu6 into it
+    takes_scale: bool = False  # the converter multiplies a following factor into its weights
+
+
+class Step(NamedTuple):
+    """One kernel of a graph operation that is several: all of them move data and compute next to nothing."""
+
+    tflite_op: str
+    reads: tuple[str, ...]  # X is the map that the operation reads, the others are made by steps before
+    makes: str
+    shape: Shape  # of the map made
+    weights: int = 0
+
+
+X = "x"
 
 
 def _conv(op: Conv) -> Form:
-    return Form("conv_1x1" if op.kernel == 1 else "conv", "CONV_2D", op.kernel, op.stride, takes_activation=True)
+    cls = "conv_1x1" if op.kernel == 1 else "conv"
+    return Form(cls, "CONV_2D", op.kernel, op.stride, takes_activation=True, takes_scale=True)
 
 
 def _depthwise_conv(op: DepthwiseConv) -> Form:
-    return Form("depthwise", "DEPTHWISE_CONV_2D", op.kernel, takes_activation=True)
+    return Form("depthwise", "DEPTHWISE_CONV_2D", op.kernel, takes_activation=True, takes_scale=True)
 
 
 def _transpose_conv(op: TransposeConv) -> Form:
@@ -92,51 +117,98 @@ def _activation(op: Activation) -> Form:
     return Form("activation", ACTIVATION_OPS[op.function])
 
 
+def _pool(op: Pool) -> Form:
+    return Form("memory", {"max": "MAX_POOL_2D", "average": "AVERAGE_POOL_2D"}[op.function], 2, 2)
+
+
 RULES: dict[type[Op], Callable[[Any], Form]] = {
     Conv: _conv,
     DepthwiseConv: _depthwise_conv,
     TransposeConv: _transpose_conv,
     Activation: _activation,
+    Pool: _pool,
+    Resize: lambda _: Form("memory", "RESIZE_BILINEAR"),
     DepthToSpace: lambda _: Form("memory", "DEPTH_TO_SPACE"),
+    Scale: lambda _: Form("memory", "MUL"),
     Add: lambda _: Form("memory", "ADD", takes_activation=True),
+    Subtract: lambda _: Form("memory", "SUB", takes_activation=True),
     Multiply: lambda _: Form("memory", "MUL", takes_activation=True),
     Concat: lambda _: Form("memory", "CONCATENATION"),
     GlobalMean: lambda _: Form("memory", "MEAN"),
 }
 
 
+def _affine(shape: Shape) -> tuple[Step, ...]:
+    return (Step("MUL", (X,), "scaled", shape), Step("ADD", ("scaled",), "shifted", shape))
+
+
+def _instance_norm(shape: Shape) -> tuple[Step, ...]:
+    """As `lower_tf` writes it: means in two stages, the variance of the centred map, one line per channel."""
+    n, h, _, c = shape
+    rows, one = (n, h, 1, c), (n, 1, 1, c)
+    return (
+        Step("MEAN", (X,), "row_means", rows),
+        Step("MEAN", ("row_means",), "mean", one),
+        Step("SUB", (X, "mean"), "centred", shape),
+        Step("MUL", ("centred",), "squares", shape),
+        Step("MEAN", ("squares",), "row_variances", rows),
+        Step("MEAN", ("row_variances",), "variance", one),
+        Step("ADD", ("variance",), "safe_variance", one),
+        Step("RSQRT", ("safe_variance",), "deviation", one),
+        Step("MUL", ("deviation",), "slope", one, c),
+        Step("MUL", ("centred", "slope"), "sloped", shape),
+        Step("ADD", ("sloped",), "shifted", shape, c),
+    )
+
+
+STEPS: dict[type[Op], Callable[[Shape], tuple[Step, ...]]] = {Affine: _affine, InstanceNorm: _instance_norm}
+# Where a node is several kernels, the last of them is an ADD and takes an activation as every ADD does.
+_LAST_STEP = Form("memory", "ADD", takes_activation=True)
+
+
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
-    return tuple(_kernel(graph, form, nodes) for form, nodes in _fused(graph))
+    return tuple([kernel for form, nodes in _fused(graph) for kernel in _kernels(graph, form, nodes)])
 
 
 def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
-    """Group nodes into kernels. An activation joins the operation before it only if nobody else reads that map."""
+    """Group nodes into kernels. A node joins the one before it only if nobody else reads the map between them."""
     reads = Counter(name for node in graph.nodes for name in node.inputs)
     groups: dict[str, tuple[Form, tuple[Node, ...]]] = {}  # by the map that the kernel makes
     for node in graph.nodes:
         before = groups.get(node.inputs[0])
-        if before and before[0].takes_activation and reads[node.inputs[0]] == 1 and _can_be_fused(node.op):
+        if before and reads[node.inputs[0]] == 1 and _joins(node.op, before[0]):
             form, nodes = groups.pop(node.inputs[0])
-            groups[node.name] = (form._replace(takes_activation=False), (*nodes, node))
+            activated = isinstance(node.op, Activation)
+            form = form._replace(takes_activation=form.takes_activation and not activated, takes_scale=False)
+            groups[node.name] = (form, (*nodes, node))
         else:
             groups[node.name] = (_form(node), (node,))
     return list(groups.values())
 
 
-def _can_be_fused(op: Op) -> bool:
-    return isinstance(op, Activation) and op.function in FUSED_ACTIVATIONS
+def _joins(op: Op, before: Form) -> bool:
+    if isinstance(op, Activation):
+        return before.takes_activation and op.function in FUSED_ACTIVATIONS
+    return isinstance(op, Scale) and before.takes_scale
 
 
 def _form(node: Node) -> Form:
+    if type(node.op) in STEPS:
+        return _LAST_STEP
     rule = RULES.get(type(node.op))
     if rule is None:
-        known = ", ".join(sorted(op.kind for op in RULES))
+        known = ", ".join(sorted(op.kind for op in (*RULES, *STEPS)))
         raise DeviceError(
             f'Node "{node.name}" needs a latency rule for operation "{node.op.kind}"; rules exist for {known}. '
             "Add one to RULES in latency_models/features.py."
         )
     return rule(node.op)
+
+
+def _kernels(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> list[Kernel]:
+    steps = STEPS.get(type(nodes[0].op))
+    return [_kernel(graph, form, nodes)] if steps is None else _step_kernels(graph, steps, nodes)
 
 
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
@@ -151,11 +223,42 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
         macs=batch * first.op.macs(*inputs),
         input_elements=sum(map(prod, inputs)),
         output_elements=batch * height * width * cout,
-        weight_elements=sum(map(prod, first.op.parameter_shapes(*inputs).values())),  # relu and relu6 have none
+        weight_elements=sum([graph.node_parameters(node) for node in nodes]),
         cin=inputs[0][3],
         cout=cout,
         kernel=form.kernel,
         stride=form.stride,
         height=height,
         width=width,
+        reads=first.inputs,
+        makes=nodes[-1].name,
     )
+
+
+def _step_kernels(graph: Graph, steps: Callable[[Shape], tuple[Step, ...]], nodes: tuple[Node, ...]) -> list[Kernel]:
+    first = nodes[0]
+    parts = steps(graph.input_shapes(first)[0])
+    shapes = {X: graph.input_shapes(first)[0]} | {part.makes: part.shape for part in parts}
+    names = {part.makes: f"{first.name}.{part.makes}" for part in parts[:-1]}
+    names |= {X: first.inputs[0], parts[-1].makes: nodes[-1].name}
+    return [
+        Kernel(
+            name=f"{first.name}.{part.makes}",
+            nodes=tuple([node.name for node in nodes]) if part is parts[-1] else (),
+            cls="memory",
+            tflite_op=part.tflite_op,
+            macs=0,
+            input_elements=sum([prod(shapes[read]) for read in part.reads]),
+            output_elements=prod(part.shape),
+            weight_elements=part.weights,
+            cin=shapes[part.reads[0]][3],
+            cout=part.shape[3],
+            kernel=1,
+            stride=1,
+            height=part.shape[1],
+            width=part.shape[2],
+            reads=tuple([names[read] for read in part.reads]),
+            makes=names[part.makes],
+        )
+        for part in parts
+    ]

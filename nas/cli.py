@@ -117,6 +117,10 @@ def search(
     space: Annotated[str | None, typer.Option("--space", help="Space name or a .toml file; default mai21.")] = None,
     objective: Annotated[str | None, typer.Option("--objective", help="score or pareto; default score.")] = None,
     max_runtime: Annotated[float | None, typer.Option("--max-runtime", help="Largest predicted runtime, ms.")] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option("--max-memory", help="Most MB that maps take at once at Full HD, float32: 4 bytes per value."),
+    ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or nsga2; default tpe.")] = None,
     rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
     workers: Annotated[int, typer.Option("--workers", help="Candidates trained at once.")] = 1,
@@ -155,6 +159,7 @@ def search(
         seed=seed,
         rungs=None if rungs is None else _parse_rungs(rungs),
         max_runtime_ms=max_runtime,
+        max_memory_mb=max_memory,
         loss=None if loss is None else parse_loss(loss),
         learning_rate=learning_rate,
         batch=batch,
@@ -238,6 +243,22 @@ def show(
     from nas.show import show_target
 
     show_target(_resolve(target, results, study), device_name=device, form=form)
+
+
+@app.command()
+def designs(
+    name: Annotated[str | None, typer.Argument(help="Show this design whole; all of them if left out.")] = None,
+    device: DeviceName = None,
+    results: Results = Path("results"),
+    form: Form = "table",
+) -> None:
+    """Show the published designs: cost, predicted runtime, our short trainings, and Table 1 of the challenge."""
+    from nas.design_table import show_design, show_designs
+
+    if name is None:
+        show_designs(results, device_name=device, form=form)
+    else:
+        show_design(name, results, device_name=device, form=form)
 
 
 @app.command()

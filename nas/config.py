@@ -42,6 +42,7 @@ class Asked:
     seed: int | None = None
     rungs: tuple[int, ...] | None = None
     max_runtime_ms: float | None = None
+    max_memory_mb: float | None = None
     loss: dict[str, float] | None = None
     learning_rate: float | None = None
     batch: int | None = None
@@ -56,6 +57,8 @@ class Asked:
             raise UsageError(f"A seed is zero or more, got {self.seed}.")
         if self.max_runtime_ms is not None and not self.max_runtime_ms > 0:
             raise UsageError(f"The largest runtime must be above zero milliseconds, got {self.max_runtime_ms:g}.")
+        if self.max_memory_mb is not None and not self.max_memory_mb > 0:
+            raise UsageError(f"The largest memory must be above zero megabytes, got {self.max_memory_mb:g}.")
         if self.rungs is not None:
             check_ladder(self.rungs)
 
@@ -117,6 +120,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         rungs=rungs,
         recipe=Recipe(**training, horizon=rungs[-1]),
         max_runtime_ms=asked.max_runtime_ms,
+        max_memory_mb=asked.max_memory_mb,
     )
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
     check_fits(config.recipe, pairs)
@@ -206,7 +210,7 @@ def _differs(name: str, value: object, config: StudyConfig) -> str:
 
 
 def _flag(name: str) -> str:
-    return name.removesuffix("_ms").replace("_", "-")
+    return name.removesuffix("_ms").removesuffix("_mb").replace("_", "-")
 
 
 def _written(value: object) -> str:

@@ -23,9 +23,9 @@ from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.job import Job, Outcome
 from search_spaces import lower_flax
-from search_spaces.blocks import build_graph
 from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 # Validation runs this many pixels of the mosaic at once: eight pairs of the challenge's size.

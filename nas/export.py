@@ -25,9 +25,9 @@ from nas.litert import TfliteModel
 from nas.report import save_patches
 from nas.target import Target
 from search_spaces import lower_flax
-from search_spaces.blocks import build_graph
 from search_spaces.errors import ExportError
 from search_spaces.graph import FULL_HD, Graph
+from search_spaces.networks import build_graph
 from search_spaces.tflite_file import op_counts
 
 # Float32 rounding between two orders of summation stays two decades below this; a wrong kernel layout, padding or

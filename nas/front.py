@@ -6,8 +6,8 @@ from typing import Any
 from nas import pareto
 from nas.report import Dot
 from nas.study import Candidate, Study
-from search_spaces.blocks import build_graph
 from search_spaces.errors import UsageError
+from search_spaces.networks import build_graph
 
 
 def choose_rung(study: Study, steps: int | None) -> int:

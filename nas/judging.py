@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nas import backend
 from nas.data.pairs import DataConfig, find_pairs, load_split
-from search_spaces.blocks import build_graph
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 

@@ -21,9 +21,9 @@ from nas.evaluate import Quality, judge, load_or_start
 from nas.recipe import Recipe
 from nas.target import CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, train
-from search_spaces.blocks import build_graph
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 from search_spaces.supernet import BLOCKS, LAYERS, heads, with_super_head
 
@@ -49,11 +49,10 @@ class SuperNetwork:
 
     def require_fit(self, spec: ArchSpec, recipe: Recipe) -> None:
         """Raise UsageError where this network cannot be joined, or is not trained for long enough."""
-        topology = getattr(spec, "topology", "flat")
-        if topology != "flat":
+        if spec.topology != "flat":
             raise UsageError(
-                f"A super-network can be joined to a network of the flat topology only, this one is {topology}; train "
-                "it without --super-network."
+                f"A super-network can be joined to a network of the flat topology only, this one is {spec.topology}; "
+                "train it without --super-network."
             )
         if recipe.horizon < 2:
             raise UsageError(f"A joint and a lone phase need two steps at least, got {recipe.horizon}; give more.")

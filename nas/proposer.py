@@ -25,7 +25,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 # With budgets of tens to hundreds of candidates Optuna's default population of 50 is no better than random.
 NSGA2_POPULATION = 20
-CONSTRAINT = "runtime_over_limit"
+CONSTRAINT = "runtime_over_limit"  # the name that databases hold; memory over its limit is part of the value
 SAMPLER_NOTES = ("NSGAIISampler:",)
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -203,7 +203,7 @@ def _values(judged: Candidate, objective: str) -> list[float]:
 
 
 def _constraint(candidate: Candidate) -> float:
-    """Return how many ms over the limit; 1 for an operation that the device cannot run, 0 for a feasible one."""
+    """Return how far over the limits; 1 for an operation that the device cannot run, 0 for a feasible one."""
     if candidate.verdict not in ("infeasible", "unsupported"):
         return 0.0
     return candidate.violation if candidate.violation else 1.0

@@ -88,11 +88,17 @@ class Recipe:
 
         Raises UsageError where the steps are too few for every phase to have one.
         """
-        starts = [max(number, p.from_step * steps // self.horizon) for number, p in enumerate(self.phases, start=1)]
-        if starts and starts[-1] >= steps:
+        count = len(self.phases)
+        if count and steps <= count:
             raise UsageError(
-                f"A recipe of {len(starts) + 1} phases needs at least {len(starts) + 1} steps, got {steps}; give more."
+                f"A recipe of {count + 1} phases needs at least {count + 1} steps, got {steps}; give more."
             )
+        starts: list[int] = []
+        following = steps
+        for number, phase in zip(range(count, 0, -1), reversed(self.phases), strict=True):
+            following = max(number, min(phase.from_step * steps // self.horizon, following - 1))
+            starts.append(following)
+        starts.reverse()
         phases = tuple(replace(p, from_step=start) for p, start in zip(self.phases, starts, strict=True))
         return replace(self, horizon=steps, phases=phases)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nas.recipe import LossPhase, Recipe
 from search_spaces import places
-from search_spaces.designs import design_name
+from search_spaces.designs import DESIGNS, design_name
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
 
@@ -56,7 +56,7 @@ def recipe_for(name: str, spec: ArchSpec) -> PublishedRecipe:
             f"--recipe {REPORT} is the recipe of a published design, which this network is not; "
             f"name one of {', '.join(sorted(recipe_names()))}, or a .toml file."
         )
-    return load_recipe(design)
+    return load_recipe(DESIGNS[design].variant_of or design)
 
 
 def load_recipe(name: str) -> PublishedRecipe:

@@ -5,6 +5,7 @@ and one worker with one seed repeats a run exactly (under a budget that counts c
 ends where the clock says).
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -17,15 +18,17 @@ from typing import Any
 import numpy as np
 
 from latency_models.device import Device, Prediction
+from latency_models.memory import peak_activation_bytes
 from nas import rungs
 from nas.budget import Budget
 from nas.job import Job, Outcome
+from nas.limits import Limits
 from nas.proposer import Proposal, Proposer
 from nas.study import Candidate, Study
 from nas.workers import Failure, Slot, result_of
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
@@ -215,7 +218,7 @@ class Search:
         candidate = self._ask_until_new()
         if candidate is None:
             self.exhausted = True
-            self.say(f"The space is exhausted: every further proposal is a duplicate or refused{self._fastest()}.")
+            self.say(f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}.")
             return self._promotion()  # now that nothing new will come, the best climb
         return candidate, 0
 
@@ -240,10 +243,19 @@ class Search:
             known.add(spec.hash)
         return None
 
-    def _fastest(self) -> str:
-        """Say how fast the fastest refused proposal was, where a limit refused any: the limit may be out of reach."""
-        refused = [c.runtime_ms for c in self.study.candidates.values() if c.verdict == "infeasible" and c.runtime_ms]
-        return f"; the fastest one over the limit was predicted at {min(refused):.1f} ms" if refused else ""
+    def _nearest(self) -> str:
+        """Say which refused proposal came nearest to each limit: a limit may be out of reach."""
+        limits = self._limits
+        refused = [c for c in self.study.candidates.values() if c.verdict == "infeasible"]
+        slow = [c.runtime_ms for c in refused if c.runtime_ms and c.runtime_ms > (limits.max_runtime_ms or math.inf)]
+        large = [
+            c.peak_memory_mb
+            for c in refused
+            if c.peak_memory_mb and c.peak_memory_mb > (limits.max_memory_mb or math.inf)
+        ]
+        return (f"; the fastest one over the limit was predicted at {min(slow):.1f} ms" if slow else "") + (
+            f"; the smallest one over the limit takes {min(large):.1f} MB" if large else ""
+        )
 
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
         """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
@@ -264,33 +276,35 @@ class Search:
         return self._judge_new(proposal.spec) if known is None else self._repeat(known)
 
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
-        """Whether a network never seen before is worth training: can the device run it, and fast enough?"""
+        """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
         graph = build_graph(spec)
         missing = self.device.unsupported(graph)
         if missing:
             return {"verdict": "unsupported", "reason": f"{self.device.name} cannot run {', '.join(missing)}"}
-        return self._within_limit(self.device.predict(graph))
+        return self._within_limits(self.device.predict(graph), peak_activation_bytes(graph) / 1e6)
 
     def _repeat(self, known: Candidate) -> dict[str, Any]:
         """A proposal seen before: trained ones count as duplicates, others are refused again for the same reason."""
-        predicted = {n: getattr(known, n) for n in ("runtime_ms", "runtime_low_ms", "runtime_high_ms")}
+        names = ("runtime_ms", "runtime_low_ms", "runtime_high_ms", "peak_memory_mb")
+        predicted = {name: getattr(known, name) for name in names}
         if known.verdict in ("infeasible", "unsupported"):
             return predicted | {"verdict": known.verdict, "reason": known.reason, "violation": known.violation}
         original = known.trial if known.duplicate_of is None else known.duplicate_of
         return predicted | {"verdict": "duplicate", "duplicate_of": original}
 
-    def _within_limit(self, prediction: Prediction) -> dict[str, Any]:
+    def _within_limits(self, prediction: Prediction, peak_memory_mb: float) -> dict[str, Any]:
         predicted = {
             "runtime_ms": prediction.runtime_ms,
             "runtime_low_ms": prediction.low_ms,
             "runtime_high_ms": prediction.high_ms,
+            "peak_memory_mb": peak_memory_mb,
         }
-        limit = self.study.config.max_runtime_ms
-        if limit is None or prediction.runtime_ms <= limit:
-            return predicted | {"verdict": "train"}
-        over = prediction.runtime_ms - limit
-        reason = f"predicted {prediction.runtime_ms:.1f} ms is over the limit of {limit:g} ms"
-        return predicted | {"verdict": "infeasible", "violation": over, "reason": reason}
+        excess = self._limits.excess(runtime_ms=prediction.runtime_ms, peak_memory_mb=peak_memory_mb)
+        return predicted | ({"verdict": "infeasible", **asdict(excess)} if excess else {"verdict": "train"})
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.study.config.max_runtime_ms, self.study.config.max_memory_mb)
 
     def _original(self, candidate: Candidate) -> Candidate | None:
         return None if candidate.duplicate_of is None else self.study.candidates[candidate.duplicate_of]

@@ -8,15 +8,16 @@ from rich.console import Console
 
 from latency_models.device import Device, Prediction, load_device
 from latency_models.features import kernels
+from latency_models.memory import peak_activation_bytes
 from nas import front
 from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.report import check_plot, save_front
 from nas.study import Candidate, Study
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
 from nas.target import Target, the_study
-from search_spaces.blocks import build_graph
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec
 
@@ -81,7 +82,7 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
     if members:
         console.print()
         print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
-        console.print(_interval_note(device))
+        console.print(interval_note(device))
 
 
 def _gene_row(space: SearchSpace, name: str) -> dict[str, Any]:
@@ -104,12 +105,13 @@ def _member_row(spec: ArchSpec, device: Device) -> dict[str, Any]:
         "hash": spec.hash,
         "parameters": graph.parameters,
         "macs": graph.macs,
-        **_runtime_fields(predicted),
+        **runtime_fields(predicted),
         "spec": spec.to_dict(),
     }
 
 
-def _runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
+def runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
+    """Return a predicted runtime under the names that programs rely on; None where there is none."""
     return {
         "runtime_ms": predicted.runtime_ms if predicted else None,
         "runtime_low_ms": predicted.low_ms if predicted else None,
@@ -117,7 +119,8 @@ def _runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
     }
 
 
-def _interval_note(device: Device) -> str:
+def interval_note(device: Device) -> str:
+    """Return what a person must know about the runtimes of a device."""
     if device.interval.kind == "assumed":
         width = f"×/÷ {device.interval.factor:g}"
         return f"[dim]Runtimes on {device.name}: predicted; the interval {width} is an assumption.[/]"
@@ -139,7 +142,7 @@ def show_front(
     print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
     device = load_device(study.config.device)
     if form == "table":
-        console.print(_interval_note(device))
+        console.print(interval_note(device))
     if plot:
         width = f"interval {device.interval.kind}"
         save_front(plot, front.dots(found), title=_front_title(study, rung, found), interval=width)
@@ -162,7 +165,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
     graph = build_graph(target.spec)
     refused = device.unsupported(graph)
     predicted = None if refused else device.predict(graph)
-    layers = _layers(graph, predicted)
+    layers = layer_rows(graph, predicted)
     history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
     if form == "json":
         print_json(
@@ -172,9 +175,10 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "spec": target.spec.to_dict(),
                 "parameters": graph.parameters,
                 "macs": graph.macs,
+                "peak_memory_mb": peak_activation_bytes(graph) / 1e6,
                 "device": device.name,
                 "unsupported": list(refused),
-                **_runtime_fields(predicted),
+                **runtime_fields(predicted),
                 "fixed_ms": predicted.fixed_ms if predicted else None,
                 "layers": layers,
                 "history": history,
@@ -199,13 +203,14 @@ def _print_target(
     console.print()
     print_rows(layers, LAYER_COLUMNS, form="table", console=console)
     console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
+    console.print(f"Maps take at most {peak_activation_bytes(graph) / 1e6:.1f} MB at once in float32.", highlight=False)
     if predicted:
         console.print(
-            f"{device.name}: {runtime(_runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
+            f"{device.name}: {runtime(runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
             "start and carry input and output.",
             highlight=False,
         )
-        console.print(_interval_note(device))
+        console.print(interval_note(device))
     else:
         console.print(f"{device.name} cannot run it: {'; '.join(refused)}.", highlight=False)
     if target.candidate:
@@ -214,17 +219,16 @@ def _print_target(
         console.print(f"Longest training: {target.state.steps} steps ({target.state.origin}).", highlight=False)
 
 
-def _layers(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
+def layer_rows(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
     """Return one row per kernel: what the device runs as one piece."""
-    nodes = {node.name: node for node in graph.nodes}
     return [
         {
             "layer": kernel.name,
             "nodes": list(kernel.nodes),
             "op": kernel.tflite_op,
-            "output": list(graph.shapes[kernel.nodes[-1]][1:]),
-            "parameters": sum(graph.node_parameters(nodes[name]) for name in kernel.nodes),
-            "macs": sum(graph.node_macs(nodes[name]) for name in kernel.nodes),
+            "output": [kernel.height, kernel.width, kernel.cout],
+            "parameters": kernel.weight_elements,
+            "macs": kernel.macs,
             "runtime_ms": predicted.kernels_ms[kernel.name] if predicted else None,
         }
         for kernel in kernels(graph)

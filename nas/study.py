@@ -48,6 +48,7 @@ class StudyConfig:
     rungs: tuple[int, ...]
     recipe: Recipe
     max_runtime_ms: float | None = None
+    max_memory_mb: float | None = None  # of maps at once, float32, at Full HD
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data, None left out (TOML has no null)."""
@@ -97,8 +98,9 @@ class Candidate:
     runtime_ms: float | None = None
     runtime_low_ms: float | None = None
     runtime_high_ms: float | None = None
+    peak_memory_mb: float | None = None  # None in records made before it was known
     reason: str = ""
-    violation: float | None = None  # how many ms over the limit
+    violation: float | None = None  # how far over the limits, in the unit of nas.limits.Limits.excess
     duplicate_of: int | None = None
     sampler_notes: dict[str, Any] = field(default_factory=dict)  # what the sampler keeps with a trial
     rungs: dict[int, Rung] = field(default_factory=dict)

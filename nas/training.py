@@ -55,11 +55,10 @@ def start(graph: Graph, *, seed: int, spec_hash: str, initialiser: str = "he") -
 
     A network joined to a super-network starts as it would alone.
     """
-    chosen: dict[str, Any] = {} if initialiser == "he" else {"initialiser": initialiser}
     networks = heads(graph)
     parameters: Arrays = {}
     for network in reversed(networks):
-        parameters |= lower_flax.init_parameters(network, seed, **chosen)
+        parameters |= lower_flax.init_parameters(network, seed, initialiser=initialiser)
     zeros = {name: np.zeros_like(value) for name, value in parameters.items()}
     return Checkpoint(0, spec_hash, parameters, zeros, dict(zeros), phase=JOINT if len(networks) > 1 else ALONE)
 

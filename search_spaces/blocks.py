@@ -1,165 +1,162 @@
-"""From genes to a graph: one function per part of the network.
+"""What a body is made of: one function per kind of block and per kind of attention.
 
-    input R/2 → stem → body at R/2 or R/4 → long skip → up to R/2 → head at R/2 and R → RGB
-
-A new block is one function and its name in `BLOCK_BUILDERS`; everything it needs is in the spec it is handed.
+A new block is one function and its name in `BLOCK_BUILDERS`; what it needs is in the spec and the width it is handed.
 """
 
 from collections.abc import Callable
 
-from search_spaces.errors import SpecError
-from search_spaces.graph import FULL_HD, INPUT, Graph, GraphBuilder
-from search_spaces.ops import (
-    Activation,
-    Add,
-    Concat,
-    Conv,
-    DepthToSpace,
-    DepthwiseConv,
-    GlobalMean,
-    Multiply,
-    Shape,
-    TransposeConv,
-)
+from search_spaces.graph import GraphBuilder
+from search_spaces.layers import conv, inner_conv
+from search_spaces.ops import Add, Concat, Conv, DepthwiseConv, GlobalMean, Multiply, Scale
 from search_spaces.spec import ArchSpec
 
-# CSANet squeezes its channels by four (challenge report §4.2; two 1×1 convolutions). Below two hidden channels
-# nothing is left to choose from.
-ATTENTION_REDUCTION = 4
-MIN_ATTENTION_HIDDEN = 2
-RGB = 3
+# (builder, spec, name, input, channels of the body) → output
+BlockBuilder = Callable[[GraphBuilder, ArchSpec, str, str, int], str]
 
 
-def build_graph(spec: ArchSpec, input_shape: Shape = FULL_HD) -> Graph:
-    """Return the network of `spec` for packed RAW of `input_shape` [n, h, w, 4].
-
-    Raises SpecError where the size is not a multiple of what the body's scale needs.
-    """
-    _check_size(spec, input_shape)
-    g = GraphBuilder(input_shape)
-    stem = _stem(g, spec)
-    body = _body(g, spec, stem)
-    joined = _long_skip(g, spec, stem, body)
-    _head(g, spec, _up_to_half(g, spec, joined))
-    return g.build()
-
-
-def _check_size(spec: ArchSpec, input_shape: Shape) -> None:
-    multiple = spec.scale // 2
-    _, h, w, _ = input_shape
-    if h % multiple or w % multiple:
-        raise SpecError(
-            f"A body at R/{spec.scale} needs output sizes that are multiples of {2 * multiple}, got {2 * h}×{2 * w}; "
-            "choose another size or another scale."
-        )
+def body(g: GraphBuilder, spec: ArchSpec, x: str, width: int) -> str:
+    """Add all blocks, what recalibrates or fuses them, and the skip over them; `x` has `width` channels."""
+    outputs = _blocks(g, spec, x, width)
+    y = _local_fusion(g, spec, outputs, x, width) if spec.long_skip == "local_fusion" else outputs[-1]
+    if spec.attention_position == "body" or not spec.depth:
+        y = attend(g, spec, "body", y)
+    if spec.tail == "conv" or spec.long_skip in ("add", "concat"):
+        y = inner_conv(g, spec, "tail", y, Conv(width, 3), spec.activation)
+    if spec.long_skip in ("add", "concat"):
+        return g.add("skip", Add() if spec.long_skip == "add" else Concat(), y, x)
+    return y
 
 
-def _conv(g: GraphBuilder, name: str, x: str, op: Conv | TransposeConv | DepthwiseConv, activation: str) -> str:
-    x = g.add(name, op, x)
-    return x if activation == "none" else g.add(f"{name}.{activation}", Activation(activation), x)
-
-
-def _stem(g: GraphBuilder, spec: ArchSpec) -> str:
-    first = Conv(spec.width, 3, stride=spec.scale // 2)
-    x = _conv(g, "stem1", INPUT, first, spec.stem_activation)
-    return _conv(g, "stem2", x, Conv(spec.width, 3), spec.activation) if spec.stem_depth == 2 else x
-
-
-def _body(g: GraphBuilder, spec: ArchSpec, x: str) -> str:
-    build = BLOCK_BUILDERS[spec.block]
+def _blocks(g: GraphBuilder, spec: ArchSpec, x: str, width: int) -> list[str]:
+    """Return what goes into the body and what comes out of each block; of dense layers, the grown map."""
+    outputs = [x]
     for index in range(1, spec.depth + 1):
-        x = build(g, spec, f"block{index}", x)
-    return x
+        outputs.append(BLOCK_BUILDERS[spec.block](g, spec, f"block{index}", outputs[-1], width))
+    return outputs
 
 
-def _plain(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
-    x = _conv(g, f"{name}.conv", x, Conv(spec.width, spec.kernel), spec.activation)
-    return _attend(g, spec, name, x, spec.width)
+def _local_fusion(g: GraphBuilder, spec: ArchSpec, outputs: list[str], x: str, width: int) -> str:
+    """ACVLab's local residual fusion: all blocks' outputs through a 1×1 convolution, plus what went in.
+
+    Source: Wang et al. 2019, "Lightweight Image Super-Resolution with Adaptive Weighted Learning Network" (AWSRN),
+    arXiv 1904.02358; with 1×1 in place of its 3×3.
+    """
+    made = outputs[1:]
+    y = g.add("fusion.concat", Concat(), *made) if len(made) > 1 else made[0]
+    y = g.add("fusion.reduce", Conv(width, 1), y)
+    return _weighted_add(g, spec, "fusion", y, x)
 
 
-def _residual(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
-    y = _conv(g, f"{name}.conv_a", x, Conv(spec.width, spec.kernel), spec.activation)
-    y = g.add(f"{name}.conv_b", Conv(spec.width, 3), y)
-    return g.add(f"{name}.add", Add(), _attend(g, spec, name, y, spec.width), x)
-
-
-def _expanded(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
-    """CSANet's double-attention module for any attention: widen twofold, recalibrate, fuse back, add."""
-    wide = 2 * spec.width
-    y = _conv(g, f"{name}.conv_a", x, Conv(wide, spec.kernel), spec.activation)
-    if spec.attention != "none":  # without a gate in between, two linear 1×1 convolutions would be one
-        y = g.add(f"{name}.conv_b", Conv(wide, 1), y)
-        y = ATTENTION_BUILDERS[spec.attention](g, name, y, wide)
-    y = g.add(f"{name}.fuse", Conv(spec.width, 1), y)
+def _weighted_add(g: GraphBuilder, spec: ArchSpec, name: str, y: str, x: str) -> str:
+    """Add a branch to what it branched off; adaptive residual units learn a weight for each."""
+    if spec.block == "adaptive_residual":
+        y = g.add(f"{name}.branch_weight", Scale(), y)
+        x = g.add(f"{name}.input_weight", Scale(), x)
     return g.add(f"{name}.add", Add(), y, x)
 
 
-BLOCK_BUILDERS: dict[str, Callable[[GraphBuilder, ArchSpec, str, str], str]] = {
+def _block_conv(
+    g: GraphBuilder, spec: ArchSpec, name: str, x: str, filters: int, *, kernel: int, activation: str
+) -> str:
+    """Add a convolution of a block: full, or split into one per channel and one per pixel."""
+    if spec.convolution == "full":
+        return inner_conv(g, spec, name, x, Conv(filters, kernel), activation)
+    x = g.add(f"{name}.dw", DepthwiseConv(kernel, use_bias=False), x)
+    return inner_conv(g, spec, name, x, Conv(filters, 1), activation)
+
+
+def _plain(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+    x = _block_conv(g, spec, f"{name}.conv", x, width, kernel=spec.kernel, activation=spec.activation)
+    return _attend_inside(g, spec, name, x)
+
+
+def _residual(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+    """Convolutions with an activation between them, plus the input; also with learned weights (AWSRN's unit)."""
+    y = x
+    for index in range(spec.block_layers):
+        last = index == spec.block_layers - 1
+        activation = "none" if last and spec.block_end == "linear" else spec.activation
+        kernel = 3 if index else spec.kernel
+        y = _block_conv(g, spec, f"{name}.conv_{_LETTERS[index]}", y, width, kernel=kernel, activation=activation)
+    return _weighted_add(g, spec, name, _attend_inside(g, spec, name, y), x)
+
+
+def _expanded(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+    """CSANet's double-attention module for any attention: widen twofold, recalibrate, fuse back, add."""
+    wide = 2 * width
+    y = _block_conv(g, spec, f"{name}.conv_a", x, wide, kernel=spec.kernel, activation=spec.activation)
+    if spec.attention != "none" and spec.attention_position == "block":
+        # Without a gate in between, two linear 1×1 convolutions would be one.
+        y = g.add(f"{name}.conv_b", Conv(wide, 1), y)
+        y = ATTENTION_BUILDERS[spec.attention](g, spec, name, y)
+    y = inner_conv(g, spec, f"{name}.fuse", y, Conv(width, 1))
+    return g.add(f"{name}.add", Add(), y, x)
+
+
+def _dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:  # noqa: ARG001 (it grows freely)
+    """One layer of a DenseNet: what it makes is put behind what it read (arXiv 1608.06993)."""
+    y = _block_conv(g, spec, f"{name}.conv", x, spec.growth, kernel=spec.kernel, activation=spec.activation)
+    return g.add(f"{name}.grow", Concat(), x, _attend_inside(g, spec, name, y))
+
+
+def _residual_dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+    """Dense layers, fused by a 1×1 convolution, plus the input (arXiv 1802.08797)."""
+    grown = x
+    for index in range(spec.block_layers):
+        layer = f"{name}.conv_{_LETTERS[index]}"
+        kernel = 3 if index else spec.kernel
+        y = _block_conv(g, spec, layer, grown, spec.growth, kernel=kernel, activation=spec.activation)
+        grown = g.add(f"{layer}.concat", Concat(), grown, y)
+    y = inner_conv(g, spec, f"{name}.fuse", grown, Conv(width, 1))
+    return g.add(f"{name}.add", Add(), _attend_inside(g, spec, name, y), x)
+
+
+_LETTERS = "abcd"
+BLOCK_BUILDERS: dict[str, BlockBuilder] = {
     "plain": _plain,
     "residual": _residual,
     "expanded": _expanded,
+    "dense": _dense,
+    "residual_dense": _residual_dense,
+    "adaptive_residual": _residual,
 }
 
 
-def _attend(g: GraphBuilder, spec: ArchSpec, name: str, x: str, channels: int) -> str:
+def _attend_inside(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
+    return attend(g, spec, name, x) if spec.attention_position == "block" else x
+
+
+def attend(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
     """Recalibrate `x`; dual attention doubles the channels, so a 1×1 convolution brings them back."""
     if spec.attention == "none":
         return x
-    y = ATTENTION_BUILDERS[spec.attention](g, name, x, channels)
-    return g.add(f"{name}.fuse", Conv(channels, 1), y) if spec.attention == "dual" else y
+    y = ATTENTION_BUILDERS[spec.attention](g, spec, name, x)
+    fuse = "attention.fuse" if spec.block in ("expanded", "residual_dense") and spec.depth else "fuse"
+    return g.add(f"{name}.{fuse}", Conv(g.channels(x), 1), y) if spec.attention == "dual" else y
 
 
-def _channel_attention(g: GraphBuilder, name: str, x: str, channels: int) -> str:
-    """Squeeze and excite: mean over the map, two 1×1 convolutions, one gate per channel."""
-    hidden = max(MIN_ATTENTION_HIDDEN, channels // ATTENTION_REDUCTION)
+def _channel_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
+    """Squeeze and excite: mean over the map, two 1×1 convolutions, one gate per channel (arXiv 1709.01507)."""
+    channels = g.channels(x)
     y = g.add(f"{name}.ca.mean", GlobalMean(), x)
-    y = _conv(g, f"{name}.ca.fc1", y, Conv(hidden, 1), "relu")
-    y = _conv(g, f"{name}.ca.fc2", y, Conv(channels, 1), "sigmoid")
+    y = conv(g, f"{name}.ca.fc1", y, Conv(max(1, channels // spec.attention_reduction), 1), "relu")
+    y = conv(g, f"{name}.ca.fc2", y, Conv(channels, 1), "sigmoid")
     return g.add(f"{name}.ca.mul", Multiply(), x, y)
 
 
-def _spatial_attention(g: GraphBuilder, name: str, x: str, _channels: int) -> str:
+def _spatial_attention(g: GraphBuilder, _: ArchSpec, name: str, x: str) -> str:
     """A 5×5 depthwise convolution with dilation 2 sees 9×9 pixels and gates each of them."""
-    y = _conv(g, f"{name}.sa.dw", x, DepthwiseConv(5, dilation=2), "sigmoid")
+    y = conv(g, f"{name}.sa.dw", x, DepthwiseConv(5, dilation=2), "sigmoid")
     return g.add(f"{name}.sa.mul", Multiply(), x, y)
 
 
-def _dual_attention(g: GraphBuilder, name: str, x: str, channels: int) -> str:
-    spatial = _spatial_attention(g, name, x, channels)
-    return g.add(f"{name}.concat", Concat(), spatial, _channel_attention(g, name, x, channels))
+def _dual_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
+    spatial = _spatial_attention(g, spec, name, x)
+    return g.add(f"{name}.concat", Concat(), spatial, _channel_attention(g, spec, name, x))
 
 
-ATTENTION_BUILDERS: dict[str, Callable[[GraphBuilder, str, str, int], str]] = {
+ATTENTION_BUILDERS: dict[str, Callable[[GraphBuilder, ArchSpec, str, str], str]] = {
     "channel": _channel_attention,
     "spatial": _spatial_attention,
     "dual": _dual_attention,
 }
-
-
-def _long_skip(g: GraphBuilder, spec: ArchSpec, stem: str, body: str) -> str:
-    if spec.long_skip == "none":
-        return body
-    x = _conv(g, "tail", body, Conv(spec.width, 3), spec.activation)
-    return g.add("skip", Add() if spec.long_skip == "add" else Concat(), x, stem)
-
-
-def _up_to_half(g: GraphBuilder, spec: ArchSpec, x: str) -> str:
-    if spec.scale == 2:
-        return x
-    if spec.body_upsampler == "transposed":
-        return g.add("up", TransposeConv(spec.width, 3, use_bias=False), x)
-    return g.add("up.shuffle", DepthToSpace(2), g.add("up", Conv(4 * spec.width, 3), x))
-
-
-def _head(g: GraphBuilder, spec: ArchSpec, x: str) -> str:
-    if not spec.refine_width:
-        return _to_full(g, spec, x, RGB, spec.output_activation)
-    x = _to_full(g, spec, x, spec.refine_width, spec.activation)
-    return _conv(g, "rgb", x, Conv(RGB, 3), spec.output_activation)
-
-
-def _to_full(g: GraphBuilder, spec: ArchSpec, x: str, channels: int, activation: str) -> str:
-    """Bring `x` from R/2 to R. The activation stands before the shuffle, as in Smallnet and CSANet."""
-    if spec.output_upsampler == "transposed":
-        return _conv(g, "head", x, TransposeConv(channels, 3), activation)
-    return g.add("shuffle", DepthToSpace(2), _conv(g, "head", x, Conv(4 * channels, 3), activation))

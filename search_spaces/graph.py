@@ -5,6 +5,8 @@ latency features cost it; nothing else crosses between them than a Graph and a d
 keys are `<node>/<parameter>`.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,6 +94,16 @@ class Graph:
         """The multiply-accumulates at this graph's input size."""
         return sum(self.node_macs(node) for node in self.nodes)
 
+    @cached_property
+    def structure(self) -> str:
+        """A hash by which two graphs that compute the same, whatever their nodes are called, are told to be one.
+
+        Equal for equal operations wired alike in the same order.
+        """
+        number = {INPUT: -1} | {node.name: index for index, node in enumerate(self.nodes)}
+        told = [[node.op.to_dict(), [number[name] for name in node.inputs]] for node in self.nodes]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
     def at(self, input_shape: Shape) -> "Graph":
         """Return the same network for another input size."""
         return Graph(input_shape, self.nodes)
@@ -119,11 +131,21 @@ class GraphBuilder:
 
     input_shape: Shape
     nodes: list[Node] = field(default_factory=list)
+    _shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._shapes[INPUT] = self.input_shape
 
     def add(self, name: str, op: Op, *inputs: str) -> str:
-        """Append an operation that reads `inputs`, and return its name."""
-        self.nodes.append(Node(name, op, inputs))
+        """Append an operation that reads `inputs`, and return its name; raise GraphError where they do not fit."""
+        node = Node(name, op, inputs)
+        self._shapes[name] = _shape_of(node, self._shapes)
+        self.nodes.append(node)
         return name
+
+    def channels(self, name: str) -> int:
+        """Return the channels of the map `name`."""
+        return self._shapes[name][3]
 
     def build(self) -> Graph:
         """Return the finished graph; raise GraphError where two maps do not fit together."""

@@ -46,6 +46,52 @@ def add_channels(x: Float[Array, "n h w c"], bias: Float[Array, " c"]) -> Float[
     return _add(x, bias) if jax.default_backend() == "cpu" else x + bias
 
 
+def map_mean(x: Float[Array, "n h w c"]) -> Float[Array, "n 1 1 c"]:
+    """Return the mean of each channel over the map."""
+    return _map_mean(x) if jax.default_backend() == "cpu" else jnp.mean(x, axis=(1, 2), keepdims=True)
+
+
+def pool(x: Float[Array, "n h w c"], *, function: str) -> Float[Array, "n h/2 w/2 c"]:
+    """Return the maximum or the average of every 2×2 pixels.
+
+    By slices: XLA's window reduction has a gradient that scatters, on every backend.
+    """
+    corners = [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    if function == "average":
+        return (corners[0] + corners[1] + corners[2] + corners[3]) / 4
+    return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
+
+
+def enlarge(x: Float[Array, "n h w c"]) -> Float[Array, "n 2*h 2*w c"]:
+    """Return the map at twice its size, bilinearly, pixel centres at half-integers and edges repeated."""
+    return _enlarge_axis(_enlarge_axis(x, 1), 2)
+
+
+def _enlarge_axis(x: Array, axis: int) -> Array:
+    """Put between x[i−1], x[i] and x[i+1] the points at i − 1/4 and i + 1/4."""
+    size = x.shape[axis]
+    before = jnp.concatenate([_part(x, axis, 0, 1), _part(x, axis, 0, size - 1)], axis)
+    after = jnp.concatenate([_part(x, axis, 1, size), _part(x, axis, size - 1, size)], axis)
+    both = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+    return both.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+
+
+def _part(x: Array, axis: int, start: int, stop: int) -> Array:
+    return lax.slice_in_dim(x, start, stop, axis=axis)
+
+
+@jax.custom_vjp
+def _map_mean(x: Array) -> Array:
+    n, h, w, c = x.shape
+    return (jnp.ones((1, h * w), x.dtype) @ x.reshape(n, h * w, c)).reshape(n, 1, 1, c) / (h * w)
+
+
+_map_mean.defvjp(
+    lambda x: (_map_mean(x), x.shape),
+    lambda shape, g: (jnp.broadcast_to(g / (shape[1] * shape[2]), shape),),
+)
+
+
 @jax.custom_vjp
 def _scale(x: Array, scale: Array) -> Array:
     return x * scale

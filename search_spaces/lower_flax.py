@@ -17,18 +17,25 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from search_spaces import kernels
+from search_spaces.errors import UnknownNameError
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
     LEAKY_SLOPE,
     Activation,
     Add,
+    Affine,
     Concat,
     Conv,
     DepthToSpace,
     DepthwiseConv,
     GlobalMean,
+    InstanceNorm,
     Multiply,
     Op,
+    Pool,
+    Resize,
+    Scale,
+    Subtract,
     TransposeConv,
 )
 
@@ -51,7 +58,10 @@ _PRELU_START = 0.25
 # gets no gradient. With biases of zero CSANet stayed 14 dB behind after 150 steps from two seeds of six, with 0.05
 # from none.
 _BIAS_START = 0.05
-_START = {"alpha": _PRELU_START, "bias": _BIAS_START}
+_START = {"alpha": _PRELU_START, "bias": _BIAS_START, "gamma": 1.0, "beta": 0.0, "factor": 1.0}
+# The factors on √(1 / fan) of normally distributed kernels: He et al. 2015, and Glorot and Bengio 2010 (AISTATS),
+# whose fan is the mean of both sides.
+INITIALISERS = ("he", "xavier")
 # Where a kernel keeps its input channels: HWIO, HW1C and HWOI.
 _INPUT_AXIS: dict[type[Op], int] = {Conv: 2, DepthwiseConv: 2, TransposeConv: 3}
 
@@ -86,28 +96,39 @@ class GraphModule(nn.Module):
         return value
 
 
-def initial_value(node: Node, name: str, shape: tuple[int, ...], *, seed: int) -> Float[np.ndarray, "..."]:
-    """Return the first value of one parameter: He-normal kernels, small positive biases, PReLU slopes of 0.25.
+def initial_value(
+    node: Node, name: str, shape: tuple[int, ...], *, seed: int, initialiser: str = "he"
+) -> Float[np.ndarray, "..."]:
+    """Return the first value of one parameter: normal kernels, small positive biases, PReLU slopes of 0.25.
 
     Drawn by NumPy from the seed and the parameter's own name: layers of one name and shape start alike in all
     networks, on every backend, and nothing is compiled to draw them.
     """
     if name != "kernel":
         return np.full(shape, _START[name], np.float32)
-    fan_in = shape[0] * shape[1] * shape[_INPUT_AXIS[type(node.op)]]
     rng = np.random.default_rng([seed, *f"{node.name}/{name}".encode()])
-    value: np.ndarray[Any, Any] = rng.standard_normal(shape) * np.sqrt(2 / fan_in)
+    value: np.ndarray[Any, Any] = rng.standard_normal(shape) * np.sqrt(_variance(node, shape, initialiser))
     return value.astype(np.float32)
 
 
-def init_parameters(graph: Graph, seed: int, *, output_level: float = 0.5) -> dict[str, Float[np.ndarray, "..."]]:
-    """Return fresh parameters.
+def _variance(node: Node, shape: tuple[int, ...], initialiser: str) -> float:
+    if initialiser not in INITIALISERS:
+        raise UnknownNameError("initialiser", initialiser, INITIALISERS)
+    inputs = _INPUT_AXIS[type(node.op)]
+    taps = shape[0] * shape[1]
+    return 2 / (taps * (shape[inputs] if initialiser == "he" else shape[2] + shape[3]))
+
+
+def init_parameters(
+    graph: Graph, seed: int, *, output_level: float = 0.5, initialiser: str = "he"
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Return fresh parameters; `initialiser` is "he" or "xavier".
 
     The last bias starts so that an untrained network puts out `output_level` (mid-grey): short rungs then
     compare architectures instead of how soon each found the mean, and a last ReLU does not start dead.
     """
     parameters = {
-        f"{node.name}/{name}": initial_value(node, name, shape, seed=seed)
+        f"{node.name}/{name}": initial_value(node, name, shape, seed=seed, initialiser=initialiser)
         for node in graph.nodes
         for name, shape in node.op.parameter_shapes(*graph.input_shapes(node)).items()
     }
@@ -118,16 +139,25 @@ def init_parameters(graph: Graph, seed: int, *, output_level: float = 0.5) -> di
 
 
 def _output_bias(graph: Graph, level: float) -> tuple[str | None, float]:
-    """Return the bias that reaches the output through nothing but shuffles and one activation."""
+    """Return the bias that sets the output's level, and its value: the one behind shuffles, activations and sums."""
     nodes = {node.name: node for node in graph.nodes}
     name = graph.output
-    while name in nodes and isinstance(nodes[name].op, DepthToSpace | Activation):
-        op = nodes[name].op
-        if isinstance(op, Activation) and op.function == "sigmoid":
-            level = math.log(level / (1 - level))
+    while name in nodes and isinstance(nodes[name].op, DepthToSpace | Resize | Activation | Affine | Add):
+        level = _before(nodes[name].op, level)
         name = nodes[name].inputs[0]
     key = f"{name}/bias"
     return (key if key in graph.parameter_shapes else None), level
+
+
+def _before(op: Op, level: float) -> float:
+    """Return which input makes `op` put out `level`."""
+    if isinstance(op, Affine):
+        return (level - op.offset) / op.scale
+    if isinstance(op, Activation) and op.function == "sigmoid":
+        return math.log(level / (1 - level))
+    if isinstance(op, Activation) and op.function == "tanh":
+        return math.atanh(level)
+    return level
 
 
 def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> Float[Array, "n h2 w2 3"]:
@@ -147,7 +177,8 @@ def _conv(op: Op, p: Parameters, x: Map) -> Map:
 
 def _depthwise_conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, DepthwiseConv)
-    return kernels.add_channels(kernels.depthwise_conv(x, p["kernel"], dilation=op.dilation), p["bias"])
+    y = kernels.depthwise_conv(x, p["kernel"], dilation=op.dilation)
+    return kernels.add_channels(y, p["bias"]) if op.use_bias else y
 
 
 def _transpose_conv(op: Op, p: Parameters, x: Map) -> Map:
@@ -184,7 +215,36 @@ def _concat(_: Op, __: Parameters, *inputs: Map) -> Map:
 
 
 def _global_mean(_: Op, __: Parameters, x: Map) -> Map:
-    return jnp.mean(x, axis=(1, 2), keepdims=True)
+    return kernels.map_mean(x)
+
+
+def _pool(op: Op, _: Parameters, x: Map) -> Map:
+    assert isinstance(op, Pool)
+    return kernels.pool(x, function=op.function)
+
+
+def _resize(_: Op, __: Parameters, x: Map) -> Map:
+    return kernels.enlarge(x)
+
+
+def _affine(op: Op, _: Parameters, x: Map) -> Map:
+    assert isinstance(op, Affine)
+    return op.scale * x + op.offset
+
+
+def _scale(_: Op, p: Parameters, x: Map) -> Map:
+    return kernels.scale_channels(x, jnp.broadcast_to(p["factor"], x.shape[3:]))
+
+
+def _instance_norm(op: Op, p: Parameters, x: Map) -> Map:
+    assert isinstance(op, InstanceNorm)
+    centred = x - kernels.map_mean(x)
+    variance = kernels.map_mean(centred**2)
+    return kernels.add_channels(centred * (p["gamma"] * lax.rsqrt(variance + op.epsilon)), p["beta"])
+
+
+def _subtract(_: Op, __: Parameters, a: Map, b: Map) -> Map:
+    return a - b
 
 
 RULES: dict[type[Op], Callable[..., Any]] = {
@@ -193,7 +253,13 @@ RULES: dict[type[Op], Callable[..., Any]] = {
     TransposeConv: _transpose_conv,
     DepthToSpace: _depth_to_space,
     Activation: _activation,
+    Affine: _affine,
+    Scale: _scale,
+    InstanceNorm: _instance_norm,
+    Pool: _pool,
+    Resize: _resize,
     Add: _add,
+    Subtract: _subtract,
     Multiply: _multiply,
     Concat: _concat,
     GlobalMean: _global_mean,

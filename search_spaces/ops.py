@@ -18,6 +18,7 @@ Shape = tuple[int, int, int, int]
 ParameterShapes = dict[str, tuple[int, ...]]
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "prelu", "tanh", "sigmoid", "elu", "hard_swish")
+POOLS = ("max", "average")
 # 0.2 is TensorFlow's own default for tf.nn.leaky_relu, so an exported file needs no comment.
 LEAKY_SLOPE = 0.2
 
@@ -72,20 +73,25 @@ class Conv(Op):
 
 @dataclass(frozen=True)
 class DepthwiseConv(Op):
-    """A convolution of each channel with its own kernel, with bias; `dilation` spreads the taps."""
+    """A convolution of each channel with its own kernel; `dilation` spreads the taps.
+
+    Without a bias of its own where a pointwise convolution follows at once, whose bias does the same.
+    """
 
     kind = "depthwise_conv"
     kernel: int = 3
     dilation: int = 1
+    use_bias: bool = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of the input."""
         return single(self, inputs)
 
     def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
-        """Kernel HW1C and bias."""
+        """Kernel HW1C and, where asked for, bias."""
         channels = single(self, inputs)[3]
-        return {"kernel": (self.kernel, self.kernel, 1, channels), "bias": (channels,)}
+        kernel = (self.kernel, self.kernel, 1, channels)
+        return {"kernel": kernel, "bias": (channels,)} if self.use_bias else {"kernel": kernel}
 
     def macs(self, *inputs: Shape) -> int:
         """Pixels × kernel² × channels."""
@@ -155,6 +161,86 @@ class Activation(Op):
 
 
 @dataclass(frozen=True)
+class Affine(Op):
+    """A fixed line, scale · x + offset, such as brings a tanh into the range of a photograph."""
+
+    kind = "affine"
+    scale: float
+    offset: float
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of the input."""
+        return single(self, inputs)
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """The map times one learned number."""
+
+    kind = "scale"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of the input."""
+        return single(self, inputs)
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
+        """One factor."""
+        single(self, inputs)
+        return {"factor": (1,)}
+
+
+@dataclass(frozen=True)
+class InstanceNorm(Op):
+    """Each channel of each image at mean 0 and variance 1, then a learned line: gamma · x̂ + beta.
+
+    Source: Ulyanov et al. 2016, "Instance Normalization", arXiv 1607.08022.
+    """
+
+    kind = "instance_norm"
+    epsilon: float = 1e-3
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of the input."""
+        return single(self, inputs)
+
+    def parameter_shapes(self, *inputs: Shape) -> ParameterShapes:
+        """Gamma and beta per channel."""
+        channels = single(self, inputs)[3]
+        return {"gamma": (channels,), "beta": (channels,)}
+
+
+@dataclass(frozen=True)
+class Pool(Op):
+    """The maximum or the average of every 2×2 pixels: halves both sides."""
+
+    kind = "pool"
+    function: str
+
+    def __post_init__(self) -> None:
+        if self.function not in POOLS:
+            raise UnknownNameError("pool", self.function, POOLS)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, c] → [n, h/2, w/2, c]; odd sides are refused."""
+        n, h, w, c = single(self, inputs)
+        if h % 2 or w % 2:
+            raise GraphError(f"pool needs even sides, got {h}×{w}.")
+        return (n, h // 2, w // 2, c)
+
+
+@dataclass(frozen=True)
+class Resize(Op):
+    """Bilinear enlargement to twice the size, pixel centres at half-integers as in `tf.image.resize`."""
+
+    kind = "resize"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """[n, h, w, c] → [n, 2h, 2w, c]."""
+        n, h, w, c = single(self, inputs)
+        return (n, 2 * h, 2 * w, c)
+
+
+@dataclass(frozen=True)
 class Add(Op):
     """The sum of two maps of one shape."""
 
@@ -165,6 +251,20 @@ class Add(Op):
         a, b = pair(self, inputs)
         if a != b:
             raise GraphError(f"add needs two maps of one shape, got {a} and {b}.")
+        return a
+
+
+@dataclass(frozen=True)
+class Subtract(Op):
+    """The first map minus the second, of one shape."""
+
+    kind = "subtract"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape of both inputs."""
+        a, b = pair(self, inputs)
+        if a != b:
+            raise GraphError(f"subtract needs two maps of one shape, got {a} and {b}.")
         return a
 
 
@@ -209,7 +309,23 @@ class GlobalMean(Op):
 
 OPS: dict[str, type[Op]] = {
     op.kind: op
-    for op in (Conv, DepthwiseConv, TransposeConv, DepthToSpace, Activation, Add, Multiply, Concat, GlobalMean)
+    for op in (
+        Conv,
+        DepthwiseConv,
+        TransposeConv,
+        DepthToSpace,
+        Pool,
+        Resize,
+        Activation,
+        Affine,
+        Scale,
+        InstanceNorm,
+        Add,
+        Subtract,
+        Multiply,
+        Concat,
+        GlobalMean,
+    )
 }
 
 

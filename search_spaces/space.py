@@ -7,9 +7,9 @@ behind the same `choose`, so what one of them can draw, the others can too.
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class SearchSpace:
     @property
     def size(self) -> int:
         """The number of different networks, counted exactly."""
-        return sum(_free_combinations(self, controls) for controls in _control_settings(self))
+        return _count(self)
 
     @property
     def digest(self) -> str:
@@ -81,19 +81,33 @@ def _check_choices(name: str, values: tuple[Value, ...]) -> None:
         raise UsageError(f"Gene {name} needs one or more different values, got {list(values)}.")
 
 
-# A gene that decides whether others have an effect.
-_CONTROLS = sorted({name for gene in GENES.values() for alternative in gene.active_when for name in alternative})
+def _last_reader() -> dict[str, int]:
+    """Return for each gene that conditions speak of the position of the last gene whose condition does."""
+    last: dict[str, int] = {}
+    for position, gene in enumerate(GENES.values()):
+        for alternative in gene.active_when:
+            last |= dict.fromkeys(alternative, position)
+    return last
 
 
-def _control_settings(space: SearchSpace) -> Iterator[dict[str, Value]]:
-    for values in product(*(space.values(name) for name in _CONTROLS)):
-        yield dict(zip(_CONTROLS, values, strict=True))
+_LAST_READER = _last_reader()
 
 
-def _free_combinations(space: SearchSpace, controls: dict[str, Value]) -> int:
-    free: list[Gene] = [gene for name, gene in GENES.items() if name not in controls]
-    names = [name for name in GENES if name not in controls]
-    return prod(len(space.values(n)) for n, gene in zip(names, free, strict=True) if gene.is_active(controls))
+def _count(space: SearchSpace) -> int:
+    """Count canonical specs: gene by gene, keeping apart only what conditions of later genes still ask for."""
+    counts: Counter[tuple[tuple[str, Value], ...]] = Counter({(): 1})
+    for position, (name, gene) in enumerate(GENES.items()):
+        extended: Counter[tuple[tuple[str, Value], ...]] = Counter()
+        for known, number in counts.items():
+            for value in _canonical_values(space, name, gene, dict(known)):
+                still = ((n, v) for n, v in (*known, (name, value)) if _LAST_READER.get(n, -1) > position)
+                extended[tuple(still)] += number
+        counts = extended
+    return sum(counts.values())
+
+
+def _canonical_values(space: SearchSpace, name: str, gene: Gene, known: dict[str, Value]) -> tuple[Value, ...]:
+    return space.values(name) if gene.is_active(known) else (gene.default,)
 
 
 def load_space(name: str) -> SearchSpace:

@@ -1,9 +1,9 @@
 """The genotype: a flat set of genes that says which network is meant.
 
 Every `ArchSpec` is in canonical form: a gene that has no effect (the body's kernel where the body has no
-blocks, say) holds its default. So two specs are equal exactly where they mean one network, and the content
-hash can tell a duplicate before it is trained. A gene is declared once, on its field: what it may be, its
-default, whether its values are ordered, and when it is active.
+blocks, say) holds its default. So the content hash can tell a duplicate before it is trained. The few networks
+that two canonical specs still share (U-Nets whose lowest levels are capped) are told by `Graph.structure`. A gene
+is declared once, on its field: what it may be, its default, whether its values are ordered, and when it is active.
 """
 
 import hashlib
@@ -57,36 +57,128 @@ def _nominal(meaning: str, default: str, legal: tuple[str, ...], active_when: Co
 
 
 BODY_ACTIVATIONS = ("relu", "prelu", "leaky_relu", "relu6", "tanh", "elu", "hard_swish")
-BLOCKS = ("plain", "residual", "expanded")
+TOPOLOGIES = ("flat", "unet", "two_path")
+BLOCKS = ("plain", "residual", "expanded", "dense", "residual_dense", "adaptive_residual")
 ATTENTIONS = ("none", "channel", "spatial", "dual")
-UPSAMPLERS = ("depth_to_space", "transposed")
+DOWNSAMPLERS = ("strided", "max_pool", "average_pool")
+UPSAMPLERS = ("depth_to_space", "transposed", "bilinear")
+OUTPUT_ACTIVATIONS = ("none", "relu", "sigmoid", "scaled_tanh")
 
-_HAS_BODY: Condition = ({"depth": tuple(range(1, 17))},)
+_DEPTHS = tuple(range(17))
+_REFINE_WIDTHS = tuple(range(0, 65, 2))
+_HAS_BLOCKS: dict[str, tuple[Value, ...]] = {"depth": _DEPTHS[1:]}
+_HAS_REFINING: dict[str, tuple[Value, ...]] = {"refine_width": _REFINE_WIDTHS[1:]}
+_SMALLER_BODY: Condition = ({"topology": ("flat",), "scale": (4, 8)}, {"topology": ("unet", "two_path")})
+# The levels of a U-Net below its first; the colour path of two has its first at R/4.
+_LEVELS: Condition = ({"topology": ("unet",)}, {"topology": ("two_path",), "levels": (2, 3, 4)})
+_WIDENING_LEVELS: Condition = (
+    *({**alternative, "encoder_depth": (1, 2)} for alternative in _LEVELS),
+    *({**alternative, "downsampler": ("strided",)} for alternative in _LEVELS),
+)
+_SEVERAL_SKIPS: Condition = (
+    {"topology": ("unet",), "levels": (2, 3, 4), "skip": ("add", "concat")},
+    {"topology": ("two_path",), "levels": (3, 4), "skip": ("add", "concat")},
+)
+_HALVES: Condition = ({"topology": ("flat",), "scale": (4, 8)}, *_LEVELS)
+_STRIDED_LEVELS: Condition = (
+    {"topology": ("flat",), "scale": (8,), "downsampler": ("strided",)},
+    *({**alternative, "downsampler": ("strided",)} for alternative in _LEVELS),
+)
+_TRANSPOSED: Condition = (
+    {"output_upsampler": ("transposed",)},
+    {"global_residual": ("transposed",)},
+    *({**alternative, "body_upsampler": ("transposed",)} for alternative in _SMALLER_BODY),
+)
 _USES_BODY_ACTIVATION: Condition = (
     {"stem_depth": (2,)},
-    {"depth": tuple(range(1, 17))},
-    {"refine_width": tuple(range(4, 65, 4))},
+    _HAS_BLOCKS,
+    {"head_depth": (1, 2)},
+    {**_HAS_REFINING, "head_activation": ("body",)},
+    {"topology": ("unet", "two_path")},
+    {"topology": ("flat",), "scale": (8,)},
 )
 
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """One architecture of the challenge's family, from stem to RGB. All values are in canonical form."""
+    """One architecture of the challenge's family, from stem to RGB. All values are in canonical form.
 
-    scale: int = _ordinal("the body runs at R/scale, R being the output resolution", 2, (2, 4))
+    A condition speaks of genes declared before its own, so one pass over them finds the canonical form.
+    """
+
+    topology: str = _nominal("one scale, a U-Net, or a texture and a colour path", "flat", TOPOLOGIES)
+    scale: int = _ordinal(
+        "the body runs at R/scale, R being the output resolution", 2, (2, 4, 8), ({"topology": ("flat",)},)
+    )
+    levels: int = _ordinal(
+        "how often a U-Net, or the colour path, is halved below R/2", 2, (1, 2, 3, 4),
+        ({"topology": ("unet", "two_path")},),
+    )  # fmt: skip
     stem_depth: int = _ordinal("convolutions before the body", 1, (1, 2))
-    stem_activation: str = _nominal("after the first convolution", "relu", BODY_ACTIVATIONS)
-    width: int = _ordinal("channels of the body", 16, range(4, 129, 4))
-    depth: int = _ordinal("blocks in the body", 1, range(17))
-    block: str = _nominal("kind of block", "plain", BLOCKS, _HAS_BODY)
-    kernel: int = _ordinal("kernel of the first convolution of a block", 3, (1, 3, 5, 7), _HAS_BODY)
-    attention: str = _nominal("recalibration inside each block", "none", ATTENTIONS, _HAS_BODY)
-    activation: str = _nominal("inside the body and the head", "relu", BODY_ACTIVATIONS, _USES_BODY_ACTIVATION)
-    long_skip: str = _nominal("from the stem over the whole body", "none", ("none", "add", "concat"), _HAS_BODY)
-    body_upsampler: str = _nominal("from R/4 to R/2", "transposed", UPSAMPLERS, ({"scale": (4,)},))
+    stem_kernel: int = _ordinal("kernel of the first convolution", 3, (3, 5, 7, 9))
+    stem_activation: str = _nominal("after the first convolution", "relu", ("none", *BODY_ACTIVATIONS))
+    width: int = _ordinal("channels of the body; of a U-Net's first level", 16, range(4, 129, 4))
+    downsampler: str = _nominal("how maps are halved", "strided", DOWNSAMPLERS, _HALVES)
+    down_kernel: int = _ordinal("kernel of strided convolutions behind the stem", 3, (2, 3, 4), _STRIDED_LEVELS)
+    encoder_depth: int = _ordinal(
+        "convolutions on each level on the way down; 0: the strided one alone", 1, (0, 1, 2), _LEVELS
+    )
+    decoder_depth: int = _ordinal("convolutions on each level on the way up", 1, (0, 1, 2), _LEVELS)
+    bottleneck_widening: int = _ordinal(
+        "channels of the last level over those of the one above", 2, (1, 2), _WIDENING_LEVELS
+    )
+    skip: str = _nominal("from each level down to the same level up", "add", ("none", "add", "concat"), _LEVELS)
+    skip_reach: str = _nominal("which levels have the skip", "all", ("all", "top"), _SEVERAL_SKIPS)
+    depth: int = _ordinal("blocks in the body", 1, _DEPTHS)
+    block: str = _nominal("kind of block", "plain", BLOCKS, (_HAS_BLOCKS,))
+    kernel: int = _ordinal("kernel of the first convolution of a block", 3, (1, 3, 5, 7), (_HAS_BLOCKS,))
+    convolution: str = _nominal(
+        "in blocks: full, or depthwise and then 1×1", "full", ("full", "separable"), (_HAS_BLOCKS,)
+    )
+    block_layers: int = _ordinal(
+        "convolutions in a block", 2, (1, 2, 3, 4),
+        ({**_HAS_BLOCKS, "block": ("residual", "adaptive_residual", "residual_dense")},),
+    )  # fmt: skip
+    block_end: str = _nominal(
+        "what a residual block adds", "linear", ("linear", "activated"),
+        ({**_HAS_BLOCKS, "block": ("residual", "adaptive_residual")},),
+    )  # fmt: skip
+    growth: int = _ordinal(
+        "channels that each dense layer adds", 8, range(4, 65, 4),
+        ({**_HAS_BLOCKS, "block": ("dense", "residual_dense")},),
+    )  # fmt: skip
+    attention: str = _nominal("recalibration of the body", "none", ATTENTIONS)
+    attention_position: str = _nominal(
+        "inside each block, or once behind the body", "block", ("block", "body"),
+        ({**_HAS_BLOCKS, "attention": ATTENTIONS[1:]},),
+    )  # fmt: skip
+    attention_reduction: int = _ordinal(
+        "how far channel attention squeezes", 4, (2, 4), ({"attention": ("channel", "dual")},)
+    )
+    long_skip: str = _nominal("over the whole body", "none", ("none", "add", "concat", "local_fusion"), (_HAS_BLOCKS,))
+    tail: str = _nominal(
+        "behind the blocks; a skip by add or concat has a convolution anyway", "none", ("none", "conv"),
+        ({**_HAS_BLOCKS, "long_skip": ("none", "local_fusion")},),
+    )  # fmt: skip
+    body_upsampler: str = _nominal("from the body back to R/2", "transposed", UPSAMPLERS, _SMALLER_BODY)
     output_upsampler: str = _nominal("from R/2 to R", "depth_to_space", UPSAMPLERS)
-    refine_width: int = _ordinal("channels of a last convolution at R; 0: none", 0, range(0, 65, 4))
-    output_activation: str = _nominal("after the last convolution", "none", ("none", "relu", "sigmoid"))
+    global_residual: str = _nominal("from the input to the output", "none", ("none", *UPSAMPLERS))
+    up_kernel: int = _ordinal("kernel of transposed convolutions", 3, (2, 3, 4), _TRANSPOSED)
+    refine_width: int = _ordinal("channels of a last convolution at R; 0: none", 0, _REFINE_WIDTHS)
+    head_depth: int = _ordinal("3×3 convolutions just before the last one", 0, (0, 1, 2))
+    head_activation: str = _nominal(
+        "after the step to R: the body's, or none", "body", ("body", "none"), (_HAS_REFINING,)
+    )
+    output_kernel: int = _ordinal(
+        "kernel of the last convolution", 3, (1, 3, 5, 7, 9),
+        (_HAS_REFINING, {"output_upsampler": ("depth_to_space", "bilinear")}),
+    )  # fmt: skip
+    activation: str = _nominal("inside the body and the head", "relu", BODY_ACTIVATIONS, _USES_BODY_ACTIVATION)
+    normalisation: str = _nominal(
+        "of every convolution but stem and head", "none", ("none", "instance"),
+        (_HAS_BLOCKS, {"topology": ("unet", "two_path")}),
+    )  # fmt: skip
+    output_activation: str = _nominal("after the last convolution", "none", OUTPUT_ACTIVATIONS)
 
     def __post_init__(self) -> None:
         values = asdict(self)
@@ -94,6 +186,7 @@ class ArchSpec:
             gene.check(name, values[name])
         for name, gene in GENES.items():
             if not gene.is_active(values):
+                values[name] = gene.default
                 object.__setattr__(self, name, gene.default)
 
     @property
@@ -107,19 +200,45 @@ class ArchSpec:
 
     @property
     def description(self) -> str:
-        """The architecture in a few words, for tables."""
-        attention = "" if self.attention == "none" else f"+{self.attention}"
-        body = f"{self.depth}×{self.block}{attention} k{self.kernel}" if self.depth else "no body"
-        up = "→".join(_SHORT[up] for up in (*self._inner_upsampler, self.output_upsampler))
-        refine = f" →{self.refine_width}" if self.refine_width else ""
-        skip = "" if self.long_skip == "none" else f" skip:{self.long_skip}"
-        out = "" if self.output_activation == "none" else f" {self.output_activation}"
-        stem = f"{self.stem_depth}×stem {self.stem_activation}"
-        return f"R/{self.scale} {self.width}ch {stem} {body} {self.activation}{skip} {up}{refine}{out}"
+        """The architecture in a few words, for tables: what differs from the plainest network."""
+        parts = (self._place, f"{self.width}ch", self._stem, self._body, self.activation, self._ways, self._head)
+        return " ".join(part for part in parts if part)
 
     @property
-    def _inner_upsampler(self) -> tuple[str, ...]:
-        return (self.body_upsampler,) if self.scale == 4 else ()
+    def _place(self) -> str:
+        return f"R/{self.scale}" if self.topology == "flat" else f"{_SHORT[self.topology]}{self.levels}"
+
+    @property
+    def _stem(self) -> str:
+        kernel = "" if self.stem_kernel == 3 else f" k{self.stem_kernel}"
+        return f"{self.stem_depth}×stem {self.stem_activation}{kernel}"
+
+    @property
+    def _body(self) -> str:
+        if not self.depth:
+            return "no body" if self.attention == "none" else f"{self.attention} attention"
+        attention = "" if self.attention == "none" else f"+{self.attention}"
+        separable = " separable" if self.convolution == "separable" else ""
+        norm = " norm" if self.normalisation == "instance" else ""
+        return f"{self.depth}×{self.block}{attention} k{self.kernel}{separable}{norm}"
+
+    @property
+    def _ways(self) -> str:
+        skip = "" if self.long_skip == "none" else f"skip:{self.long_skip} "
+        inner = () if self.topology == "flat" and self.scale == 2 else (self.body_upsampler,)
+        return skip + "→".join(_SHORT[up] for up in (*inner, self.output_upsampler))
+
+    @property
+    def _head(self) -> str:
+        refine = f"→{self.refine_width}" if self.refine_width else ""
+        residual = "" if self.global_residual == "none" else "+input"
+        out = "" if self.output_activation == "none" else self.output_activation
+        return " ".join(part for part in (refine, residual, out) if part)
+
+    @property
+    def size_multiple(self) -> int:
+        """What the sides of the mosaic, and so of the photograph, must be multiples of."""
+        return self.scale if self.topology == "flat" else 2 ** (self.levels + 1)
 
     def to_dict(self) -> dict[str, Value]:
         """Return all genes, inactive ones at their default."""
@@ -133,10 +252,46 @@ class ArchSpec:
                 raise UnknownNameError("gene", name, GENES)
         return cls(**data)
 
+    @classmethod
+    def from_file(cls, data: Mapping[str, Any]) -> "ArchSpec":
+        """Read genes that a person wrote: every gene that has an effect is there, and no other says anything.
+
+        Raises SpecError for a missing gene and for one that contradicts the others.
+        """
+        spec = cls.from_dict(data)
+        for name, gene in GENES.items():
+            if gene.is_active(asdict(spec)) and name not in data:
+                raise SpecError(
+                    f"Gene {name} is missing ({gene.meaning}); it takes {_listed(gene.legal)}. "
+                    "`isp-nas show smallnet --format json` prints a whole set of genes to start from."
+                )
+            if name in data and data[name] not in (getattr(spec, name), gene.default):
+                raise SpecError(f"Gene {name}, {data[name]!r}, has no effect here: {_needed(gene)}; leave it out.")
+        return spec
+
     def with_genes(self, **genes: Value) -> "ArchSpec":
         """Return this spec with some genes changed."""
         return replace(self, **genes)  # type: ignore[arg-type]  # from_dict-like: checked in __post_init__
 
 
-_SHORT = {"depth_to_space": "d2s", "transposed": "tconv"}
+def _needed(gene: Gene) -> str:
+    """Say when a gene has an effect."""
+    alternatives = (
+        " and ".join(f"{other} {_any_of(GENES[other], wanted)}" for other, wanted in alternative.items())
+        for alternative in gene.active_when
+    )
+    return f"it needs {', or '.join(alternatives)}"
+
+
+def _any_of(gene: Gene, wanted: tuple[Value, ...]) -> str:
+    return f"{wanted[0]} or more" if gene.ordered and len(wanted) > 3 else "/".join(map(str, wanted))
+
+
+_SHORT = {
+    "depth_to_space": "d2s",
+    "transposed": "tconv",
+    "bilinear": "bilinear",
+    "unet": "U-Net",
+    "two_path": "two-path",
+}
 GENES: dict[str, Gene] = {f.name: f.metadata["gene"] for f in fields(ArchSpec) if f.default is not MISSING}

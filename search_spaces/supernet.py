@@ -36,7 +36,9 @@ def with_super_head(graph: Graph, *, blocks: int = BLOCKS, layers: int = LAYERS)
         raise GraphError(f"A super-network needs at least one block of one layer, got {blocks} of {layers}.")
     head = _head(graph)
     trunk = head[0].inputs[0]
-    g = GraphBuilder(graph.input_shape, list(graph.nodes))
+    g = GraphBuilder(graph.input_shape)
+    for node in graph.nodes:
+        g.add(node.name, node.op, *node.inputs)
     x = trunk
     for block in range(1, blocks + 1):
         x = _residual_dense_block(g, f"{PREFIX}block{block}", x, channels=graph.shapes[trunk][3], layers=layers)

@@ -11,6 +11,7 @@ from typing import Any
 
 from search_spaces.errors import ExportError
 
+BIASED_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D")  # their third input is the bias
 _FILE_IDENTIFIER = b"TFL3"
 
 
@@ -32,6 +33,25 @@ def read_ops(content: bytes) -> tuple[FileOp, ...]:
 def op_counts(content: bytes) -> dict[str, int]:
     """Return how often each operation occurs, most frequent first."""
     return dict(Counter(op.name for op in read_ops(content)).most_common())
+
+
+def without_bias(content: bytes) -> tuple[str, ...]:
+    """Return the convolutions that read no bias, each as its operation and the name of the map it makes.
+
+    A phone's delegate may refuse those, so an exported file should have none.
+    """
+    model = _parse(content)
+    graph = model.subgraphs[0]
+    named = ((_file_op(model, op).name, op) for op in graph.operators)
+    return tuple(
+        f"{name} {graph.tensors[op.outputs[0]].name.decode()}"
+        for name, op in named
+        if name in BIASED_OPS and not _reads_a_third_tensor(op)
+    )
+
+
+def _reads_a_third_tensor(op: Any) -> bool:
+    return len(op.inputs) > 2 and bool(op.inputs[2] >= 0)  # −1 stands for an input that is left out
 
 
 def separate_transpose_conv_activations(content: bytes) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from flow import TINY_TRAINING, assert_whole, in_process, isp_nas, refusal, truncate, write_space
+from flow import TINY_TRAINING, assert_whole, in_process, isp_nas, make_study, refusal, search, truncate, write_space
 
 from latency_models.device import load_device
 from nas import cli
@@ -27,8 +27,8 @@ from nas.config import DEFAULT_DEVICE, SAMPLER_NAMES
 from nas.export import Card
 from nas.litert import TfliteModel
 from nas.proposer import SAMPLERS
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
+from search_spaces.networks import build_graph
 from search_spaces.spec import GENES, ArchSpec
 
 HEAVY = ("numpy", "jax", "tensorflow", "optuna")
@@ -54,8 +54,8 @@ COMMANDS = list(subcommands())
 
 
 def test_every_command_of_the_design_is_there() -> None:
-    wanted = {("search",), ("space",), ("pareto",), ("show",), ("best",), ("train",), ("export",), ("data", "check")}
-    assert wanted <= set(COMMANDS)
+    wanted = {("search",), ("space",), ("pareto",), ("show",), ("designs",), ("best",), ("train",), ("export",)}
+    assert {*wanted, ("data", "check")} <= set(COMMANDS)
 
 
 def cpu_s() -> float:
@@ -260,6 +260,20 @@ def test_show_tells_a_trial_whole(searched: Searched, front: list[dict[str, Any]
     assert told["fixed_ms"] + sum(layer["runtime_ms"] for layer in told["layers"]) == pytest.approx(told["runtime_ms"])
     assert told["history"][0]["psnr_db"] == row["psnr_db"]
     assert told["trained_steps"] == told["history"][-1]["steps"]
+
+
+def test_show_tells_how_much_memory_the_maps_take() -> None:
+    told = json.loads(in_process("show", "smallnet", "--format", "json").stdout)
+    assert told["peak_memory_mb"] == pytest.approx(66.84672)
+    assert "Maps take at most 66.8 MB at once in float32." in in_process("show", "smallnet").stdout
+
+
+def test_a_network_left_out_for_its_memory_is_shown_with_the_reason(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s", max_memory_mb=60.0)
+    search(study, 2)
+    (trial,) = (c.trial for c in study.candidates.values() if c.name == "smallnet")
+    said = in_process("show", trial, "--study", "s", "--results", tmp_path).stdout
+    assert "Not trained further: 66.8 MB of maps at once are over the limit of 60 MB" in said
 
 
 def test_show_names_the_layers_for_people(searched: Searched) -> None:

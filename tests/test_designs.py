@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS, Design, design_name, find_design
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
 from search_spaces.ops import Activation
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec

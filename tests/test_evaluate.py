@@ -13,8 +13,8 @@ from nas.evaluate import judge, network_input, quality_of, targets
 from nas.job import Job, Outcome
 from nas.recipe import Recipe
 from nas.training import start
-from search_spaces.blocks import build_graph
 from search_spaces.errors import DataError, StudyError, TrainingError
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)

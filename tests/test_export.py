@@ -11,9 +11,9 @@ from nas import checkpoint, export, training
 from nas.data.pairs import DataConfig
 from nas.litert import TfliteModel
 from nas.target import Target, TrainedState
-from search_spaces.blocks import build_graph
 from search_spaces.errors import ExportError
 from search_spaces.graph import FULL_HD
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import GraphError
 from search_spaces.graph import INPUT, Graph, GraphBuilder, Node
+from search_spaces.networks import build_graph
 from search_spaces.ops import Add, Concat, Conv, DepthToSpace, Op, Shape
 from search_spaces.space import load_space
 

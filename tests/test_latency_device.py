@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from latency_models.accuracy import mape
 from latency_models.device import BUILTIN, Device, device_names, load_device, refit
 from latency_models.refit import fit_report, main
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, UnknownNameError, UsageError
 from search_spaces.graph import FULL_HD
+from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
 
@@ -318,7 +318,7 @@ def test_a_measured_interval_is_told_from_an_assumed_one() -> None:
 
 def test_predicting_loads_neither_numpy_nor_a_framework() -> None:
     script = (
-        "import sys; from latency_models.device import load_device; from search_spaces.blocks import build_graph; "
+        "import sys; from latency_models.device import load_device; from search_spaces.networks import build_graph; "
         "from search_spaces.spec import ArchSpec; "
         f"load_device({str(APU_PATH)!r}).predict(build_graph(ArchSpec())); "
         "print({'numpy', 'scipy', 'jax', 'tensorflow'} & set(sys.modules))"

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_models.features import ACTIVATION_OPS, COMPUTING_CLASSES, MOVING_CLASSES, RULES, Kernel, kernels
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
 from search_spaces.graph import INPUT, Graph, GraphBuilder
+from search_spaces.networks import build_graph
 from search_spaces.ops import (
     ACTIVATIONS,
     OPS,
@@ -78,7 +78,7 @@ def test_relu_costs_nothing_behind_a_convolution(op: Op, tflite_op: str, functio
     (kernel,) = kernels(chain(op, Activation(function)))
     assert kernel.tflite_op == tflite_op
     assert kernel.nodes == ("n0", "n1")
-    assert kernel._replace(nodes=("n0",)) == kernels(chain(op))[0]
+    assert kernel._replace(nodes=("n0",), makes="n0") == kernels(chain(op))[0]
 
 
 @pytest.mark.parametrize("op", [Add(), Multiply()], ids=["add", "multiply"])
@@ -112,14 +112,16 @@ def test_relu_stays_an_operation_where_another_node_reads_the_map_before_it() ->
 def test_a_strided_convolution_is_counted_by_hand() -> None:
     # 8×16×4 → 4×8×6: 32 output pixels × 9 taps × 4 × 6 = 6912 MACs; 9 × 4 × 6 + 6 = 222 weights.
     assert kernels(chain(Conv(6, 3, stride=2))) == (
-        Kernel("n0", ("n0",), "conv", "CONV_2D", 6912, 512, 192, 222, 4, 6, 3, 2, 4, 8),
+        Kernel("n0", ("n0",), "conv", "CONV_2D", 6912, 512, 192, 222, 4, 6, 3, 2, 4, 8, (INPUT,), "n0"),
     )
 
 
 def test_a_transposed_convolution_is_counted_by_hand() -> None:
     # 8×16×4 → 16×32×3: 128 input pixels × 9 × 4 × 3 = 13 824 MACs; 9 × 4 × 3 + 3 = 111 weights.
     assert kernels(chain(TransposeConv(3))) == (
-        Kernel("n0", ("n0",), "transpose_conv", "TRANSPOSE_CONV", 13824, 512, 1536, 111, 4, 3, 3, 2, 16, 32),
+        Kernel(
+            "n0", ("n0",), "transpose_conv", "TRANSPOSE_CONV", 13824, 512, 1536, 111, 4, 3, 3, 2, 16, 32, (INPUT,), "n0"
+        ),
     )
 
 
@@ -132,6 +134,16 @@ def test_memory_kernels_count_every_input() -> None:
     assert (gated.input_elements, gated.output_elements) == (516, 512)
     assert (concat.input_elements, concat.output_elements, concat.cout) == (1024, 1024, 8)
     assert {kernel.cls for kernel in (mean, gated, concat)} == {"memory"}
+
+
+def test_a_kernel_reads_what_its_first_node_reads_and_makes_the_map_of_its_last() -> None:
+    g = GraphBuilder(SMALL)
+    conv = g.add("conv", Conv(4), INPUT)
+    g.add("relu", Activation("relu"), g.add("sum", Add(), conv, INPUT))
+    assert [(kernel.reads, kernel.makes) for kernel in kernels(g.build())] == [
+        ((INPUT,), "conv"),
+        (("conv", INPUT), "relu"),
+    ]
 
 
 def test_prelu_slopes_are_weights() -> None:

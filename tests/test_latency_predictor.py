@@ -17,16 +17,16 @@ from latency_models.predictor import (
     time_ms,
     total_amounts,
 )
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
+from search_spaces.networks import build_graph
 
 LAYOUT = Layout(lane=16, bytes_per_element=2, io_bytes_per_element=4)
 PRIOR = {"fixed_ms": 2.0, "io_ms_per_mb": 1.0, "kernel_ms": 0.5}
 
 
 def kernel(cls: str = "conv", *, macs: int = 1_000_000_000, cin: int = 16, cout: int = 16) -> Kernel:
-    return Kernel("k", ("k",), cls, "CONV_2D", macs, 300_000, 150_000, 50_000, cin, cout, 3, 1, 1, 1)
+    return Kernel("k", ("k",), cls, "CONV_2D", macs, 300_000, 150_000, 50_000, cin, cout, 3, 1, 1, 1, ("input",), "k")
 
 
 def test_a_kernel_is_one_launch_its_traffic_and_its_effective_work() -> None:

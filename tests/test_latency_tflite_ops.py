@@ -10,8 +10,8 @@ import pytest
 
 from latency_models.device import load_device
 from latency_models.features import ACTIVATION_OPS, kernels
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 from search_spaces.tflite_file import op_counts, read_ops
 

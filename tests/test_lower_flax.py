@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from search_spaces import lower_flax
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder, Shape
+from search_spaces.networks import build_graph
 from search_spaces.ops import ACTIVATIONS, OPS, Activation, Conv, DepthToSpace, TransposeConv
 from search_spaces.space import load_space
 from search_spaces.spec import GENES, UPSAMPLERS, ArchSpec

@@ -11,9 +11,9 @@ import pytest
 
 from nas.litert import TfliteModel
 from search_spaces import lower_flax, lower_tf
-from search_spaces.blocks import build_graph
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder, Shape
+from search_spaces.networks import build_graph
 from search_spaces.ops import (
     ACTIVATIONS,
     OPS,

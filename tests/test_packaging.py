@@ -37,6 +37,7 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         missing = {str(p.relative_to(ROOT)) for p in files} - packed
         assert not missing
     assert "search_spaces/mai21.toml" in packed
+    assert "search_spaces/design_files.json" in packed
     assert "latency_models/devices/dimensity-1000-plus.json" in packed
 
 

@@ -51,7 +51,8 @@ def setting(recipe: Recipe, name: str) -> Any:
 
 def test_the_built_in_recipes_are_those_of_the_ten_designs() -> None:
     assert {path.stem for path in BUILTIN.glob("*.toml")} == set(GIVEN)
-    assert set(DESIGNS) <= set(GIVEN)
+    assert {design.variant_of or name for name, design in DESIGNS.items()} == set(GIVEN)
+    assert {recipe_for("report", design.spec).name for design in DESIGNS.values()} == set(GIVEN)
 
 
 @every_design

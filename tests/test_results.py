@@ -10,7 +10,7 @@ import pytest
 from latency_models.device import load_device
 from nas import front, study
 from nas.scoring import final_score
-from search_spaces.blocks import build_graph
+from search_spaces.networks import build_graph
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 RUNS = sorted(path.name for path in REFERENCE.iterdir())

@@ -1,5 +1,6 @@
 """The driver alone: real proposals and a real database, made-up qualities, no process and no training."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -258,6 +259,71 @@ def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_fai
         else:
             assert trial.state == TrialState.COMPLETE
             assert constraint == 0
+
+
+# Over the limit of memory
+
+
+LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
+
+
+@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
+    folder, slot = tmp_path_factory.mktemp("cramped") / "s", InlineSlot()
+    limits = {"max_memory_mb": LIMIT_MB, "max_runtime_ms": LIMIT_MS}
+    search(make_study(folder, sampler=request.param, **limits), BUDGET, slots=[slot])
+    return folder, slot
+
+
+def test_a_candidate_whose_maps_do_not_fit_is_never_trained(cramped: Run) -> None:
+    folder, slot = cramped
+    candidates = studies.load(folder).candidates.values()
+    assert any(c.verdict == "infeasible" and c.runtime_ms <= LIMIT_MS for c in candidates), "none was only too large"
+    over = {c.spec for c in candidates if c.verdict == "infeasible"}
+    assert not over & {job.spec for job in slot.jobs}
+    assert_whole(folder, budget=BUDGET)
+    for candidate in studies.load(folder).trained():
+        assert candidate.peak_memory_mb is not None
+        assert candidate.peak_memory_mb <= LIMIT_MB
+        assert candidate.runtime_ms <= LIMIT_MS
+
+
+def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
+    told = list(optuna_trials(cramped[0]))
+    for candidate in studies.load(cramped[0]).candidates.values():
+        (constraint,) = told[candidate.trial].constraints.values()
+        slow, large = candidate.runtime_ms / LIMIT_MS - 1, candidate.peak_memory_mb / LIMIT_MB - 1
+        assert constraint == pytest.approx(max(0, slow) + max(0, large))
+        wanted = TrialState.PRUNED if candidate.verdict == "infeasible" else TrialState.COMPLETE
+        assert told[candidate.trial].state == wanted
+
+
+def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path: Path) -> None:
+    said: list[str] = []
+    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, say=said.append)
+    assert "smallnet is left out: 66.8 MB of maps at once are over the limit of 60 MB." in said
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, say=said.append).exhausted
+    least = min(c.peak_memory_mb for c in studies.load(tmp_path / "s").candidates.values())
+    (told,) = (line for line in said if "exhausted" in line)
+    assert told.endswith(f"; the smallest one over the limit takes {least:.1f} MB.")
+
+
+def test_records_made_before_memory_was_known_are_continued(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    search(make_study(folder, max_runtime_ms=LIMIT_MS), 5)
+    run, lines = folder / studies.RUN_FILE, folder / studies.RECORDS_FILE
+    assert "max_memory_mb" not in run.read_text()
+    old = [{name: v for name, v in record.items() if name != "peak_memory_mb"} for record in records(folder)]
+    lines.write_text("".join(json.dumps(record) + "\n" for record in old))
+    search(studies.load(folder), 8)
+    assert records(folder)[: len(old)] == old
+    assert_whole(folder, budget=8)
 
 
 def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.blocks import build_graph
 from search_spaces.errors import SpecError, UnknownNameError
 from search_spaces.graph import FULL_HD
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec, Gene
 

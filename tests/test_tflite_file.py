@@ -1,12 +1,14 @@
 """A .tflite file is read as data; bytes that are none are refused before anything is made of them."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from search_spaces.errors import ExportError
-from search_spaces.tflite_file import FileOp, op_counts, read_ops, separate_transpose_conv_activations
+from search_spaces.tflite_file import FileOp, op_counts, read_ops, separate_transpose_conv_activations, without_bias
 
 
-def one_op_file(name: str, *, version: int = 1, fused: int = 0) -> bytes:
+def one_op_file(name: str, *, version: int = 1, fused: int = 0, inputs: Sequence[int] = (0,)) -> bytes:
     """The smallest file: one operation from tensor 0 to tensor 1, its fused activation by TFLite's number."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -14,7 +16,7 @@ def one_op_file(name: str, *, version: int = 1, fused: int = 0) -> bytes:
     model, graph, op, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
     code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    op.opcodeIndex, op.inputs, op.outputs = 0, [0], [1]
+    op.opcodeIndex, op.inputs, op.outputs = 0, list(inputs), [1]
     if name == "TRANSPOSE_CONV":
         op.builtinOptionsType = schema.BuiltinOptions.TransposeConvOptions
         op.builtinOptions = schema.TransposeConvOptionsT()
@@ -30,7 +32,7 @@ def one_op_file(name: str, *, version: int = 1, fused: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\x03\x04 a zip archive", b"\x89PNG\r\n\x1a\n" + bytes(64)])
-@pytest.mark.parametrize("read", [read_ops, op_counts, separate_transpose_conv_activations])
+@pytest.mark.parametrize("read", [read_ops, op_counts, without_bias, separate_transpose_conv_activations])
 def test_bytes_that_are_no_tflite_are_refused(content: bytes, read: object) -> None:
     with pytest.raises(ExportError, match=r"not a \.tflite file: the identifier TFL3 is missing"):
         read(content)
@@ -54,3 +56,13 @@ def test_a_fused_activation_becomes_an_operation_and_the_version_falls(fused: in
 def test_separating_twice_is_separating_once() -> None:
     once = separate_transpose_conv_activations(one_op_file("TRANSPOSE_CONV", version=4, fused=1))
     assert separate_transpose_conv_activations(once) == once
+
+
+@pytest.mark.parametrize("name", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+@pytest.mark.parametrize(("inputs", "biased"), [((0, 0, 0), True), ((0, 0, -1), False), ((0, 0), False)])
+def test_a_convolution_without_a_bias_is_found(name: str, inputs: tuple[int, ...], biased: bool) -> None:
+    assert without_bias(one_op_file(name, inputs=inputs)) == (() if biased else (f"{name} out",))
+
+
+def test_an_operation_that_knows_no_bias_lacks_none() -> None:
+    assert without_bias(one_op_file("TANH")) == ()

@@ -1,0 +1,175 @@
+"""How do the published designs compare when all are trained alike, and do they come out in the order of Table 1?
+
+`benchmarks/design_comparison.py` trains them and writes one `results/designs/<name>.json`; `isp-nas designs` reads
+these files. What is derived in a file (means, rank correlations) follows from its runs, and a test holds that.
+"""
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces.designs import DESIGNS, Design
+from search_spaces.errors import StudyError
+
+FOLDER = "designs"  # below the results folder
+SCHEMA = 1
+QUALITIES = ("val_psnr_db", "val_ssim", "test_psnr_db", "test_ssim")
+RANKED = ("val_psnr_db", "test_psnr_db")
+FEWEST_TO_RANK = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One design trained from one seed: either its figures or the reason why there are none."""
+
+    design: str
+    hash: str  # of the genes that were trained
+    seed: int
+    failure: str | None = None
+    val_psnr_db: float | None = None
+    val_ssim: float | None = None
+    test_psnr_db: float | None = None  # None also where the data has no test pairs
+    test_ssim: float | None = None
+    train_s: float | None = None  # compiling and validation included; None where training was broken off meanwhile
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Designs trained alike: the same pairs, recipe, steps and seeds for every one."""
+
+    label: str
+    pairs: dict[str, int]  # how many, by split
+    data_identity: str
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """The training steps of every run."""
+        return int(self.recipe["horizon"])
+
+    def runs_of(self, design: Design) -> list[Run]:
+        """Return the runs of a design; those of other genes under its name are of another network."""
+        return [run for run in self.runs if (run.design, run.hash) == (design.name, design.spec.hash)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data, what follows from its runs included."""
+        return {
+            "schema": SCHEMA,
+            "label": self.label,
+            "provenance": self.provenance,
+            "data": {"pairs": self.pairs, "identity": self.data_identity},
+            "recipe": self.recipe,
+            "steps": self.steps,
+            "seeds": list(self.seeds),
+            "designs": summaries(self.runs),
+            "rank_correlation": {quality: rank_correlation(self.runs, quality) for quality in RANKED},
+            "runs": [asdict(run) for run in self.runs],
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "Comparison":
+        """Read what `to_dict` wrote."""
+        if told["schema"] != SCHEMA:
+            raise ValueError(f"schema {told['schema']}, wanted {SCHEMA}")
+        return cls(
+            label=str(told["label"]),
+            pairs=dict(told["data"]["pairs"]),
+            data_identity=str(told["data"]["identity"]),
+            recipe=dict(told["recipe"]),
+            seeds=tuple(told["seeds"]),
+            runs=tuple(Run(**run) for run in told["runs"]),
+            provenance=dict(told["provenance"]),
+        )
+
+
+def read_comparisons(results: Path) -> dict[str, Comparison]:
+    """Return the comparisons kept in `results`, by file name; raise StudyError for a file that is none."""
+    return {path.name: _read(path) for path in sorted((results / FOLDER).glob("*.json"))}
+
+
+def _read(path: Path) -> Comparison:
+    try:
+        return Comparison.from_dict(json.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read ({error.strerror}); restore it or move it away.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{path} is no comparison of designs ({error}); restore it or move it away.") from None
+
+
+def variant_of(design: Design) -> str | None:
+    """Return the design that this one is another reading of; None for the first reading."""
+    return getattr(design, "variant_of", None)
+
+
+def summaries(runs: Iterable[Run]) -> dict[str, dict[str, dict[str, float] | None]]:
+    """Return every quality's mean and spread over the seeds, by design.
+
+    None where a seed failed: a mean over the seeds that happened to work would flatter the design.
+    """
+    by_design: dict[str, list[Run]] = {}
+    for run in runs:
+        by_design.setdefault(run.design, []).append(run)
+    return {name: {quality: _spread(of_one, quality) for quality in QUALITIES} for name, of_one in by_design.items()}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, least and greatest value."""
+    return {"mean": statistics.fmean(values), "min": min(values), "max": max(values)}
+
+
+def _spread(runs: Sequence[Run], quality: str) -> dict[str, float] | None:
+    values = list(_values(runs, quality))
+    return spread(values) if runs and len(values) == len(runs) else None
+
+
+def _values(runs: Iterable[Run], quality: str) -> Iterator[float]:
+    return (value for run in runs if (value := getattr(run, quality)) is not None)
+
+
+def mean(runs: Sequence[Run], quality: str) -> float | None:
+    """Return the mean of a quality over a design's runs; None where one of them has no number."""
+    found = _spread(runs, quality)
+    return found["mean"] if found else None
+
+
+def rank_correlation(runs: Iterable[Run], quality: str) -> dict[str, float] | None:
+    """Return how far designs are ordered as Table 1's PSNR orders them, with two-sided p-values.
+
+    Readings of one design as another network share a row of Table 1 and are left out. None where fewer than three
+    designs have a number, or where all have the same: there is no order then.
+    """
+    means = {name: of_one[quality] for name, of_one in summaries(runs).items()}
+    ours = {name: found["mean"] for name, found in means.items() if found and _is_a_first_reading(name)}
+    published = [DESIGNS[name].table1.psnr_db for name in ours]
+    if len(ours) < FEWEST_TO_RANK or len(set(ours.values())) == 1 or len(set(published)) == 1:
+        return None
+    from scipy import stats
+
+    spearman, kendall = (f(list(ours.values()), published) for f in (stats.spearmanr, stats.kendalltau))
+    return {
+        "designs": len(ours),
+        "spearman": float(spearman.statistic),
+        "spearman_p": float(spearman.pvalue),
+        "kendall": float(kendall.statistic),
+        "kendall_p": float(kendall.pvalue),
+    }
+
+
+def _is_a_first_reading(name: str) -> bool:
+    return name in DESIGNS and variant_of(DESIGNS[name]) is None
+
+
+def correlation_text(found: Mapping[str, float] | None) -> str:
+    """Return a rank correlation for people."""
+    if found is None:
+        return "too few designs to rank"
+    return (
+        f"Spearman {found['spearman']:+.2f} (p = {found['spearman_p']:.2f}), "
+        f"Kendall {found['kendall']:+.2f} (p = {found['kendall_p']:.2f}), {found['designs']:.0f} designs"
+    )
