@@ -178,7 +178,7 @@ def train_and_judge(long_run: "LongRun", design: Design, test: PairSet | None) -
     is_whole = not path.exists()
     begun = time.perf_counter()
     try:
-        val = run(long_run)
+        val = run(long_run).quality
         train_s = time.perf_counter() - begun
         judged: dict[str, Any] = {"val_psnr_db": val.psnr_db, "val_ssim": val.ssim}
         if test is not None:

@@ -2,15 +2,18 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search_spaces.errors import StudyError
+from search_spaces.supernet import detach
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+# What is being trained: a network alone, or joined to its super-network.
+ALONE, JOINT = "alone", "joint"
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,14 @@ class Checkpoint:
     second_moment: Arrays
     first_loss: float = math.inf  # the yardstick of divergence must survive a restart
     loss: float = math.nan  # the latest, for a rung that was trained but not recorded before a crash
+    phase: str = ALONE
+    detached_step: int = 0  # when a super-network was taken off; 0: never
+    detached_psnr_db: float = math.nan  # the larger head's, on the validation pairs, at that step
 
 
 _PARTS = ("parameters", "first_moment", "second_moment")
 _TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
+_TOLD_LATER = {"phase": str, "detached_step": int, "detached_psnr_db": float}  # older files have the defaults
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -35,7 +42,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     from safetensors.numpy import save as to_bytes
 
     tensors = {f"{part}:{name}": a for part in _PARTS for name, a in getattr(checkpoint, part).items()}
-    told = {name: str(getattr(checkpoint, name)) for name in _TOLD}
+    told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER}
     write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
 
 
@@ -54,7 +61,21 @@ def load(path: Path) -> Checkpoint:
     if not _TOLD.keys() <= told.keys():
         raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
     parts = {part: _part(tensors, part) for part in _PARTS}
-    return Checkpoint(**{name: read(told[name]) for name, read in _TOLD.items()}, **parts)  # type: ignore[arg-type]
+    plain = {name: read(told[name]) for name, read in (_TOLD | _TOLD_LATER).items() if name in told}
+    return Checkpoint(**plain, **parts)  # type: ignore[arg-type]
+
+
+def detached(checkpoint: Checkpoint, *, psnr_db: float) -> Checkpoint:
+    """Return the state of the small network alone, noting when its super-network, of this PSNR, was taken off."""
+    return replace(
+        checkpoint,
+        parameters=detach(checkpoint.parameters),
+        first_moment=detach(checkpoint.first_moment),
+        second_moment=detach(checkpoint.second_moment),
+        phase=ALONE,
+        detached_step=checkpoint.step,
+        detached_psnr_db=psnr_db,
+    )
 
 
 def _part(tensors: Arrays, part: str) -> Arrays:

@@ -272,7 +272,22 @@ def best(study: StudyName = None, results: Results = Path("results"), form: Shor
 @app.command()
 def train(
     target: Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")],
-    steps: Annotated[int, typer.Option("--steps", help="Training steps; the learning rate falls over all of them.")],
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", help="Training steps; the learning rate falls over all of them. Default: the recipe's."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help='Recipe name or a .toml file; "report": that of this published design.'),
+    ] = None,
+    super_network: Annotated[
+        bool, typer.Option("--super-network", help="Train jointly with a larger head, taken off on the way.")
+    ] = False,
+    detach_at: Annotated[
+        float | None, typer.Option("--detach-at", help="PSNR in dB above which the larger head goes; default 23.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default results/trained/….")] = None,
     data: Source = None,
     study: StudyName = None,
@@ -302,12 +317,22 @@ def train(
         "batch": batch,
         "patch": patch,
     }
-    options = {name: value for name, value in given.items() if value is not None} | {"horizon": steps}
-    Recipe(**options)  # type: ignore[arg-type]  # refuses a wrong one before anything is read
+    options = {name: value for name, value in given.items() if value is not None}
+    if steps is None and recipe is None:
+        raise UsageError("Training needs a length: give --steps, or a recipe that has one with --recipe.")
+    if detach_at is not None and not super_network:
+        raise UsageError("--detach-at says when a super-network is taken off; ask for one with --super-network.")
+    Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
     config = _data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
+    from nas.recipe_file import recipe_for
     from nas.session import run_training
 
-    run_training(_resolve(target, results, study), options, config, seed=seed, out=out, results=results, form=form)
+    found = _resolve(target, results, study)
+    chosen = None if recipe is None else recipe_for(recipe, found.spec)
+    run_training(
+        found, options, config, steps=steps, chosen=chosen, joined=super_network, detach_at_db=detach_at,
+        seed=seed, out=out, results=results, form=form,
+    )  # fmt: skip
 
 
 @app.command()

@@ -41,7 +41,7 @@ def evaluate(
     Raises TrainingError where loss or output is no number, the loss diverges, or the memory would not do.
     """
     graph = build_graph(job.spec)
-    state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed)
+    state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed, initialiser=job.recipe.initialiser)
     if state.step > job.steps:
         raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")
     pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
@@ -59,10 +59,12 @@ def evaluate(
     )  # fmt: skip
 
 
-def load_or_start(spec: ArchSpec, graph: Graph, path: Path, *, seed: int) -> checkpoint.Checkpoint:
+def load_or_start(
+    spec: ArchSpec, graph: Graph, path: Path, *, seed: int, initialiser: str = "he"
+) -> checkpoint.Checkpoint:
     """Return the state at `path`, or a fresh one where there is none; raise StudyError for another network's."""
     if not path.exists():
-        return training.start(graph, seed=seed, spec_hash=spec.hash)
+        return training.start(graph, seed=seed, spec_hash=spec.hash, initialiser=initialiser)
     state = checkpoint.load(path)
     if state.spec_hash != spec.hash:
         raise StudyError(f"{path} belongs to network {state.spec_hash}, not to {spec.hash}; remove or rename it.")

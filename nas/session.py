@@ -14,6 +14,7 @@ from nas.budget import Budget, duration
 from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE, Asked, Opened, open_study, require_same_data
 from nas.data.pairs import DataConfig
 from nas.recipe import Recipe
+from nas.recipe_file import PublishedRecipe
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_json, print_rows
 from nas.target import TRAINED, Target
@@ -21,6 +22,7 @@ from search_spaces.errors import StudyError
 
 if TYPE_CHECKING:
     from nas.evaluate import Quality
+    from nas.long_training import Finished, SuperNetwork
 
 
 def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
@@ -120,6 +122,10 @@ def run_training(
     options: dict[str, Any],
     data: DataConfig | None,
     *,
+    steps: int | None,
+    chosen: PublishedRecipe | None,
+    joined: bool,
+    detach_at_db: float | None,
     seed: int | None,
     out: Path | None,
     results: Path,
@@ -127,24 +133,31 @@ def run_training(
 ) -> None:
     """Train one network to the end, with a bar, and print its validation quality.
 
-    What `options`, `data` and `seed` leave open is as in the target's study, or the default where it has none.
+    What `options`, `data` and `seed` leave open is as in the chosen recipe, or else in the target's study, or the
+    default where it has none.
     """
     check_format(form, SHORT_FORMATS)
+    recipe = _recipe(target, options, steps, chosen)
     backend.prepare()
-    from nas.long_training import LongRun, run
+    from nas.long_training import DETACH_AT_DB, LongRun, SuperNetwork, run
 
+    larger = SuperNetwork(DETACH_AT_DB if detach_at_db is None else detach_at_db) if joined else None
+    if larger:
+        larger.require_fit(target.spec, recipe)
     settings = target.study.config if target.study else None
-    base = settings.recipe if settings else Recipe(**HARDWARE_RECIPE[backend.expected()])
-    recipe = replace(base, **options)
     source = data or (settings.data if settings else DEFAULT_DATA)
     seed = seed if seed is not None else (settings.seed if settings else 0)
     label = target.label if target.label.replace("-", "").isalnum() else "spec"
-    folder = out or results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}"
-    long_run = LongRun(folder, target.spec, source, recipe, seed)
+    named = (f"-{chosen.name}" if chosen else "") + ("-super" if joined else "")
+    folder = out or results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
+    long_run = LongRun(folder, target.spec, source, recipe, seed, larger)
     with progress_bar("Reading pairs") as read, progress_bar(f"Training {target.label}") as bar:
-        quality = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon), read=read)
+        finished = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon), read=read)
+    quality, detachment = finished.quality, _detachment(finished, larger) if larger else None
     if form == "json":
-        print_json({"folder": str(folder), "steps": recipe.horizon, **_mean(quality), "recipe": recipe.to_dict()})
+        told = {"folder": str(folder), "steps": recipe.horizon, **_mean(quality), "recipe": recipe.to_dict()}
+        origin = chosen.origin() if chosen else None
+        print_json({**told, "published_recipe": origin, "super_network": detachment})
         return
     Console().print(
         f"{target.label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs "
@@ -152,6 +165,36 @@ def run_training(
         f"Export: isp-nas export {folder} --out export",
         highlight=False,
     )
+    if detachment:
+        Console().print(
+            f"Super-network taken off at step {finished.detached_step}, of {finished.detached_psnr_db:.2f} dB: "
+            f"{detachment['reason']}.",
+            highlight=False,
+        )
+
+
+def _detachment(finished: "Finished", larger: "SuperNetwork") -> dict[str, Any]:
+    """Return when, how good and why the larger head was taken off."""
+    passed = finished.detached_psnr_db > larger.detach_at_db
+    return {
+        **asdict(larger),
+        "detached_step": finished.detached_step,
+        "detached_psnr_db": finished.detached_psnr_db,
+        "reason": f"{'the threshold' if passed else 'half of the steps were done, and the threshold'} of "
+        f"{larger.detach_at_db:g} dB was {'' if passed else 'not '}passed",
+    }
+
+
+def _recipe(target: Target, options: dict[str, Any], steps: int | None, chosen: PublishedRecipe | None) -> Recipe:
+    if chosen:
+        recipe = chosen.recipe.changed(**options)
+    elif target.study:
+        recipe = target.study.config.recipe.changed(**options)
+    else:
+        recipe = Recipe(**HARDWARE_RECIPE[backend.expected()] | options)
+    recipe = recipe if steps is None else recipe.scaled(steps)
+    recipe.require_available()
+    return recipe
 
 
 def _mean(quality: "Quality") -> dict[str, float]:
@@ -159,8 +202,13 @@ def _mean(quality: "Quality") -> dict[str, float]:
 
 
 def _told(recipe: Recipe) -> str:
-    loss = ",".join(f"{name}={weight:g}" for name, weight in recipe.loss.items())
+    loss = _written(recipe.loss)
+    loss += "".join(f", from step {phase.from_step} {_written(phase.loss)}" for phase in recipe.phases)
     return f"{loss}, learning rate {recipe.learning_rate:g}, batch {recipe.batch}, patch {recipe.patch}"
+
+
+def _written(loss: dict[str, float]) -> str:
+    return ",".join(f"{name}={weight:g}" for name, weight in loss.items())
 
 
 def run_export(target: Target, out: Path, *, device_name: str | None, form: str) -> None:

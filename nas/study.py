@@ -58,7 +58,7 @@ class StudyConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
         """Read what `to_dict` wrote."""
-        read = {"data": DataConfig.from_dict(data["data"]), "recipe": Recipe(**data["recipe"])}
+        read = {"data": DataConfig.from_dict(data["data"]), "recipe": Recipe.from_dict(data["recipe"])}
         return cls(**{**data, **read, "rungs": tuple(data["rungs"])})
 
 

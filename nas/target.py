@@ -7,7 +7,7 @@ Whatever the name, the longest-trained checkpoint of that network is taken, be i
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nas.study import Candidate, Study
 from search_spaces.designs import DESIGNS, find_design
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
+from search_spaces.supernet import detach
 
 TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps its runs
 TRAINING_FILE = "training.toml"
@@ -34,8 +35,9 @@ class TrainedState:
     origin: str  # for people: "trial 7 of study demo" or "training run smallnet"
 
     def load(self) -> Checkpoint:
-        """Read the state; raise StudyError where it is damaged."""
-        return load(self.path)
+        """Read the state of the network alone; raise StudyError where it is damaged."""
+        state = load(self.path)
+        return replace(state, parameters=detach(state.parameters))
 
 
 @dataclass(frozen=True)

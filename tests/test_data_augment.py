@@ -1,11 +1,12 @@
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.data.augment import MOVES, Move, phase_keeping_starts, sample_batch
+from nas.data.augment import MOVES, Move, allowed_moves, phase_keeping_starts, sample_batch
 from nas.data.pairs import PairSet
 from nas.data.raw_format import PACKINGS, PATTERNS, RawFormat, unpack
 from nas.data.sensor import mosaic_of
@@ -41,20 +42,49 @@ def test_a_moved_crop_keeps_the_bayer_phase(pattern: str, packing: str, seed: in
         np.testing.assert_array_equal(mosaic, mosaic_of(target, fmt))
 
 
-def moves_seen(pairs: PairSet, patch: int) -> set[Move]:
+def moves_seen(pairs: PairSet, patch: int, **switches: Any) -> set[Move]:
     """Recognise each crop among all moved windows of its pair."""
     windows = {}
     for index, move in product(range(len(pairs)), MOVES):
         for row, column in product(range(21 - patch), range(25 - patch)):
             window = move.apply(pairs.rgb[index, row : row + patch, column : column + patch])
             windows[window.tobytes()] = move
-    batches = (sample_batch(pairs, seed=1, step=step, batch=16, patch=patch)[1] for step in range(12))
+    batches = (sample_batch(pairs, seed=1, step=step, batch=16, patch=patch, **switches)[1] for step in range(12))
     return {windows[crop.tobytes()] for batch in batches for crop in batch}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_all_eight_moves_really_happen(pattern: str) -> None:
     assert moves_seen(sampled_pairs(RawFormat(pattern=pattern)), patch=16) == set(MOVES)
+
+
+SWITCHES = {
+    ("none", False): 1,
+    ("horizontal", False): 2,
+    ("both", False): 4,
+    ("none", True): 4,
+    ("horizontal", True): 8,
+}
+
+
+@pytest.mark.parametrize(("flip", "rotate"), SWITCHES)
+def test_switches_choose_the_moves_that_happen(flip: str, rotate: bool) -> None:
+    moves = allowed_moves(flip, rotate)
+    assert len(moves) == SWITCHES[flip, rotate]
+    assert moves_seen(sampled_pairs(RawFormat()), 16, flip=flip, rotate=rotate) == set(moves)
+
+
+def test_each_switch_means_its_picture() -> None:
+    image = np.arange(9).reshape(3, 3)
+    made = {
+        choice: {move.apply(image).tobytes() for move in allowed_moves(*choice)}
+        for choice in [*SWITCHES, ("both", True)]
+    }
+    assert made["horizontal", False] == {image.tobytes(), np.fliplr(image).tobytes()}
+    assert made["both", False] == made["horizontal", False] | {np.flipud(image).tobytes(), np.rot90(image, 2).tobytes()}
+    assert made["none", True] == {np.rot90(image, turns).tobytes() for turns in range(4)}
+    assert made["horizontal", True] == made["both", True]
+    assert allowed_moves("both", True) == MOVES
 
 
 def test_without_room_for_the_shift_a_flip_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""PSNR and SSIM are those of the challenge, that is of TensorFlow; a few values are known without it."""
+"""PSNR, SSIM and MS-SSIM are those of the challenge, that is of TensorFlow; a few values are known without it."""
 
 import jax
 import jax.numpy as jnp
@@ -100,3 +100,64 @@ def test_an_image_of_one_window_has_the_ssim_of_its_definition() -> None:
     wanted = (2 * mx * my + 1e-4) * (2 * covariance + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
     images = (jnp.asarray(image[None, :, :, None], jnp.float32) for image in (x, y))
     np.testing.assert_allclose(ssim(*images), wanted, atol=1e-5)
+
+
+# MS-SSIM
+
+
+def scenes(seed: int, side: tuple[int, int]) -> np.ndarray:
+    """Waves of many lengths, so that every scale has something to compare."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: side[0], : side[1]] / 16
+    phases = rng.uniform(0, 6, (4, 2, 1, 1, 3))
+    waves = [
+        np.sin(2.0**i * rows[..., None] + p) * np.sin(2.0**i * columns[..., None] + q)
+        for i, (p, q) in enumerate(phases)
+    ]
+    return np.stack([0.5 + 0.1 * sum(waves), 0.5 + 0.2 * waves[1]], axis=0).astype(np.float32).reshape(2, *side, 3)
+
+
+def noisy(images: np.ndarray, amount: float) -> np.ndarray:
+    noise = np.random.default_rng(9).standard_normal(images.shape)
+    return (images + amount * noise).astype(np.float32)
+
+
+LARGE = {"the least for five scales": (161, 161), "even": (176, 176), "odd and oblong": (177, 203), "large": (256, 192)}
+ms_ssim = jax.jit(metrics.ms_ssim)
+
+
+@pytest.mark.parametrize("side", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("amount", [0.0, 0.02, 0.3])
+def test_ms_ssim_is_tensorflows_on_large_images(side: tuple[int, int], amount: float) -> None:
+    target = scenes(0, side)
+    predicted = noisy(target, amount)
+    ours = ms_ssim(jnp.asarray(predicted), jnp.asarray(target))
+    theirs = tf.image.ssim_multiscale(predicted, target, max_val=1.0).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_ms_ssim_is_tensorflows_where_a_contrast_is_negative() -> None:
+    target = scenes(0, (176, 176))
+    theirs = tf.image.ssim_multiscale(1 - target, target, max_val=1.0).numpy()
+    np.testing.assert_allclose(ms_ssim(jnp.asarray(1 - target), jnp.asarray(target)), theirs, atol=1e-4)
+    assert theirs.min() == 0
+
+
+@pytest.mark.parametrize(
+    ("side", "scales"),
+    [(11, 1), (20, 1), (21, 2), (40, 2), (41, 3), (64, 3), (81, 4), (128, 4), (160, 4), (161, 5), (1088, 5)],
+)
+def test_small_images_have_fewer_scales_whose_weights_sum_to_one(side: int, scales: int) -> None:
+    assert metrics.scale_count(side) == scales
+    if side > 200:
+        return
+    target = scenes(0, (side, side))
+    predicted = noisy(target, 0.05)
+    weights = np.array(metrics.SCALE_WEIGHTS[:scales])
+    theirs = tf.image.ssim_multiscale(predicted, target, 1.0, power_factors=(weights / weights.sum()).tolist()).numpy()
+    np.testing.assert_allclose(ms_ssim(jnp.asarray(predicted), jnp.asarray(target)), theirs, atol=1e-4)
+
+
+def test_the_least_contrast_stands_in_for_whatever_is_below() -> None:
+    target = jnp.asarray(scenes(0, (16, 16)))
+    np.testing.assert_allclose(metrics.ms_ssim(1 - target, target, least_contrast=0.25), 0.25, atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.recipe import LOSS_NAMES, Recipe, parse_loss
+from nas.recipe import LOSS_NAMES, LossPhase, Recipe, parse_loss
 from search_spaces.errors import UnknownNameError, UsageError
 
 weights = st.dictionaries(st.sampled_from(LOSS_NAMES), st.floats(1e-6, 1e6), min_size=1)
@@ -73,10 +73,56 @@ def test_the_smallest_recipe_is_allowed() -> None:
 
 
 def test_an_unknown_loss_in_a_recipe_is_an_unknown_name() -> None:
-    with pytest.raises(UnknownNameError, match="known: charbonnier, l1, ssim"):
+    with pytest.raises(
+        UnknownNameError, match="known: charbonnier, colour, l1, ms_ssim, mse, smooth_l1, ssim, texture"
+    ):
         Recipe(loss={"psnr": 1.0})
 
 
 def test_a_recipe_survives_json() -> None:
     recipe = Recipe(loss={"l1": 1.0, "ssim": 0.2}, learning_rate=1e-4, batch=2, patch=64, horizon=50)
-    assert Recipe(**json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+# Phases, schedules and what was stored before they existed
+
+PHASED = Recipe(loss={"l1": 1.0}, horizon=1000, phases=(LossPhase(800, {"l1": 1.0, "ssim": 0.1}),))
+
+
+def test_the_losses_of_a_step_are_those_of_its_phase() -> None:
+    assert [PHASED.during(step).loss for step in (0, 799)] == [{"l1": 1.0}] * 2
+    assert [PHASED.during(step).loss for step in (800, 999)] == [{"l1": 1.0, "ssim": 0.1}] * 2
+    assert PHASED.during(900).phases == ()
+
+
+@given(st.integers(3, 100_000), st.data())
+def test_phases_keep_their_shares_and_their_order_at_any_length(steps: int, data: st.DataObject) -> None:
+    starts = sorted(data.draw(st.sets(st.integers(1, 999), min_size=1, max_size=2)))
+    recipe = Recipe(phases=tuple(LossPhase(start, {"l1": 1.0}) for start in starts))
+    scaled = recipe.scaled(steps)
+    assert scaled.horizon == steps
+    for before, after in zip(recipe.phases, scaled.phases, strict=True):
+        assert abs(after.from_step / steps - before.from_step / 1000) <= 2 / steps
+    assert recipe.scaled(1000) == recipe
+
+
+def test_a_recipe_is_not_scaled_to_fewer_steps_than_phases() -> None:
+    with pytest.raises(UsageError, match="2 phases needs at least 2 steps, got 1"):
+        PHASED.scaled(1)
+    assert PHASED.scaled(2).phases[0].from_step == 1
+
+
+def test_another_loss_is_that_of_the_whole_training() -> None:
+    assert PHASED.changed(loss={"mse": 2.0}) == Recipe(loss={"mse": 2.0}, horizon=1000)
+    assert PHASED.changed(batch=2).phases == PHASED.phases
+
+
+def test_a_recipe_stored_before_a_field_existed_means_what_it_meant() -> None:
+    old = {"loss": {"l1": 1.0}, "learning_rate": 3e-3, "batch": 4, "patch": 64, "horizon": 900}
+    assert Recipe.from_dict(old) == Recipe(horizon=900)
+    with pytest.raises(UnknownNameError, match=r'Unknown key of a recipe: "bach".*Did you mean "batch"'):
+        Recipe.from_dict(old | {"bach": 4})
+
+
+def test_a_phased_recipe_survives_json() -> None:
+    assert Recipe.from_dict(json.loads(json.dumps(PHASED.to_dict()))) == PHASED

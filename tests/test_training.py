@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas import checkpoint
+from nas import checkpoint, training
 from nas.checkpoint import Arrays, Checkpoint
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
-from nas.recipe import Recipe
+from nas.recipe import INITIALISERS, SCHEDULES, LossPhase, Recipe
 from nas.training import CHECK_EVERY, DIVERGED, LossWatch, compiled_step, learning_rates, start, train
-from search_spaces.errors import TrainingError
+from search_spaces import lower_flax
+from search_spaces.errors import TrainingError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
@@ -157,6 +158,67 @@ def test_learning_rates_fall_along_a_cosine_from_the_recipes_to_nearly_zero() ->
     rates = learning_rates(Recipe(learning_rate=0.01, horizon=100))
     wanted = 0.01 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
     np.testing.assert_allclose(rates, wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_rates_end_where_the_recipe_says() -> None:
+    assert set(training.SCHEDULES) == set(SCHEDULES)
+    for schedule, final, middle in (("cosine", 1e-5, 0.5 * (5e-4 + 1e-5)), ("exponential", 1e-5, np.sqrt(5e-4 * 1e-5))):
+        recipe = Recipe(learning_rate=5e-4, final_learning_rate=final, schedule=schedule, horizon=10_000)
+        rates = learning_rates(recipe)
+        assert rates[0] == pytest.approx(5e-4)
+        assert rates[5000] == pytest.approx(middle, rel=1e-3)
+        assert rates[-1] == pytest.approx(final, rel=1e-3)
+        assert (np.diff(rates) <= 0).all()
+    constant = learning_rates(Recipe(learning_rate=5e-4, schedule="constant", horizon=10))
+    np.testing.assert_array_equal(constant, np.full(10, 5e-4, np.float32))
+
+
+# Phases
+
+PHASED = replace(RECIPE, phases=(LossPhase(6, {"l1": 1.0, "mse": 4.0}),))
+
+
+def test_a_phase_takes_over_at_its_step(pairs: PairSet) -> None:
+    assert differing(run(fresh(), pairs, 6, PHASED), run(fresh(), pairs, 6)) == []
+    by_hand = run(run(fresh(), pairs, 6), pairs, 12, replace(RECIPE, loss=PHASED.phases[0].loss))
+    assert differing(run(fresh(), pairs, 12, PHASED), by_hand) == []
+    assert differing(by_hand, run(fresh(), pairs, 12)) != []
+
+
+@pytest.mark.parametrize("first", [4, 6, 9])
+def test_phased_training_continues_bit_for_bit(pairs: PairSet, first: int) -> None:
+    straight = run(fresh(), pairs, 12, PHASED)
+    continued = run(run(fresh(), pairs, first, PHASED), pairs, 12, PHASED)
+    assert differing(continued, straight) == []
+
+
+def test_losses_of_another_scale_are_no_divergence(pairs: PairSet) -> None:
+    louder = replace(RECIPE, phases=(LossPhase(6, {"l1": 100.0}),))
+    straight = run(fresh(), pairs, 12, louder)
+    assert straight.first_loss > 30 * run(fresh(), pairs, 6).first_loss
+    watch = LossWatch(1.0, 0.5)
+    watch.expect_another_scale()
+    watch.see(1, jnp.asarray(50.0), None, last=True)
+    assert watch.first == pytest.approx(100.0)
+    with pytest.raises(TrainingError, match="diverged"):
+        watch.see(2, jnp.asarray(100.0 * DIVERGED * 1.01), None, last=True)
+
+
+def test_a_loss_to_come_is_refused_before_a_step(pairs: PairSet) -> None:
+    with pytest.raises(UsageError, match="Losses vgg and tv are not available yet"):
+        run(fresh(), pairs, 12, replace(RECIPE, loss={"l1": 1.0, "tv": 1.0, "vgg": 1.0}))
+
+
+# First weights
+
+
+def test_every_initialiser_of_a_recipe_starts_a_training() -> None:
+    assert INITIALISERS == lower_flax.INITIALISERS
+    states = {name: start(GRAPH, seed=SEED, spec_hash=SPEC.hash, initialiser=name) for name in INITIALISERS}
+    assert differing(states["he"], fresh()) == []
+    assert set(differing(states["xavier"], fresh())) == {
+        f"parameters:{name}" for name in GRAPH.parameter_shapes if name.endswith("/kernel")
+    }
 
 
 def test_the_bits_of_the_mosaic_do_not_matter(pairs: PairSet, straight: Checkpoint) -> None:

@@ -61,17 +61,44 @@ def phase_keeping_starts(fmt: RawFormat) -> dict[Move, tuple[int, int]]:
     }
 
 
+# The flips that a switch allows, as (rows, columns).
+FLIPS: dict[str, tuple[tuple[bool, bool], ...]] = {
+    "none": ((False, False),),
+    "horizontal": ((False, False), (False, True)),
+    "both": ((False, False), (False, True), (True, False), (True, True)),
+}
+
+
+@lru_cache
+def allowed_moves(flip: str, rotate: bool) -> tuple[Move, ...]:
+    """Return the moves that are one of the flips after one of the rotations, in the order of `MOVES`.
+
+    A flip along rows is one along columns turned by 180°, so any flip with rotations makes all eight.
+    """
+    if not rotate:
+        return tuple(
+            move for move in MOVES if not move.transpose and (move.flip_rows, move.flip_columns) in FLIPS[flip]
+        )
+    return MOVES if flip != "none" else tuple(move for move in MOVES if _is_rotation(move))
+
+
+def _is_rotation(move: Move) -> bool:
+    return (move.flip_rows + move.flip_columns + move.transpose) % 2 == 0
+
+
 def sample_batch(
-    pairs: PairSet, *, seed: int, step: int, batch: int, patch: int
+    pairs: PairSet, *, seed: int, step: int, batch: int, patch: int, flip: str = "both", rotate: bool = True
 ) -> tuple[UInt16[np.ndarray, "{batch} {patch}/2 {patch}/2 4"], UInt8[np.ndarray, "{batch} {patch} {patch} 3"]]:
     """Cut the training batch of one step: packed mosaics and their targets.
 
-    Every pair comes once per epoch before any comes again. A move that needs room of one pixel is left out where
-    the patch is as large as the pair. Raises `UsageError` for a patch that is odd or larger than the pairs.
+    Every pair comes once per epoch before any comes again. `flip` and `rotate` choose the moves, as in a recipe; one
+    that needs room of one pixel is left out where the patch is as large as the pair. Raises `UsageError` for a patch
+    that is odd or larger than the pairs.
     """
     _check_patch(pairs, patch)
     room = (pairs.raw.shape[1] - patch, pairs.raw.shape[2] - patch)
-    moves = [(move, start) for move, start in phase_keeping_starts(pairs.format).items() if _fits(start, room)]
+    starts = phase_keeping_starts(pairs.format)
+    moves = [(move, starts[move]) for move in allowed_moves(flip, rotate) if _fits(starts[move], room)]
     rng = np.random.default_rng([seed, step, STEP_STREAM])
     raw = np.empty((batch, patch, patch), np.uint16)
     rgb = np.empty((batch, patch, patch, 3), np.uint8)
