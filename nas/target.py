@@ -138,7 +138,7 @@ def read_training(folder: Path) -> dict[str, Any]:
     missing = [name for name in ("spec", "data", "recipe", "seed") if name not in told]
     if missing:
         raise StudyError(f"{path} lacks {', '.join(missing)}; train again into another folder.")
-    return told
+    return {**told, "spec": ArchSpec.from_dict(told["spec"]).to_dict()}  # genes that came later have their defaults
 
 
 def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
