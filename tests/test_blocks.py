@@ -1,143 +1,269 @@
-"""Every member of every space is a network that the challenge's phone could be handed."""
+"""What bodies are made of: parameters, shapes and wiring of every block and every attention, counted by hand."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from search_spaces.blocks import ATTENTION_BUILDERS, BLOCK_BUILDERS, build_graph
-from search_spaces.errors import SpecError
-from search_spaces.graph import FULL_HD, Graph
-from search_spaces.ops import Activation, Conv, DepthToSpace, GlobalMean, Multiply, Shape, TransposeConv
-from search_spaces.space import SearchSpace
-from search_spaces.spec import ATTENTIONS, BLOCKS, GENES, UPSAMPLERS, ArchSpec
+from search_spaces.blocks import ATTENTION_BUILDERS, BLOCK_BUILDERS
+from search_spaces.graph import Graph, Shape
+from search_spaces.networks import build_graph
+from search_spaces.ops import Add, Concat, Conv, DepthwiseConv, GlobalMean, InstanceNorm, Multiply, Op, Scale
+from search_spaces.spec import ATTENTIONS, BLOCKS, GENES, ArchSpec, Value
 
-ALL = SearchSpace("all", {name: gene.legal for name, gene in GENES.items()})
-specs = st.builds(lambda data: ALL.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
 SMALL: Shape = (1, 8, 16, 4)
-# Trained values of one block of sixteen channels with 3×3 kernels, added up by hand from k²·in·out + out per
-# convolution: 3×3 16→16 2320, 16→32 4640; 1×1 32→16 528, 32→32 1056, 64→16 1040; gates of 16 channels 68 + 80
-# (hidden 4) and 416 (5×5 depthwise), of 32 channels 264 + 288 (hidden 8) and 832.
+# Trained values of one block of sixteen channels with 3×3 kernels, two layers and a growth of eight, added up by hand
+# from k²·in·out + out per convolution: 3×3 16→16 2320, 16→32 4640, 16→8 1160, 24→8 1736; 1×1 16→8 136, 32→16 528,
+# 32→32 1056, 64→16 1040; gates of 8 channels 18 + 24 (hidden 2) and 208 (5×5 depthwise), of 16 channels 68 + 80
+# (hidden 4) and 416, of 32 channels 264 + 288 (hidden 8) and 832.
+_GATES_OF_16 = {"none": 0, "channel": 148, "spatial": 416, "dual": 148 + 416 + 528}
+_GATES_OF_8 = {"none": 0, "channel": 42, "spatial": 208, "dual": 42 + 208 + 136}
 BLOCK_PARAMETERS = {
-    ("plain", "none"): 2320,
-    ("plain", "channel"): 2320 + 148,
-    ("plain", "spatial"): 2320 + 416,
-    ("plain", "dual"): 2320 + 148 + 416 + 528,
-    ("residual", "none"): 4640,
-    ("residual", "channel"): 4640 + 148,
-    ("residual", "spatial"): 4640 + 416,
-    ("residual", "dual"): 4640 + 148 + 416 + 528,
+    **{("plain", attention): 2320 + gate for attention, gate in _GATES_OF_16.items()},
+    **{("residual", attention): 4640 + gate for attention, gate in _GATES_OF_16.items()},
+    **{("adaptive_residual", attention): 4640 + 2 + gate for attention, gate in _GATES_OF_16.items()},
     ("expanded", "none"): 4640 + 528,
     ("expanded", "channel"): 4640 + 1056 + 552 + 528,
     ("expanded", "spatial"): 4640 + 1056 + 832 + 528,
     ("expanded", "dual"): 4640 + 1056 + 552 + 832 + 1040,
+    **{("dense", attention): 1160 + gate for attention, gate in _GATES_OF_8.items()},
+    **{("residual_dense", attention): 1160 + 1736 + 528 + gate for attention, gate in _GATES_OF_16.items()},
 }
+# The same blocks of one filter per channel (9·in) and one convolution per pixel (in·out + out).
+SEPARABLE_PARAMETERS = {
+    "plain": 144 + 272,
+    "residual": 2 * (144 + 272),
+    "adaptive_residual": 2 * (144 + 272) + 2,
+    "expanded": 144 + 544 + 528,
+    "dense": 144 + 136,
+    "residual_dense": 144 + 136 + 216 + 200 + 528,
+}
+# What every block computes, in order, where nothing activates or recalibrates.
+BLOCK_WIRING: dict[str, list[tuple[str, Op, tuple[str, ...]]]] = {
+    "plain": [("conv", Conv(16), ("IN",))],
+    "residual": [
+        ("conv_a", Conv(16), ("IN",)),
+        ("conv_b", Conv(16), ("conv_a.relu",)),
+        ("add", Add(), ("conv_b", "IN")),
+    ],
+    "adaptive_residual": [
+        ("conv_a", Conv(16), ("IN",)),
+        ("conv_b", Conv(16), ("conv_a.relu",)),
+        ("branch_weight", Scale(), ("conv_b",)),
+        ("input_weight", Scale(), ("IN",)),
+        ("add", Add(), ("branch_weight", "input_weight")),
+    ],
+    "expanded": [
+        ("conv_a", Conv(32), ("IN",)),
+        ("fuse", Conv(16, 1), ("conv_a.relu",)),
+        ("add", Add(), ("fuse", "IN")),
+    ],
+    "dense": [("conv", Conv(8), ("IN",)), ("grow", Concat(), ("IN", "conv.relu"))],
+    "residual_dense": [
+        ("conv_a", Conv(8), ("IN",)),
+        ("conv_a.concat", Concat(), ("IN", "conv_a.relu")),
+        ("conv_b", Conv(8), ("conv_a.concat",)),
+        ("conv_b.concat", Concat(), ("conv_a.concat", "conv_b.relu")),
+        ("fuse", Conv(16, 1), ("conv_b.concat",)),
+        ("add", Add(), ("fuse", "IN")),
+    ],
+}
+FIRST = {block: wiring[0][0] for block, wiring in BLOCK_WIRING.items()}
 
 
-def small(**genes: object) -> Graph:
+def small(**genes: Value) -> Graph:
     return build_graph(ArchSpec.from_dict(genes), SMALL)
 
 
-def ops_of(graph: Graph) -> dict[str, object]:
+def ops_of(graph: Graph) -> dict[str, Op]:
     return {node.name: node.op for node in graph.nodes}
 
 
-@settings(max_examples=150, deadline=None)
-@given(specs)
-def test_every_member_makes_full_hd_rgb_of_the_challenges_input(spec: ArchSpec) -> None:
-    graph = build_graph(spec)
-    assert graph.input_shape == FULL_HD
-    assert graph.output_shape == (1, 1088, 1920, 3)
-    assert graph.parameters > 0
-    assert graph.macs > 0
+def inputs_of(graph: Graph) -> dict[str, tuple[str, ...]]:
+    return {node.name: node.inputs for node in graph.nodes}
 
 
-@settings(max_examples=50, deadline=None)
-@given(specs)
-def test_the_parameters_do_not_depend_on_the_size(spec: ArchSpec) -> None:
-    assert build_graph(spec).parameter_shapes == build_graph(spec, SMALL).parameter_shapes
+def parameters_of(graph: Graph, prefix: str) -> int:
+    return sum(graph.node_parameters(node) for node in graph.nodes if node.name.startswith(prefix))
 
 
-@settings(max_examples=50, deadline=None)
-@given(specs)
-def test_no_map_is_computed_in_vain(spec: ArchSpec) -> None:
-    graph = build_graph(spec, SMALL)
-    assert [node.name for node in graph.nodes if not graph.readers(node.name)] == [graph.output]
+def body_output(graph: Graph) -> str:
+    return inputs_of(graph)["head"][0]
 
 
-def test_every_block_and_attention_has_a_builder() -> None:
+def test_every_block_and_attention_has_a_builder_and_is_counted() -> None:
     assert tuple(BLOCK_BUILDERS) == BLOCKS
     assert ("none", *ATTENTION_BUILDERS) == ATTENTIONS
     assert set(BLOCK_PARAMETERS) == {(block, attention) for block in BLOCKS for attention in ATTENTIONS}
+    assert set(SEPARABLE_PARAMETERS) == set(BLOCK_WIRING) == set(BLOCKS)
 
 
 @pytest.mark.parametrize(("block", "attention"), BLOCK_PARAMETERS)
-def test_a_block_keeps_the_shape_and_has_the_parameters_counted_by_hand(block: str, attention: str) -> None:
-    genes = {"width": 16, "block": block, "attention": attention}
-    one, two = small(depth=1, **genes), small(depth=2, **genes)
-    assert two.parameters - one.parameters == BLOCK_PARAMETERS[block, attention]
-    assert one.parameters - small(depth=0, width=16).parameters == BLOCK_PARAMETERS[block, attention]
-    last = [node.name for node in one.nodes if node.name.startswith("block1.")][-1]
-    assert one.shapes[last] == (1, 8, 16, 16)
+def test_a_block_has_the_parameters_counted_by_hand_and_its_shape(block: str, attention: str) -> None:
+    graph = small(block=block, attention=attention)
+    assert parameters_of(graph, "block1.") == BLOCK_PARAMETERS[block, attention]
+    channels = 16 + 8 if block == "dense" else 16
+    assert graph.shapes[body_output(graph)] == (1, 8, 16, channels)
+    # What is not the block is a stem of 592 and a head of 9 · channels · 12 + 12.
+    assert graph.parameters - BLOCK_PARAMETERS[block, attention] == 592 + 108 * channels + 12
+
+
+@pytest.mark.parametrize("block", SEPARABLE_PARAMETERS)
+def test_a_separable_block_has_the_parameters_counted_by_hand(block: str) -> None:
+    graph = small(block=block, convolution="separable")
+    assert parameters_of(graph, "block1.") == SEPARABLE_PARAMETERS[block]
+    first = ops_of(graph)[f"block1.{FIRST[block]}.dw"]
+    assert first == DepthwiseConv(3, use_bias=False)
+    assert ops_of(graph)[f"block1.{FIRST[block]}"].kernel == 1
+
+
+@pytest.mark.parametrize("block", BLOCK_WIRING)
+def test_a_block_is_wired_as_published(block: str) -> None:
+    graph = small(block=block)
+    nodes = [n for n in graph.nodes if n.name.startswith("block1.") and not n.name.endswith(".relu")]
+    wanted = [
+        (f"block1.{name}", op, tuple("stem1.relu" if read == "IN" else f"block1.{read}" for read in reads))
+        for name, op, reads in BLOCK_WIRING[block]
+    ]
+    assert [(node.name, node.op, node.inputs) for node in nodes] == wanted
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_second_block_reads_the_first_and_has_as_many_parameters(block: str) -> None:
+    graph = small(block=block, depth=2)
+    out = [node.name for node in graph.nodes if node.name.startswith("block1.")][-1]
+    assert inputs_of(graph)[f"block2.{FIRST[block]}"] == (out,)
+    grown = 9 * 8 * 8 if block == "dense" else 0  # its input is eight channels wider
+    assert parameters_of(graph, "block2.") == BLOCK_PARAMETERS[block, "none"] + grown
 
 
 @pytest.mark.parametrize("kernel", GENES["kernel"].legal)
-@pytest.mark.parametrize(("block", "first"), [("plain", "conv"), ("residual", "conv_a"), ("expanded", "conv_a")])
-def test_the_kernel_gene_is_that_of_a_blocks_first_convolution(block: str, first: str, kernel: int) -> None:
-    op = ops_of(small(block=block, kernel=kernel))[f"block1.{first}"]
-    assert isinstance(op, Conv)
-    assert op.kernel == kernel
-
-
-@pytest.mark.parametrize(("width", "hidden"), [(4, 2), (8, 2), (16, 4), (48, 12)])
-def test_channel_attention_squeezes_fourfold_and_never_below_two(width: int, hidden: int) -> None:
-    ops = ops_of(small(width=width, attention="channel"))
-    assert ops["block1.ca.fc1"] == Conv(hidden, 1)
-    assert ops["block1.ca.fc2"] == Conv(width, 1)
-    assert isinstance(ops["block1.ca.mean"], GlobalMean)
-    assert isinstance(ops["block1.ca.mul"], Multiply)
-
-
-@pytest.mark.parametrize(("skip", "channels"), [("none", 16), ("add", 16), ("concat", 32)])
-def test_the_long_skip_joins_stem_and_body(skip: str, channels: int) -> None:
-    graph = small(long_skip=skip)
-    head = next(node for node in graph.nodes if node.name == "head")
-    assert graph.input_shapes(head)[0][3] == channels
-    assert [node.inputs for node in graph.nodes if node.name == "skip"] == (
-        [] if skip == "none" else [("tail.relu", "stem1.relu")]
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_kernel_gene_is_that_of_a_blocks_first_convolution(block: str, kernel: int) -> None:
+    ops = ops_of(small(block=block, kernel=kernel, block_layers=3))
+    kernels = [op.kernel for name, op in ops.items() if name.startswith("block1.conv") and isinstance(op, Conv)]
+    assert kernels == [kernel, *[3] * (len(kernels) - 1)]
+    assert (
+        ops_of(small(block=block, kernel=kernel, convolution="separable"))[f"block1.{FIRST[block]}.dw"].kernel == kernel
     )
 
 
-@pytest.mark.parametrize("inner", UPSAMPLERS)
-@pytest.mark.parametrize("outer", UPSAMPLERS)
-def test_a_body_at_a_quarter_comes_up_in_two_steps(inner: str, outer: str) -> None:
-    graph = small(scale=4, body_upsampler=inner, output_upsampler=outer)
-    assert graph.shapes["stem1"] == (1, 4, 8, 16)
-    enlarging = [type(node.op) for node in graph.nodes if isinstance(node.op, DepthToSpace | TransposeConv)]
-    kinds = {"depth_to_space": DepthToSpace, "transposed": TransposeConv}
-    assert enlarging == [kinds[inner], kinds[outer]]
+@pytest.mark.parametrize("layers", GENES["block_layers"].legal)
+@pytest.mark.parametrize("block", ["residual", "adaptive_residual", "residual_dense"])
+def test_a_block_has_as_many_convolutions_as_its_gene_says(block: str, layers: int) -> None:
+    ops = ops_of(small(block=block, block_layers=layers))
+    assert sum(name.startswith("block1.conv_") and isinstance(op, Conv) for name, op in ops.items()) == layers
 
 
-def test_a_body_at_half_is_not_enlarged_inside() -> None:
-    assert "up" not in ops_of(small(scale=2))
+def test_the_growth_gene_is_what_each_dense_layer_adds() -> None:
+    dense = small(block="dense", depth=3, growth=12)
+    assert [dense.shapes[f"block{n}.grow"][3] for n in (1, 2, 3)] == [28, 40, 52]
+    inside = small(block="residual_dense", growth=12)
+    assert [inside.shapes[f"block1.conv_{n}.concat"][3] for n in "ab"] == [28, 40]
 
 
-def test_the_refining_convolution_works_at_full_resolution_and_ends_the_network() -> None:
-    graph = small(refine_width=8, output_activation="none")
-    assert graph.output == "rgb"
-    assert graph.input_shapes(graph.nodes[-1]) == ((1, 16, 32, 8),)
+@pytest.mark.parametrize("block", ["residual", "adaptive_residual"])
+def test_a_residual_block_may_activate_what_it_adds(block: str) -> None:
+    linear, activated = (inputs_of(small(block=block, block_end=end)) for end in ("linear", "activated"))
+    first = "block1.branch_weight" if block == "adaptive_residual" else "block1.add"
+    assert linear[first][0] == "block1.conv_b"
+    assert activated[first][0] == "block1.conv_b.relu"
 
 
-@pytest.mark.parametrize("outer", UPSAMPLERS)
-@pytest.mark.parametrize("refine", [0, 4])
-@pytest.mark.parametrize("function", ["relu", "sigmoid"])
-def test_nothing_but_a_shuffle_follows_the_output_activation(outer: str, refine: int, function: str) -> None:
-    graph = small(activation="elu", output_upsampler=outer, refine_width=refine, output_activation=function)
-    end = [node.op for node in graph.nodes if not isinstance(node.op, DepthToSpace)][-1]
-    assert end == Activation(function)
+@pytest.mark.parametrize("width", [4, 8, 16, 48])
+@pytest.mark.parametrize("reduction", GENES["attention_reduction"].legal)
+def test_channel_attention_squeezes_as_its_gene_says(width: int, reduction: int) -> None:
+    graph = small(width=width, attention="channel", attention_reduction=reduction)
+    ops = ops_of(graph)
+    assert ops["block1.ca.fc1"] == Conv(width // reduction, 1)
+    assert ops["block1.ca.fc2"] == Conv(width, 1)
+    assert ops["block1.ca.mean"] == GlobalMean()
+    assert inputs_of(graph)["block1.ca.mul"] == ("block1.conv.relu", "block1.ca.fc2.sigmoid")
+    assert ops["block1.ca.mul"] == Multiply()
 
 
-@pytest.mark.parametrize("size", [(1, 7, 16, 4), (1, 8, 15, 4)])
-def test_a_size_that_a_quarter_body_cannot_halve_is_refused_in_output_pixels(size: Shape) -> None:
-    assert build_graph(ArchSpec(scale=2), size).output_shape == (1, 2 * size[1], 2 * size[2], 3)
-    with pytest.raises(SpecError, match=rf"multiples of 4, got {2 * size[1]}×{2 * size[2]}; choose another size"):
-        build_graph(ArchSpec(scale=4), size)
+def test_spatial_attention_gates_every_pixel() -> None:
+    graph = small(attention="spatial")
+    assert ops_of(graph)["block1.sa.dw"] == DepthwiseConv(5, dilation=2)
+    assert inputs_of(graph)["block1.sa.mul"] == ("block1.conv.relu", "block1.sa.dw.sigmoid")
+
+
+def test_dual_attention_lets_both_gates_read_one_map_and_brings_the_channels_back() -> None:
+    inputs = inputs_of(small(attention="dual"))
+    assert inputs["block1.sa.dw"] == inputs["block1.ca.mean"] == ("block1.conv.relu",)
+    assert inputs["block1.concat"] == ("block1.sa.mul", "block1.ca.mul")
+    assert inputs["block1.fuse"] == ("block1.concat",)
+    assert ops_of(small(attention="dual"))["block1.fuse"] == Conv(16, 1)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("attention", ATTENTIONS[1:])
+def test_attention_behind_the_body_is_there_once_and_reads_all_blocks(block: str, attention: str) -> None:
+    graph = small(block=block, attention=attention, attention_position="body", depth=2)
+    names = [node.name for node in graph.nodes]
+    assert not [name for name in names if name.startswith("block") and (".ca." in name or ".sa." in name)]
+    last = [name for name in names if name.startswith("block2.")][-1]
+    reader = "body.ca.mean" if attention == "channel" else "body.sa.dw"
+    assert inputs_of(graph)[reader] == (last,)
+    channels = 32 if block == "dense" else 16
+    assert graph.shapes[body_output(graph)] == (1, 8, 16, channels)
+
+
+def test_attention_without_blocks_recalibrates_the_stem() -> None:
+    graph = small(depth=0, attention="channel")
+    assert inputs_of(graph)["body.ca.mean"] == ("stem1.relu",)
+    assert body_output(graph) == "body.ca.mul"
+
+
+def test_the_position_of_attention_in_a_residual_block_is_its_branch() -> None:
+    inputs = inputs_of(small(block="residual", attention="channel"))
+    assert inputs["block1.ca.mean"] == ("block1.conv_b",)
+    assert inputs["block1.add"] == ("block1.ca.mul", "stem1.relu")
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(("skip", "op"), [("add", Add()), ("concat", Concat())])
+def test_the_long_skip_joins_stem_and_tail(block: str, skip: str, op: Op) -> None:
+    graph = small(block=block, long_skip=skip)
+    assert body_output(graph) == "skip"
+    assert ops_of(graph)["skip"] == op
+    assert inputs_of(graph)["skip"] == ("tail.relu", "stem1.relu")
+    assert ops_of(graph)["tail"] == Conv(16, 3)
+    assert graph.shapes["skip"][3] == (16 if skip == "add" else 32)
+
+
+def test_the_tail_is_an_activated_convolution_of_the_bodys_width() -> None:
+    graph = small(block="dense", tail="conv")
+    assert inputs_of(graph)["tail"] == ("block1.grow",)
+    assert graph.shapes["tail"] == (1, 8, 16, 16)
+    assert body_output(graph) == "tail.relu"
+    assert "tail" not in ops_of(small(block="dense"))
+
+
+def test_local_fusion_reads_all_blocks_and_adds_what_went_in() -> None:
+    graph = small(depth=3, block="residual", long_skip="local_fusion")
+    inputs = inputs_of(graph)
+    assert inputs["fusion.concat"] == ("block1.add", "block2.add", "block3.add")
+    assert ops_of(graph)["fusion.reduce"] == Conv(16, 1)
+    assert inputs["fusion.add"] == ("fusion.reduce", "stem1.relu")
+    assert body_output(graph) == "fusion.add"
+
+
+def test_local_fusion_of_adaptive_units_learns_two_weights_more() -> None:
+    inputs = inputs_of(small(depth=2, block="adaptive_residual", long_skip="local_fusion"))
+    assert inputs["fusion.add"] == ("fusion.branch_weight", "fusion.input_weight")
+    assert inputs["fusion.branch_weight"] == ("fusion.reduce",)
+    assert inputs["fusion.input_weight"] == ("stem1.relu",)
+
+
+def test_local_fusion_of_one_block_concatenates_nothing() -> None:
+    inputs = inputs_of(small(depth=1, long_skip="local_fusion"))
+    assert "fusion.concat" not in inputs
+    assert inputs["fusion.reduce"] == ("block1.conv.relu",)
+
+
+@pytest.mark.parametrize("convolution", ["full", "separable"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_convolution_of_a_block_is_normalised_once_behind_its_last_step(block: str, convolution: str) -> None:
+    graph = small(block=block, convolution=convolution, normalisation="instance")
+    ops, inputs = ops_of(graph), inputs_of(graph)
+    convolutions = [name for name, op in ops.items() if name.startswith("block1.") and isinstance(op, Conv)]
+    norms = {name: inputs[name] for name, op in ops.items() if isinstance(op, InstanceNorm)}
+    assert norms == {f"{name}.norm": (name,) for name in convolutions}

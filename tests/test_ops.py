@@ -9,17 +9,24 @@ from search_spaces.errors import GraphError, UnknownNameError
 from search_spaces.ops import (
     ACTIVATIONS,
     OPS,
+    POOLS,
     Activation,
     Add,
+    Affine,
     Concat,
     Conv,
     DepthToSpace,
     DepthwiseConv,
     GlobalMean,
+    InstanceNorm,
     Multiply,
     Op,
     ParameterShapes,
+    Pool,
+    Resize,
+    Scale,
     Shape,
+    Subtract,
     TransposeConv,
     op_from_dict,
 )
@@ -52,6 +59,7 @@ CASES = {
         {"kernel": (5, 5, 1, 32), "bias": (32,)},
         48_000,
     ),
+    "depthwise without bias": Case(DepthwiseConv(3, use_bias=False), (MAP,), MAP, {"kernel": (3, 3, 1, 4)}, 2_160),
     "transposed": Case(TransposeConv(3), ((1, 4, 5, 8),), (1, 8, 10, 3), {"kernel": (3, 3, 3, 8), "bias": (3,)}, 4_320),
     "transposed without bias": Case(
         TransposeConv(2, 5, stride=4, use_bias=False), ((1, 4, 5, 8),), (1, 16, 20, 2), {"kernel": (5, 5, 2, 8)}, 8_000
@@ -59,7 +67,13 @@ CASES = {
     "depth to space by 2": Case(DepthToSpace(), ((2, 4, 5, 12),), (2, 8, 10, 3), {}, 0),
     "depth to space by 3": Case(DepthToSpace(3), ((1, 4, 5, 9),), (1, 12, 15, 1), {}, 0),
     **{f: Case(Activation(f), (MAP,), MAP, {"alpha": (4,)} if f == "prelu" else {}, 0) for f in ACTIVATIONS},
+    **{f"{f} pool": Case(Pool(f), ((2, 6, 10, 4),), (2, 3, 5, 4), {}, 0) for f in POOLS},
+    "resize": Case(Resize(), ((2, 6, 10, 4),), (2, 12, 20, 4), {}, 0),
+    "affine": Case(Affine(0.5, -2.0), (MAP,), MAP, {}, 0),
+    "scale": Case(Scale(), (MAP,), MAP, {"factor": (1,)}, 0),
+    "instance norm": Case(InstanceNorm(), ((2, 6, 10, 5),), (2, 6, 10, 5), {"gamma": (5,), "beta": (5,)}, 0),
     "add": Case(Add(), (MAP, MAP), MAP, {}, 0),
+    "subtract": Case(Subtract(), (MAP, MAP), MAP, {}, 0),
     "multiply by a map": Case(Multiply(), (MAP, MAP), MAP, {}, 0),
     "multiply by one value per channel": Case(Multiply(), (MAP, (1, 1, 1, 4)), MAP, {}, 0),
     "concat of three": Case(Concat(), (MAP, (1, 6, 10, 7), MAP), (1, 6, 10, 15), {}, 0),
@@ -76,8 +90,17 @@ REFUSALS = {
     "mean of two maps": (GlobalMean(), (MAP, MAP), "global_mean takes one input, got 2"),
     "shuffle of too few channels": (DepthToSpace(3), (MAP,), r"channels divisible by 9, got 4"),
     "shuffle of two maps": (DepthToSpace(), (MAP, MAP), "depth_to_space takes one input, got 2"),
+    "pool of two maps": (Pool("max"), (MAP, MAP), "pool takes one input, got 2"),
+    "pool of an odd height": (Pool("max"), ((1, 7, 10, 4),), "pool needs even sides, got 7×10"),
+    "pool of an odd width": (Pool("average"), ((1, 6, 9, 4),), "pool needs even sides, got 6×9"),
+    "resize of two maps": (Resize(), (MAP, MAP), "resize takes one input, got 2"),
+    "affine of two maps": (Affine(1.0, 0.0), (MAP, MAP), "affine takes one input, got 2"),
+    "scale of two maps": (Scale(), (MAP, MAP), "scale takes one input, got 2"),
+    "norm of two maps": (InstanceNorm(), (MAP, MAP), "instance_norm takes one input, got 2"),
     "sum of one": (Add(), (MAP,), "add takes two inputs, got 1"),
     "sum of two sizes": (Add(), (MAP, (1, 6, 9, 4)), r"one shape, got \(1, 6, 10, 4\) and \(1, 6, 9, 4\)"),
+    "difference of one": (Subtract(), (MAP,), "subtract takes two inputs, got 1"),
+    "difference of two sizes": (Subtract(), (MAP, (1, 1, 1, 4)), r"one shape, got \(1, 6, 10, 4\) and \(1, 1, 1, 4\)"),
     "product of three": (Multiply(), (MAP, MAP, MAP), "multiply takes two inputs, got 3"),
     "product with other channels": (Multiply(), (MAP, (1, 1, 1, 3)), r"or \(1, 1, 1, 4\), got \(1, 1, 1, 3\)"),
     "concat of one": (Concat(), (MAP,), r"two or more maps of one size, got \[\(1, 6, 10, 4\)\]"),
@@ -85,10 +108,11 @@ REFUSALS = {
 }
 
 
-def test_every_operation_and_activation_is_counted_and_can_refuse() -> None:
+def test_every_operation_activation_and_pool_is_counted_and_can_refuse() -> None:
     assert {type(case.op) for case in CASES.values()} == set(OPS.values())
     assert {type(op) for op, _, _ in REFUSALS.values()} == set(OPS.values())
     assert {case.op.function for case in CASES.values() if isinstance(case.op, Activation)} == set(ACTIVATIONS)
+    assert {case.op.function for case in CASES.values() if isinstance(case.op, Pool)} == set(POOLS)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -112,6 +136,16 @@ def test_inputs_that_do_not_fit_are_refused(op: Op, inputs: tuple[Shape, ...], c
 def test_an_unknown_activation_names_the_nearest_one() -> None:
     with pytest.raises(UnknownNameError, match=r'Unknown activation "relu7".*Did you mean "relu'):
         Activation("relu7")
+
+
+def test_an_unknown_pool_names_the_nearest_one() -> None:
+    with pytest.raises(UnknownNameError, match=r'Unknown pool "averge"; known: average, max\. Did you mean "average"'):
+        Pool("averge")
+
+
+def test_a_refused_scale_asks_for_no_parameters() -> None:
+    with pytest.raises(GraphError, match="scale takes one input, got 2"):
+        Scale().parameter_shapes(MAP, MAP)
 
 
 def test_an_unknown_operation_names_the_nearest_one() -> None:
