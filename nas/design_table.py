@@ -293,7 +293,7 @@ def _print_facts(console: Console, design: Design, found: Row) -> None:
         ("source", design.source),
         ("confidence", design.confidence),
         ("network", f"{design.spec.description}  {found['hash']}"),
-        ("genes", "  ".join(f"{gene}={value}" for gene, value in design.spec.to_dict().items())),
+        ("genes", "  ".join(f"{gene}={value}" for gene, value in design.spec.active_genes.items())),
     ):
         console.print(f"[bold]{label}[/]: {escape(value)}", highlight=False)
     console.print()

@@ -76,7 +76,7 @@ def _announce(console: Console, opened: Opened, budget: Budget) -> None:
 
         console.print(f"[dim]{DEMO_NOTE}[/]", highlight=False)
     console.print(
-        f"Budget {budget}; {opened.space.size:,} networks; {config.objective} on {config.device}; "
+        f"Budget {budget}; {count(opened.space.size)} networks; {config.objective} on {config.device}; "
         f"rungs of {', '.join(map(str, config.rungs))} steps",
         highlight=False,
     )

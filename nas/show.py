@@ -78,7 +78,9 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
         return
     console = Console()
     print_rows(genes, GENE_COLUMNS, form=form, console=console)
-    console.print(f"\n{space.name}: {space.size:,} different networks ({space.raw_size:,} combinations of genes).")
+    console.print(
+        f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; of most, some genes have no effect)."
+    )
     if members:
         console.print()
         print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
@@ -199,7 +201,7 @@ def _print_target(
     layers: list[dict[str, Any]],
 ) -> None:
     console.print(f"[bold]{target.label}[/]  {target.spec.description}  {target.spec.hash}", highlight=False)
-    console.print("  ".join(f"{gene}={value}" for gene, value in target.spec.to_dict().items()), highlight=False)
+    console.print("  ".join(f"{gene}={value}" for gene, value in target.spec.active_genes.items()), highlight=False)
     console.print()
     print_rows(layers, LAYER_COLUMNS, form="table", console=console)
     console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)

@@ -84,7 +84,9 @@ def _table(rows: Sequence[Row], columns: Sequence[Column], title: str | None) ->
 
 
 def count(value: float) -> str:
-    """Return a count in the unit a person reads: 842, 28.5 k, 3.41 M, 4.65 G."""
+    """Return a count in the unit a person reads: 842, 28.5 k, 3.41 M, 4.65 G; 3.7e+15 above these."""
+    if value >= 1e12:
+        return f"{value:.2g}"
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if value >= limit:
             return f"{value / (1e3 if unit == ' k' else limit):.3g}{unit}"

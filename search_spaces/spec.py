@@ -242,6 +242,12 @@ class ArchSpec:
         """What the sides of the mosaic, and so of the photograph, must be multiples of."""
         return self.scale if self.topology == "flat" else 2 ** (self.levels + 1)
 
+    @property
+    def active_genes(self) -> dict[str, Value]:
+        """The genes that have an effect beside the others."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if GENES[name].is_active(values)}
+
     def to_dict(self) -> dict[str, Value]:
         """Return all genes, inactive ones at their default."""
         return asdict(self)
@@ -261,8 +267,9 @@ class ArchSpec:
         Raises SpecError for a missing gene and for one that contradicts the others.
         """
         spec = cls.from_dict(data)
+        active = spec.active_genes
         for name, gene in GENES.items():
-            if gene.is_active(asdict(spec)) and name not in data:
+            if name in active and name not in data:
                 raise SpecError(
                     f"Gene {name} is missing ({gene.meaning}); it takes {_listed(gene.legal)}. "
                     "`isp-nas show smallnet --format json` prints a whole set of genes to start from."
