@@ -15,17 +15,20 @@ from search_spaces.ops import ACTIVATIONS, OPS, Activation, Conv, DepthToSpace, 
 from search_spaces.space import load_space
 from search_spaces.spec import GENES, UPSAMPLERS, ArchSpec
 
-SIZE: Shape = (1, 8, 12, 4)
+SIZE: Shape = (1, 16, 32, 4)  # its photograph is 32×64: sides that four levels can halve
 SPACE = load_space("mai21")
 OUTPUT_ACTIVATIONS = GENES["output_activation"].legal
 
 
 def random_spec(seed: int) -> ArchSpec:
     rng = random.Random(seed)
-    return SPACE.sample(lambda _, values, __: rng.choice(values[:4]))
+    return SPACE.sample(lambda _, values, __: rng.choice(values))
 
 
-SPECS = {**{name: design.spec for name, design in DESIGNS.items()}, **{f"random {n}": random_spec(n) for n in range(4)}}
+SPECS = {
+    **{name: design.spec for name, design in DESIGNS.items()},
+    **{f"random {n}": random_spec(n) for n in range(12)},
+}
 
 
 def raw(*shape: int) -> np.ndarray:
@@ -50,8 +53,8 @@ def test_flax_agrees_with_the_graph_on_parameters_and_output(spec: ArchSpec) -> 
     parameters = lower_flax.init_parameters(graph, 0)
     assert {name: value.shape for name, value in parameters.items()} == graph.parameter_shapes
     assert {value.dtype for value in parameters.values()} == {jnp.dtype("float32")}
-    answer = jax.eval_shape(lambda p, x: lower_flax.apply(graph, p, x), parameters, jnp.zeros((3, 16, 20, 4)))
-    assert answer.shape == graph.at((3, 16, 20, 4)).output_shape
+    answer = jax.eval_shape(lambda p, x: lower_flax.apply(graph, p, x), parameters, jnp.zeros((3, 32, 48, 4)))
+    assert answer.shape == graph.at((3, 32, 48, 4)).output_shape
 
 
 def test_the_first_state_is_a_function_of_the_seed() -> None:
