@@ -83,7 +83,7 @@ class Form(NamedTuple):
     kernel: int = 1
     stride: int = 1
     takes_activation: bool = False  # TFLite fuses a following relu or relu6 into it
-    takes_scale: bool = False  # the converter multiplies a following factor into its weights
+    takes_line: bool = False  # the converter works a following factor, or factor and offset, into its weights
 
 
 class Step(NamedTuple):
@@ -101,16 +101,16 @@ X = "x"
 
 def _conv(op: Conv) -> Form:
     cls = "conv_1x1" if op.kernel == 1 else "conv"
-    return Form(cls, "CONV_2D", op.kernel, op.stride, takes_activation=True, takes_scale=True)
+    return Form(cls, "CONV_2D", op.kernel, op.stride, takes_activation=True, takes_line=True)
 
 
 def _depthwise_conv(op: DepthwiseConv) -> Form:
-    return Form("depthwise", "DEPTHWISE_CONV_2D", op.kernel, takes_activation=True, takes_scale=True)
+    return Form("depthwise", "DEPTHWISE_CONV_2D", op.kernel, takes_activation=True, takes_line=True)
 
 
 def _transpose_conv(op: TransposeConv) -> Form:
     # Its activation stays an operation of its own: search_spaces.tflite_file separates what the converter fused.
-    return Form("transpose_conv", "TRANSPOSE_CONV", op.kernel, op.stride)
+    return Form("transpose_conv", "TRANSPOSE_CONV", op.kernel, op.stride, takes_line=True)
 
 
 def _activation(op: Activation) -> Form:
@@ -118,7 +118,9 @@ def _activation(op: Activation) -> Form:
 
 
 def _pool(op: Pool) -> Form:
-    return Form("memory", {"max": "MAX_POOL_2D", "average": "AVERAGE_POOL_2D"}[op.function], 2, 2)
+    return Form(
+        "memory", {"max": "MAX_POOL_2D", "average": "AVERAGE_POOL_2D"}[op.function], 2, 2, takes_activation=True
+    )
 
 
 RULES: dict[type[Op], Callable[[Any], Form]] = {
@@ -129,7 +131,7 @@ RULES: dict[type[Op], Callable[[Any], Form]] = {
     Pool: _pool,
     Resize: lambda _: Form("memory", "RESIZE_BILINEAR"),
     DepthToSpace: lambda _: Form("memory", "DEPTH_TO_SPACE"),
-    Scale: lambda _: Form("memory", "MUL"),
+    Scale: lambda _: Form("memory", "MUL", takes_activation=True),
     Add: lambda _: Form("memory", "ADD", takes_activation=True),
     Subtract: lambda _: Form("memory", "SUB", takes_activation=True),
     Multiply: lambda _: Form("memory", "MUL", takes_activation=True),
@@ -179,8 +181,8 @@ def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
         before = groups.get(node.inputs[0])
         if before and reads[node.inputs[0]] == 1 and _joins(node.op, before[0]):
             form, nodes = groups.pop(node.inputs[0])
-            activated = isinstance(node.op, Activation)
-            form = form._replace(takes_activation=form.takes_activation and not activated, takes_scale=False)
+            if isinstance(node.op, Activation):
+                form = form._replace(takes_activation=False, takes_line=False)
             groups[node.name] = (form, (*nodes, node))
         else:
             groups[node.name] = (_form(node), (node,))
@@ -190,7 +192,7 @@ def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
 def _joins(op: Op, before: Form) -> bool:
     if isinstance(op, Activation):
         return before.takes_activation and op.function in FUSED_ACTIVATIONS
-    return isinstance(op, Scale) and before.takes_scale
+    return isinstance(op, Scale | Affine) and before.takes_line
 
 
 def _form(node: Node) -> Form:

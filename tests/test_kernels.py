@@ -9,6 +9,7 @@ import pytest
 from jax import Array, lax
 
 from search_spaces import kernels
+from search_spaces.ops import POOLS
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 H, W, C, FILTERS = 6, 5, 3, 2
@@ -35,7 +36,7 @@ def assert_same(ours: Callable[..., Array], reference: Callable[..., Array], *in
 
     with jax.default_matmul_precision("highest"):
         mine, theirs = jax.jit(lambda: (run(ours), run(reference)))()
-    for name, a, b in zip(("value", "gradient of x", "gradient of w"), mine, theirs, strict=True):
+    for name, a, b in zip(("value", "gradient of x", "gradient of w")[: 1 + len(inputs)], mine, theirs, strict=True):
         assert a.shape == b.shape
         largest = float(jnp.abs(a - b).max())
         assert largest < TOLERANCE, f"{name} differs by {largest}"
@@ -71,3 +72,49 @@ def test_scaling_and_adding_channels_are_broadcasting() -> None:
     x, per_channel = normal(2, H, W, C, seed=0), normal(C, seed=1)
     assert_same(kernels.scale_channels, lambda x, s: x * s, x, per_channel)
     assert_same(kernels.add_channels, lambda x, b: x + b, x, per_channel)
+
+
+@pytest.mark.parametrize("function", POOLS)
+def test_pooling_is_xlas_window_reduction(form: str, function: str) -> None:
+    def reference(x: Array) -> Array:
+        window = ((1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        if function == "max":
+            return lax.reduce_window(x, -jnp.inf, lax.max, *window)
+        return lax.reduce_window(x, 0.0, lax.add, *window) / 4
+
+    assert_same(lambda x: kernels.pool(x, function=function), reference, normal(2, 6, 8, C, seed=0))
+
+
+def test_equal_maxima_share_the_gradient() -> None:
+    def total(x: Array) -> Array:
+        return kernels.pool(x, function="max").sum()
+
+    gradient = jax.grad(total)(jnp.ones((1, 2, 2, 1)))
+    assert float(gradient.sum()) == pytest.approx(1)
+    assert (np.asarray(gradient) > 0).all()
+
+
+@pytest.mark.parametrize("size", [(6, 5), (1, 4), (2, 1)])
+def test_enlarging_is_jaxs_bilinear_resize(form: str, size: tuple[int, int]) -> None:
+    h, w = size
+
+    def reference(x: Array) -> Array:
+        return jax.image.resize(x, (2, 2 * h, 2 * w, C), "bilinear")
+
+    assert_same(kernels.enlarge, reference, normal(2, h, w, C, seed=0))
+
+
+def test_the_mean_of_a_map_is_numpys(form: str) -> None:
+    assert_same(kernels.map_mean, lambda x: x.mean(axis=(1, 2), keepdims=True), normal(2, H, W, C, seed=0))
+
+
+def test_the_gradient_goes_through_the_means_of_an_instance_norm(form: str) -> None:
+    def ours(x: Array, gamma: Array) -> Array:
+        centred = x - kernels.map_mean(x)
+        return centred * (gamma * lax.rsqrt(kernels.map_mean(centred**2) + 1e-3))
+
+    def reference(x: Array, gamma: Array) -> Array:
+        mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
+        return gamma * (x - mean) / jnp.sqrt(variance + 1e-3)
+
+    assert_same(ours, reference, normal(2, H, W, C, seed=0), normal(C, seed=1))

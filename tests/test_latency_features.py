@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_models.features import ACTIVATION_OPS, COMPUTING_CLASSES, MOVING_CLASSES, RULES, Kernel, kernels
+from latency_models.features import ACTIVATION_OPS, COMPUTING_CLASSES, MOVING_CLASSES, RULES, STEPS, Kernel, kernels
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
 from search_spaces.graph import INPUT, Graph, GraphBuilder
@@ -16,14 +16,20 @@ from search_spaces.ops import (
     OPS,
     Activation,
     Add,
+    Affine,
     Concat,
     Conv,
     DepthToSpace,
     DepthwiseConv,
     GlobalMean,
+    InstanceNorm,
     Multiply,
     Op,
+    Pool,
+    Resize,
+    Scale,
     Shape,
+    Subtract,
     TransposeConv,
 )
 from search_spaces.space import load_space
@@ -48,7 +54,7 @@ def tflite_ops(graph: Graph) -> list[str]:
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_every_operation_has_a_rule(op: type[Op]) -> None:
-    assert op in RULES
+    assert (op in RULES) != (op in STEPS)
 
 
 @pytest.mark.parametrize("function", ACTIVATIONS)
@@ -58,31 +64,40 @@ def test_every_activation_has_a_tflite_operation(function: str) -> None:
 
 def test_an_operation_without_a_rule_is_refused_by_name() -> None:
     @dataclass(frozen=True)
-    class Resize(Op):
-        kind = "resize"
+    class Blur(Op):
+        kind = "blur"
 
         def output_shape(self, *inputs: Shape) -> Shape:
             return inputs[0]
 
     with pytest.raises(
-        DeviceError, match=r'Node "n1" needs a latency rule for operation "resize"; rules exist for activation, add'
+        DeviceError,
+        match=r'Node "n1" needs a latency rule for operation "blur"; rules exist for activation, add, affine',
     ):
-        kernels(chain(Conv(4), Resize()))
+        kernels(chain(Conv(4), Blur()))
 
 
 @pytest.mark.parametrize("function", ["relu", "relu6"])
 @pytest.mark.parametrize(
-    ("op", "tflite_op"), [(Conv(8), "CONV_2D"), (Conv(8, 1), "CONV_2D"), (DepthwiseConv(3), "DEPTHWISE_CONV_2D")]
+    ("op", "tflite_op"),
+    [
+        (Conv(8), "CONV_2D"),
+        (Conv(8, 1), "CONV_2D"),
+        (DepthwiseConv(3), "DEPTHWISE_CONV_2D"),
+        (Pool("max"), "MAX_POOL_2D"),
+        (Pool("average"), "AVERAGE_POOL_2D"),
+        (Scale(), "MUL"),
+    ],
 )
-def test_relu_costs_nothing_behind_a_convolution(op: Op, tflite_op: str, function: str) -> None:
+def test_relu_costs_nothing_behind_a_convolution_a_pool_and_a_factor(op: Op, tflite_op: str, function: str) -> None:
     (kernel,) = kernels(chain(op, Activation(function)))
     assert kernel.tflite_op == tflite_op
     assert kernel.nodes == ("n0", "n1")
     assert kernel._replace(nodes=("n0",), makes="n0") == kernels(chain(op))[0]
 
 
-@pytest.mark.parametrize("op", [Add(), Multiply()], ids=["add", "multiply"])
-def test_relu_costs_nothing_behind_add_and_multiply(op: Op) -> None:
+@pytest.mark.parametrize("op", [Add(), Subtract(), Multiply()], ids=["add", "subtract", "multiply"])
+def test_relu_costs_nothing_behind_add_subtract_and_multiply(op: Op) -> None:
     g = GraphBuilder(SMALL)
     g.add("join", op, INPUT, g.add("mask", Conv(4), INPUT))
     g.add("relu", Activation("relu"), "join")
@@ -95,6 +110,68 @@ def test_relu_stays_an_operation_behind_transposed_convolution_concat_and_shuffl
     g = GraphBuilder(SMALL)
     g.add("relu", Activation("relu"), g.add("concat", Concat(), INPUT, INPUT))
     assert tflite_ops(g.build()) == ["CONCATENATION", "RELU"]
+
+
+@pytest.mark.parametrize("line", [Scale(), Affine(0.58, 0.5)], ids=["factor", "line"])
+@pytest.mark.parametrize(
+    "op", [Conv(4), DepthwiseConv(3), DepthwiseConv(3, use_bias=False), TransposeConv(4)], ids=lambda op: op.kind
+)
+def test_a_factor_or_line_costs_nothing_behind_a_linear_convolution(op: Op, line: Op) -> None:
+    (kernel,) = kernels(chain(op, line))
+    alone = kernels(chain(op))[0]
+    assert kernel.nodes == ("n0", "n1")
+    assert kernel.weight_elements == alone.weight_elements + isinstance(line, Scale)
+    assert kernel._replace(nodes=("n0",), makes="n0", weight_elements=alone.weight_elements) == alone
+
+
+def test_a_factor_is_an_operation_behind_anything_else() -> None:
+    assert tflite_ops(chain(Conv(4), Activation("relu"), Scale())) == ["CONV_2D", "MUL"]
+    assert tflite_ops(chain(Activation("tanh"), Scale())) == ["TANH", "MUL"]
+    g = GraphBuilder(SMALL)
+    conv = g.add("conv", Conv(4), INPUT)
+    g.add("sum", Add(), g.add("factor", Scale(), conv), conv)
+    assert tflite_ops(g.build()) == ["CONV_2D", "MUL", "ADD"]
+
+
+def test_a_line_is_a_product_and_a_sum() -> None:
+    product, shift = kernels(chain(Activation("tanh"), Affine(0.58, 0.5), Activation("relu")))[1:]
+    assert (product.name, product.nodes, product.tflite_op) == ("n1.scaled", (), "MUL")
+    assert (shift.name, shift.nodes, shift.tflite_op) == ("n1.shifted", ("n1", "n2"), "ADD")
+    assert (product.reads, shift.reads, shift.makes) == (("n0",), ("n1.scaled",), "n2")
+    assert {(k.input_elements, k.output_elements, k.weight_elements, k.cls) for k in (product, shift)} == {
+        (512, 512, 0, "memory")
+    }
+
+
+def test_an_instance_norm_is_counted_by_hand() -> None:
+    # 8×16×4: 512 values, 32 row means, 4 means; gamma and beta of 4 channels each.
+    steps = kernels(chain(InstanceNorm(), Activation("relu6")))
+    assert [(k.tflite_op, k.input_elements, k.output_elements, k.weight_elements) for k in steps] == [
+        ("MEAN", 512, 32, 0),
+        ("MEAN", 32, 4, 0),
+        ("SUB", 516, 512, 0),
+        ("MUL", 512, 512, 0),
+        ("MEAN", 512, 32, 0),
+        ("MEAN", 32, 4, 0),
+        ("ADD", 4, 4, 0),
+        ("RSQRT", 4, 4, 0),
+        ("MUL", 4, 4, 4),
+        ("MUL", 516, 512, 0),
+        ("ADD", 512, 512, 4),
+    ]
+    assert [k.nodes for k in steps] == [*[()] * 10, ("n0", "n1")]
+
+
+def test_pooling_and_enlarging_move_data() -> None:
+    pool, resize = kernels(chain(Pool("max"), Resize()))
+    assert (pool.cls, pool.tflite_op, pool.kernel, pool.stride) == ("memory", "MAX_POOL_2D", 2, 2)
+    assert (pool.input_elements, pool.output_elements) == (512, 128)
+    assert (resize.cls, resize.tflite_op) == ("memory", "RESIZE_BILINEAR")
+    assert (resize.input_elements, resize.output_elements) == (128, 512)
+
+
+def test_an_average_pool_has_its_own_operation() -> None:
+    assert tflite_ops(chain(Pool("average"))) == ["AVERAGE_POOL_2D"]
 
 
 def test_only_one_activation_fuses() -> None:
@@ -172,6 +249,11 @@ def test_kernels_hold_every_node_once_and_all_work_of_any_member(spec: ArchSpec)
     graph = build_graph(spec, (1, 16, 32, 4))
     parts = kernels(graph)
     assert sorted(name for part in parts for name in part.nodes) == sorted(node.name for node in graph.nodes)
+    made = {INPUT}
+    for part in parts:
+        assert made.issuperset(part.reads), part
+        made.add(part.makes)
+    assert graph.output in made
     assert sum(part.macs for part in parts) == graph.macs
     assert sum(part.weight_elements for part in parts) == graph.parameters
     assert all(part.cls in (*COMPUTING_CLASSES, *MOVING_CLASSES) for part in parts)

@@ -11,21 +11,38 @@ from search_spaces import lower_flax
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder, Shape
 from search_spaces.networks import build_graph
-from search_spaces.ops import ACTIVATIONS, OPS, Activation, Conv, DepthToSpace, TransposeConv
+from search_spaces.ops import (
+    ACTIVATIONS,
+    OPS,
+    Activation,
+    Affine,
+    Conv,
+    DepthToSpace,
+    DepthwiseConv,
+    InstanceNorm,
+    Op,
+    Pool,
+    Resize,
+    Scale,
+    TransposeConv,
+)
 from search_spaces.space import load_space
 from search_spaces.spec import GENES, UPSAMPLERS, ArchSpec
 
-SIZE: Shape = (1, 8, 12, 4)
+SIZE: Shape = (1, 16, 32, 4)  # its photograph is 32×64: sides that four levels can halve
 SPACE = load_space("mai21")
 OUTPUT_ACTIVATIONS = GENES["output_activation"].legal
 
 
 def random_spec(seed: int) -> ArchSpec:
     rng = random.Random(seed)
-    return SPACE.sample(lambda _, values, __: rng.choice(values[:4]))
+    return SPACE.sample(lambda _, values, __: rng.choice(values))
 
 
-SPECS = {**{name: design.spec for name, design in DESIGNS.items()}, **{f"random {n}": random_spec(n) for n in range(4)}}
+SPECS = {
+    **{name: design.spec for name, design in DESIGNS.items()},
+    **{f"random {n}": random_spec(n) for n in range(12)},
+}
 
 
 def raw(*shape: int) -> np.ndarray:
@@ -50,8 +67,8 @@ def test_flax_agrees_with_the_graph_on_parameters_and_output(spec: ArchSpec) -> 
     parameters = lower_flax.init_parameters(graph, 0)
     assert {name: value.shape for name, value in parameters.items()} == graph.parameter_shapes
     assert {value.dtype for value in parameters.values()} == {jnp.dtype("float32")}
-    answer = jax.eval_shape(lambda p, x: lower_flax.apply(graph, p, x), parameters, jnp.zeros((3, 16, 20, 4)))
-    assert answer.shape == graph.at((3, 16, 20, 4)).output_shape
+    answer = jax.eval_shape(lambda p, x: lower_flax.apply(graph, p, x), parameters, jnp.zeros((3, 32, 48, 4)))
+    assert answer.shape == graph.at((3, 32, 48, 4)).output_shape
 
 
 def test_the_first_state_is_a_function_of_the_seed() -> None:
@@ -142,6 +159,71 @@ def test_activations_give_known_values_after_a_shuffle_in_known_order(
     x = np.asarray([-4.0, -1.0, 2.0, 8.0], np.float32).reshape(1, 1, 1, 4)
     pixels = np.asarray(lower_flax.jit_apply(graph)(state, x)).reshape(4, 3)
     np.testing.assert_allclose(pixels, np.repeat(np.asarray(answers)[:, None], 3, axis=1), atol=1e-6)
+
+
+def answer_of(op: Op, x: np.ndarray, **parameters: float) -> np.ndarray:
+    """Run one operation alone, each of its parameters the same for all channels."""
+    shapes = op.parameter_shapes(x.shape)
+    values = {name: jnp.full(shape, parameters[name], jnp.float32) for name, shape in shapes.items()}
+    return np.asarray(lower_flax.RULES[type(op)](op, values, jnp.asarray(x, jnp.float32)))
+
+
+RAMP = np.asarray([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)[None, :, :, None]
+
+
+@pytest.mark.parametrize(
+    ("op", "parameters", "answer"),
+    [
+        (Pool("max"), {}, [[6, 8]]),
+        (Pool("average"), {}, [[3.5, 5.5]]),
+        (Affine(0.5, -2.0), {}, [[-1.5, -1, -0.5, 0], [0.5, 1, 1.5, 2]]),
+        (Scale(), {"factor": -2.0}, [[-2, -4, -6, -8], [-10, -12, -14, -16]]),
+        # Centres at quarters between neighbours, edges repeated: rows 1, 2, 4, 5 of the rise of four.
+        (
+            Resize(),
+            {},
+            [[row + column for column in (0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3)] for row in (1, 2, 4, 5)],
+        ),
+        # Mean 4.5, variance 5.25: 2 · (x − 4.5) / √5.25 + 1.
+        (
+            InstanceNorm(epsilon=0.0),
+            {"gamma": 2.0, "beta": 1.0},
+            [[1 + 2 * (x - 4.5) / 5.25**0.5 for x in row] for row in ((1, 2, 3, 4), (5, 6, 7, 8))],
+        ),
+        (
+            InstanceNorm(epsilon=3.75),
+            {"gamma": 3.0, "beta": 0.0},
+            [[x - 4.5 for x in row] for row in ((1, 2, 3, 4), (5, 6, 7, 8))],
+        ),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Op) else "",
+)
+def test_operations_give_answers_known_by_hand(op: Op, parameters: dict[str, float], answer: list) -> None:
+    np.testing.assert_allclose(answer_of(op, RAMP, **parameters)[0, :, :, 0], answer, rtol=1e-5, atol=1e-6)
+
+
+def test_every_image_and_channel_is_normalised_by_itself() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (2, 6, 10, 3)).astype(np.float32) * [1, 10, 100]
+    answer = answer_of(InstanceNorm(), x, gamma=1.0, beta=0.0)
+    np.testing.assert_allclose(answer.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(answer.std((1, 2)), 1, atol=1e-3)
+
+
+def test_norms_and_factors_start_as_if_they_were_not_there() -> None:
+    spec = ArchSpec(width=4, block="adaptive_residual", normalisation="instance")
+    parameters = lower_flax.init_parameters(build_graph(spec, SIZE), 0)
+    for name, start in (("gamma", 1), ("beta", 0), ("factor", 1)):
+        values = [value for key, value in parameters.items() if key.endswith(f"/{name}")]
+        assert values
+        assert all((value == start).all() for value in values)
+
+
+def test_a_depthwise_kernel_starts_by_its_own_taps() -> None:
+    g = GraphBuilder(SIZE)
+    g.add("rgb", Conv(3), g.add("dw", DepthwiseConv(5, use_bias=False), g.add("wide", Conv(256), INPUT)))
+    values = lower_flax.init_parameters(g.build(), 0)["dw/kernel"]
+    assert values.shape == (5, 5, 1, 256)
+    assert float(values.std()) == pytest.approx((2 / 25) ** 0.5, rel=0.1)
 
 
 def test_every_known_activation_is_in_the_table_above() -> None:

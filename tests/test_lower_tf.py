@@ -19,13 +19,19 @@ from search_spaces.ops import (
     OPS,
     Activation,
     Add,
+    Affine,
     Concat,
     Conv,
     DepthToSpace,
     DepthwiseConv,
     GlobalMean,
+    InstanceNorm,
     Multiply,
     Op,
+    Pool,
+    Resize,
+    Scale,
+    Subtract,
     TransposeConv,
 )
 from search_spaces.space import load_space
@@ -36,6 +42,9 @@ EVEN: Shape = (1, 6, 10, 4)
 ODD: Shape = (1, 7, 9, 4)
 # Float32 sums in another order; weights below keep values of order one.
 TOLERANCE = 2e-5
+# Of the range of the output, for whole networks: sums of sums, and norms that divide by small deviations.
+RANGE_TOLERANCE = 1e-4
+LEVELLED: Shape = (1, 32, 48, 4)  # its photograph is 64×96: sides that four levels can halve
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,15 @@ def shuffled(g: GraphBuilder, op: Op) -> None:
 def standing_alone(g: GraphBuilder, op: Op) -> None:
     """After a transposed convolution, which takes no activation along."""
     g.add("op", op, g.add("up", TransposeConv(3), INPUT))
+
+
+def behind_a_convolution(g: GraphBuilder, op: Op) -> None:
+    g.add("op", op, g.add("conv", Conv(3), INPUT))
+
+
+def behind_a_tanh(g: GraphBuilder, op: Op) -> None:
+    """Where nothing before takes it along."""
+    g.add("op", op, g.add("tanh", Activation("tanh"), g.add("conv", Conv(3), INPUT)))
 
 
 def with_input(g: GraphBuilder, op: Op) -> None:
@@ -93,6 +111,12 @@ ACTIVATION_FILE_OPS = {
     "elu": "ELU",
     "hard_swish": "HARD_SWISH",
 }
+# Means in two steps: rows, then columns.
+INSTANCE_NORM_FILE_OPS = (
+    *("MEAN", "MEAN", "SUB"),
+    *("MUL", "MEAN", "MEAN", "ADD", "RSQRT"),
+    *("MUL", "MUL", "ADD"),
+)
 CASES = {
     **{f"conv {k}×{k}": Case(Conv(3, k), alone, ("CONV_2D",)) for k in (1, 3, 5, 7)},
     "conv by 2, even size": Case(Conv(3, 3, stride=2), alone, ("CONV_2D",), EVEN),
@@ -100,6 +124,7 @@ CASES = {
     "conv 4×4 by 2": Case(Conv(3, 4, stride=2), alone, ("CONV_2D",), EVEN),
     "depthwise": Case(DepthwiseConv(3), then_rgb, ("DEPTHWISE_CONV_2D", "CONV_2D")),
     "depthwise, dilated": Case(DepthwiseConv(5, dilation=2), then_rgb, ("DEPTHWISE_CONV_2D", "CONV_2D"), ODD),
+    "depthwise without bias": Case(DepthwiseConv(3, use_bias=False), then_rgb, ("DEPTHWISE_CONV_2D", "CONV_2D")),
     "transposed": Case(TransposeConv(3), alone, ("TRANSPOSE_CONV",)),
     "transposed 2×2": Case(TransposeConv(3, 2), alone, ("TRANSPOSE_CONV",)),
     "transposed 4×4": Case(TransposeConv(3, 4), alone, ("TRANSPOSE_CONV",), ODD),
@@ -110,13 +135,21 @@ CASES = {
         function: Case(Activation(function), standing_alone, ("TRANSPOSE_CONV", name))
         for function, name in ACTIVATION_FILE_OPS.items()
     },
+    "max pool": Case(Pool("max"), then_rgb, ("MAX_POOL_2D", "CONV_2D")),
+    "average pool": Case(Pool("average"), then_rgb, ("AVERAGE_POOL_2D", "CONV_2D")),
+    "resize": Case(Resize(), then_rgb, ("RESIZE_BILINEAR", "CONV_2D"), ODD),
+    "affine": Case(Affine(0.58, 0.5), behind_a_tanh, ("CONV_2D", "TANH", "MUL", "ADD")),
+    "scale": Case(Scale(), behind_a_tanh, ("CONV_2D", "TANH", "MUL")),
+    "scale behind a convolution": Case(Scale(), behind_a_convolution, ("CONV_2D",)),
+    "instance norm": Case(InstanceNorm(), behind_a_convolution, ("CONV_2D", *INSTANCE_NORM_FILE_OPS), ODD),
     "add": Case(Add(), with_input, ("CONV_2D", "ADD", "CONV_2D")),
+    "subtract": Case(Subtract(), with_input, ("CONV_2D", "SUB", "CONV_2D")),
     "multiply by a map": Case(Multiply(), with_input, ("CONV_2D", "MUL", "CONV_2D")),
     "multiply by one value per channel": Case(Multiply(), gated, ("MEAN", "MUL", "CONV_2D")),
     "concat": Case(Concat(), of_three, ("CONV_2D", "CONV_2D", "CONCATENATION", "CONV_2D")),
     "global mean": Case(GlobalMean(), of_the_map, ("MEAN", "MUL", "CONV_2D")),
 }
-RANDOM_SEEDS = range(6)
+RANDOM_SEEDS = range(12)
 
 
 def random_weights(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
@@ -135,15 +168,32 @@ def spread_input(shape: Shape, span: float) -> np.ndarray:
 
 
 def assert_three_answers_agree(graph: Graph, *, span: float) -> None:
-    weights, x = random_weights(graph), spread_input(graph.input_shape, span)
+    """Compare single operations: values of order one."""
+    flax, others = three_answers(graph, spread_input(graph.input_shape, span))
+    assert_close(flax, others, TOLERANCE * max(1.0, float(np.abs(flax).max())))
+
+
+def assert_networks_agree(graph: Graph) -> None:
+    """Compare whole networks, as shares of the range that they put out."""
+    flax, others = three_answers(graph, spread_input(graph.input_shape, 1))
+    assert np.isfinite(flax).all()
+    assert_close(flax, others, RANGE_TOLERANCE * float(np.ptp(flax)))
+
+
+def assert_close(flax: np.ndarray, others: dict[str, np.ndarray], tolerance: float) -> None:
+    for name, answer in others.items():
+        largest = float(np.abs(answer - flax).max())
+        assert largest <= tolerance, f"Flax and {name} differ by {largest}, allowed are {tolerance}"
+
+
+def three_answers(graph: Graph, x: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    weights = random_weights(graph)
     with jax.default_matmul_precision("highest"):
         flax = np.asarray(lower_flax.jit_apply(graph)(weights, x))
     content = lower_tf.to_tflite(graph, weights)
     answers = {"TensorFlow": lower_tf.predict(graph, weights, x), "the .tflite file": TfliteModel(content)(x)}
-    for name, answer in answers.items():
-        assert answer.shape == flax.shape == graph.output_shape
-        largest = float(np.abs(answer - flax).max())
-        assert largest <= TOLERANCE * max(1.0, float(np.abs(flax).max())), f"Flax and {name} differ by {largest}"
+    assert {answer.shape for answer in (flax, *answers.values())} == {graph.output_shape}
+    return flax, answers
 
 
 def built(case: Case) -> Graph:
@@ -175,16 +225,33 @@ def test_an_operation_becomes_known_operations_of_the_file(name: str) -> None:
     assert tuple(op.name for op in read_ops(exported(name))) == CASES[name].file_ops
 
 
+def random_member(seed: int) -> ArchSpec:
+    rng = random.Random(seed)
+    return load_space("mai21").sample(lambda _, values, __: rng.choice(values))
+
+
 @pytest.mark.parametrize("seed", RANDOM_SEEDS)
 def test_a_random_member_of_the_space_answers_alike_everywhere(seed: int) -> None:
-    rng = random.Random(seed)
-    spec = load_space("mai21").sample(lambda _, values, __: rng.choice(values))
-    assert_three_answers_agree(build_graph(spec, (1, 16, 16, 4)), span=1)
+    spec = random_member(seed)
+    side = max(16, spec.size_multiple)
+    assert_networks_agree(build_graph(spec, (1, side, side * 3 // 2, 4)))
 
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_design_answers_alike_everywhere(name: str) -> None:
-    assert_three_answers_agree(build_graph(DESIGNS[name].spec, (1, 16, 24, 4)), span=1)
+    assert_networks_agree(build_graph(DESIGNS[name].spec, LEVELLED))
+
+
+def test_a_norm_of_a_flat_map_is_its_beta() -> None:
+    # Variance zero: nothing but epsilon is divided by.
+    g = GraphBuilder(EVEN)
+    g.add("norm", InstanceNorm(), g.add("conv", Conv(3, 1), INPUT))
+    graph = g.build()
+    weights, x = random_weights(graph), np.full(graph.input_shape, 0.75, np.float32)
+    flax = np.asarray(lower_flax.jit_apply(graph)(weights, x))
+    others = {"TensorFlow": lower_tf.predict(graph, weights, x)}
+    assert_close(flax, others, TOLERANCE)
+    np.testing.assert_allclose(flax[0, 0, 0], weights["norm/beta"], atol=1e-5)
 
 
 def test_the_file_of_csanet_holds_the_published_operations() -> None:
@@ -203,13 +270,30 @@ def test_the_file_of_csanet_holds_the_published_operations() -> None:
     }
 
 
-@pytest.mark.parametrize(("function", "fused"), [("relu", "relu"), ("relu6", "relu6")])
-def test_a_convolution_takes_its_activation_along(function: str, fused: str) -> None:
+@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize(
+    ("name", "name_in_file"),
+    [
+        ("conv 3×3", "CONV_2D"),
+        ("depthwise", "DEPTHWISE_CONV_2D"),
+        ("add", "ADD"),
+        ("subtract", "SUB"),
+        ("multiply by a map", "MUL"),
+        ("affine", "ADD"),
+        ("instance norm", "ADD"),
+    ],
+)
+def test_what_can_take_an_activation_along_does(name: str, name_in_file: str, function: str) -> None:
     g = GraphBuilder(EVEN)
-    g.add("f", Activation(function), g.add("conv", Conv(3), INPUT))
+    op = CASES[name].op
+    first, second = (g.add(f"tanh{k}", Activation("tanh"), g.add(f"conv{k}", Conv(3, k), INPUT)) for k in (1, 3))
+    reads = (first, second) if isinstance(op, Add | Subtract | Multiply) else (g.add("sum", Add(), first, second),)
+    g.add("f", Activation(function), g.add("op", op, *reads))
     graph = g.build()
-    (op,) = read_ops(lower_tf.to_tflite(graph, random_weights(graph)))
-    assert (op.name, op.fused_activation) == ("CONV_2D", fused)
+    last = read_ops(lower_tf.to_tflite(graph, random_weights(graph)))[-1]
+    assert last.fused_activation == function
+    assert last.name == name_in_file
+    assert_three_answers_agree(graph, span=8)
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
