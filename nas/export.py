@@ -165,13 +165,13 @@ def _deploy_file(graph: Graph, weights: Arrays, pairs: PairSet) -> tuple[bytes, 
             f"The converted file maps {model.input_shape} to {model.output_shape}, wanted {graph.input_shape} to "
             f"{graph.output_shape}; nothing was written. Please report this network's genes as a bug."
         )
-    x = _full_size_input(graph, pairs)
+    x = full_size_input(graph, pairs)
     difference = largest_difference(lower_tf.predict(graph, weights, x), model(x))
     _require_agreement(difference, MAX_DEPLOY_DIFFERENCE, "TensorFlow at full size")
     return content, difference
 
 
-def _full_size_input(graph: Graph, pairs: PairSet) -> np.ndarray[Any, Any]:
+def full_size_input(graph: Graph, pairs: PairSet) -> np.ndarray[Any, Any]:
     """Return real patches laid side by side until they fill the deploy input."""
     _, height, width, _ = graph.input_shape
     h, w = pairs.raw.shape[1] // 2, pairs.raw.shape[2] // 2
