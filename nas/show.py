@@ -79,8 +79,8 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
     console = Console()
     print_rows(genes, GENE_COLUMNS, form=form, console=console)
     console.print(
-        f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them some genes "
-        "have no effect)."
+        f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them "
+        "some genes have no effect)."
     )
     if members:
         console.print()
