@@ -15,7 +15,7 @@ from nas.tables import count, runtime
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import IspNasError
 
-HEADINGS = ("design", "team", "params", "MACs", "file kB (published)", "predicted ms", "published ms", "Table 1 dB")
+HEADINGS = ("design", "team", "params", "file kB (published)", "predicted ms", "published ms", "Table 1: dB / SSIM")
 UNKNOWN = "—"
 
 
@@ -42,7 +42,7 @@ def markdown(sources: Sources) -> str:
 
 
 def heading(compared: Comparison) -> str:
-    return f"{compared.label}, {compared.steps} steps, dB"
+    return f"{compared.label}, {compared.steps} steps: dB / SSIM"
 
 
 def cells(design: Design, found: dict[str, Any], compared: Sequence[Comparison]) -> list[str]:
@@ -52,24 +52,28 @@ def cells(design: Design, found: dict[str, Any], compared: Sequence[Comparison])
         # A star would begin emphasis; a variant is the same team's design read in another way.
         design.team.replace("*", "\\*") if design.variant_of is None else f"as {design.variant_of}",
         count(found["parameters"]),
-        count(found["macs"]),
         f"{size} ({design.table1.size_kb})",
         runtime(found),
         f"{design.table1.runtime_ms:g}",
-        f"{design.table1.psnr_db:.2f}",
+        f"{design.table1.psnr_db:.2f} / {design.table1.ssim:.3f}",
         *(quality(design, one) for one in compared),
     ]
 
 
 def quality(design: Design, compared: Comparison) -> str:
-    """Return the mean over the seeds, with the least and greatest where there are several; "failed" where one did."""
+    """Return the means over the seeds, with the least and greatest where there are several; "failed" where one did."""
     runs = compared.runs_of(design)
-    values = [run.val_psnr_db for run in runs if run.val_psnr_db is not None]
-    if not runs or len(values) < len(runs):
+    psnr = [run.val_psnr_db for run in runs if run.val_psnr_db is not None]
+    ssim = [run.val_ssim for run in runs if run.val_ssim is not None]
+    if not runs or len(psnr) < len(runs):
         return "failed" if runs else UNKNOWN
+    return f"{_with_spread(psnr, 2)} / {_with_spread(ssim, 3)}"
+
+
+def _with_spread(values: Sequence[float], digits: int) -> str:
     found = spread(values)
-    several = f" ({found['min']:.2f}–{found['max']:.2f})" if len(values) > 1 else ""
-    return f"{found['mean']:.2f}{several}"
+    several = f" ({found['min']:.{digits}f}–{found['max']:.{digits}f})" if len(values) > 1 else ""
+    return f"{found['mean']:.{digits}f}{several}"
 
 
 def notes(compared: Sequence[Comparison]) -> list[str]:

@@ -196,7 +196,8 @@ def show_designs(results: Path, *, device_name: str | None, form: str) -> None:
     print_rows(found, OUR_COLUMNS, form=form, console=console, title="As built here, at 1920×1088")
     _print_notes(console, found, sources.device)
     console.print()
-    print_rows(found, TABLE1_COLUMNS, form=form, console=console, title="Published: Table 1 of the challenge")
+    published = [r for r in found if r["variant_of"] is None]
+    print_rows(published, TABLE1_COLUMNS, form=form, console=console, title="Published: Table 1 of the challenge")
     _print_trained(console, found)
 
 
