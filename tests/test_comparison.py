@@ -187,7 +187,7 @@ def test_the_network_is_the_one_that_isp_nas_train_makes(made: Path, tiny_pairs:
         LongRun(tmp_path, SMALLNET.spec, DataConfig(str(tiny_pairs)), Recipe(horizon=STEPS), seed=0)
     )
     told = json.loads((made / "tiny.json").read_text("utf-8"))["runs"][0]
-    assert told["val_psnr_db"] == pytest.approx(trained.psnr_db, abs=1e-4)
+    assert told["val_psnr_db"] == pytest.approx(trained.quality.psnr_db, abs=1e-4)
 
 
 def test_what_was_trained_is_read_and_not_trained_again(
