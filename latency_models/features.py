@@ -149,15 +149,15 @@ def _instance_norm(shape: Shape) -> tuple[Step, ...]:
     n, h, _, c = shape
     rows, one = (n, h, 1, c), (n, 1, 1, c)
     return (
-        Step("MEAN", (X,), "row_means", rows),
-        Step("MEAN", ("row_means",), "mean", one),
+        Step("MEAN", (X,), "rows", rows),
+        Step("MEAN", ("rows",), "mean", one),
         Step("SUB", (X, "mean"), "centred", shape),
         Step("MUL", ("centred",), "squares", shape),
-        Step("MEAN", ("squares",), "row_variances", rows),
-        Step("MEAN", ("row_variances",), "variance", one),
-        Step("ADD", ("variance",), "safe_variance", one),
-        Step("RSQRT", ("safe_variance",), "deviation", one),
-        Step("MUL", ("deviation",), "slope", one, c),
+        Step("MEAN", ("squares",), "rows2", rows),
+        Step("MEAN", ("rows2",), "var", one),
+        Step("ADD", ("var",), "safe", one),
+        Step("RSQRT", ("safe",), "rsqrt", one),
+        Step("MUL", ("rsqrt",), "slope", one, c),
         Step("MUL", ("centred", "slope"), "sloped", shape),
         Step("ADD", ("sloped",), "shifted", shape, c),
     )

@@ -4,6 +4,7 @@ Options that were not given come from the study where it exists, from the defaul
 was given and differs is refused by name: a study whose settings change half-way compares nothing.
 """
 
+import math
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -54,9 +55,9 @@ class Asked:
             raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"A seed is zero or more, got {self.seed}.")
-        if self.max_runtime_ms is not None and not self.max_runtime_ms > 0:
+        if self.max_runtime_ms is not None and not 0 < self.max_runtime_ms < math.inf:
             raise UsageError(f"The largest runtime must be above zero milliseconds, got {self.max_runtime_ms:g}.")
-        if self.max_memory_mb is not None and not self.max_memory_mb > 0:
+        if self.max_memory_mb is not None and not 0 < self.max_memory_mb < math.inf:
             raise UsageError(f"The largest memory must be above zero megabytes, got {self.max_memory_mb:g}.")
         if self.rungs is not None:
             check_ladder(self.rungs)
@@ -136,7 +137,7 @@ def check_fits(recipe: Recipe, pairs: Path, *, multiple: int, of: str) -> None:
     if h % multiple or w % multiple:
         raise DataError(
             f"Wanted pairs whose sides are multiples of {multiple}, which {of} needs, got {h}×{w}; "
-            "crop all of them, or choose what halves them less often."
+            "crop all of them, or choose fewer levels (of a space: a file of your own with --space)."
         )
     if recipe.patch % multiple:
         raise UsageError(f"A patch must be a multiple of {multiple}, which {of} needs, got {recipe.patch}.")
@@ -176,9 +177,9 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
     changed = [
         _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
         _changed("device", config.device_digest, device.digest, asked.device or config.device),
-        _changed("space", config.space_digest, space.digest, asked.space or config.space),
         *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
     ]
+    _require_same_space(config, space, asked.space or config.space)
     differences = [text for text in changed if text]
     if differences:
         raise StudyError(
@@ -188,6 +189,14 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
     _build_demo(config.data, read)
     pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
     return Opened(opened, space, device, pairs, is_new=False)
+
+
+def _require_same_space(config: StudyConfig, space: SearchSpace, name: str) -> None:
+    if space.digest != config.space_digest:
+        raise StudyError(
+            f"Space {name} offers other choices (content {space.digest}) than study {config.name} was started with "
+            f"({config.space_digest}); give that one with --space, or start another study with --study NAME."
+        )
 
 
 def require_same_data(of: Study) -> None:

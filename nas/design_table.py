@@ -231,9 +231,15 @@ def _print_trained(console: Console, found: Sequence[Row]) -> None:
 
 
 def _budgets(found: Sequence[Row]) -> list[tuple[str, int]]:
-    """Return every (data, steps) under which designs were trained, those of most designs first, then the longest."""
-    held = [{(t["data"], t["steps"]) for t in r["trained"]} for r in found]
+    """Return every budget under which designs were trained, those of most designs first, then the longest."""
+    held = [{_budget(t) for t in r["trained"]} for r in found]
     return sorted(set().union(*held), key=lambda budget: (-sum(budget in one for one in held), -budget[1], budget[0]))
+
+
+def _budget(trained: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what makes two trainings comparable: one comparison's data, or one study, and the steps."""
+    origin = trained["origin"]
+    return (trained["data"] if origin.startswith(f"{comparison.FOLDER}/") else origin, trained["steps"])
 
 
 def _fitting(
@@ -255,7 +261,7 @@ def _fitting(
 
 def _budget_column(heading: str, budget: tuple[str, int]) -> Column:
     def psnr(r: Row) -> str:
-        reached = (t["psnr_db"] for t in r["trained"] if (t["data"], t["steps"]) == budget)
+        reached = (t["psnr_db"] for t in r["trained"] if _budget(t) == budget)
         return _number(next(reached, None), ".2f")
 
     return Column(heading, psnr)

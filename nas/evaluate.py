@@ -22,7 +22,7 @@ from nas import checkpoint, metrics, training
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.job import Job, Outcome
-from nas.training_memory import available_bytes, require_memory
+from nas.training_memory import machine_bytes, require_memory
 from search_spaces import lower_flax
 from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
@@ -34,7 +34,7 @@ EVALUATION_PIXELS = 8 * 256 * 256
 
 
 def evaluate(
-    job: Job, *, tick: training.Tick | None = None, available: Callable[[], int | None] = available_bytes
+    job: Job, *, tick: training.Tick | None = None, available: Callable[[], int | None] = machine_bytes
 ) -> Outcome:
     """Train and judge one candidate, within the bytes that `available` tells.
 

@@ -21,7 +21,7 @@ from nas.evaluate import Quality, judge, judged_at_once, load_or_start
 from nas.recipe import Recipe
 from nas.target import CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, train
-from nas.training_memory import available_bytes, require_memory
+from nas.training_memory import machine_bytes, require_memory
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -92,7 +92,7 @@ def run(
     *,
     tick: Tick | None = None,
     read: Callable[[int, int], None] | None = None,
-    available: Callable[[], int | None] = available_bytes,
+    available: Callable[[], int | None] = machine_bytes,
 ) -> Finished:
     """Train to the recipe's horizon, continuing where an earlier call stopped; return the validation quality.
 

@@ -80,8 +80,16 @@ class Recipe:
         return cls(**{**data, "phases": tuple(LossPhase(**phase) for phase in data.get("phases", ()))})
 
     def changed(self, **options: Any) -> "Recipe":
-        """Return this recipe with some fields changed; another loss is that of the whole training."""
-        return replace(replace(self, phases=()) if "loss" in options else self, **options)
+        """Return this recipe with some fields changed.
+
+        Another loss is that of the whole training; another learning rate takes the final one along in proportion.
+        """
+        if "loss" in options:
+            options = {"phases": (), **options}
+        if "learning_rate" in options and self.final_learning_rate:
+            share = self.final_learning_rate / self.learning_rate
+            options = {"final_learning_rate": share * options["learning_rate"], **options}
+        return replace(self, **options)
 
     def scaled(self, steps: int) -> "Recipe":
         """Return this recipe for another number of steps, its phases taking the same shares of them.

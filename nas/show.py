@@ -49,7 +49,7 @@ GENE_COLUMNS = (
     Column("meaning", lambda r: r["meaning"], right=False, wraps=True),
 )
 LAYER_COLUMNS = (
-    Column("layer", lambda r: r["layer"], right=False),
+    Column("layer", lambda r: r["layer"], right=False, stretches=True),
     Column("op", lambda r: r["op"], right=False),
     Column("output", lambda r: "×".join(map(str, r["output"])), right=False),
     Column("params", lambda r: count(r["parameters"])),
@@ -178,7 +178,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "spec": target.spec.to_dict(),
                 "parameters": graph.parameters,
                 "macs": graph.macs,
-                "peak_memory_mb": peak_activation_bytes(graph) / 1e6,
+                "peak_activation_bytes": peak_activation_bytes(graph),
                 "device": device.name,
                 "unsupported": list(refused),
                 **runtime_fields(predicted),

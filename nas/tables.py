@@ -46,7 +46,9 @@ def print_rows(
     elif form == "csv":
         sys.stdout.write(to_csv(rows))
     else:
-        console.print(_table(rows, columns, title))
+        if title:  # not the table's own, which is broken where the table is narrower
+            console.print(f"[italic]{title}[/]", highlight=False)
+        console.print(_table(rows, columns))
 
 
 def print_json(data: object) -> None:
@@ -65,8 +67,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column], title: str | None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         flexible = column.stretches or column.wraps
         widest = max((cell_len(render(column.show(row)).plain) for row in rows), default=0)

@@ -102,22 +102,23 @@ def read_spec(path: Path) -> ArchSpec:
     """Read genes from a JSON or TOML file, at its top or under "spec".
 
     Raises UsageError where it holds none, SpecError with the gene, its value and what it may be for a wrong one. What
-    isp-nas itself wrote (it carries the network's hash) may lack genes that came later; what a person wrote may not.
+    isp-nas itself wrote (it carries the network's hash or where it comes from) may lack genes that came later; what a
+    person wrote may not.
     """
     try:
         text = path.read_text("utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"The spec file {path} cannot be read ({error.strerror}).") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
     genes = data.get("spec", data) if isinstance(data, dict) else None
     if not isinstance(genes, dict):
         raise UsageError(f'{path} holds no genes; wanted them at its top or under "spec".')
-    if "hash" not in data:
+    if not {"hash", "provenance"} & data.keys():
         return ArchSpec.from_file(genes)
     spec = ArchSpec.from_dict(genes)
-    if spec.hash != data["hash"]:
+    if spec.hash != data.get("hash", spec.hash):
         raise UsageError(f"{path}: these genes make network {spec.hash}, not {data['hash']}; leave out the hash.")
     return spec
 

@@ -17,7 +17,8 @@ Measured with jaxlib 0.10.2 on 2 CPU cores, fresh processes, resident memory at 
 
 Between two runs the figures differ by up to a tenth. Small cases stay below 1 because a process is allowed for whole.
 
-XLA's plan for a step over 16 networks (both designs, 14 random members of mai21; batch 4, patch 128) was 0.72 to 1.84
+XLA's plan for a step over 16 networks (Smallnet, CSANet and 14 random members of the space before U-Nets; batch 4,
+patch 128) was 0.72 to 1.84
 times Σ maps + peak of maps, the largest with spatial attention over kernels of 5×5: what is near the bound may fit
 after all, or fail after all. GPUs have not been measured; their libraries ask for scratch memory of their own.
 """
@@ -43,7 +44,6 @@ PICTURE_BYTES_PER_PIXEL = 21
 # Prediction, target, and three maps of their size that XLA plans for PSNR and SSIM.
 MAPS_TO_JUDGE = 5
 
-MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -80,13 +80,13 @@ def require_memory(graph: Graph, recipe: Recipe, *, judged: tuple[int, int, int]
     if training > available:
         raise TrainingError(
             f"Training with batch {recipe.batch} and patch {recipe.patch} would take about {_gb(training)} of memory, "
-            f"this machine has {_gb(available)} free; choose a smaller --batch or --patch."
+            f"this machine has {_gb(available)}; choose a smaller --batch or --patch (of a search: in another --study)."
         )
     if judging > available:
         n, h, w = judged
         raise TrainingError(
             f"Judging {n} of the pairs of {h}×{w} at once would take about {_gb(judging)} of memory, this machine has "
-            f"{_gb(available)} free; free some, or crop the pairs."
+            f"{_gb(available)}; crop the pairs."
         )
 
 
@@ -97,39 +97,23 @@ def _gb(size_bytes: int) -> str:
 @cache
 def _note_that_nothing_is_known() -> None:
     logging.getLogger(__name__).warning(
-        "This machine does not tell how much memory it has free, so no network is refused for needing too much."
+        "This machine does not tell how much memory it has, so no network is refused for needing too much."
     )
 
 
-def available_bytes() -> int | None:
-    """Return how many bytes can still be taken where JAX computes; None where that cannot be found out.
+def machine_bytes() -> int | None:
+    """Return how many bytes there are where JAX computes; None where that cannot be found out.
 
-    On a CPU what Linux calls available, less where a container's limit is nearer; elsewhere all physical memory, which
-    refuses only what could never fit. On a GPU what is left of JAX's own share of its memory.
+    On a CPU the physical memory, or a container's limit where that is less; on a GPU JAX's own share of its memory.
+    What else is running is not asked: a refusal is for good, so it must be the same tomorrow.
     """
     import jax
 
     if jax.default_backend() == "cpu":
-        known = [size for size in (_host_bytes(), _container_bytes()) if size is not None]
+        known = [size for size in (_physical_bytes(), _container_bytes()) if size is not None]
         return min(known, default=None)
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-
-
-def _host_bytes() -> int | None:
-    try:
-        return meminfo_bytes(MEMINFO.read_text())
-    except (OSError, ValueError):
-        return _physical_bytes()
-
-
-def meminfo_bytes(text: str) -> int:
-    """Return what Linux says is available; raise ValueError where `text` does not say it."""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.removesuffix("kB")) * 1024
-    raise ValueError("no MemAvailable")
+    return stats.get("bytes_limit")
 
 
 def _physical_bytes() -> int | None:
@@ -141,12 +125,9 @@ def _physical_bytes() -> int | None:
 
 
 def _container_bytes() -> int | None:
-    """Return what is left of the limit of this process's control group; None where it has none, or an old kind."""
+    """Return the limit of this process's control group; None where it has none, or an old kind."""
     try:
         (own,) = (line[len("0::/") :] for line in OWN_CGROUP.read_text().splitlines() if line.startswith("0::/"))
-        folder = CGROUPS / own
-        limit = int((folder / "memory.max").read_text())  # "max" is no number: no limit
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return max(0, limit - int(stat["anon"]))  # cached files are given back before anybody is killed
-    except (OSError, ValueError, KeyError):
+        return int((CGROUPS / own / "memory.max").read_text())  # "max" is no number: no limit
+    except (OSError, ValueError):
         return None

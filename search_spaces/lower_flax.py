@@ -114,9 +114,12 @@ def initial_value(
 def _variance(node: Node, shape: tuple[int, ...], initialiser: str) -> float:
     if initialiser not in INITIALISERS:
         raise UnknownNameError("initialiser", initialiser, INITIALISERS)
-    inputs = _INPUT_AXIS[type(node.op)]
-    taps = shape[0] * shape[1]
-    return 2 / (taps * (shape[inputs] if initialiser == "he" else shape[2] + shape[3]))
+    fan_in = shape[0] * shape[1] * shape[_INPUT_AXIS[type(node.op)]]
+    if initialiser == "he":
+        return 2 / fan_in
+    # Each channel of a depthwise convolution makes one channel, whatever the shape of its kernel says.
+    made = 1 if isinstance(node.op, DepthwiseConv) else shape[2] * shape[3] // shape[_INPUT_AXIS[type(node.op)]]
+    return 2 / (fan_in + shape[0] * shape[1] * made)
 
 
 def init_parameters(

@@ -12,11 +12,9 @@ from search_spaces.errors import SpecError
 from search_spaces.graph import FULL_HD, INPUT, Graph, GraphBuilder
 from search_spaces.layers import activate, conv, downsample, inner_conv, join, upsample
 from search_spaces.ops import Add, Concat, Conv, DepthToSpace, Pool, Resize, Shape, Subtract, TransposeConv
-from search_spaces.spec import ArchSpec
+from search_spaces.spec import WIDEST_LEVEL, ArchSpec
 
 RGB = 3
-# No published design has a wider level; wider ones would be all of a network's weights and none of its pixels.
-WIDEST_LEVEL = 256
 
 
 def build_graph(spec: ArchSpec, input_shape: Shape = FULL_HD) -> Graph:

@@ -10,6 +10,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """The number of different networks, counted exactly."""
+        """The number of canonical specs, counted exactly; a few of them still mean one network (see `spec`)."""
         return _count(self)
 
     @property
@@ -90,33 +91,35 @@ def _check_choices(name: str, values: tuple[Value, ...]) -> None:
         raise UsageError(f"Gene {name} needs one or more different values, got {list(values)}.")
 
 
-def _last_reader() -> dict[str, int]:
-    """Return for each gene that conditions speak of the position of the last gene whose condition does."""
-    last: dict[str, int] = {}
-    for position, gene in enumerate(GENES.values()):
-        for alternative in gene.active_when:
-            last |= dict.fromkeys(alternative, position)
-    return last
-
-
-_LAST_READER = _last_reader()
+# What is still open of a gene's condition: alternatives, each the genes it still needs. None: it holds already.
+_Open = frozenset[frozenset[tuple[str, tuple[Value, ...]]]] | None
 
 
 def _count(space: SearchSpace) -> int:
-    """Count canonical specs: gene by gene, keeping apart only what conditions of later genes still ask for."""
-    counts: Counter[tuple[tuple[str, Value], ...]] = Counter({(): 1})
-    for position, (name, gene) in enumerate(GENES.items()):
-        extended: Counter[tuple[tuple[str, Value], ...]] = Counter()
-        for known, number in counts.items():
-            for value in _canonical_values(space, name, gene, dict(known)):
-                still = ((n, v) for n, v in (*known, (name, value)) if _LAST_READER.get(n, -1) > position)
-                extended[tuple(still)] += number
-        counts = extended
-    return sum(counts.values())
+    """Count canonical specs: gene by gene, keeping apart only what makes a difference to conditions of later genes."""
+    counts: Counter[tuple[_Open, ...]] = Counter({tuple(map(_nothing_decided, GENES.values())): 1})
+    for name, gene in GENES.items():
+        following: Counter[tuple[_Open, ...]] = Counter()
+        for (condition, *later), number in counts.items():
+            values = space.values(name) if condition is None else (gene.default,)
+            for value in values:
+                following[tuple([_decided(open_, name, value) for open_ in later])] += number
+        counts = following
+    return counts.total()
 
 
-def _canonical_values(space: SearchSpace, name: str, gene: Gene, known: dict[str, Value]) -> tuple[Value, ...]:
-    return space.values(name) if gene.is_active(known) else (gene.default,)
+def _nothing_decided(gene: Gene) -> _Open:
+    return frozenset(frozenset(alternative.items()) for alternative in gene.active_when) if gene.active_when else None
+
+
+@cache
+def _decided(open_: _Open, name: str, value: Value) -> _Open:
+    """Return what is open of a condition once `name` is known; an empty set where it cannot hold any more."""
+    if open_ is None:
+        return None
+    possible = [a for a in open_ if all(value in wanted for other, wanted in a if other == name)]
+    needed = frozenset(frozenset(need for need in alternative if need[0] != name) for alternative in possible)
+    return None if frozenset() in needed else needed
 
 
 def load_space(name: str) -> SearchSpace:

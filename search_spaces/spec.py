@@ -3,9 +3,9 @@
 Every `ArchSpec` is in canonical form: a gene that has no effect (the body's kernel where the body has no
 blocks, say) holds its default. So the content hash can tell a duplicate before it is trained. The few networks that
 canonical specs still share are told by `Graph.structure`: a second stem convolution, a tail and a head convolution may
-each be what one more plain block is, a gate inside a single plain block is one behind the body, and the lowest levels
-of a wide U-Net are capped. A gene is declared once, on its field: what it may be, its default, whether its values are
-ordered, and when it is active.
+each be what one more plain block is, a gate inside a single plain block is one behind the body, and four channels
+cannot be squeezed further than to two. A gene is declared once, on its field: what it may be, its default, whether its
+values are ordered, and when it is active.
 """
 
 import hashlib
@@ -66,6 +66,9 @@ DOWNSAMPLERS = ("strided", "max_pool", "average_pool")
 UPSAMPLERS = ("depth_to_space", "transposed", "bilinear")
 OUTPUT_ACTIVATIONS = ("none", "relu", "sigmoid", "scaled_tanh")
 
+# No published design has a wider level; wider ones would be all of a network's weights and none of its pixels.
+WIDEST_LEVEL = 256
+_WIDTHS = tuple(range(4, 129, 4))
 _DEPTHS = tuple(range(17))
 _REFINE_WIDTHS = tuple(range(0, 65, 2))
 _HAS_BLOCKS: dict[str, tuple[Value, ...]] = {"depth": _DEPTHS[1:]}
@@ -73,9 +76,21 @@ _HAS_REFINING: dict[str, tuple[Value, ...]] = {"refine_width": _REFINE_WIDTHS[1:
 _SMALLER_BODY: Condition = ({"topology": ("flat",), "scale": (4, 8)}, {"topology": ("unet", "two_path")})
 # The levels of a U-Net below its first; the colour path of two has its first at R/4.
 _LEVELS: Condition = ({"topology": ("unet",)}, {"topology": ("two_path",), "levels": (2, 3, 4)})
-_WIDENING_LEVELS: Condition = (
-    *({**alternative, "encoder_depth": (1, 2)} for alternative in _LEVELS),
-    *({**alternative, "downsampler": ("strided",)} for alternative in _LEVELS),
+# Where the cap holds the lowest two levels at one width already, widening the lowest has no effect. A U-Net's level n
+# has width · 2ⁿ channels; the colour path of two begins one level later.
+_NARROW_ENOUGH: Condition = tuple(
+    {
+        "topology": (topology,),
+        "levels": (levels,),
+        "width": tuple(w for w in _WIDTHS if w << (levels - late) < WIDEST_LEVEL),
+    }
+    for topology, late, least in (("unet", 1, 1), ("two_path", 2, 2))
+    for levels in range(least, 5)
+)
+_WIDENING_LEVELS: Condition = tuple(
+    {**narrow, **widens}
+    for narrow in _NARROW_ENOUGH
+    for widens in ({"encoder_depth": (1, 2)}, {"downsampler": ("strided",)})
 )
 _SEVERAL_SKIPS: Condition = (
     {"topology": ("unet",), "levels": (2, 3, 4), "skip": ("add", "concat")},
@@ -91,13 +106,21 @@ _TRANSPOSED: Condition = (
     {"global_residual": ("transposed",)},
     *({**alternative, "body_upsampler": ("transposed",)} for alternative in _SMALLER_BODY),
 )
+# A U-Net may be made of pools and bilinear ways alone; the colour path of two has a convolution always.
+_CONVOLVES_BELOW: Condition = (
+    {"topology": ("two_path",)},
+    {"topology": ("unet",), "downsampler": ("strided",)},
+    {"topology": ("unet",), "encoder_depth": (1, 2)},
+    {"topology": ("unet",), "decoder_depth": (1, 2)},
+    {"topology": ("unet",), "body_upsampler": ("depth_to_space", "transposed")},
+)
 _USES_BODY_ACTIVATION: Condition = (
     {"stem_depth": (2,)},
     _HAS_BLOCKS,
     {"head_depth": (1, 2)},
     {**_HAS_REFINING, "head_activation": ("body",)},
-    {"topology": ("unet", "two_path")},
-    {"topology": ("flat",), "scale": (8,)},
+    {"topology": ("flat",), "scale": (8,), "downsampler": ("strided",)},
+    *_CONVOLVES_BELOW,
 )
 
 
@@ -119,7 +142,7 @@ class ArchSpec:
     stem_depth: int = _ordinal("convolutions before the body", 1, (1, 2))
     stem_kernel: int = _ordinal("kernel of the first convolution", 3, (3, 5, 7, 9))
     stem_activation: str = _nominal("after the first convolution", "relu", ("none", *BODY_ACTIVATIONS))
-    width: int = _ordinal("channels of the body; of a U-Net's first level", 16, range(4, 129, 4))
+    width: int = _ordinal("channels of the body; of a U-Net's first level", 16, _WIDTHS)
     downsampler: str = _nominal("how maps are halved", "strided", DOWNSAMPLERS, _HALVES)
     down_kernel: int = _ordinal("kernel of strided convolutions behind the stem", 3, (2, 3, 4), _STRIDED_LEVELS)
     encoder_depth: int = _ordinal(
@@ -177,8 +200,8 @@ class ArchSpec:
     )  # fmt: skip
     activation: str = _nominal("inside the body and the head", "relu", BODY_ACTIVATIONS, _USES_BODY_ACTIVATION)
     normalisation: str = _nominal(
-        "of every convolution but stem and head", "none", ("none", "instance"),
-        (_HAS_BLOCKS, {"topology": ("unet", "two_path")}),
+        "behind the convolutions of blocks, levels and ways up", "none", ("none", "instance"),
+        (_HAS_BLOCKS, *_CONVOLVES_BELOW),
     )  # fmt: skip
     output_activation: str = _nominal("after the last convolution", "none", OUTPUT_ACTIVATIONS)
 
@@ -202,7 +225,7 @@ class ArchSpec:
 
     @property
     def description(self) -> str:
-        """The architecture in a few words, for tables: what differs from the plainest network."""
+        """The main genes in a few words, for tables; the hash tells apart what they leave out."""
         parts = (self._place, f"{self.width}ch", self._stem, self._body, self.activation, self._ways, self._head)
         return " ".join(part for part in parts if part)
 

@@ -15,9 +15,8 @@ from nas.long_training import LongRun
 from nas.recipe import Recipe
 from nas.training_memory import (
     PROCESS_BYTES,
-    available_bytes,
     judging_bytes,
-    meminfo_bytes,
+    machine_bytes,
     require_memory,
     training_bytes,
 )
@@ -100,8 +99,8 @@ def test_training_that_does_not_fit_is_refused_with_what_it_takes_and_what_to_do
     with pytest.raises(TrainingError) as refused:
         require_memory(graph, recipe, judged=JUDGED, available=4_000_000_000)
     assert str(refused.value) == (
-        f"Training with batch 512 and patch 256 would take about {needed:.2f} GB of memory, this machine has 4.00 GB "
-        "free; choose a smaller --batch or --patch."
+        f"Training with batch 512 and patch 256 would take about {needed:.2f} GB of memory, this machine has 4.00 GB; "
+        "choose a smaller --batch or --patch (of a search: in another --study)."
     )
 
 
@@ -119,7 +118,7 @@ def test_where_nothing_is_known_nothing_is_refused_and_that_is_logged_once(caplo
         for _ in range(2):
             require_memory(build_graph(SPEC), replace(RECIPE, batch=10**6), judged=JUDGED, available=None)
     assert [record.getMessage() for record in caplog.records] == [
-        "This machine does not tell how much memory it has free, so no network is refused for needing too much."
+        "This machine does not tell how much memory it has, so no network is refused for needing too much."
     ]
 
 
@@ -158,21 +157,14 @@ def test_a_long_training_that_does_not_fit_is_refused_and_leaves_nothing(tiny_pa
 
 
 def test_this_machine_tells_what_it_has() -> None:
-    available = available_bytes()
+    available = machine_bytes()
     assert available is not None
     assert 10**8 < available < 10**14
-
-
-def test_linux_tells_what_is_available_in_kibibytes() -> None:
-    assert meminfo_bytes("MemTotal:  200 kB\nMemFree:    50 kB\nMemAvailable:    100 kB\n") == 102_400
-    with pytest.raises(ValueError, match="no MemAvailable"):
-        meminfo_bytes("MemTotal: 200 kB\n")
 
 
 def control_group(tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "own" / "memory.stat").write_text("anon 3000\nfile 5000\n")
     (tmp_path / "cgroup").write_text("4:memory:/old\n0::/own\n")
     monkeypatch.setattr(training_memory, "CGROUPS", tmp_path)
     monkeypatch.setattr(training_memory, "OWN_CGROUP", tmp_path / "cgroup")
@@ -183,30 +175,25 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jax.default_backend", lambda: "cpu")
 
 
-@pytest.mark.usefixtures("on_a_cpu")
-def test_the_limit_of_a_container_counts_where_it_is_nearer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    control_group(tmp_path, "10000", monkeypatch)
-    assert available_bytes() == 7000  # what is cached of files does not count
-
-
-@pytest.mark.usefixtures("on_a_cpu")
-def test_a_container_without_a_limit_has_what_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    control_group(tmp_path, "max", monkeypatch)
-    (tmp_path / "meminfo").write_text("MemAvailable: 100 kB\n")
-    monkeypatch.setattr(training_memory, "MEMINFO", tmp_path / "meminfo")
-    assert available_bytes() == 102_400
-
-
-@pytest.mark.usefixtures("on_a_cpu")
-def test_without_proc_all_physical_memory_is_the_bound_and_without_that_nothing_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("MEMINFO", "OWN_CGROUP"):
-        monkeypatch.setattr(training_memory, name, tmp_path / "none")
+@pytest.fixture
+def a_small_machine(on_a_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
-    assert available_bytes() == 4_096_000
+
+
+@pytest.mark.usefixtures("a_small_machine")
+@pytest.mark.parametrize(("limit", "counted"), [("10000", 10_000), ("5000000", 4_096_000), ("max", 4_096_000)])
+def test_the_limit_of_a_container_counts_where_it_is_less_than_the_machine_has(
+    limit: str, counted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control_group(tmp_path, limit, monkeypatch)
+    assert machine_bytes() == counted
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_a_machine_that_tells_nothing_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_memory, "OWN_CGROUP", tmp_path / "none")
     monkeypatch.delattr("os.sysconf")
-    assert available_bytes() is None
+    assert machine_bytes() is None
 
 
 class Card:
@@ -220,11 +207,11 @@ class Card:
 
 
 @pytest.mark.parametrize(
-    ("stats", "left"), [({"bytes_limit": 1000, "bytes_in_use": 300}, 700), ({"bytes_limit": 1000}, 1000), (None, None)]
+    ("stats", "had"), [({"bytes_limit": 1000, "bytes_in_use": 300}, 1000), ({}, None), (None, None)]
 )
-def test_a_graphics_card_has_what_is_left_of_its_share(
-    stats: dict[str, int] | None, left: int | None, monkeypatch: pytest.MonkeyPatch
+def test_a_graphics_card_has_jaxs_share_of_it(
+    stats: dict[str, int] | None, had: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     monkeypatch.setattr("jax.local_devices", lambda: [Card(stats)])
-    assert available_bytes() == left
+    assert machine_bytes() == had

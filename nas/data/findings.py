@@ -94,7 +94,7 @@ def _multiples(evidence: Evidence) -> Iterator[Problem]:
             "warning",
             ALL_PAIRS,
             f"{_by(odd[0])} px, which the deep U-Nets of the built-in space cannot halve often enough",
-            f"crop all pairs to multiples of {SIDE_MULTIPLE}, or search a space with fewer levels",
+            f"crop all to multiples of {SIDE_MULTIPLE}, which `isp-nas search` needs unless --space has fewer levels",
         )
 
 
