@@ -116,7 +116,7 @@ def test_the_built_in_space_has_as_many_networks_as_counted_by_hand() -> None:
     # Bodies: kernel, convolution; blocks with layers, ends and growth; gates with place and squeeze; skips with tails.
     bodies = 6 * (2 * 2) * (1 + 1 + 6 + 6 + 3 + 9) * (1 + 2 * (1 + 2 + 2)) * (2 + 2 + 1 + 1)
     with_blocks = (placed + flat) * 2 * bodies * 2 * 7  # stem depth, normalisation, activation
-    gates = 1 + 1 + 2 + 2
+    gates = 1 + 1 + 2 + 2  # a flat body without blocks has none
     without_but_levels = placed * 2 * gates * 2 * 7
 
     def plainest(up: bool) -> int:
@@ -125,7 +125,7 @@ def test_the_built_in_space_has_as_many_networks_as_counted_by_hand() -> None:
         return one_less + 2 * 7 * (direct[up] + 8 * refined[up])
 
     stems = {up: 7 * heads[up] + plainest(up) for up in (True, False)}
-    without = gates * (stems[False] + 3 * (stems[True] + 2 * stems[False]))
+    without = stems[False] + 3 * (stems[True] + 2 * stems[False])
     assert MAI21.size == always * (with_blocks + without_but_levels + without)
 
 
