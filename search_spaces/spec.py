@@ -1,11 +1,11 @@
 """The genotype: a flat set of genes that says which network is meant.
 
-Every `ArchSpec` is in canonical form: a gene that has no effect (the body's kernel where the body has no
-blocks, say) holds its default. So the content hash can tell a duplicate before it is trained. The few networks that
-canonical specs still share are told by `Graph.structure`: a second stem convolution, a tail and a head convolution may
-each be what one more plain block is, a gate inside a single plain block is one behind the body, and the lowest levels
-of a wide U-Net are capped. A gene is declared once, on its field: what it may be, its default, whether its values are
-ordered, and when it is active.
+Every `ArchSpec` is in canonical form: a gene that has no effect (the body's kernel where the body has no blocks, say)
+holds its default. So the content hash can tell a duplicate before it is trained. The few networks that canonical specs
+still share are told by `Graph.structure`: a second stem convolution, a tail and a head convolution may each be what one
+more plain block is, a gate inside a single plain block is one behind the body, four channels are squeezed to two by
+both reductions, and the lowest levels of a wide U-Net are capped. A gene is declared once, on its field: what it may
+be, its default, whether its values are ordered, and when it is active.
 """
 
 import hashlib

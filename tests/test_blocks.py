@@ -169,10 +169,10 @@ def test_a_residual_block_may_activate_what_it_adds(block: str) -> None:
 
 @pytest.mark.parametrize("width", [4, 8, 16, 48])
 @pytest.mark.parametrize("reduction", GENES["attention_reduction"].legal)
-def test_channel_attention_squeezes_as_its_gene_says(width: int, reduction: int) -> None:
+def test_channel_attention_squeezes_as_its_gene_says_and_never_below_two(width: int, reduction: int) -> None:
     graph = small(width=width, attention="channel", attention_reduction=reduction)
     ops = ops_of(graph)
-    assert ops["block1.ca.fc1"] == Conv(width // reduction, 1)
+    assert ops["block1.ca.fc1"] == Conv(max(2, width // reduction), 1)
     assert ops["block1.ca.fc2"] == Conv(width, 1)
     assert ops["block1.ca.mean"] == GlobalMean()
     assert inputs_of(graph)["block1.ca.mul"] == ("block1.conv.relu", "block1.ca.fc2.sigmoid")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from search_spaces.errors import SpecError, UnknownNameError
 from search_spaces.graph import Shape
 from search_spaces.networks import WIDEST_LEVEL, build_graph
+from search_spaces.ops import GlobalMean
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec, Gene, Value
 
@@ -41,8 +42,18 @@ def has_one_plain_block(spec: ArchSpec) -> bool:
     return spec.depth == 1 and spec.block == "plain" and spec.long_skip != "local_fusion"
 
 
+def squeezes_four_channels(spec: ArchSpec) -> bool:
+    """Tell whether channel attention has so few channels that both of its reductions come to two."""
+    graph = build_graph(spec, SIZE)
+    return all(graph.shapes[node.name][3] == 4 for node in graph.nodes if isinstance(node.op, GlobalMean))
+
+
 # The genes whose values share a network although they have an effect elsewhere, and where.
-SHARED = {"bottleneck_widening": capped, "attention_position": has_one_plain_block}
+SHARED = {
+    "attention_position": has_one_plain_block,
+    "attention_reduction": squeezes_four_channels,
+    "bottleneck_widening": capped,
+}
 
 
 def shared(name: str, spec: ArchSpec) -> bool:
@@ -222,6 +233,13 @@ OLD_HASHES: dict[str, dict[str, Value]] = {
 @pytest.mark.parametrize("old", OLD_HASHES)
 def test_hashes_stay_what_they_were_when_studies_were_written(old: str) -> None:
     assert ArchSpec.from_dict(OLD_HASHES[old]).hash == old
+
+
+def test_a_hash_that_an_older_run_wrote_means_the_network_of_that_run() -> None:
+    # Channel attention squeezed four channels to two, never to one.
+    spec = ArchSpec(width=4, attention="channel")
+    assert spec.hash == "3d4b3c43c133"
+    assert build_graph(spec, SIZE).parameter_shapes["block1.ca.fc1/kernel"] == (1, 1, 4, 2)
 
 
 def test_genes_that_an_older_run_drew_without_effect_have_none_now() -> None:
