@@ -10,8 +10,8 @@ from search_spaces.layers import conv, inner_conv
 from search_spaces.ops import Add, Concat, Conv, DepthwiseConv, GlobalMean, Multiply, Scale
 from search_spaces.spec import ArchSpec
 
-# Below two hidden channels nothing is left for attention to choose from.
-MIN_HIDDEN = 2
+# Of one hidden value all gates would be functions.
+MIN_ATTENTION_HIDDEN = 2
 # (builder, spec, name, input, channels of the body) → output
 BlockBuilder = Callable[[GraphBuilder, ArchSpec, str, str, int], str]
 
@@ -141,7 +141,8 @@ def _channel_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> st
     """Squeeze and excite: mean over the map, two 1×1 convolutions, one gate per channel (arXiv 1709.01507)."""
     channels = g.channels(x)
     y = g.add(f"{name}.ca.mean", GlobalMean(), x)
-    y = conv(g, f"{name}.ca.fc1", y, Conv(max(MIN_HIDDEN, channels // spec.attention_reduction), 1), "relu")
+    hidden = max(MIN_ATTENTION_HIDDEN, channels // spec.attention_reduction)
+    y = conv(g, f"{name}.ca.fc1", y, Conv(hidden, 1), "relu")
     y = conv(g, f"{name}.ca.fc2", y, Conv(channels, 1), "sigmoid")
     return g.add(f"{name}.ca.mul", Multiply(), x, y)
 

@@ -172,7 +172,10 @@ class ArchSpec:
         "channels that each dense layer adds", 8, range(4, 65, 4),
         ({**_HAS_BLOCKS, "block": ("dense", "residual_dense")},),
     )  # fmt: skip
-    attention: str = _nominal("recalibration of the body", "none", ATTENTIONS)
+    # Not of a flat body without blocks: genes of older runs hold it there, where it never had an effect.
+    attention: str = _nominal(
+        "recalibration of the body", "none", ATTENTIONS, (_HAS_BLOCKS, {"topology": ("unet", "two_path")})
+    )
     attention_position: str = _nominal(
         "inside each block, or once behind the body", "block", ("block", "body"),
         ({**_HAS_BLOCKS, "attention": ATTENTIONS[1:]},),

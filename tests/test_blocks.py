@@ -169,10 +169,10 @@ def test_a_residual_block_may_activate_what_it_adds(block: str) -> None:
 
 @pytest.mark.parametrize("width", [4, 8, 16, 48])
 @pytest.mark.parametrize("reduction", GENES["attention_reduction"].legal)
-def test_channel_attention_squeezes_as_its_gene_says(width: int, reduction: int) -> None:
+def test_channel_attention_squeezes_as_its_gene_says_and_never_below_two(width: int, reduction: int) -> None:
     graph = small(width=width, attention="channel", attention_reduction=reduction)
     ops = ops_of(graph)
-    assert ops["block1.ca.fc1"] == Conv(width // reduction, 1)
+    assert ops["block1.ca.fc1"] == Conv(max(2, width // reduction), 1)
     assert ops["block1.ca.fc2"] == Conv(width, 1)
     assert ops["block1.ca.mean"] == GlobalMean()
     assert inputs_of(graph)["block1.ca.mul"] == ("block1.conv.relu", "block1.ca.fc2.sigmoid")
@@ -206,10 +206,11 @@ def test_attention_behind_the_body_is_there_once_and_reads_all_blocks(block: str
     assert graph.shapes[body_output(graph)] == (1, 8, 16, channels)
 
 
-def test_attention_without_blocks_recalibrates_the_stem() -> None:
-    graph = small(depth=0, attention="channel")
-    assert inputs_of(graph)["body.ca.mean"] == ("stem1.relu",)
-    assert body_output(graph) == "body.ca.mul"
+def test_attention_without_blocks_recalibrates_the_lowest_level_and_no_flat_stem() -> None:
+    assert inputs_of(small(topology="unet", levels=1, depth=0, attention="channel"))["body.ca.mean"] == (
+        "enc1.conv1.relu",
+    )
+    assert body_output(small(depth=0, attention="channel")) == "stem1.relu"
 
 
 def test_the_position_of_attention_in_a_residual_block_is_its_branch() -> None:

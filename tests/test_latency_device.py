@@ -267,7 +267,10 @@ def _drop(*keys: Any) -> Edit:
         (_set("measurements", 0, "network", value=7), r"\[0\]\.network must be the name of a design"),
         (_set("measurements", 0, "input_shape", value=[1, 544, 960]), r"\[0\]\.input_shape must be \[batch"),
         (_set("measurements", 0, "input_shape", value=[1, 544, 960.0, 4]), r"input_shape\[2\] must be a whole number"),
-        (_set("measurements", 1, "input_shape", value=[1, 3, 3, 4]), r"\[1\]\.input_shape: A body at R/4 needs"),
+        (
+            _set("measurements", 1, "input_shape", value=[1, 3, 3, 4]),
+            r"\[1\]\.input_shape: Gene scale, 4, needs output sizes",
+        ),
         (_set("prior", value=[]), r"mine\.json: prior must be an object"),
         (_drop("prior", "fixed_ms"), r"prior\.fixed_ms is missing"),
         (_drop("prior", "conv_ms_per_mb"), r"prior\.conv_ms_per_mb is missing"),

@@ -99,34 +99,23 @@ def test_a_gene_that_is_left_out_keeps_its_default() -> None:
     assert not space.contains(ArchSpec(width=8, depth=2))
 
 
-def test_the_built_in_space_has_as_many_networks_as_counted_by_hand() -> None:
-    always = 3 * 5 * 7 * 4  # stem kernel, stem activation, width, output activation
-    # Heads, for a body that comes up by transposed convolutions and for one that does not. The global residual counts
-    # 4 kinds × 3 kernels where something else is transposed, and 3 + 3 where nothing is; the last kernel matters
-    # unless a transposed convolution is the last layer.
-    direct = {True: 2 * 4 * 12 + 12, False: 2 * 4 * 6 + 12}
-    refined = {True: 2 * 4 * 12 + 4 * 12, False: 2 * 4 * 6 + 4 * 12}  # for each of 4 widths and 2 head activations
-    heads = {up: 3 * (direct[up] + 4 * 2 * refined[up]) for up in (True, False)}
-    # Levels: ways down (strided with 2 kernels, 2 pools that widen only in a convolution), ways up, skips.
-    down_and_up = (2 * 2 * 2 + 2 * (1 + 2)) * 2
-    unets = down_and_up * (3 + 5 + 5 + 5)  # one level has no reach of skips to choose
-    two_paths = 1 + down_and_up * (3 + 5 + 5)  # the first level of the colour path is its only one
-    placed = (unets + two_paths) * (heads[True] + 2 * heads[False])
-    flat = heads[False] + 3 * (heads[True] + 2 * heads[False])  # at R/2; at R/4, halved in one of three ways
-    # Bodies: kernel, convolution; blocks with layers, ends and growth; gates with place and squeeze; skips with tails.
-    bodies = 6 * (2 * 2) * (1 + 1 + 6 + 6 + 3 + 9) * (1 + 2 * (1 + 2 + 2)) * (2 + 2 + 1 + 1)
-    with_blocks = (placed + flat) * 2 * bodies * 2 * 7  # stem depth, normalisation, activation
-    gates = 1 + 1 + 2 + 2
-    without_but_levels = placed * 2 * gates * 2 * 7
+@pytest.mark.parametrize("seed", range(12))
+def test_parts_of_the_built_in_space_have_as_many_networks_as_can_be_written_down(seed: int) -> None:
+    rng = random.Random(seed)
+    kept: dict[str, tuple] = {}
+    for name in rng.sample(
+        sorted(GENES), len(GENES)
+    ):  # all choices of as many genes as can be written down, one of the rest
+        values = MAI21.values(name)
+        fits = prod(map(len, kept.values())) * len(values) <= MOST_COMBINATIONS
+        kept[name] = values if fits else (rng.choice(values),)
+    part = SearchSpace("part", kept)
+    assert part.size == len({spec.hash for spec in members(part)})
 
-    def plainest(up: bool) -> int:
-        """One stem convolution: the activation has an effect only in the head."""
-        one_less = direct[up] + 4 * refined[up] * (7 + 1)
-        return one_less + 2 * 7 * (direct[up] + 8 * refined[up])
 
-    stems = {up: 7 * heads[up] + plainest(up) for up in (True, False)}
-    without = gates * (stems[False] + 3 * (stems[True] + 2 * stems[False]))
-    assert MAI21.size == always * (with_blocks + without_but_levels + without)
+def test_the_built_in_space_has_more_networks_than_a_search_could_ever_try() -> None:
+    assert MAI21.raw_size == prod(len(MAI21.values(name)) for name in GENES)
+    assert 10**15 < MAI21.size < MAI21.raw_size
 
 
 def test_the_built_in_space_holds_every_design() -> None:
