@@ -85,8 +85,10 @@ def _part(x: Array, axis: int, start: int, stop: int) -> Array:
 
 @jax.custom_vjp
 def _map_mean(x: Array) -> Array:
+    """Average rows, then the averages: one running float32 over a Full-HD map is off by 1e-3 after normalisation."""
     n, h, w, c = x.shape
-    return (jnp.ones((1, h * w), x.dtype) @ x.reshape(n, h * w, c)).reshape(n, 1, 1, c) / (h * w)
+    rows = (jnp.ones((1, w), x.dtype) @ x.reshape(n * h, w, c)).reshape(n, h, c) / w
+    return (jnp.ones((1, h), x.dtype) @ rows).reshape(n, 1, 1, c) / h
 
 
 _map_mean.defvjp(
