@@ -49,18 +49,19 @@ Packing = Annotated[
     typer.Option("--packing", help="Channel order: challenge or rggb; default challenge.", rich_help_panel="RAW"),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of sampling and training; default 0.")]
+# Where nothing is given, the recipe or the study decides; the help tells what holds where there is none.
 Loss = Annotated[
     str | None,
-    typer.Option("--loss", help='Losses with weights, "l1=1,ssim=0.2"; default l1.', rich_help_panel="Training"),
+    typer.Option("--loss", help='Losses with weights, "l1=1,ssim=0.2"; else l1.', rich_help_panel="Training"),
 ]
 Rate = Annotated[
-    float | None, typer.Option("--learning-rate", help="Adam's first rate; default 3e-3.", rich_help_panel="Training")
+    float | None, typer.Option("--learning-rate", help="Adam's first rate; else 3e-3.", rich_help_panel="Training")
 ]
 Batch = Annotated[
-    int | None, typer.Option("--batch", help="Patches per step; default 4, on a GPU 16.", rich_help_panel="Training")
+    int | None, typer.Option("--batch", help="Patches per step; else 4, on a GPU 16.", rich_help_panel="Training")
 ]
 Patch = Annotated[
-    int | None, typer.Option("--patch", help="Pixels of a patch; default 64, on a GPU 128.", rich_help_panel="Training")
+    int | None, typer.Option("--patch", help="Pixels of a patch; else 64, on a GPU 128.", rich_help_panel="Training")
 ]
 
 
@@ -306,7 +307,10 @@ def train(
     packing: Packing = None,
     form: ShortForm = "table",
 ) -> None:
-    """Train one network to the end. The same command continues after a crash."""
+    """Train one network to the end. The same command continues after a crash.
+
+    Training options that are not given are those of the recipe or of the study.
+    """
     from nas.recipe import Recipe, parse_loss
 
     if seed is not None and seed < 0:

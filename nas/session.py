@@ -22,7 +22,7 @@ from search_spaces.errors import StudyError
 
 if TYPE_CHECKING:
     from nas.evaluate import Quality
-    from nas.long_training import Finished, SuperNetwork
+    from nas.long_training import Finished, LongRun, SuperNetwork
 
 
 def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
@@ -159,18 +159,26 @@ def run_training(
         origin = chosen.origin() if chosen else None
         print_json({**told, "published_recipe": origin, "super_network": detachment})
         return
-    Console().print(
-        f"{target.label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs "
-        f"after {recipe.horizon} steps on {source.source} ({_told(recipe)}), kept in {folder}\n"
-        f"Export: isp-nas export {folder} --out export",
-        highlight=False,
-    )
+    _print_trained(target.label, long_run, quality, chosen)
     if detachment:
         Console().print(
             f"Super-network taken off at step {finished.detached_step}, of {finished.detached_psnr_db:.2f} dB: "
             f"{detachment['reason']}.",
             highlight=False,
         )
+
+
+def _print_trained(label: str, done: "LongRun", quality: "Quality", chosen: PublishedRecipe | None) -> None:
+    console = Console()
+    console.print(
+        f"{label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs after "
+        f"{done.recipe.horizon} steps on {done.data.source} ({_told(done.recipe)}), kept in {done.folder}",
+        highlight=False,
+    )
+    if chosen:
+        ours = f"; ours, where it says nothing: {', '.join(chosen.ours)}" if chosen.ours else ""
+        console.print(f"Recipe {chosen.name}, {chosen.source or 'without a source'}{ours}.", highlight=False)
+    console.print(f"Export: isp-nas export {done.folder} --out export", highlight=False)
 
 
 def _detachment(finished: "Finished", larger: "SuperNetwork") -> dict[str, Any]:

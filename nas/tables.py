@@ -16,6 +16,8 @@ from rich.table import Table
 from search_spaces.errors import UnknownNameError
 
 FORMATS = ("table", "json", "csv")
+_GAP = 2  # between two columns
+_LEAST = 8  # of a flexible column, however little is left
 Row = Mapping[str, Any]
 
 
@@ -48,7 +50,7 @@ def print_rows(
     else:
         if title:  # not the table's own, which is broken where the table is narrower
             console.print(f"[italic]{title}[/]", highlight=False)
-        console.print(_table(rows, columns))
+        console.print(_table(rows, columns, console.width))
 
 
 def print_json(data: object) -> None:
@@ -67,22 +69,46 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def _table(rows: Sequence[Row], columns: Sequence[Column], room: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        flexible = column.stretches or column.wraps
-        widest = max((cell_len(render(column.show(row)).plain) for row in rows), default=0)
+    for column, width in zip(columns, _widths(rows, columns, room), strict=True):
         table.add_column(
             column.heading,
             justify="right" if column.right else "left",
             no_wrap=not column.wraps,
-            ratio=1 if flexible else None,
-            min_width=None if flexible else max(widest, cell_len(column.heading)),
+            width=width,
             overflow="ellipsis",
         )
     for row in rows:
         table.add_row(*(column.show(row) for column in columns))
     return table
+
+
+def _widths(rows: Sequence[Row], columns: Sequence[Column], room: int) -> list[int]:
+    """Return every column's width: what it holds; the flexible ones share what is left in proportion.
+
+    Told to Rich in full, for it would rather drop a column than cut one.
+    """
+    held = [_widest(rows, column) for column in columns]
+    flexible = [column.stretches or column.wraps for column in columns]
+    fixed = sum(width for width, bends in zip(held, flexible, strict=True) if not bends)
+    wanted = sum(held) - fixed
+    left = room - fixed - _GAP * (len(columns) - 1)
+    if not wanted or wanted <= left:
+        return held
+    return [
+        max(_LEAST, width * left // wanted) if bends else width for width, bends in zip(held, flexible, strict=True)
+    ]
+
+
+def _widest(rows: Sequence[Row], column: Column) -> int:
+    return max(
+        [cell_len(column.heading), *(cell_len(line) for row in rows for line in _plain(column, row))],
+    )
+
+
+def _plain(column: Column, row: Row) -> list[str]:
+    return render(column.show(row)).plain.splitlines()
 
 
 def count(value: float) -> str:
