@@ -8,7 +8,7 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -58,6 +58,20 @@ class SearchSpace:
         values = spec.to_dict()
         return {n: v if v in self.values(n) else self.values(n)[0] for n, v in values.items()}
 
+    def variation(self, spec: ArchSpec, genes: int, choose: Callable[[Sequence[Value]], Value]) -> ArchSpec:
+        """Return `spec` with so many of its genes changed, an ordered one to a neighbouring value.
+
+        Only genes that have an effect and more than one choice are changed; which and to what, `choose` picks.
+        Raises UsageError where `spec` is not a member of this space.
+        """
+        values = self.genes_of(spec)
+        free: list[Value] = [name for name in spec.active_genes if len(self.values(name)) > 1]
+        for _ in range(min(genes, len(free))):
+            name = str(choose(free))
+            free.remove(name)
+            values[name] = choose(_nearest(self.values(name), values[name], ordered=GENES[name].ordered))
+        return ArchSpec(**values)  # type: ignore[arg-type]
+
     @property
     def raw_size(self) -> int:
         """The number of gene combinations, those that mean the same network counted apart."""
@@ -82,6 +96,15 @@ class SearchSpace:
         """A hash over the choices, by which a study tells that the space was edited."""
         told = json.dumps({name: self.values(name) for name in sorted(GENES)})
         return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _nearest(values: tuple[Value, ...], value: Value, *, ordered: bool) -> tuple[Value, ...]:
+    """Return what a value may be changed to: its neighbours where there is an order, anything else where there is not."""
+    if not ordered:
+        return tuple(other for other in values if other != value)
+    in_order = sorted(values)  # type: ignore[type-var]
+    at = in_order.index(value)
+    return tuple(in_order[i] for i in (at - 1, at + 1) if 0 <= i < len(in_order))
 
 
 def _check_choices(name: str, values: tuple[Value, ...]) -> None:

@@ -364,6 +364,16 @@ def test_designs_take_a_quarter_of_a_budget_of_candidates(tmp_path: Path, budget
     assert sum(c.name is not None for c in studies.load(tmp_path / "s").trained()) == designs
 
 
+def test_beside_tpe_every_second_proposal_is_near_one_of_the_best(tmp_path: Path) -> None:
+    finished = search(make_study(tmp_path / "s", sampler="tpe"), 40, slots=[InlineSlot()])
+    near = 0
+    candidates = list(finished.study.candidates.values())
+    for candidate in candidates[len(DESIGNS) :]:
+        before = [c.genes for c in candidates if c.trial < candidate.trial and 0 in c.rungs]
+        near += min(sum(genes[n] != candidate.genes[n] for n in genes) for genes in before) <= 4
+    assert near > (len(candidates) - len(DESIGNS)) // 3
+
+
 class Clock:
     """The search's clock, which only training moves."""
 

@@ -187,3 +187,26 @@ def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="not readable TOML"):
         load_space(str(path))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_a_variation_is_a_member_with_at_most_so_many_active_genes_changed_and_ordered_ones_by_one_step(
+    seed: int, genes: int
+) -> None:
+    rng = random.Random(seed)
+    spec = MAI21.sample(lambda _, values, __: rng.choice(values))
+    varied = MAI21.variation(spec, genes, rng.choice)
+    assert MAI21.contains(varied)
+    before, after = spec.active_genes, varied.active_genes
+    changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+    assert 0 < len(changed) <= genes or before.keys() != after.keys()
+    for name in changed:
+        if GENES[name].ordered:
+            values = sorted(MAI21.values(name))
+            assert abs(values.index(before[name]) - values.index(after[name])) == 1
+
+
+def test_only_members_are_varied() -> None:
+    with pytest.raises(UsageError, match="is not in space widths"):
+        SearchSpace("widths", {"width": (8, 16)}).variation(ArchSpec(depth=2), 1, random.Random(0).choice)
