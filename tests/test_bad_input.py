@@ -414,7 +414,11 @@ def test_a_negative_seed_of_a_training_is_refused_and_leaves_nothing(tiny_pairs:
 
 def test_a_results_folder_below_a_file_is_refused(tiny_pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    done = isp_nas("search", "--budget", 1, "--data", tiny_pairs, "--results", tmp_path / "file" / "in", *TINY_TRAINING)
+    space = write_space(tmp_path / "tiny.toml")
+    done = isp_nas(
+        "search", "--budget", 1, "--space", space, "--data", tiny_pairs, "--results", tmp_path / "file" / "in",
+        *TINY_TRAINING,
+    )  # fmt: skip
     assert "--results" in refusal(done)
     assert (tmp_path / "file").read_text() == "mine"
 
