@@ -177,26 +177,18 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
     changed = [
         _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
         _changed("device", config.device_digest, device.digest, asked.device or config.device),
+        _changed("space", config.space_digest, space.digest, asked.space or config.space),
         *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
     ]
-    _require_same_space(config, space, asked.space or config.space)
     differences = [text for text in changed if text]
     if differences:
         raise StudyError(
             f"Study {config.name} was started with other settings: {'; '.join(differences)}. "
-            "Continue it without these options, or start another study with --study NAME."
+            "Continue it as it was started, or start another study with --study NAME."
         )
     _build_demo(config.data, read)
     pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
     return Opened(opened, space, device, pairs, is_new=False)
-
-
-def _require_same_space(config: StudyConfig, space: SearchSpace, name: str) -> None:
-    if space.digest != config.space_digest:
-        raise StudyError(
-            f"Space {name} offers other choices (content {space.digest}) than study {config.name} was started with "
-            f"({config.space_digest}); give that one with --space, or start another study with --study NAME."
-        )
 
 
 def require_same_data(of: Study) -> None:

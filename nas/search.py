@@ -265,7 +265,7 @@ class Search:
         rng = np.random.default_rng([self.study.config.seed, asked])
         parent = parents[rng.integers(len(parents))]
         return self.space.variation(
-            parent.spec, int(rng.geometric(1 / MEAN_CHANGES)), lambda values: values[rng.integers(len(values))]
+            parent.spec, int(rng.geometric(1 / MEAN_CHANGES)), lambda values: values[int(rng.integers(len(values)))]
         )
 
     def _elite(self) -> list[Candidate]:

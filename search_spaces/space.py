@@ -99,10 +99,10 @@ class SearchSpace:
 
 
 def _nearest(values: tuple[Value, ...], value: Value, *, ordered: bool) -> tuple[Value, ...]:
-    """Return what a value may be changed to: its neighbours where there is an order, anything else where there is not."""
+    """Return what a value may be changed to: its neighbours where there is an order, else any other."""
     if not ordered:
         return tuple(other for other in values if other != value)
-    in_order = sorted(values)  # type: ignore[type-var]
+    in_order = sorted(values)
     at = in_order.index(value)
     return tuple(in_order[i] for i in (at - 1, at + 1) if 0 <= i < len(in_order))
 

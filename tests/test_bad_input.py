@@ -563,7 +563,7 @@ def test_another_setting_of_a_study_is_refused_by_name(
     given = [tmp_path / "pairs" if option == "PAIRS" else option for option in options]
     sentence = refusal(in_process("search", *started, *given))
     assert wanted in sentence
-    assert "Continue it without these options" in sentence
+    assert "Continue it as it was started" in sentence
     assert snapshot(tmp_path / "results") == before
 
 

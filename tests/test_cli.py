@@ -264,7 +264,7 @@ def test_show_tells_a_trial_whole(searched: Searched, front: list[dict[str, Any]
 
 def test_show_tells_how_much_memory_the_maps_take() -> None:
     told = json.loads(in_process("show", "smallnet", "--format", "json").stdout)
-    assert told["peak_memory_mb"] == pytest.approx(66.84672)
+    assert told["peak_activation_bytes"] == 66_846_720
     assert "Maps take at most 66.8 MB at once in float32." in in_process("show", "smallnet").stdout
 
 
