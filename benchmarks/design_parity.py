@@ -1,6 +1,6 @@
 """How far are Flax, TensorFlow and the .tflite file of every design apart, at pair size and at Full HD?
 
-    python benchmarks/design_parity.py --weights FOLDER [--seed 0] [--out results/designs/parity.json]
+    python benchmarks/design_parity.py --weights FOLDER [--seed 0] [--out benchmarks/design_parity.json]
 
 FOLDER is a work folder of `benchmarks/design_comparison.py`: weights are trained ones, for fresh ones make outputs in
 which little can go wrong. Input is uniform noise and validation pairs of the demo set, at Full HD laid side by side.

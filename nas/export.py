@@ -34,7 +34,7 @@ from search_spaces.tflite_file import op_counts
 # pixel order is decades above.
 MAX_DIFFERENCE = 1e-4
 # At full size LiteRT's own operations are less exact: its MEAN over half a million pixels is off by up to 1.5e-5 where
-# TensorFlow sums in blocks. The designs stay below 3e-5 (results/designs/parity.json); what is wrong is far above.
+# TensorFlow sums in blocks. The designs stay below 3e-5 (benchmarks/design_parity.json); what is wrong is far above.
 MAX_DEPLOY_DIFFERENCE = 1e-3
 PARITY_PATCHES = 8
 MODEL_FILE = "model.tflite"
