@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from latency_models.device import Device, Prediction, load_device
+from latency_models.memory import peak_activation_bytes
 from nas import comparison, study
 from nas.comparison import Comparison
 from nas.config import DEFAULT_DEVICE
@@ -59,8 +60,6 @@ def rows(sources: Sources) -> list[dict[str, Any]]:
 
 def row(design: Design, sources: Sources) -> dict[str, Any]:
     """Return what is known of a design, under the names that programs rely on; None stands for unknown."""
-    from latency_models.memory import peak_activation_bytes
-
     graph = build_graph(design.spec)
     predicted, refused = _predict(sources.device, graph)
     file = stored_files().get(design.name)

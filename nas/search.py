@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ MEAN_CHANGES = 2
 POLL_S = 0.2
 # When the first so many candidates all fail, the cause is not in them.
 FATAL_FAILURES = 3
+
+
+@cache
+def _structure(spec: ArchSpec) -> str:
+    """Return the structure of a network; the designs are looked up before every decision, and built once."""
+    return build_graph(spec).structure
 
 
 @dataclass
@@ -180,7 +186,7 @@ class Search:
                 yield candidate, rung
 
     def _known(self, design: Design) -> Candidate | None:
-        return self._first_of.get(build_graph(design.spec).structure)
+        return self._first_of.get(_structure(design.spec))
 
     def _may_climb(self, candidate: Candidate, rung: int) -> bool:
         free = candidate.verdict == "train" and not candidate.failure and candidate.trial not in self._busy
@@ -284,7 +290,7 @@ class Search:
         refused: set[str] = set()
         for _ in range(RANDOM_TRIES):
             spec = self.proposer.draw(rng)
-            structure = build_graph(spec).structure
+            structure = _structure(spec)
             if structure in refused or structure in self._first_of:
                 continue
             if self._judge_new(spec)["verdict"] == "train":
@@ -312,7 +318,7 @@ class Search:
         notes = {"sampler_notes": proposal.notes} if proposal.notes else {}
         self._record("asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._judge(proposal))
         candidate = self.study.candidates[proposal.trial]
-        self._first_of.setdefault(build_graph(candidate.spec).structure, candidate)
+        self._first_of.setdefault(_structure(candidate.spec), candidate)
         self.proposer.constrain(candidate)
         original = self._original(candidate)
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
@@ -322,14 +328,14 @@ class Search:
         return candidate
 
     def _judge(self, proposal: Proposal) -> dict[str, Any]:
-        known = self._first_of.get(build_graph(proposal.spec).structure)
+        known = self._first_of.get(_structure(proposal.spec))
         return self._judge_new(proposal.spec) if known is None else self._repeat(known)
 
     @cached_property
     def _first_of(self) -> dict[str, Candidate]:
         """The first candidate of each network, by structure: two specs may still mean one network."""
         candidates = self.study.candidates.values()
-        return {build_graph(c.spec).structure: c for c in reversed(candidates)}
+        return {_structure(c.spec): c for c in reversed(candidates)}
 
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
