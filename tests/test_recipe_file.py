@@ -209,7 +209,7 @@ def test_a_term_to_come_of_weight_zero_is_no_obstacle(work: Path) -> None:
 
 @pytest.mark.parametrize("command", [("train", "smallnet", "--steps", 2), ("search", "--budget", 1)])
 def test_a_term_to_come_cannot_be_asked_for(work: Path, command: tuple[object, ...]) -> None:
-    assert "Loss tv is not available yet" in refusal(in_process(*command, "--loss", "l1=1,tv=0.1"))
+    assert "Loss vgg is not available yet" in refusal(in_process(*command, "--loss", "l1=1,vgg=0.1"))
 
 
 # Training by a recipe
