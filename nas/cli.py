@@ -340,6 +340,67 @@ def train(
 
 
 @app.command()
+def audit(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Designs, spec files, trial numbers; if left out, small designs and members of mai21."),
+    ] = None,
+    rungs: Annotated[
+        list[str] | None,
+        typer.Option("--rungs", help="A ladder such as 100,300,900; may be given often. Default: those of searches."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Of the long training; default 8100, on a GPU 81000.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds every network is trained from.")] = 2,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the audit; default results/audit/….")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture: .png, .svg or .pdf.")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Networks trained at once.")] = 1,
+    data: Source = None,
+    device: DeviceName = None,
+    study: StudyName = None,
+    results: Results = Path("results"),
+    loss: Loss = None,
+    learning_rate: Rate = None,
+    batch: Batch = None,
+    patch: Patch = None,
+    raw_dir: RawDir = None,
+    rgb_dir: RgbDir = None,
+    bits: Bits = None,
+    black: Black = None,
+    white: White = None,
+    pattern: Pattern = None,
+    packing: Packing = None,
+    form: Form = "table",
+) -> None:
+    """Find out how well short training predicts long training. The same command continues.
+
+    Networks, seeds, ladders and steps may be added to an audit later.
+    """
+    from nas.recipe import parse_loss
+
+    given = {
+        "loss": None if loss is None else parse_loss(loss),
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "patch": patch,
+    }
+    from nas.audit_table import Question, run_audit
+
+    question = Question(
+        targets=tuple(targets or ()),
+        ladders=tuple(_parse_rungs(ladder) for ladder in rungs or ()),
+        steps=steps,
+        seeds=seeds,
+        data=_data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
+        training={name: value for name, value in given.items() if value is not None},
+        device=device,
+        study=study,
+    )
+    run_audit(question, results, workers=workers, out=out, plot=plot, form=form)
+
+
+@app.command()
 def export(
     target: Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for model.tflite, card.json and patches.png.")],

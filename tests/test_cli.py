@@ -54,7 +54,17 @@ COMMANDS = list(subcommands())
 
 
 def test_every_command_of_the_design_is_there() -> None:
-    wanted = {("search",), ("space",), ("pareto",), ("show",), ("designs",), ("best",), ("train",), ("export",)}
+    wanted = {
+        ("search",),
+        ("space",),
+        ("pareto",),
+        ("show",),
+        ("designs",),
+        ("best",),
+        ("train",),
+        ("export",),
+        ("audit",),
+    }
     assert {*wanted, ("data", "check")} <= set(COMMANDS)
 
 
