@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from latency_models.device import Device, load_device
-from nas import audit, backend, front, provenance
+from nas import audit, backend, front, provenance, vgg_weights
 from nas.audit import Audit, Plan
 from nas.audit_report import Audited, audited, derived, notes, rung_rows, to_dict
 from nas.bar import progress_bar
@@ -96,7 +96,7 @@ def _plan(targets: Sequence[Target], question: Question, config: "StudyConfig | 
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
     recipe = config.recipe if config else Recipe(**HARDWARE_RECIPE[hardware])
     recipe = recipe.changed(**question.training or {})
-    recipe.require_available()
+    vgg_weights.needed(recipe, None)  # refused now, not by every training
     ladders = tuple(dict.fromkeys(question.ladders)) or default_ladders(steps, hardware)
     return Plan(networks, tuple(range(question.seeds)), ladders, steps, recipe)
 

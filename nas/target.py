@@ -22,7 +22,8 @@ from search_spaces.supernet import detach
 
 TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps its runs
 TRAINING_FILE = "training.toml"
-CHECKPOINT_FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"  # the last state of a run
+BEST_FILE = "best.safetensors"  # the state of its best validation
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TrainedState:
     def load(self) -> Checkpoint:
         """Read the state of the network alone; raise StudyError where it is damaged."""
         state = load(self.path)
-        return replace(state, parameters=detach(state.parameters))
+        return replace(state, parameters=detach(state.weights), average={})
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,15 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
-    path = folder / CHECKPOINT_FILE
-    if not path.exists():
+    last, best = folder / CHECKPOINT_FILE, folder / BEST_FILE
+    if not last.exists():
         return None
-    steps, horizon = load(path).step, told["recipe"]["horizon"]
-    unfinished = "" if steps >= horizon else f", stopped before its {horizon} steps"
-    return TrainedState(path, steps, DataConfig.from_dict(told["data"]), f"training run {folder.name}{unfinished}")
+    horizon, reached = told["recipe"]["horizon"], load(last).step
+    path = best if best.exists() else last  # runs of before bests were kept have none
+    steps = load(path).step
+    origin = f"training run {folder.name}" + ("" if reached >= horizon else f", stopped before its {horizon} steps")
+    origin += "" if steps == reached else f", at its best validation of {reached} steps"
+    return TrainedState(path, steps, DataConfig.from_dict(told["data"]), origin)
 
 
 def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:

@@ -15,7 +15,8 @@ from jax import Array
 from jax.test_util import check_grads
 from keras.src.applications import vgg19 as keras_vgg19
 
-from nas import vgg
+from nas import vgg, vgg_weights
+from nas.recipe import VGG_LAYERS
 from search_spaces.errors import UnknownNameError, UsageError
 
 # Keras 3 turns TensorFlow's variables into arrays in a way that NumPy 2 is about to end.
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 COMPARED = ("relu1_1", "relu2_2", "relu3_4", "relu4_1", "relu5_4")
 SIDES = (50, 37)  # odd after one pool and at once
-every_layer = pytest.mark.parametrize("layer", vgg.LAYERS)
+every_layer = pytest.mark.parametrize("layer", VGG_LAYERS)
 
 
 def keras_name(layer: str) -> str:
@@ -78,7 +79,7 @@ def files(network: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def weights(files: dict[str, Path]) -> dict[str, Array]:
-    return {name: jnp.asarray(value) for name, value in vgg.read_weights(files["published"]).items()}
+    return {name: jnp.asarray(value) for name, value in vgg_weights.read_weights(files["published"]).items()}
 
 
 # Agreement with Keras
@@ -98,7 +99,7 @@ def theirs(network: keras.Model) -> dict[str, np.ndarray]:
 def test_features_are_those_of_keras(
     files: dict[str, Path], theirs: dict[str, np.ndarray], way: str, layer: str
 ) -> None:
-    read = {name: jnp.asarray(value) for name, value in vgg.read_weights(files[way], layer=layer).items()}
+    read = {name: jnp.asarray(value) for name, value in vgg_weights.read_weights(files[way], layer=layer).items()}
     rgb = jnp.asarray(random_pictures(0, 2, *SIDES, 3))
     with jax.default_matmul_precision("highest"):
         ours = np.asarray(jax.jit(lambda w, x: vgg.features(w, x, layer=layer))(read, rgb))
@@ -115,18 +116,18 @@ def test_the_file_we_write_as_published_is_one_that_keras_reads(files: dict[str,
 
 def test_the_files_we_look_for_are_those_that_keras_stores() -> None:
     published = (keras_vgg19.WEIGHTS_PATH_NO_TOP, keras_vgg19.WEIGHTS_PATH)
-    assert tuple(address.rpartition("/")[2] for address in published) == vgg._FILES
+    assert tuple(address.rpartition("/")[2] for address in published) == vgg_weights._FILES
 
 
 def test_the_layers_are_all_of_keras(network: keras.Model) -> None:
     convolutions = [layer.name for layer in network.layers if "conv" in layer.name]
-    assert [keras_name(layer) for layer in vgg.LAYERS] == convolutions
+    assert [keras_name(layer) for layer in VGG_LAYERS] == convolutions
 
 
 @pytest.mark.parametrize("layer", COMPARED)
 def test_no_more_is_read_than_the_layer_needs(files: dict[str, Path], layer: str) -> None:
-    read = vgg.read_weights(files["published"], layer=layer)
-    needed = [keras_name(name) for name in vgg.LAYERS[: vgg.LAYERS.index(layer) + 1]]
+    read = vgg_weights.read_weights(files["published"], layer=layer)
+    needed = [keras_name(name) for name in VGG_LAYERS[: VGG_LAYERS.index(layer) + 1]]
     assert set(read) == {f"{name}/{kind}" for name in needed for kind in ("kernel", "bias")}
     assert all(value.dtype == np.float32 for value in read.values())
 
@@ -213,18 +214,18 @@ def put(path: Path) -> Path:
 def test_the_file_given_comes_before_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     full = put(tmp_path / "keras/models/vgg19_weights_tf_dim_ordering_tf_kernels.h5")
-    assert vgg.find_weights(None) == full
+    assert vgg_weights.find_weights(None) == full
     short = put(tmp_path / "keras/models/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5")
-    assert vgg.find_weights(None) == short
+    assert vgg_weights.find_weights(None) == short
     mine = put(tmp_path / "mine.h5")
-    assert vgg.find_weights(mine) == mine
+    assert vgg_weights.find_weights(mine) == mine
 
 
 def test_without_a_variable_the_files_are_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     found = put(tmp_path / ".keras/models/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5")
-    assert vgg.find_weights(None) == found
+    assert vgg_weights.find_weights(None) == found
 
 
 @pytest.mark.parametrize("given", [None, "gone.h5"])
@@ -233,12 +234,12 @@ def test_a_missing_file_is_a_sentence_that_says_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(UsageError, match=r"none at .*\.h5; `python -c .*VGG19.*--vgg-weights FILE") as raised:
-        vgg.find_weights(None if given is None else tmp_path / given)
+        vgg_weights.find_weights(None if given is None else tmp_path / given)
     assert (given or str(tmp_path / "models")) in str(raised.value)
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
-    assert vgg.weights_digest(put(tmp_path / "some.h5")) == hashlib.sha256(b"weights").hexdigest()
+    assert vgg_weights.weights_digest(put(tmp_path / "some.h5")) == hashlib.sha256(b"weights").hexdigest()
 
 
 # Bad files
@@ -259,7 +260,7 @@ def write_shapes(path: Path, counts: tuple[int, ...], *, channels: tuple[int, ..
 
 def refused(path: Path, *, layer: str = "relu5_4") -> str:
     with pytest.raises(UsageError) as raised:
-        vgg.read_weights(path, layer=layer)
+        vgg_weights.read_weights(path, layer=layer)
     told = str(raised.value)
     assert str(path) in told
     assert "--vgg-weights FILE" in told
@@ -305,7 +306,7 @@ def test_a_file_that_is_not_hdf5_is_refused(tmp_path: Path, content: bytes) -> N
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     path = write_shapes(tmp_path / "whole.h5", VGG19)
-    assert len(vgg.read_weights(path)) == 32
+    assert len(vgg_weights.read_weights(path)) == 32
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert "is cut short or damaged (" in refused(path)
