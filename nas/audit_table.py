@@ -19,11 +19,13 @@ from nas.budget import Budget
 from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE, HARDWARE_RECIPE, check_fits
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, find_pairs, identity, prepare
+from nas.data.residence import warm
 from nas.recipe import Recipe
 from nas.report import Panel, check_plot, save_panels
 from nas.rungs import GPU_FACTOR, LADDER_TOPS, default_ladder
 from nas.tables import Column, Row, check_format, print_json, print_rows
 from nas.target import Target, find_study
+from nas.training_memory import host_bytes
 from nas.workers import Slot
 from search_spaces.errors import DeviceError, StudyError, UsageError
 from search_spaces.networks import build_graph
@@ -114,6 +116,7 @@ def _label(data: DataConfig) -> str:
 def _trained(folder: Path, plan: Plan, data: DataConfig, device: Device, workers: int) -> Audited:
     with progress_bar("Reading pairs") as reading:
         pairs = prepare(data, cache_dir() / "pairs", progress=reading)
+        warm(pairs, available=host_bytes(), say=_say(Console(stderr=True)), progress=reading)
     for network in plan.networks:
         check_fits(plan.recipe, pairs, multiple=network.spec.size_multiple, of=f"network {network.name}")
     settings = _settings(plan, data)

@@ -132,10 +132,15 @@ def machine_bytes() -> int | None:
     import jax
 
     if jax.default_backend() == "cpu":
-        known = [size for size in (_physical_bytes(), _container_bytes()) if size is not None]
-        return min(known, default=None)
+        return host_bytes()
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit")
+
+
+def host_bytes() -> int | None:
+    """Return the bytes of this machine's own memory, or a container's limit where that is less; None where unknown."""
+    known = [size for size in (_physical_bytes(), _container_bytes()) if size is not None]
+    return min(known, default=None)
 
 
 def _physical_bytes() -> int | None:
