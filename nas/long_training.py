@@ -23,6 +23,7 @@ import numpy as np
 from nas import checkpoint, history, provenance, vgg_weights
 from nas.checkpoint import load
 from nas.config import check_fits
+from nas.data import residence
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, PairSet, Progress, open_prepared, prepare
 from nas.evaluate import Judge, Quality, judge, judged_at_once, load_or_start
@@ -33,7 +34,7 @@ from nas.scalars import Scalars
 from nas.schedules import learning_rates
 from nas.target import BEST_FILE, CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, Trained, train
-from nas.training_memory import machine_bytes, require_memory
+from nas.training_memory import host_bytes, machine_bytes, require_memory
 from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -123,11 +124,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how a run goes: of every few steps' losses, of every validation, of reading."""
+    """Who is told how a run goes: of every few steps' losses, of every validation, of reading, of what is about to."""
 
     tick: Tick | None = None
     validated: Callable[[Validation], None] | None = None
     read: Progress | None = None
+    say: Callable[[str], None] | None = None
 
 
 def run(
@@ -148,9 +150,10 @@ def run(
     vgg_weights.needed(long_run.recipe, long_run.vgg_file)  # refused here, not when its phase begins after hours
     prepared = prepare(long_run.data, cache_dir() / "pairs", progress=watcher.read)
     check_fits(long_run.recipe, prepared, multiple=long_run.spec.size_multiple, of="this network")
-    pairs, val = open_prepared(prepared, "train"), open_prepared(prepared, "val")
+    val = open_prepared(prepared, "val")
     require_memory(joint, long_run.recipe, judged=judged_at_once(val), available=available())
     first = _first_state(long_run, joint)
+    pairs = residence.load(prepared, "train", available=host_bytes(), say=watcher.say, progress=watcher.read)
     _claim(long_run)
     state = load(long_run.folder / CHECKPOINT_FILE) if first is None else first
     return _Run(long_run, graph, joint, pairs, val, watcher).to_the_end(state, patience)

@@ -13,9 +13,11 @@ from nas.bar import progress_bar
 from nas.budget import Budget, duration
 from nas.config import DEFAULT_DEVICE, Asked, Opened, open_study, require_same_data
 from nas.data.pairs import DataConfig
+from nas.data.residence import warm
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_json, print_rows
 from nas.target import Target
+from nas.training_memory import host_bytes
 from search_spaces.errors import StudyError
 
 
@@ -25,6 +27,7 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> 
     console = Console()
     with progress_bar("Reading pairs") as read:
         opened = open_study(asked, results, budget, read=read)
+        warm(opened.pairs, available=host_bytes(), say=lambda line: console.print(line, highlight=False), progress=read)
     _announce(console, opened, budget)
     with _only_search(opened.study.folder):
         opened = _as_it_is_now(opened)

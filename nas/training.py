@@ -7,19 +7,16 @@ share one executable, and the persistent cache shares it between processes.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from nas import vgg_weights
 from nas.checkpoint import ALONE, JOINT, Arrays, Checkpoint
-from nas.data.augment import sample_batch
+from nas.data.batches import Batches, Cut
 from nas.data.pairs import PairSet
 from nas.recipe import Recipe
 from nas.schedules import learning_rates
@@ -46,7 +43,7 @@ class Trained:
     train_s: float
     compile_s: float
     terms: Mapping[str, float]  # losses at the end, as of `Tick`; empty where nothing was left to train
-    waited_s: float = 0.0  # of `train_s`, for batches to be cut
+    waited_s: float = 0.0  # of `train_s`, the most that the device can have waited for batches
 
 
 def start(graph: Graph, *, seed: int, spec_hash: str, initialiser: str = "he") -> Checkpoint:
@@ -118,15 +115,16 @@ def _train_phase(
     watch = LossWatch(checkpoint.first_loss, checkpoint.loss)
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
+    cut = Cut(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
     begun = time.perf_counter()
-    with ThreadPoolExecutor(1) as reader:
-        for step, batch in _batches(reader, pairs, recipe, seed=seed, first=checkpoint.step, last=steps):
+    with Batches(pairs, cut, seed=seed, first=checkpoint.step, last=steps) as batches:
+        for step, batch in batches:
             state, terms = step_fn(state, *batch, rates[step], constants)
             watch.see(step + 1, terms, tick, last=step + 1 == steps)
     state = jax.block_until_ready(state)
     train_s = time.perf_counter() - begun
     done = replace(stored(checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
-    return Trained(done, train_s, compile_s, watch.terms)
+    return Trained(done, train_s, compile_s, watch.terms, batches.waited_s)
 
 
 class LossWatch:
@@ -166,17 +164,3 @@ class LossWatch:
             self._rescales = False
         if self.latest > DIVERGED * self.first:
             raise TrainingError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")
-
-
-def _batches(
-    reader: ThreadPoolExecutor, pairs: PairSet, recipe: Recipe, *, seed: int, first: int, last: int
-) -> Iterator[tuple[int, tuple[Any, Any]]]:
-    """Yield (step, batch), cutting the next batch while the device works on this one."""
-    size = {"batch": recipe.batch, "patch": recipe.patch}
-    cut = partial(sample_batch, pairs, seed=seed, **size, flip=recipe.flip, rotate=recipe.rotate)
-    upcoming = reader.submit(cut, step=first)
-    for step in range(first, last):
-        batch = upcoming.result()
-        if step + 1 < last:
-            upcoming = reader.submit(cut, step=step + 1)
-        yield step, batch

@@ -142,7 +142,7 @@ def _view(label: str, steps: int) -> "Iterator[Watcher]":
         def validated(seen: Validation) -> None:
             console.print(f"step {seen.step}/{steps}: {told_validation(seen)}", highlight=False, soft_wrap=True)
 
-        yield Watcher(tick=tick, validated=validated)
+        yield Watcher(tick=tick, validated=validated, say=lambda line: console.print(line, highlight=False))
 
 
 def told_losses(losses: Mapping[str, float]) -> str:
