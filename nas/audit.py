@@ -206,7 +206,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if not path.exists():
         save(path, settings)
-    told = read(path)
+    told = _in_todays_terms(read(path))
     differs = [
         f"{name} {_written(value)}, the audit has {_written(told.get(name))}"
         for name, value in json.loads(json.dumps(settings)).items()
@@ -217,6 +217,13 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{folder} holds an audit with other settings: {'; '.join(differs)}. Continue it as it was started, or "
             "name another folder with --out."
         )
+
+
+def _in_todays_terms(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings with what recipes could not say when they were written: its default is what was done."""
+    others = {name: told.get(name) for name in ("data", "hardware")}
+    recipe = Recipe.from_dict({name: value for name, value in told.items() if name not in others})
+    return {**json.loads(json.dumps(recipe.to_dict())), **others}
 
 
 def _written(value: object) -> str:

@@ -220,7 +220,7 @@ def notes(of: Audited) -> list[str]:
         told.append(f"without a predicted runtime, and so without a score: {', '.join(without)}")
     if any(ladder[-1] == of.steps for ladder in of.ladders):
         told.append(
-            f"*: one run with the {of.steps} steps themselves, so both share their luck, but where one seed is "
+            f"*: one run with the {of.steps} steps themselves, so both share their luck, except where one seed is "
             "compared with the others"
         )
     if len(of.seeds) == 1:

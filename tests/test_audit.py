@@ -476,7 +476,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (NETWORKS, ("--patch", "128"), "A patch of 128 does not fit into pairs of 64×64"),
     (NETWORKS, ("--patch", "17"), "The patch must be a multiple of 4"),
     (NETWORKS, ("--batch", "9"), "A batch of 9 needs as many training pairs, got 8"),
-    (NETWORKS, ("--loss", "vgg"), "not available yet"),
+    (NETWORKS, ("--loss", "l3"), 'Did you mean "l1"?'),
     (NETWORKS, ("--data", "nowhere"), "nowhere"),
     (NETWORKS, ("--study", "x"), 'Unknown study "x"'),
 ]
@@ -525,6 +525,16 @@ def test_another_setting_in_the_same_folder_is_refused_and_named(
     assert wanted in sentence
     assert "--out" in sentence
     assert snapshot(made) == before
+
+
+def test_an_audit_from_before_a_recipe_had_a_field_continues_with_its_default(made: Path, tiny_pairs: Path) -> None:
+    path = made / audit.SETTINGS_FILE
+    settings = json.loads(path.read_text("utf-8"))
+    rotated = settings.pop("rotate")
+    path.write_text(json.dumps(settings))
+    assert ask(tiny_pairs, made).returncode == 0
+    path.write_text(json.dumps(settings | {"rotate": not rotated}))
+    assert "rotate true, the audit has false" in refusal(ask(tiny_pairs, made))
 
 
 @pytest.mark.parametrize(
