@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from nas import checkpoint, metrics, training
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.job import Job, Outcome
+from nas.train_step import EXECUTABLES
 from nas.training_memory import machine_bytes, require_memory
 from search_spaces import lower_flax
 from search_spaces.errors import StudyError, TrainingError
@@ -95,9 +96,7 @@ class Judge:
         self._pairs = pairs
         self._batch, h, w = judged_at_once(pairs)
         begun = time.perf_counter()
-        weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in graph.parameter_shapes.items()}
-        packed = jax.ShapeDtypeStruct((self._batch, h // 2, w // 2, 4), jnp.float32)
-        self._network = lower_flax.jit_apply(graph).lower(weights, packed).compile()  # type: ignore[attr-defined]  # a jitted one
+        self._network = _executable(graph, (self._batch, h // 2, w // 2, 4))
         self.compile_s = time.perf_counter() - begun
 
     def quality(self, parameters: checkpoint.Arrays) -> Quality:
@@ -110,6 +109,15 @@ class Judge:
         filled = np.resize(index, self._batch)
         made = self._network(jax.tree.map(jnp.asarray, parameters), network_input(self._pairs, filled))
         return np.asarray(made)[: len(index)]
+
+
+@lru_cache(maxsize=EXECUTABLES)
+def _executable(graph: Graph, packed: tuple[int, int, int, int]) -> Callable[..., jax.Array]:
+    """Compile a network for batches of that shape; kept like the compiled steps, and for the same reason."""
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in graph.parameter_shapes.items()}
+    x = jax.ShapeDtypeStruct(packed, jnp.float32)
+    network: Callable[..., jax.Array] = lower_flax.jit_apply(graph).lower(weights, x).compile()  # type: ignore[attr-defined]  # a jitted one
+    return network
 
 
 def judge(graph: Graph, parameters: checkpoint.Arrays, pairs: PairSet) -> Quality:

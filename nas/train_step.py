@@ -8,7 +8,7 @@ import operator
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +31,9 @@ ADAM = optax.scale_by_adam()
 # The moving average follows the weights closely at first: its decay is min(ema, (1 + steps) / (10 + steps)), the rule
 # of TensorFlow's ExponentialMovingAverage. Without it, the average would remember the random start for long.
 _AVERAGE_LAG = 9.0
+
+# So many compiled steps stay in a process, a few MB each: what a worker trains before it is replaced.
+EXECUTABLES = 25
 
 Terms = dict[str, Float[Array, ""]]
 TOTAL = "loss"  # the weighted sum, beside the terms of which it is made
@@ -163,8 +166,20 @@ def compiled_step(graph: Graph, plan: StepPlan) -> tuple[CompiledStep, float]:
     It is called with (state, raw, rgb, learning rate, constants), and the state that it is given is used up.
     """
     begun = time.perf_counter()
-    step = jax.jit(partial(_step, graph, plan), donate_argnums=0).lower(*step_shapes(graph, plan)).compile()
+    step = executable(graph, plan)
     return step, time.perf_counter() - begun
+
+
+@lru_cache(maxsize=EXECUTABLES)
+def executable(graph: Graph, plan: StepPlan) -> CompiledStep:
+    """Compile one step, or fetch it from the persistent cache.
+
+    Kept: a candidate climbs in the process that trained it before, and a long training comes here at every stretch.
+    """
+    step: CompiledStep = (
+        jax.jit(partial(_step, graph, plan), donate_argnums=0).lower(*step_shapes(graph, plan)).compile()
+    )
+    return step
 
 
 def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:

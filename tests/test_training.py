@@ -16,7 +16,7 @@ from nas.checkpoint import Arrays, Checkpoint
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
 from nas.recipe import INITIALISERS, LossPhase, Recipe
-from nas.train_step import StepPlan, compiled_step
+from nas.train_step import StepPlan, compiled_step, executable
 from nas.training import CHECK_EVERY, DIVERGED, LossWatch, start, train
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError
@@ -324,14 +324,26 @@ def test_recipes_that_differ_in_numbers_alone_share_one_program(compilations: li
     compilations.clear()
     numbers = {"learning_rate": 0.5}, {"loss": {"charbonnier": 0.1, "l1": 3.0}}, {"horizon": 10_000}, {"warmup": 5}
     for changed in numbers:
+        executable.cache_clear()  # as in another process
         compiled_step(graph, StepPlan.of(replace(recipe, **changed)))
     assert compilations == ["hit"] * 4
     compiled_step(graph, StepPlan.of(replace(recipe, loss={"charbonnier": 1.0})))
     assert compilations[4:] == ["asked"]  # another loss is another program: the counting works
 
 
+def test_a_network_is_compiled_once_in_a_process(compilations: list[str]) -> None:
+    graph, plan = build_graph(ArchSpec(width=4, depth=0)), StepPlan.of(replace(RECIPE, batch=1, patch=16))
+    first, _ = compiled_step(graph, plan)
+    compilations.clear()
+    again, seconds = compiled_step(build_graph(ArchSpec(width=4, depth=0)), plan)
+    assert again is first
+    assert compilations == []
+    assert seconds < 0.1
+
+
 def test_the_whole_of_training_compiles_nothing_but_the_step(
     pairs: PairSet, straight: Checkpoint, compilations: list[str]
 ) -> None:
+    executable.cache_clear()  # as in another process
     train(GRAPH, fresh(), pairs, recipe=replace(RECIPE, learning_rate=1e-4), steps=2, seed=SEED)
     assert compilations == ["hit"]
