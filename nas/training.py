@@ -108,7 +108,8 @@ def _train_phase(
     """Train until `steps`, all of them with the losses of the first."""
     present = recipe.during(checkpoint.step)
     plan = StepPlan.of(present)
-    constants = Constants.of(present, pairs.format, vgg_weights.needed(present, vgg_file))
+    features = vgg_weights.needed(present, vgg_file) if present.uses("vgg") else {}
+    constants = Constants.of(present, pairs.format, features)
     step_fn, compile_s = compiled_step(graph, plan)
     checkpoint = ready(checkpoint, plan, seed=seed)
     state, rates = state_of(checkpoint, plan), learning_rates(recipe)

@@ -40,8 +40,12 @@ _HOW_TO_GET = (
 def needed(recipe: Recipe, given: Path | None) -> dict[str, Float[np.ndarray, "..."]]:
     """Return what a recipe's losses need of VGG-19, from the given file or Keras's own; nothing where they need none.
 
-    Raises UsageError where there is no file or it is not VGG-19's.
+    Raises UsageError where there is no file or it is not VGG-19's, and for a file that nothing would read.
     """
+    if given is not None and not recipe.uses("vgg"):
+        raise UsageError(
+            f"--vgg-weights {given} is for the loss vgg, which takes no part; add it with --loss or leave out."
+        )
     return _read_once(find_weights(given), recipe.vgg_layer) if recipe.uses("vgg") else {}
 
 

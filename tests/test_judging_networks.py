@@ -128,6 +128,13 @@ def test_without_weights_nothing_is_trained_and_the_way_to_them_is_told(
     assert not (tmp_path / "results").exists()
 
 
+def test_weights_that_nothing_would_read_are_refused(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
+    asked = ("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--out", tmp_path / "run")
+    told = refusal(in_process(*asked, "--vgg-weights", vgg_file))
+    assert "is for the loss vgg, which takes no part" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_search_trains_by_features(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
     options = ("--data", tiny_pairs, "--results", tmp_path, "--batch", 2, "--patch", 32, "--rungs", "2")
     asked = ("search", "--budget", 1, "--study", "by-features", "--loss", "l1=1,vgg=1e-6", *options)
