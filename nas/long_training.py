@@ -34,7 +34,7 @@ from nas.scalars import Scalars
 from nas.schedules import learning_rates
 from nas.target import BEST_FILE, CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, Trained, train
-from nas.training_memory import host_bytes, machine_bytes, require_memory
+from nas.training_memory import bytes_beside_training, machine_bytes, require_memory
 from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -153,7 +153,8 @@ def run(
     val = open_prepared(prepared, "val")
     require_memory(joint, long_run.recipe, judged=judged_at_once(val), available=available())
     first = _first_state(long_run, joint)
-    pairs = residence.load(prepared, "train", available=host_bytes(), say=watcher.say, progress=watcher.read)
+    room = bytes_beside_training(joint, long_run.recipe)
+    pairs = residence.load(prepared, "train", available=room, say=watcher.say, progress=watcher.read)
     _claim(long_run)
     state = load(long_run.folder / CHECKPOINT_FILE) if first is None else first
     return _Run(long_run, graph, joint, pairs, val, watcher).to_the_end(state, patience)

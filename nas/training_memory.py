@@ -143,6 +143,16 @@ def host_bytes() -> int | None:
     return min(known, default=None)
 
 
+def bytes_beside_training(graph: Graph, recipe: Recipe) -> int | None:
+    """Return what training leaves of this machine's own memory, for pairs that are kept in it; None where unknown."""
+    import jax
+
+    known = host_bytes()
+    if known is None or jax.default_backend() != "cpu":
+        return known
+    return max(0, known - training_bytes(graph, recipe) - PROCESS_BYTES)
+
+
 def _physical_bytes() -> int | None:
     try:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")

@@ -216,3 +216,11 @@ def test_a_graphics_card_has_jaxs_share_of_it(
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     monkeypatch.setattr("jax.local_devices", lambda: [Card(stats)])
     assert machine_bytes() == had
+
+
+def test_pairs_get_what_training_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = build_graph(SPEC)
+    needed = training_bytes(graph, RECIPE) + PROCESS_BYTES
+    for known, left in ((needed + 5, 5), (needed - 5, 0), (None, None)):
+        monkeypatch.setattr(training_memory, "host_bytes", lambda known=known: known)
+        assert training_memory.bytes_beside_training(graph, RECIPE) == left
