@@ -292,9 +292,10 @@ class Audit:
         commit: str | None = None,
         say: Callable[[str], None] = lambda _: None,
         look: Callable[[int, int], None] = lambda _done, _total: None,
+        vgg_file: Path | None = None,
     ) -> None:
         self.folder, self.plan, self.data, self.slots = folder, plan, data, slots
-        self._commit, self._say, self._look = commit, say, look
+        self._commit, self._say, self._look, self._vgg_file = commit, say, look, vgg_file
         self._running: dict[Future[Outcome | Failure], InFlight] = {}
         self._failed: set[str] = set()  # networks of which one training failed: the others would be for nothing
         self._done = self._total = 0
@@ -354,7 +355,7 @@ class Audit:
         recipe = self.plan.recipe.scaled(at.training.horizon)
         path = self._checkpoint(at.training)
         at.slot.recycle()
-        job = Job(at.training.network.spec, at.steps, path, self.data, recipe, at.training.seed)
+        job = Job(at.training.network.spec, at.steps, path, self.data, recipe, at.training.seed, self._vgg_file)
         self._running[at.slot.submit(job)] = at
 
     def _checkpoint(self, training: Training) -> Path:

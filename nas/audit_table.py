@@ -52,6 +52,7 @@ class Question:
     training: dict[str, Any] | None = None  # fields of the recipe
     device: str | None = None
     study: str | None = None
+    vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -76,7 +77,7 @@ def run_audit(
     device = load_device(question.device or (config.device if config else DEFAULT_DEVICE))
     backend.prepare(processes=workers)
     folder = out or results / AUDITS / _label(data)
-    of = _trained(folder, plan, data, device, workers)
+    of = _trained(folder, plan, data, device, workers, question.vgg_file)
     described = _described(data, device, workers)
     audit.save(folder / AUDIT_FILE, to_dict(of, plan, described))
     _show(of, device, folder / AUDIT_FILE, form=form)
@@ -98,7 +99,7 @@ def _plan(targets: Sequence[Target], question: Question, config: "StudyConfig | 
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
     recipe = config.recipe if config else Recipe(**HARDWARE_RECIPE[hardware])
     recipe = recipe.changed(**question.training or {})
-    vgg_weights.needed(recipe, None)  # refused now, not by every training
+    vgg_weights.needed(recipe, question.vgg_file)  # refused now, not by every training
     ladders = tuple(dict.fromkeys(question.ladders)) or default_ladders(steps, hardware)
     return Plan(networks, tuple(range(question.seeds)), ladders, steps, recipe)
 
@@ -113,20 +114,23 @@ def _label(data: DataConfig) -> str:
     return "demo" if data.source == "demo" else Path(data.source).expanduser().resolve().name
 
 
-def _trained(folder: Path, plan: Plan, data: DataConfig, device: Device, workers: int) -> Audited:
+def _trained(
+    folder: Path, plan: Plan, data: DataConfig, device: Device, workers: int, vgg_file: Path | None
+) -> Audited:
     with progress_bar("Reading pairs") as reading:
         pairs = prepare(data, cache_dir() / "pairs", progress=reading)
-        warm(pairs, available=host_bytes(), say=_say(Console(stderr=True)), progress=reading)
     for network in plan.networks:
         check_fits(plan.recipe, pairs, multiple=network.spec.size_multiple, of=f"network {network.name}")
-    settings = _settings(plan, data)
+    settings = _settings(plan, data, vgg_file)
     aside = Console(stderr=True)
     with _only_audit(folder):
         audit.claim(folder, settings)
+        with progress_bar("Reading pairs") as reading:
+            warm(pairs, available=host_bytes(), say=_say(aside), progress=reading)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with progress_bar("Training steps") as look:
             slots = [Slot() for _ in range(workers)]
-            audit_ = Audit(folder, plan, pairs, slots, commit=_commit(), say=_say(aside), look=look)
+            audit_ = Audit(folder, plan, pairs, slots, commit=_commit(), say=_say(aside), look=look, vgg_file=vgg_file)
             try:
                 records = audit_.run()
             except KeyboardInterrupt:
@@ -154,10 +158,12 @@ def _only_audit(folder: Path) -> Iterator[None]:
         yield
 
 
-def _settings(plan: Plan, data: DataConfig) -> dict[str, Any]:
+def _settings(plan: Plan, data: DataConfig, vgg_file: Path | None) -> dict[str, Any]:
     """Return what all records of a folder have in common; networks, seeds, ladders and steps may be added to."""
     recipe = {name: value for name, value in plan.recipe.to_dict().items() if name != "horizon"}
-    return {"data": f"{_label(data)} ({identity(data)})", "hardware": backend.expected(), **recipe}
+    told = {"data": f"{_label(data)} ({identity(data)})", "hardware": backend.expected(), **recipe}
+    features = vgg_weights.used(plan.recipe, vgg_file)
+    return told | ({"vgg": features} if features else {})
 
 
 def predicted_ms(device: Device, spec: ArchSpec) -> float | None:

@@ -391,6 +391,8 @@ def audit(
     learning_rate: Rate = None,
     batch: Batch = None,
     patch: Patch = None,
+    precision: Precision = None,
+    vgg_weights: VggWeights = None,
     raw_dir: RawDir = None,
     rgb_dir: RgbDir = None,
     bits: Bits = None,
@@ -411,6 +413,7 @@ def audit(
         "learning_rate": learning_rate,
         "batch": batch,
         "patch": patch,
+        "precision": precision,
     }
     from nas.audit_table import Question, run_audit
 
@@ -423,6 +426,7 @@ def audit(
         training={name: value for name, value in given.items() if value is not None},
         device=device,
         study=study,
+        vgg_file=vgg_weights,
     )
     run_audit(question, results, workers=workers, out=out, plot=plot, form=form)
 

@@ -105,10 +105,12 @@ class Judge:
         return quality_of(network, self._pairs, batch=self._batch, compile_s=self.compile_s)
 
     def outputs(self, parameters: checkpoint.Arrays, index: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return what the network makes of some pairs, float32 [n, h, w, 3]; no more than are judged at once."""
-        filled = np.resize(index, self._batch)
-        made = self._network(jax.tree.map(jnp.asarray, parameters), network_input(self._pairs, filled))
-        return np.asarray(made)[: len(index)]
+        """Return what the network makes of some pairs, float32 [n, h, w, 3]."""
+        network = partial(self._network, jax.tree.map(jnp.asarray, parameters))
+        filled = np.resize(index, -(-len(index) // self._batch) * self._batch)  # repeats some, to keep the shape
+        parts = filled.reshape(-1, self._batch)
+        made = [np.asarray(network(network_input(self._pairs, part))) for part in parts]
+        return np.concatenate(made)[: len(index)]
 
 
 @lru_cache(maxsize=EXECUTABLES)

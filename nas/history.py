@@ -37,7 +37,9 @@ def read(folder: Path, *, until: int) -> list[Validation]:
     try:
         lines = [Validation(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError, TypeError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); remove it, and the training goes on without it.") from None
+        raise StudyError(
+            f"{path} cannot be read ({error}); remove it, and the training goes on from its last state."
+        ) from None
     return [line for line in lines if line.step <= until]
 
 

@@ -13,19 +13,20 @@ between two of them the stretch is trained again and writes the same.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas import checkpoint, history, provenance, vgg_weights
+from nas import checkpoint, front, history, provenance, vgg_weights
 from nas.checkpoint import load
 from nas.config import check_fits
 from nas.data import residence
 from nas.data.cache import cache_dir
-from nas.data.pairs import DataConfig, PairSet, Progress, open_prepared, prepare
+from nas.data.pairs import DataConfig, PairSet, Progress, identity, open_prepared, prepare
 from nas.evaluate import Judge, Quality, judge, judged_at_once, load_or_start
 from nas.history import Validation
 from nas.recipe import Recipe
@@ -42,6 +43,8 @@ from search_spaces.spec import ArchSpec
 from search_spaces.supernet import BLOCKS, LAYERS, detach, heads, with_super_head
 
 PICTURES_FOLDER = "pictures"
+OWN_FILES = (CHECKPOINT_FILE, BEST_FILE, history.HISTORY_FILE)
+NAMES = {"data_identity": "pairs in the same place"}  # what people call a setting
 SHOWN_PATCHES = 3
 # A checkpoint this often: losing at most a minute or so, spending under 1 % of the time on writing.
 STRETCHES = 20
@@ -85,7 +88,7 @@ class LongRun:
     seed: int
     super_network: SuperNetwork | None = None
     validate_every: int | None = None  # steps; None: a twentieth of the training, but no less than LEAST_STRETCH
-    init_from: Path | None = None  # a checkpoint of the same network whose weights are the first ones
+    init_from: str | None = None  # what names the checkpoint of the same network whose weights are the first ones
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
 
     def __post_init__(self) -> None:
@@ -93,14 +96,15 @@ class LongRun:
             raise UsageError(f"A validation comes after one step or more, got {self.validate_every}.")
 
     def settings(self) -> dict[str, object]:
-        """Return what makes two runs the same; files are told by their content."""
+        """Return what makes two runs the same; pairs and VGG-19's weights are told by their content."""
         data = {name: value for name, value in self.data.to_dict().items() if value is not None}
         data["raw"] = {name: value for name, value in data["raw"].items() if value is not None}
         told = {"spec": self.spec.to_dict(), "data": data, "recipe": self.recipe.to_dict(), "seed": self.seed}
         more = {
+            "data_identity": identity(self.data),
             "super_network": asdict(self.super_network) if self.super_network else None,
             "validate_every": self.validate_every,
-            "init_from": checkpoint.digest(self.init_from) if self.init_from else None,
+            "init_from": self.init_from,
             "vgg": vgg_weights.used(self.recipe, self.vgg_file),
         }
         return told | {name: value for name, value in more.items() if value is not None}
@@ -137,45 +141,51 @@ def run(
     *,
     watcher: Watcher = Watcher(),
     patience: int | None = None,
+    find: Callable[[str], Path] = Path,
     available: Callable[[], int | None] = machine_bytes,
 ) -> Finished:
     """Train to the recipe's horizon, continuing where an earlier call stopped; return the validation quality.
 
-    With `patience`, training ends where so many validations in a row brought nothing better. Raises StudyError where
-    the folder holds a run with other settings, TrainingError where the bytes that `available` tells would not do; then
-    nothing is written.
+    With `patience`, training ends where so many validations in a row brought nothing better; while a super-network is
+    on, none counts. `find` tells which file `init_from` names; only a run that begins asks. Raises StudyError where the
+    folder holds a run with other settings or files of something else, TrainingError where the bytes that `available`
+    tells would not do; then nothing is written.
     """
     graph = build_graph(long_run.spec)
     joint = _joined(graph, long_run)
+    _require_free(long_run)
+    first = _first_state(long_run, joint, find)
     vgg_weights.needed(long_run.recipe, long_run.vgg_file)  # refused here, not when its phase begins after hours
     prepared = prepare(long_run.data, cache_dir() / "pairs", progress=watcher.read)
     check_fits(long_run.recipe, prepared, multiple=long_run.spec.size_multiple, of="this network")
     val = open_prepared(prepared, "val")
     require_memory(joint, long_run.recipe, judged=judged_at_once(val), available=available())
-    first = _first_state(long_run, joint)
-    room = bytes_beside_training(joint, long_run.recipe)
-    pairs = residence.load(prepared, "train", available=room, say=watcher.say, progress=watcher.read)
-    _claim(long_run)
-    state = load(long_run.folder / CHECKPOINT_FILE) if first is None else first
-    return _Run(long_run, graph, joint, pairs, val, watcher).to_the_end(state, patience)
+    with _only_training(long_run):
+        _claim(long_run)
+        room = bytes_beside_training(joint, long_run.recipe)
+        pairs = residence.load(prepared, "train", available=room, say=watcher.say, progress=watcher.read)
+        return _Run(long_run, graph, joint, pairs, val, watcher).to_the_end(first, patience)
 
 
-def _first_state(long_run: LongRun, joint: Graph) -> checkpoint.Checkpoint | None:
-    """Return where a new run starts; None where the folder holds a state to continue from."""
+def _first_state(long_run: LongRun, joint: Graph, find: Callable[[str], Path]) -> checkpoint.Checkpoint:
+    """Return the state to continue from, or else that in which the run begins."""
     path = long_run.folder / CHECKPOINT_FILE
-    if path.exists():
-        return None
     state = load_or_start(long_run.spec, joint, path, seed=long_run.seed, initialiser=long_run.recipe.initialiser)
-    return state if long_run.init_from is None else _initialised(state, long_run)
+    is_new = not path.exists() and long_run.init_from is not None
+    return _initialised(state, long_run, find(long_run.init_from or "")) if is_new else state
 
 
-def _initialised(state: checkpoint.Checkpoint, long_run: LongRun) -> checkpoint.Checkpoint:
+def _initialised(state: checkpoint.Checkpoint, long_run: LongRun, path: Path) -> checkpoint.Checkpoint:
     """Give a fresh state the weights of another checkpoint, which keeps nothing else: step and moments begin anew."""
-    assert long_run.init_from is not None
-    given = load(long_run.init_from)
+    try:
+        given = load(path)
+    except StudyError:
+        raise UsageError(
+            f"--init-from takes a checkpoint that training wrote, and {path} is missing or cannot be read as one."
+        ) from None
     if given.spec_hash != long_run.spec.hash:
         raise UsageError(
-            f"{long_run.init_from} belongs to network {given.spec_hash}, not to {long_run.spec.hash}; "
+            f"{path} belongs to network {given.spec_hash}, not to {long_run.spec.hash}; "
             "--init-from takes a checkpoint of the same network."
         )
     return replace(state, parameters=state.parameters | detach(given.weights))
@@ -193,7 +203,7 @@ class _Run:
         self._rates = learning_rates(long_run.recipe)
 
     def to_the_end(self, state: checkpoint.Checkpoint, patience: int | None) -> Finished:
-        seen = history.read(self._run.folder, until=state.step)
+        seen = history.read(self._run.folder, until=state.step) or self._seen_of_best(state)
         scalars = Scalars(self._run.folder, first=state.step) if self._is_unfinished(state, seen, patience) else None
         while self._is_unfinished(state, seen, patience):
             assert scalars is not None
@@ -206,7 +216,17 @@ class _Run:
         return Finished(quality, history.best(seen), state.step, state.detached_step, state.detached_psnr_db)
 
     def _is_unfinished(self, state: checkpoint.Checkpoint, seen: list[Validation], patience: int | None) -> bool:
-        return state.step < self._run.recipe.horizon and not history.stands_still(seen, patience)
+        alone = [] if state.phase == checkpoint.JOINT else [each for each in seen if each.step > state.detached_step]
+        return state.step < self._run.recipe.horizon and not history.stands_still(alone, patience)
+
+    def _seen_of_best(self, state: checkpoint.Checkpoint) -> list[Validation]:
+        """Judge the best state again where its history is gone, so that nothing worse takes its place."""
+        path = self._run.folder / BEST_FILE
+        best = load(path) if path.exists() else None
+        if best is None or not 0 < best.step <= state.step:  # a later one is of the stretch that is trained again
+            return []
+        quality = self._judge.quality(self._own(best))
+        return [Validation(best.step, quality.psnr_db, quality.ssim, {}, float(self._rates[best.step - 1]), 0.0, 0.0)]
 
     def _stretch(self, state: checkpoint.Checkpoint, seen: list[Validation], scalars: Scalars) -> checkpoint.Checkpoint:
         """Train to the next validation, validate, and write everything down."""
@@ -303,18 +323,49 @@ def _cannot_be_written(path: Path, error: OSError) -> StudyError:
     return StudyError(f"{path} cannot be written ({error.strerror}); free space, then the same command continues.")
 
 
+@contextmanager
+def _only_training(long_run: LongRun) -> Iterator[None]:
+    """Hold the folder against a second process that trains into it."""
+    from filelock import Timeout
+
+    try:
+        long_run.folder.mkdir(parents=True, exist_ok=True)
+        held = front.lock(long_run.folder).acquire()
+    except Timeout:
+        raise StudyError(f"Another training works on {long_run.folder}; wait for it, or name another --out.") from None
+    except OSError as error:
+        raise StudyError(
+            f"{long_run.folder} cannot be written ({error.strerror}); name another folder with --out."
+        ) from None
+    with held:
+        yield
+
+
+def _require_free(long_run: LongRun) -> None:
+    """Raise StudyError where the folder holds a run with other settings, or files that no run explains."""
+    if not (long_run.folder / TRAINING_FILE).exists():
+        foreign = [name for name in OWN_FILES if (long_run.folder / name).exists()]
+        if foreign:
+            raise StudyError(
+                f"{long_run.folder} holds {' and '.join(foreign)} but no {TRAINING_FILE} to tell what of; "
+                "name another folder with --out."
+            )
+        return
+    told = _in_todays_terms(read_training(long_run.folder))
+    wanted = dict.fromkeys(("super_network", "validate_every", "init_from", "vgg")) | long_run.settings()
+    told = {"data_identity": wanted["data_identity"], **told}  # not written down at first
+    differs = [NAMES.get(name, name.replace("_", "-")) for name, value in wanted.items() if told.get(name) != value]
+    if differs:
+        raise StudyError(
+            f"{long_run.folder} holds a training run with other {' and '.join(differs)}; "
+            "name another folder with --out."
+        )
+
+
 def _claim(long_run: LongRun) -> None:
     import tomli_w
 
     if (long_run.folder / TRAINING_FILE).exists():
-        told = _in_todays_terms(read_training(long_run.folder))
-        wanted = dict.fromkeys(("super_network", "validate_every", "init_from", "vgg")) | long_run.settings()
-        differs = [name.replace("_", "-") for name, value in wanted.items() if told.get(name) != value]
-        if differs:
-            raise StudyError(
-                f"{long_run.folder} holds a training run with other {' and '.join(differs)}; "
-                "name another folder with --out."
-            )
         return
     described = {name: value for name, value in provenance.collect().items() if value is not None}
     text = tomli_w.dumps({**long_run.settings(), "provenance": described})

@@ -1,10 +1,10 @@
-"""What training minimises: each loss by name, and their weighted sum.
+"""What training minimises: each loss by name. Their weighted sum is taken in `nas.train_step`.
 
 A new loss is one function and one line in `LOSSES`. Weights are traced, so changing them never recompiles;
 which losses take part does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -98,10 +98,3 @@ LOSSES: dict[str, Loss] = {
     "colour": colour,
     "tv": tv,
 }
-
-
-def weighted(
-    predicted: Float[Array, "n h w c"], target: Float[Array, "n h w c"], *, weights: Mapping[str, Float[Array, ""]]
-) -> Float[Array, ""]:
-    """Return Σ weight · loss over the losses named in `weights`."""
-    return sum((weight * LOSSES[name](predicted, target) for name, weight in weights.items()), start=jnp.zeros(()))

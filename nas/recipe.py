@@ -16,7 +16,7 @@ FLIPS = ("none", "horizontal", "both")
 PRECISIONS = ("float32", "bfloat16")
 # The layers of VGG-19 whose output may be compared, each behind the rectifier of its convolution, the shallowest first.
 VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1))
-LEAST_TEXTURE_PATCH = 32  # pixels; below, the discriminator's five strides leave nothing to look at
+LEAST_TEXTURE_PATCH = 32  # pixels; that of `nas.texture`, a test holds them equal
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class TrainedState:
 
     path: Path
     steps: int
+    reached: int  # how long the run that it is the best of was trained; `steps` where nothing better is known
     data: DataConfig
     origin: str  # for people: "trial 7 of study demo" or "training run smallnet"
 
@@ -152,7 +153,7 @@ def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
     steps = load(path).step
     origin = f"training run {folder.name}" + ("" if reached >= horizon else f", stopped before its {horizon} steps")
     origin += "" if steps == reached else f", at its best validation of {reached} steps"
-    return TrainedState(path, steps, DataConfig.from_dict(told["data"]), origin)
+    return TrainedState(path, steps, reached, DataConfig.from_dict(told["data"]), origin)
 
 
 def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
@@ -160,7 +161,7 @@ def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, can
     if opened is not None:  # the same network trained on other pairs is another candidate
         runs = (state for state in runs if state.data == opened.config.data)
     states = [*_states_in_study(opened, spec), *runs]
-    longest = max(states, key=lambda state: state.steps, default=None)
+    longest = max(states, key=lambda state: state.reached, default=None)
     return Target(label, spec, opened, candidate, longest)
 
 
@@ -170,7 +171,8 @@ def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedSt
         path = opened.checkpoint(candidate)
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"
-            yield TrainedState(path, load(path).step, opened.config.data, origin)  # ahead of the record after a kill
+            steps = load(path).step  # ahead of the record after a kill
+            yield TrainedState(path, steps, steps, opened.config.data, origin)
 
 
 def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:

@@ -7,9 +7,11 @@ share one executable, and the persistent cache shares it between processes.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +23,7 @@ from nas.data.pairs import PairSet
 from nas.recipe import Recipe
 from nas.schedules import learning_rates
 from nas.train_step import TOTAL, Constants, StepPlan, Terms, compiled_step, ready, state_of, stored
+from nas.training_memory import training_bytes
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError, UsageError
 from search_spaces.graph import Graph
@@ -73,7 +76,8 @@ def train(
     """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
 
     `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. Raises TrainingError where
-    the loss is no number or has diverged, UsageError beyond the recipe's horizon or without VGG-19's weights.
+    the loss is no number, has diverged or memory runs out, UsageError beyond the recipe's horizon or without the weights
+    of VGG-19.
     """
     if steps > recipe.horizon:
         raise UsageError(
@@ -83,11 +87,26 @@ def train(
         return Trained(checkpoint, 0.0, 0.0, {})
     train_s = compile_s = waited_s = 0.0
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
-        part = _train_phase(graph, checkpoint, pairs, recipe, steps=until, seed=seed, tick=tick, vgg_file=vgg_file)
+        with _told_when_out_of_memory(graph, recipe):
+            part = _train_phase(graph, checkpoint, pairs, recipe, steps=until, seed=seed, tick=tick, vgg_file=vgg_file)
         checkpoint = part.checkpoint
         train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
         waited_s += part.waited_s
     return Trained(checkpoint, train_s, compile_s, part.terms, waited_s)
+
+
+@contextmanager
+def _told_when_out_of_memory(graph: Graph, recipe: Recipe) -> Iterator[None]:
+    """Turn JAX's running out of memory into a TrainingError with the estimate."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(
+            f"Training ran out of memory; with batch {recipe.batch} and patch {recipe.patch} about "
+            f"{training_bytes(graph, recipe) / 1e9:.2f} GB were expected. Choose a smaller --batch or --patch."
+        ) from error
 
 
 def _ends_of_phases(recipe: Recipe, first: int, last: int) -> list[int]:
@@ -113,7 +132,7 @@ def _train_phase(
     step_fn, compile_s = compiled_step(graph, plan)
     checkpoint = ready(checkpoint, plan, seed=seed)
     state, rates = state_of(checkpoint, plan), learning_rates(recipe)
-    watch = LossWatch(checkpoint.first_loss, checkpoint.loss)
+    watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
     cut = Cut(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
@@ -131,9 +150,10 @@ def _train_phase(
 class LossWatch:
     """Keeps the losses on the device between looks, and raises when they leave the road."""
 
-    def __init__(self, first: float, latest: float) -> None:
+    def __init__(self, first: float, latest: float, *, adversarial: float = 0.0) -> None:
         self.first = first
         self.latest = latest
+        self._adversarial = adversarial  # weight of the texture loss, which rises because its discriminator learns
         self.terms: dict[str, float] = {}
         self._waiting: list[Terms] = []
         self._rescales = False
@@ -150,13 +170,17 @@ class LossWatch:
         fetched = jax.device_get(self._waiting)
         self._waiting.clear()
         self.terms = {name: sum(float(each[name]) for each in fetched) / len(fetched) for name in terms}
-        self._judge(step, float(fetched[0][TOTAL]))
+        self._judge(step, self._judged(self.terms), self._judged(fetched[0]))
         if tick:
             tick(step, self.terms)
 
-    def _judge(self, step: int, first: float) -> None:
-        before, self.latest = self.latest, self.terms[TOTAL]
-        if not math.isfinite(self.latest):
+    def _judged(self, terms: Mapping[str, Any]) -> float:
+        """Return the loss whose rise means divergence: all of it but for what an adversary adds."""
+        return float(terms[TOTAL]) - self._adversarial * float(terms.get("texture", 0.0))
+
+    def _judge(self, step: int, latest: float, first: float) -> None:
+        before, self.latest = self.latest, latest
+        if not math.isfinite(self.terms[TOTAL]):
             raise TrainingError(f"The loss was not a number by step {step}; a smaller learning rate may help.")
         if math.isinf(self.first):
             self.first = first

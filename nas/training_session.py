@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas import backend
-from nas.bar import progress_bar
 from nas.config import DEFAULT_DATA, HARDWARE_RECIPE
 from nas.data.pairs import DataConfig
 from nas.history import Validation
@@ -65,8 +65,10 @@ def run_training(target: Target, asked: TrainingAsked, *, results: Path, form: s
     from nas.long_training import run
 
     long_run = _long_run(target, asked, recipe, results)
-    with progress_bar("Reading pairs") as read, _view(target.label, recipe.horizon) as watcher:
-        finished = run(long_run, watcher=replace(watcher, read=read), patience=asked.patience)
+    with _view(target.label, recipe.horizon) as watcher:
+        finished = run(
+            long_run, watcher=watcher, patience=asked.patience, find=partial(_checkpoint_of, results=results)
+        )
     if form == "json":
         print_json(_as_data(finished, long_run, asked.recipe))
     else:
@@ -95,7 +97,7 @@ def _long_run(target: Target, asked: TrainingAsked, recipe: Recipe, results: Pat
         asked.seed if asked.seed is not None else (settings.seed if settings else 0),
         super_network=_super_network(target, asked, recipe),
         validate_every=asked.validate_every,
-        init_from=_first_weights(asked.init_from, results),
+        init_from=asked.init_from,
         vgg_file=asked.vgg_file,
     )
 
@@ -116,16 +118,14 @@ def _folder(target: Target, asked: TrainingAsked, recipe: Recipe, results: Path)
     return results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
 
 
-def _first_weights(text: str | None, results: Path) -> Path | None:
+def _checkpoint_of(text: str, *, results: Path) -> Path:
     """Return the checkpoint that `--init-from` names: a file, or the trained state of a target."""
-    if text is None or Path(text).suffix == ".safetensors":
-        return None if text is None else Path(text)
-    return resolve(text, results).trained.path
+    return Path(text) if Path(text).suffix == ".safetensors" else resolve(text, results).trained.path
 
 
 @contextmanager
 def _view(label: str, steps: int) -> "Iterator[Watcher]":
-    """Show a bar with losses and the latest validation on a terminal; anywhere, one line per validation."""
+    """Show bars, of reading and of training with its losses and latest validation; anywhere, a line per validation."""
     from nas.long_training import Watcher
 
     console = Console(stderr=True)
@@ -134,15 +134,21 @@ def _view(label: str, steps: int) -> "Iterator[Watcher]":
         TextColumn("{task.fields[told]}"),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"Training {label}", total=steps, told="")
+        reading = bar.add_task("Reading pairs", total=None, visible=False, told="")
+        task = bar.add_task(f"Training {label}", total=steps, visible=False, told="")
+        latest: list[str] = [""]
+
+        def read(done: int, total: int) -> None:
+            bar.update(reading, completed=done, total=total, visible=done < total)
 
         def tick(step: int, losses: Mapping[str, float]) -> None:
-            bar.update(task, completed=step, told=told_losses(losses))
+            bar.update(task, completed=step, told=told_losses(losses) + latest[0], visible=True)
 
         def validated(seen: Validation) -> None:
+            latest[0] = f", {seen.psnr_db:.2f} dB"
             console.print(f"step {seen.step}/{steps}: {told_validation(seen)}", highlight=False, soft_wrap=True)
 
-        yield Watcher(tick=tick, validated=validated, say=lambda line: console.print(line, highlight=False))
+        yield Watcher(tick, validated, read, say=lambda line: console.print(line, highlight=False))
 
 
 def told_losses(losses: Mapping[str, float]) -> str:

@@ -22,6 +22,7 @@ SHAPE_CHECKED = (
     "nas.losses",
     "nas.metrics",
     "nas.texture",
+    "nas.train_step",
     "nas.training",
     "nas.vgg",
     "search_spaces.kernels",

@@ -31,7 +31,8 @@ def test_what_takes_more_than_half_of_the_memory_stays_on_disk_and_is_told_why()
     found = decide(CHALLENGE, 15 * GB)
     assert not found.in_memory
     assert found.sentence == (
-        "7.9 GB of pairs are read from disk as needed: they are more than half of the 15.0 GB of memory."
+        "7.9 GB of pairs are read from disk as needed: they are more than half of the 15.0 GB of memory "
+        "that there are for them."
     )
     assert decide(CHALLENGE, 2 * CHALLENGE).in_memory
     assert not decide(CHALLENGE, 2 * CHALLENGE - 1).in_memory

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from flow import in_process, refusal
 
-from nas import checkpoint, vgg, vgg_weights
+from nas import checkpoint, texture, vgg, vgg_weights
 from nas.checkpoint import Checkpoint
 from nas.data.pairs import PairSet, open_prepared
 from nas.evaluate import network_input, targets
-from nas.recipe import LossPhase, Recipe
-from nas.train_step import StepPlan, compiled_step
-from nas.training import start, train
+from nas.recipe import LEAST_TEXTURE_PATCH, LossPhase, Recipe
+from nas.train_step import StepPlan, compiled_step, executable
+from nas.training import LossWatch, start, train
 from nas.training_memory import training_bytes
 from search_spaces import lower_flax
+from search_spaces.errors import TrainingError
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
@@ -98,7 +99,10 @@ def test_other_weights_of_vgg_share_the_executable_and_train_otherwise(
     pairs: PairSet, vgg_file: Path, tmp_path: Path
 ) -> None:
     other = write_weights(tmp_path / "other.h5", seed=1)
-    assert differing(run(pairs, 2, VGG, vgg_file=vgg_file), run(pairs, 2, VGG, vgg_file=other)) != []
+    first = run(pairs, 2, VGG, vgg_file=vgg_file)
+    compiled = executable.cache_info().misses
+    assert differing(first, run(pairs, 2, VGG, vgg_file=other)) != []
+    assert executable.cache_info().misses == compiled
 
 
 ASKED = ("--steps", 4, "--batch", 2, "--patch", 16, "--loss", "l1=1,vgg=1e-6", "--format", "json")
@@ -161,6 +165,29 @@ def test_the_discriminator_learns_beside_the_network(pairs: PairSet) -> None:
 def test_the_discriminators_judgement_changes_the_network(pairs: PairSet) -> None:
     plain = run(pairs, 12, replace(TEXTURE, loss={"l1": 1.0}))
     assert differing(replace(run(pairs, 12, TEXTURE), **{part: {} for part in DISCRIMINATOR}), plain) != []
+
+
+def test_a_discriminator_that_learns_is_no_divergence() -> None:
+    """The network's adversarial loss rises then; what diverges is judged without it, and told with it."""
+    watch = LossWatch(0.5, 0.5, adversarial=2.0)
+    terms = {"loss": jnp.asarray(30.4), "l1": jnp.asarray(0.4), "texture": jnp.asarray(15.0)}
+    watch.see(10, terms, None, last=False)
+    assert watch.latest == pytest.approx(0.4, rel=1e-4)
+    assert watch.terms["loss"] == pytest.approx(30.4)
+    with pytest.raises(TrainingError, match="diverged"):
+        watch.see(20, {**terms, "loss": jnp.asarray(32.0)}, None, last=False)
+    with pytest.raises(TrainingError, match="not a number"):
+        watch.see(30, {**terms, "loss": jnp.asarray(np.nan), "texture": jnp.asarray(np.nan)}, None, last=False)
+
+
+def test_training_judges_divergence_without_the_adversary(pairs: PairSet) -> None:
+    trained = run(pairs, 1, replace(TEXTURE, loss={"l1": 1.0, "texture": 1.0}))
+    alone = run(pairs, 1, replace(TEXTURE, loss={"l1": 1.0}))
+    assert trained.first_loss == pytest.approx(alone.first_loss, rel=1e-4)
+
+
+def test_the_discriminators_smallest_patch_is_that_of_recipes() -> None:
+    assert texture.LEAST_PATCH == LEAST_TEXTURE_PATCH
 
 
 @pytest.mark.parametrize("first", [3, 5, 9, 10])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,20 +11,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from flow import COMMAND, in_process, refusal
 from PIL import Image
 
-from nas import checkpoint, history, long_training
+from nas import checkpoint, evaluate, front, history, long_training, training
 from nas.checkpoint import Checkpoint
 from nas.data.pairs import DataConfig
 from nas.history import Validation
-from nas.long_training import Finished, LongRun, Watcher
+from nas.long_training import Finished, LongRun, SuperNetwork, Watcher
 from nas.recipe import Recipe
 from nas.target import BEST_FILE, CHECKPOINT_FILE, resolve
 from search_spaces.designs import DESIGNS
-from search_spaces.errors import StudyError, UsageError
+from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)
@@ -240,7 +242,7 @@ def test_first_weights_come_from_another_checkpoint(
 ) -> None:
     given = straight[0].folder / BEST_FILE
     still = replace(RECIPE, learning_rate=1e-12, ema=0.0, horizon=1)
-    finished = long_training.run(long_run(tmp_path / "run", tiny_pairs, recipe=still, init_from=given))
+    finished = long_training.run(long_run(tmp_path / "run", tiny_pairs, recipe=still, init_from=str(given)))
     assert straight[1].best is not None
     assert finished.quality.psnr_db == pytest.approx(straight[1].best.psnr_db, abs=1e-4)
     state = checkpoint.load(tmp_path / "run" / CHECKPOINT_FILE)
@@ -250,7 +252,7 @@ def test_first_weights_come_from_another_checkpoint(
 def test_first_weights_of_another_network_are_refused_and_leave_nothing(tiny_pairs: Path, tmp_path: Path) -> None:
     other = ArchSpec(width=8, depth=0)
     long_training.run(long_run(tmp_path / "other", tiny_pairs, spec=other, recipe=replace(RECIPE, horizon=1)))
-    run = long_run(tmp_path / "run", tiny_pairs, init_from=tmp_path / "other" / CHECKPOINT_FILE)
+    run = long_run(tmp_path / "run", tiny_pairs, init_from=str(tmp_path / "other" / CHECKPOINT_FILE))
     with pytest.raises(UsageError, match=f"belongs to network {other.hash}, not to {SPEC.hash}; --init-from takes"):
         long_training.run(run)
     assert not run.folder.exists()
@@ -262,7 +264,7 @@ def test_a_run_does_not_go_on_with_other_first_weights(
     run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
     long_training.run(run)
     with pytest.raises(StudyError, match="holds a training run with other init-from; name another folder"):
-        long_training.run(replace(run, init_from=straight[0].folder / BEST_FILE))
+        long_training.run(replace(run, init_from=str(straight[0].folder / BEST_FILE)))
 
 
 def test_the_watcher_is_told_of_losses_and_validations(tiny_pairs: Path, tmp_path: Path) -> None:
@@ -272,6 +274,113 @@ def test_the_watcher_is_told_of_losses_and_validations(tiny_pairs: Path, tmp_pat
     long_training.run(long_run(tmp_path / "run", tiny_pairs), watcher=watcher)
     assert steps == list(range(5, 41, 5))
     assert [asdict(each) for each in seen] == [asdict(each) for each in history.read(tmp_path / "run", until=40)]
+
+
+def test_a_run_from_other_weights_goes_on_without_them(
+    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a name stands for may change, and a file may be gone; the run has its own state by then."""
+    given = tmp_path / "given.safetensors"
+    given.write_bytes((straight[0].folder / BEST_FILE).read_bytes())
+    run = long_run(tmp_path / "run", tiny_pairs, init_from="best")
+    with monkeypatch.context() as patched:
+        kill_before(patched, "done", 2)
+        with pytest.raises(Killed):
+            long_training.run(run, find=lambda _: given)
+    given.unlink()
+    assert long_training.run(run, find=lambda _: given).steps == 40
+
+
+def test_files_that_no_run_explains_are_not_overwritten(
+    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path
+) -> None:
+    for name in (BEST_FILE, CHECKPOINT_FILE, "history.jsonl"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(b"mine")
+        with pytest.raises(StudyError, match=rf"holds {name} but no training\.toml to tell what of; name another"):
+            long_training.run(long_run(folder, tiny_pairs))
+        assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, b"mine")]
+
+
+def test_a_state_of_another_network_is_not_continued(tiny_pairs: Path, tmp_path: Path) -> None:
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
+    long_training.run(run)
+    other = long_run(tmp_path / "other", tiny_pairs, spec=ArchSpec(width=8, depth=0), recipe=run.recipe)
+    long_training.run(other)
+    (other.folder / CHECKPOINT_FILE).replace(run.folder / CHECKPOINT_FILE)
+    with pytest.raises(StudyError, match=f"belongs to network {other.spec.hash}, not to {SPEC.hash}"):
+        long_training.run(run)
+
+
+def test_one_folder_is_trained_into_by_one_process(tiny_pairs: Path, tmp_path: Path) -> None:
+    run = long_run(tmp_path / "run", tiny_pairs)
+    run.folder.mkdir()
+    with front.lock(run.folder).acquire(), pytest.raises(StudyError, match="Another training works on"):
+        long_training.run(run)
+
+
+def test_a_run_does_not_go_on_with_other_pairs(
+    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = tmp_path / "pairs"
+    shutil.copytree(tiny_pairs, pairs)
+    run = long_run(tmp_path / "run", pairs)
+    with monkeypatch.context() as patched:
+        kill_before(patched, "done", 2)
+        with pytest.raises(Killed):
+            long_training.run(run)
+    for kind in ("mediatek_raw", "fujifilm"):
+        (pairs / "train" / kind / "0.png").unlink()
+    with pytest.raises(StudyError, match="with other pairs in the same place; name another folder"):
+        long_training.run(run)
+
+
+def test_the_best_is_not_lost_with_the_history(
+    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = long_run(tmp_path / "run", tiny_pairs)
+    best = straight[1].best
+    assert best is not None
+    with monkeypatch.context() as patched:
+        kill_before(patched, "done", best.step // 5 + 1)
+        with pytest.raises(Killed):
+            long_training.run(run)
+    (run.folder / "history.jsonl").unlink()
+    finished = long_training.run(run)
+    assert finished.best is not None
+    assert (finished.best.step, finished.best.psnr_db) == (best.step, best.psnr_db)
+    assert checkpoint.load(run.folder / BEST_FILE).step == best.step
+
+
+def test_patience_waits_for_the_super_network_to_be_taken_off(tiny_pairs: Path, tmp_path: Path) -> None:
+    joined = SuperNetwork(detach_at_db=99.0, blocks=1, layers=1)
+    run = long_run(tmp_path / "run", tiny_pairs, super_network=joined)
+    finished = long_training.run(run, patience=1)
+    assert finished.detached_step == 20
+    assert finished.steps > 20
+
+
+def test_large_pairs_are_shown_however_few_are_judged_at_once(
+    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "EVALUATION_PIXELS", 1)
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
+    long_training.run(run)
+    assert [path.name for path in (run.folder / "pictures").iterdir()] == ["00000001.png"]
+
+
+def test_running_out_of_memory_is_told_with_the_estimate(
+    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
+
+    monkeypatch.setattr(training, "compiled_step", full)
+    with pytest.raises(
+        TrainingError, match=r"ran out of memory; with batch 2 and patch 16 about 0\.\d+ GB were expected"
+    ):
+        long_training.run(long_run(tmp_path / "run", tiny_pairs))
 
 
 def test_a_damaged_history_is_one_sentence(tiny_pairs: Path, tmp_path: Path) -> None:
@@ -287,7 +396,10 @@ def test_a_damaged_history_is_one_sentence(tiny_pairs: Path, tmp_path: Path) -> 
     [
         (("--validate-every", 0), "A validation comes after one step or more, got 0"),
         (("--patience", 0), "The patience is one validation or more, got 0"),
-        (("--init-from", "nowhere.safetensors"), "nowhere.safetensors cannot be read"),
+        (
+            ("--init-from", "nowhere.safetensors"),
+            "takes a checkpoint that training wrote, and nowhere.safetensors is missing or cannot be read",
+        ),
         (("--init-from", "nothing"), 'Unknown target "nothing"'),
         (("--precision", "float16"), 'Unknown precision "float16"'),
         (("--loss", "texture", "--patch", 16), "judges patches of 32 pixels or more, got 16"),

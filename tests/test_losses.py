@@ -169,10 +169,3 @@ def test_known_values() -> None:
     assert float(losses.ssim(predicted, images(0))) == pytest.approx(
         1 - float(metrics.ssim(predicted, images(0)).mean())
     )
-
-
-def test_the_weighted_sum_is_the_sum() -> None:
-    predicted, target = images(1), images(0)
-    weights = {"l1": jnp.asarray(2.0), "ssim": jnp.asarray(0.5)}
-    wanted = 2 * losses.l1(predicted, target) + 0.5 * losses.ssim(predicted, target)
-    assert float(losses.weighted(predicted, target, weights=weights)) == pytest.approx(float(wanted), rel=1e-6)

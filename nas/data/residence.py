@@ -19,7 +19,7 @@ import numpy as np
 from nas.data.pairs import PREPARED_SPLITS, PairSet, Progress, open_prepared
 from search_spaces.errors import DataError
 
-SHARE = 0.5  # of the host's memory that pairs may take: training, judging and the system need the rest
+SHARE = 0.5  # of the memory that there is for them: the system and others need some, too
 PATIENCE_S = 2.0  # without a sign of life
 WORTH_SAYING_BYTES = 10**8  # less is read before anybody wonders
 BLOCK_BYTES = 1 << 26
@@ -47,7 +47,7 @@ def decide(size_bytes: int, available: int | None, *, into: str = "memory") -> R
             size_bytes,
             False,
             f"{size} of pairs are read from disk as needed: they are more than half of the {available / 1e9:.1f} GB of "
-            "memory.",
+            "memory that there are for them.",
         )
     return Residence(size_bytes, True, f"Reading {size} of pairs into {into}.")
 
