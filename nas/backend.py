@@ -1,13 +1,17 @@
-"""Set JAX up before its first import: compiler flags that help on this machine, and the compile cache.
+"""Set JAX up before its first import: compiler flags that help on this machine, the compile cache, and malloc.
 
 On CPUs, jaxlib 0.10 sends convolutions to a library (YNN) that is slower in training than Eigen's own: a step of
-five 3×3 convolutions of 32 channels takes 990 ms with it and 390 ms without (2 cores, batch 8, 128×128).
+five 3×3 convolutions of 32 channels takes 990 ms with it and 390 ms without (2 cores, batch 8, 128×128). Compiling one
+kernel for the three arrays that Adam updates together, and at LLVM's lower level, halves the time to compile a step
+without slowing it (benchmarks/compile_cost.json).
 An XLA that does not know a flag ends the process, so each flag is tried in a process of its own first and
 the answer is remembered per jaxlib version.
 """
 
+import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,7 +20,12 @@ from pathlib import Path
 from nas.checkpoint import write_durably
 from nas.data.cache import cache_dir
 
-CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",)
+CPU_FLAGS = (
+    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true",
+)
+# This one would reach the code for GPUs, too.
+CPU_ONLY_FLAGS = ("--xla_backend_optimization_level=1",)
 CACHE_LIMIT_BYTES = 2 * 1024**3
 
 
@@ -34,6 +43,7 @@ def prepare(*, processes: int = 1) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(CACHE_LIMIT_BYTES))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    _keep_freed_memory()
 
 
 def expected() -> str:
@@ -46,9 +56,27 @@ def expected() -> str:
     return "gpu" if has_plugin and Path("/dev/nvidiactl").exists() and not hidden else "cpu"
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a training step frees, for the next step.
+
+    Otherwise the maps of a large batch are given back and fetched again page by page at every step, which takes longer
+    than computing them. One arena for all threads, since others are too small for such maps.
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for option, value in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX):
+        libc.mallopt(option, value)
+
+
+# malloc.h of glibc: the option's number, and what we set it to.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = (-1, 2**31 - 1), (-3, 2**30), (-8, 1)
+
+
 def _wanted_flags() -> list[str]:
     given = os.environ.get("XLA_FLAGS", "")
-    missing = [flag for flag in CPU_FLAGS if flag.partition("=")[0] not in given]
+    wanted = (*CPU_FLAGS, *(CPU_ONLY_FLAGS if expected() == "cpu" else ()))
+    missing = [flag for flag in wanted if flag.partition("=")[0] not in given]
     return [flag for flag in missing if _is_known(flag)]
 
 

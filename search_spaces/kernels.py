@@ -1,8 +1,8 @@
 """JAX computations that XLA's own operations do slowly on a CPU, each with its plain twin for other backends.
 
-Forward and backward of a batch of 8 on 2 CPU cores take, as shares of the time with `lax` (jaxlib 0.10.2,
-benchmarks/cpu_kernels.json): a 5×5 depthwise convolution with dilation 2 about a tenth, a 3×3 transposed convolution
-about a sixth. On a GPU the `lax` operations map to cuDNN and stay.
+What each gains over `lax` is in benchmarks/cpu_kernels.json. Convolutions become one matrix product each for value
+and gradients: XLA's own gradient of the kernel slides a window as large as the map, and its convolution of a 2×2 map
+takes longer than that of an 8×8 one. On a GPU the `lax` operations map to cuDNN and stay.
 """
 
 from functools import partial
@@ -13,9 +13,24 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# On the 2×2 maps at the bottom of a U-Net rearranging the kernel costs more than the convolution: nine times `lax`
-# for 256 → 128 channels, where from 4×4 on it is a half to a sixth of it.
-_FEWEST_PIXELS = 16
+# Up to so many pixels in a batch unfolded maps stay in the cache; beyond, XLA's own convolutions win, but those that
+# have so few channels on one side that most of each vector is empty win later.
+_MOST_UNFOLDED, _MOST_UNFOLDED_NARROW = 2**15, 2**18
+_NARROW = 8
+
+
+def conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], *, stride: int) -> Float[Array, "n h2 w2 f"]:
+    """Convolve with "same" padding."""
+    if jax.default_backend() == "cpu" and kernel.shape[0] == stride == 1:
+        return _pointwise(x, kernel)
+    if jax.default_backend() == "cpu" and _unfolds(x.shape, kernel.shape):
+        return _split_conv(x, kernel) if stride == 1 else _strided_conv(x, kernel, stride)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT)
+
+
+def _unfolds(map_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
+    n, h, w, _ = map_shape
+    return n * h * w <= (_MOST_UNFOLDED_NARROW if min(kernel_shape[2:]) < _NARROW else _MOST_UNFOLDED)
 
 
 def depthwise_conv(
@@ -34,8 +49,8 @@ def transpose_conv(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k f c"], *, stride: int
 ) -> Float[Array, "n h2 w2 f"]:
     """Return the gradient of a "same" convolution of that stride; kernels are HWOI as in TensorFlow."""
-    if jax.default_backend() == "cpu" and x.shape[1] * x.shape[2] >= _FEWEST_PIXELS:
-        return _phase_transpose_conv(x, kernel, stride)
+    if jax.default_backend() == "cpu":
+        return _transpose_conv(x, kernel, stride)
     return lax.conv_transpose(x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT, transpose_kernel=True)
 
 
@@ -151,35 +166,152 @@ def _shifted_backward(dilation: int, saved: tuple[Array, Array], g: Array) -> tu
     x, kernel = saved
     size = kernel.shape[0]
     padded = _pad(x, size, dilation)
-    taps = [[_sum_per_channel(_shift(padded, x, i, j, dilation) * g) for j in range(size)] for i in range(size)]
-    return _shifted_depthwise(dilation, g, kernel[::-1, ::-1]), jnp.asarray(taps)[:, :, None]
+
+    def of_tap(tap: Array) -> Array:
+        start = (0, tap // size * dilation, tap % size * dilation, 0)
+        return _sum_per_channel(lax.dynamic_slice(padded, start, x.shape) * g)
+
+    # A loop is compiled once, not once per tap: 0.3 instead of 1.5 s for 5×5 taps, in the same time per step.
+    taps = lax.map(of_tap, jnp.arange(size * size))
+    return _shifted_depthwise(dilation, g, kernel[::-1, ::-1]), taps.reshape(kernel.shape)
 
 
 _shifted_depthwise.defvjp(_shifted_forward, _shifted_backward)
 
 
-def _phase_transpose_conv(x: Array, kernel: Array, stride: int) -> Array:
-    """Compute every output phase by an ordinary convolution, then interleave the phases.
+def _pointwise(x: Array, kernel: Array) -> Array:
+    return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], kernel.shape[3])
 
-    Output pixel s·u + a meets input pixel u + d through tap a + before − s·d, `before` being the "same" padding.
+
+@jax.custom_vjp
+def _split_conv(x: Array, kernel: Array) -> Array:
+    """Convolve in one product, the columns of each window put side by side before it, the rows summed after it.
+
+    Putting whole windows side by side would move k² times the map; this moves k times the map on either side. The
+    gradients are products of the same two unfolded maps.
     """
-    size, _, filters, _ = kernel.shape
-    before = max(size - stride, 0) // 2
-    reach = [(a + before - t) // stride for a in range(stride) for t in range(size) if (a + before - t) % stride == 0]
-    low, high = min(*reach, 0), max(*reach, 0)
-    taps = [[a + before - stride * d for a in range(stride)] for d in range(low, high + 1)]
-    phases = _phase_kernel(kernel.transpose(0, 1, 3, 2), taps)
-    y = lax.conv_general_dilated(x, phases, (1, 1), ((-low, high), (-low, high)), dimension_numbers=_LAYOUT)
     n, h, w, _ = x.shape
-    y = y.reshape(n, h, w, stride, stride, filters).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(n, h * stride, w * stride, filters)
+    size, filters = kernel.shape[0], kernel.shape[3]
+    y = (_unfolded(x, 2, _reach(size)) @ _split_kernel(kernel)).reshape(n, h, w, size * filters)
+    return _folded(y, 1, _reach(size))
 
 
-def _phase_kernel(kernel: Float[Array, "k k c f"], taps: list[list[int]]) -> Float[Array, "d d c phases_f"]:
+def _split_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
     size, _, channels, filters = kernel.shape
-    # One slot more than the kernel has taps: the zero that every tap outside the kernel points to.
-    padded = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-    index = jnp.asarray([[t if 0 <= t < size else size for t in row] for row in taps])
-    gathered = padded[index][:, :, index]  # [d, phase, d, phase, c, f]
-    reach, stride = index.shape
-    return gathered.transpose(0, 2, 4, 1, 3, 5).reshape(reach, reach, channels, stride * stride * filters)
+    back = [-d for d in _reach(size)]
+    rows = _unfolded(g, 1, back)
+    dx = (rows @ _split_kernel(kernel).T).reshape(*x.shape[:3], size * channels)
+    dk = (_unfolded(x, 2, _reach(size)).T @ rows).reshape(size, channels, size, filters)
+    return _folded(dx, 2, back), dk.transpose(2, 0, 1, 3)
+
+
+_split_conv.defvjp(lambda x, kernel: (_split_conv(x, kernel), (x, kernel)), _split_backward)
+
+
+def _reach(size: int) -> list[int]:
+    """Return how far each tap of a "same" convolution of stride 1 looks."""
+    return [tap - (size - 1) // 2 for tap in range(size)]
+
+
+def _split_kernel(kernel: Float[Array, "k k c f"]) -> Float[Array, "kc kf"]:
+    size, _, channels, filters = kernel.shape
+    return kernel.transpose(1, 2, 0, 3).reshape(size * channels, size * filters)
+
+
+def _unfolded(x: Float[Array, "n h w c"], axis: int, reach: list[int]) -> Float[Array, "nhw kc"]:
+    """Put each pixel's neighbours along an axis behind one another, zeros beyond the edge."""
+    return jnp.concatenate([_moved(x, axis, d) for d in reach], 3).reshape(-1, len(reach) * x.shape[3])
+
+
+def _folded(y: Float[Array, "n h w kf"], axis: int, reach: list[int]) -> Float[Array, "n h w f"]:
+    """Sum what the product made of each neighbour."""
+    parts = jnp.split(y, len(reach), 3)
+    moved = [_moved(part, axis, d) for part, d in zip(parts, reach, strict=True)]
+    return sum(moved[1:], start=moved[0])
+
+
+def _moved(x: Array, axis: int, by: int) -> Array:
+    """Return y[p] = x[p + by], zero where that lies outside."""
+    size = x.shape[axis]
+    if abs(by) >= size:
+        return jnp.zeros_like(x)
+    padding = [(0, 0, 0)] * 4
+    padding[axis] = (-by, by, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), padding) if by else x
+
+
+def _strided_conv(x: Array, kernel: Array, stride: int) -> Array:
+    size, filters = kernel.shape[0], kernel.shape[3]
+    windows = _windows(x, size, stride)
+    return (windows.reshape(-1, windows.shape[3]) @ kernel.reshape(-1, filters)).reshape(*windows.shape[:3], filters)
+
+
+def _transpose_conv(x: Array, kernel: Array, stride: int) -> Array:
+    """Make of each pixel the window that it adds to, and sum the windows where they overlap."""
+    n, h, w, channels = x.shape
+    windows = (x.reshape(-1, channels) @ kernel.reshape(-1, channels).T).reshape(n, h, w, -1)
+    return _sum_of_windows(windows, kernel.shape[0], stride, h * stride, w * stride)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _windows(x: Float[Array, "n h w c"], size: int, stride: int) -> Float[Array, "n h2 w2 kkc"]:
+    """Return the window of a "same" convolution around every stride-th pixel."""
+    n, h, w, c = x.shape
+    (rows, top, bottom), (columns, left, right) = (_same(length, size, stride) for length in (h, w))
+    padded = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    last = ((rows - 1) * stride + 1, (columns - 1) * stride + 1)
+    taps = [
+        lax.slice(padded, (0, i, j, 0), (n, i + last[0], j + last[1], c), (1, stride, stride, 1))
+        for i in range(size)
+        for j in range(size)
+    ]
+    return jnp.concatenate(taps, 3)
+
+
+def _same(length: int, size: int, stride: int) -> tuple[int, int, int]:
+    """Return the outputs of a "same" convolution along one axis, and the zeros before and after."""
+    outputs = -(-length // stride)
+    total = max((outputs - 1) * stride + size - length, 0)
+    return outputs, total // 2, total - total // 2
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _sum_of_windows(
+    windows: Float[Array, "n h w kkc"], size: int, stride: int, height: int, width: int
+) -> Float[Array, "n height width c"]:
+    """Add every window to where `_windows` takes it from: each output phase is a sum of shifted taps."""
+    n, h, w, total = windows.shape
+    c = total // size**2
+    sides = [_phases(length, size, stride) for length in (height, width)]
+    phases = [
+        _sum_of_taps(
+            [(windows[..., (i * size + j) * c :][..., :c], d, e) for i, d in rows for j, e in columns], (n, h, w, c)
+        )
+        for rows in sides[0]
+        for columns in sides[1]
+    ]
+    y = jnp.concatenate(phases, 3).reshape(n, h, w, stride, stride, c).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(n, h * stride, w * stride, c)[:, :height, :width]
+
+
+def _phases(length: int, size: int, stride: int) -> list[list[tuple[int, int]]]:
+    """Return for each phase of the output which taps reach it, and from how many windows away."""
+    before = _same(length, size, stride)[1]
+    return [[(tap, (phase + before - tap) // stride) for tap in range(size) if not (phase + before - tap) % stride]
+            for phase in range(stride)]  # fmt: skip
+
+
+def _sum_of_taps(taps: list[tuple[Array, int, int]], shape: tuple[int, ...]) -> Array:
+    moved = [_moved(_moved(tap, 1, rows), 2, columns) for tap, rows, columns in taps]
+    return sum(moved[1:], start=moved[0]) if moved else jnp.zeros(shape)
+
+
+_windows.defvjp(
+    lambda x, size, stride: (_windows(x, size, stride), x.shape),
+    lambda size, stride, shape, g: (_sum_of_windows(g, size, stride, shape[1], shape[2]),),
+)
+_sum_of_windows.defvjp(
+    lambda windows, size, stride, height, width: (_sum_of_windows(windows, size, stride, height, width), None),
+    lambda size, stride, _height, _width, _, g: (_windows(g, size, stride),),
+)

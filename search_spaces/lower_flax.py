@@ -172,10 +172,7 @@ def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> F
 
 def _conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, Conv)
-    y = lax.conv_general_dilated(
-        x, p["kernel"], (op.stride, op.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return kernels.add_channels(y, p["bias"])
+    return kernels.add_channels(kernels.conv(x, p["kernel"], stride=op.stride), p["bias"])
 
 
 def _depthwise_conv(op: Op, p: Parameters, x: Map) -> Map:

@@ -55,6 +55,34 @@ def test_depthwise_convolution_is_xlas(form: str, size: int, dilation: int) -> N
     assert_same(lambda x, k: kernels.depthwise_conv(x, k, dilation=dilation), reference, x, kernel)
 
 
+@pytest.mark.parametrize("map_size", [(H, W), (2, 2), (1, 8)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_convolution_is_xlas(form: str, size: int, stride: int, map_size: tuple[int, int]) -> None:
+    def reference(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=LAYOUT)
+
+    x, kernel = normal(2, *map_size, C, seed=0), normal(size, size, C, FILTERS, seed=1)
+    assert_same(lambda x, k: kernels.conv(x, k, stride=stride), reference, x, kernel)
+
+
+@pytest.mark.parametrize(("channels", "pixels"), [(8, 2**15), (7, 2**18)])
+def test_a_map_is_unfolded_up_to_the_size_that_its_channels_allow(channels: int, pixels: int) -> None:
+    kernel = (3, 3, channels, 16)
+    assert kernels._unfolds((4, pixels // 4, 1, channels), kernel)
+    assert not kernels._unfolds((4, pixels // 4 + 1, 1, channels), kernel)
+
+
+def test_a_convolution_that_is_not_unfolded_is_xlas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_unfolds", lambda *_: False)
+
+    def reference(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
+
+    x, kernel = normal(2, H, W, C, seed=0), normal(3, 3, C, FILTERS, seed=1)
+    assert_same(lambda x, k: kernels.conv(x, k, stride=1), reference, x, kernel)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
 def test_transposed_convolution_is_the_gradient_of_a_same_convolution(form: str, size: int, stride: int) -> None:
