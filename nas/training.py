@@ -76,8 +76,7 @@ def train(
     """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
 
     `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. Raises TrainingError where
-    the loss is no number, has diverged or memory runs out, UsageError beyond the recipe's horizon or without the weights
-    of VGG-19.
+    the loss is no number, has diverged or memory runs out; UsageError beyond the recipe's horizon or without VGG-19.
     """
     if steps > recipe.horizon:
         raise UsageError(
