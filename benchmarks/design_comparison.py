@@ -182,7 +182,7 @@ def train_and_judge(long_run: "LongRun", design: Design, test: PairSet | None) -
         train_s = time.perf_counter() - begun
         judged: dict[str, Any] = {"val_psnr_db": val.psnr_db, "val_ssim": val.ssim}
         if test is not None:
-            quality = judge(build_graph(design.spec), load(path).parameters, test)
+            quality = judge(build_graph(design.spec), load(path).weights, test)
             judged |= {"test_psnr_db": quality.psnr_db, "test_ssim": quality.ssim}
         require_numbers(judged)
     except TrainingError as error:

@@ -45,7 +45,7 @@ def main() -> None:
     pairs = open_prepared(prepare(DataConfig("demo"), cache_dir() / "pairs"), "val")
     found = {}
     for design in DESIGNS.values():
-        weights = load(options.weights / f"{design.name}-{options.seed}" / CHECKPOINT_FILE).parameters
+        weights = load(options.weights / f"{design.name}-{options.seed}" / CHECKPOINT_FILE).weights
         found[design.name] = differences(design, weights, pairs)
         print(design.name, json.dumps(found[design.name]), file=sys.stderr)
     text = json.dumps({"provenance": made_by, "differences": found}, indent=1) + "\n"

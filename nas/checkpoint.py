@@ -1,8 +1,9 @@
 """A training state on disk: safetensors, no pickle, whole or not there at all."""
 
+import hashlib
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,32 @@ class Checkpoint:
     phase: str = ALONE
     detached_step: int = 0  # when a super-network was taken off; 0: never
     detached_psnr_db: float = math.nan  # the larger head's, on the validation pairs, at that step
+    average: Arrays = field(default_factory=dict)  # moving average of the parameters; empty where none is kept
+    discriminator: Arrays = field(default_factory=dict)  # of the texture loss, once it took part
+    discriminator_first_moment: Arrays = field(default_factory=dict)
+    discriminator_second_moment: Arrays = field(default_factory=dict)
+    discriminator_step: int = 0
+
+    @property
+    def weights(self) -> Arrays:
+        """What is judged and exported: the moving average where one is kept, else the parameters."""
+        return self.average or self.parameters
 
 
 _PARTS = ("parameters", "first_moment", "second_moment")
+_PARTS_LATER = ("average", "discriminator", "discriminator_first_moment", "discriminator_second_moment")
 _TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
-_TOLD_LATER = {"phase": str, "detached_step": int, "detached_psnr_db": float}  # older files have the defaults
+# Older files have the defaults.
+_TOLD_LATER = {"phase": str, "detached_step": int, "detached_psnr_db": float, "discriminator_step": int}
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write to `path` durably: a reader sees the old file or the new one, never half of one."""
     from safetensors.numpy import save as to_bytes
 
-    tensors = {f"{part}:{name}": a for part in _PARTS for name, a in getattr(checkpoint, part).items()}
+    tensors = {
+        f"{part}:{name}": a for part in (*_PARTS, *_PARTS_LATER) for name, a in getattr(checkpoint, part).items()
+    }
     told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER}
     write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
 
@@ -60,7 +75,7 @@ def load(path: Path) -> Checkpoint:
         ) from None
     if not _TOLD.keys() <= told.keys():
         raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
-    parts = {part: _part(tensors, part) for part in _PARTS}
+    parts = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
     plain = {name: read(told[name]) for name, read in (_TOLD | _TOLD_LATER).items() if name in told}
     return Checkpoint(**plain, **parts)  # type: ignore[arg-type]
 
@@ -72,6 +87,7 @@ def detached(checkpoint: Checkpoint, *, psnr_db: float) -> Checkpoint:
         parameters=detach(checkpoint.parameters),
         first_moment=detach(checkpoint.first_moment),
         second_moment=detach(checkpoint.second_moment),
+        average=detach(checkpoint.average),
         phase=ALONE,
         detached_step=checkpoint.step,
         detached_psnr_db=psnr_db,
@@ -81,6 +97,15 @@ def detached(checkpoint: Checkpoint, *, psnr_db: float) -> Checkpoint:
 def _part(tensors: Arrays, part: str) -> Arrays:
     prefix = f"{part}:"
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content; raise StudyError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read ({error.strerror}); name a checkpoint that training wrote.") from None
 
 
 def write_durably(path: Path, content: bytes) -> None:

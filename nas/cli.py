@@ -13,6 +13,7 @@ from search_spaces.errors import IspNasError, UsageError
 
 if TYPE_CHECKING:
     from nas.data.pairs import DataConfig
+    from nas.recipe_file import PublishedRecipe
     from nas.target import Target
 
 app = typer.Typer(
@@ -62,6 +63,14 @@ Batch = Annotated[
 ]
 Patch = Annotated[
     int | None, typer.Option("--patch", help="Pixels of a patch; else 64, on a GPU 128.", rich_help_panel="Training")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="float32 or bfloat16 (GPUs); else float32.", rich_help_panel="Training"),
+]
+VggWeights = Annotated[
+    Path | None,
+    typer.Option("--vgg-weights", help="Keras's weights of VGG-19, for the loss vgg.", rich_help_panel="Training"),
 ]
 
 
@@ -134,6 +143,8 @@ def search(
     learning_rate: Rate = None,
     batch: Batch = None,
     patch: Patch = None,
+    precision: Precision = None,
+    vgg_weights: VggWeights = None,
     raw_dir: RawDir = None,
     rgb_dir: RgbDir = None,
     bits: Bits = None,
@@ -165,6 +176,8 @@ def search(
         learning_rate=learning_rate,
         batch=batch,
         patch=patch,
+        precision=precision,
+        vgg_file=vgg_weights,
     )
     from nas.session import run_search
 
@@ -289,6 +302,16 @@ def train(
     detach_at: Annotated[
         float | None, typer.Option("--detach-at", help="PSNR in dB above which the larger head goes; default 23.")
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option("--init-from", help="First weights: a checkpoint file or folder, a trial, best or a design."),
+    ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option("--validate-every", help="Steps between validations; default a twentieth.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Stop after so many validations without a better PSNR.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default results/trained/….")] = None,
     data: Source = None,
     study: StudyName = None,
@@ -298,6 +321,8 @@ def train(
     learning_rate: Rate = None,
     batch: Batch = None,
     patch: Patch = None,
+    precision: Precision = None,
+    vgg_weights: VggWeights = None,
     raw_dir: RawDir = None,
     rgb_dir: RgbDir = None,
     bits: Bits = None,
@@ -309,34 +334,101 @@ def train(
 ) -> None:
     """Train one network to the end. The same command continues after a crash.
 
-    Training options that are not given are those of the recipe or of the study.
+    Training options that are not given are those of the recipe or of the study. The run's folder holds the last and the
+    best checkpoint, history.jsonl, pictures of validation patches, and scalars that TensorBoard reads.
     """
     from nas.recipe import Recipe, parse_loss
 
-    if seed is not None and seed < 0:
-        raise UsageError(f"A seed is zero or more, got {seed}.")
     given = {
         "loss": None if loss is None else parse_loss(loss),
         "learning_rate": learning_rate,
         "batch": batch,
         "patch": patch,
+        "precision": precision,
     }
     options = {name: value for name, value in given.items() if value is not None}
-    if steps is None and recipe is None:
-        raise UsageError("Training needs a length: give --steps, or a recipe that has one with --recipe.")
-    if detach_at is not None and not super_network:
-        raise UsageError("--detach-at says when a super-network is taken off; ask for one with --super-network.")
     Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
     config = _data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
-    from nas.recipe_file import recipe_for
-    from nas.session import run_training
+    from nas.training_session import TrainingAsked, run_training
 
     found = _resolve(target, results, study)
-    chosen = None if recipe is None else recipe_for(recipe, found.spec)
-    run_training(
-        found, options, config, steps=steps, chosen=chosen, joined=super_network, detach_at_db=detach_at,
-        seed=seed, out=out, results=results, form=form,
+    asked = TrainingAsked(
+        options, config, steps=steps, recipe=None if recipe is None else _published(recipe, found),
+        super_network=super_network, detach_at_db=detach_at, seed=seed, out=out, init_from=init_from,
+        validate_every=validate_every, patience=patience, vgg_file=vgg_weights,
     )  # fmt: skip
+    run_training(found, asked, results=results, form=form)
+
+
+def _published(name: str, target: "Target") -> "PublishedRecipe":
+    from nas.recipe_file import recipe_for
+
+    return recipe_for(name, target.spec)
+
+
+@app.command()
+def audit(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Designs, spec files, trial numbers; if left out, small designs and members of mai21."),
+    ] = None,
+    rungs: Annotated[
+        list[str] | None,
+        typer.Option("--rungs", help="A ladder such as 100,300,900; may be given often. Default: those of searches."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Of the long training; default 8100, on a GPU 81000.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds every network is trained from.")] = 2,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the audit; default results/audit/….")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture: .png, .svg or .pdf.")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Networks trained at once.")] = 1,
+    data: Source = None,
+    device: DeviceName = None,
+    study: StudyName = None,
+    results: Results = Path("results"),
+    loss: Loss = None,
+    learning_rate: Rate = None,
+    batch: Batch = None,
+    patch: Patch = None,
+    precision: Precision = None,
+    vgg_weights: VggWeights = None,
+    raw_dir: RawDir = None,
+    rgb_dir: RgbDir = None,
+    bits: Bits = None,
+    black: Black = None,
+    white: White = None,
+    pattern: Pattern = None,
+    packing: Packing = None,
+    form: Form = "table",
+) -> None:
+    """Find out how well short training predicts long training. The same command continues.
+
+    Networks, seeds, ladders and steps may be added to an audit later.
+    """
+    from nas.recipe import parse_loss
+
+    given = {
+        "loss": None if loss is None else parse_loss(loss),
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "patch": patch,
+        "precision": precision,
+    }
+    from nas.audit_table import Question, run_audit
+
+    question = Question(
+        targets=tuple(targets or ()),
+        ladders=tuple(_parse_rungs(ladder) for ladder in rungs or ()),
+        steps=steps,
+        seeds=seeds,
+        data=_data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
+        training={name: value for name, value in given.items() if value is not None},
+        device=device,
+        study=study,
+        vgg_file=vgg_weights,
+    )
+    run_audit(question, results, workers=workers, out=out, plot=plot, form=form)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latency_models.device import Device, load_device
-from nas import backend, provenance, study
+from nas import backend, provenance, study, vgg_weights
 from nas.budget import Budget
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, Progress, identity, open_prepared, prepare
@@ -47,6 +47,8 @@ class Asked:
     learning_rate: float | None = None
     batch: int | None = None
     patch: int | None = None
+    precision: str | None = None
+    vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
 
     def __post_init__(self) -> None:
         if self.objective is not None and self.objective not in OBJECTIVES:
@@ -71,6 +73,7 @@ class Opened:
     space: SearchSpace
     device: Device
     pairs: Path  # decoded training and validation pairs
+    vgg_file: Path | None
     is_new: bool
 
 
@@ -105,7 +108,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
     rungs = asked.rungs or default_ladder(budget, hardware)
-    training = HARDWARE_RECIPE[hardware] | _recipe_options(asked)
+    recipe = Recipe(**HARDWARE_RECIPE[hardware] | _recipe_options(asked), horizon=rungs[-1])
     config = StudyConfig(
         name=folder.name,
         data=data,
@@ -118,13 +121,16 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         sampler=asked.sampler or "tpe",
         seed=asked.seed or 0,
         rungs=rungs,
-        recipe=Recipe(**training, horizon=rungs[-1]),
+        recipe=recipe,
         max_runtime_ms=asked.max_runtime_ms,
         max_memory_mb=asked.max_memory_mb,
+        vgg=_vgg(recipe, asked),
     )
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
     check_fits(config.recipe, pairs, multiple=space.size_multiple, of=f"space {space.name}")
-    return Opened(study.create(folder, config, provenance=provenance.collect()), space, device, pairs, is_new=True)
+    return Opened(
+        study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
+    )
 
 
 def check_fits(recipe: Recipe, pairs: Path, *, multiple: int, of: str) -> None:
@@ -178,6 +184,9 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
         _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
         _changed("device", config.device_digest, device.digest, asked.device or config.device),
         _changed("space", config.space_digest, space.digest, asked.space or config.space),
+        _changed(
+            "VGG-19 in", config.vgg or "", _vgg(config.recipe, asked) or "", str(asked.vgg_file or "Keras's cache")
+        ),
         *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
     ]
     differences = [text for text in changed if text]
@@ -188,7 +197,13 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
         )
     _build_demo(config.data, read)
     pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
-    return Opened(opened, space, device, pairs, is_new=False)
+    return Opened(opened, space, device, pairs, asked.vgg_file, is_new=False)
+
+
+def _vgg(recipe: Recipe, asked: Asked) -> str | None:
+    """Return the digest of VGG-19's weights where they take part, once they have been read and found good."""
+    vgg_weights.needed(recipe, asked.vgg_file)
+    return vgg_weights.used(recipe, asked.vgg_file)
 
 
 def require_same_data(of: Study) -> None:
@@ -205,7 +220,7 @@ def _changed(what: str, recorded: str, now: str, name: str) -> str:
 
 
 def _plain_options(asked: Asked) -> dict[str, Any]:
-    names = [f.name for f in fields(Asked) if f.name not in ("study", "data", "device", "space")]
+    names = [f.name for f in fields(Asked) if f.name not in ("study", "data", "device", "space", "vgg_file")]
     return {name: value for name in names if (value := getattr(asked, name)) is not None}
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from nas import checkpoint, metrics, training
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.job import Job, Outcome
+from nas.train_step import EXECUTABLES
 from nas.training_memory import machine_bytes, require_memory
 from search_spaces import lower_flax
 from search_spaces.errors import StudyError, TrainingError
@@ -46,10 +47,12 @@ def evaluate(
         raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")
     pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
     require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
-    trained = training.train(graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick)
+    trained = training.train(
+        graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick, vgg_file=job.vgg_file
+    )
     checkpoint.save(trained.checkpoint, job.checkpoint)
     begun = time.perf_counter()
-    quality = judge(graph, trained.checkpoint.parameters, val)
+    quality = judge(graph, trained.checkpoint.weights, val)
     if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
         raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
     evaluate_s = time.perf_counter() - begun - quality.compile_s
@@ -86,15 +89,42 @@ class Quality:
     compile_s: float = 0.0
 
 
+class Judge:
+    """A network compiled to be judged on one set of pairs, again and again with other weights."""
+
+    def __init__(self, graph: Graph, pairs: PairSet) -> None:
+        self._pairs = pairs
+        self._batch, h, w = judged_at_once(pairs)
+        begun = time.perf_counter()
+        self._network = _executable(graph, (self._batch, h // 2, w // 2, 4))
+        self.compile_s = time.perf_counter() - begun
+
+    def quality(self, parameters: checkpoint.Arrays) -> Quality:
+        """Return the mean quality over all pairs, each at its full size."""
+        network = partial(self._network, jax.tree.map(jnp.asarray, parameters))
+        return quality_of(network, self._pairs, batch=self._batch, compile_s=self.compile_s)
+
+    def outputs(self, parameters: checkpoint.Arrays, index: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return what the network makes of some pairs, float32 [n, h, w, 3]."""
+        network = partial(self._network, jax.tree.map(jnp.asarray, parameters))
+        filled = np.resize(index, -(-len(index) // self._batch) * self._batch)  # repeats some, to keep the shape
+        parts = filled.reshape(-1, self._batch)
+        made = [np.asarray(network(network_input(self._pairs, part))) for part in parts]
+        return np.concatenate(made)[: len(index)]
+
+
+@lru_cache(maxsize=EXECUTABLES)
+def _executable(graph: Graph, packed: tuple[int, int, int, int]) -> Callable[..., jax.Array]:
+    """Compile a network for batches of that shape; kept like the compiled steps, and for the same reason."""
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in graph.parameter_shapes.items()}
+    x = jax.ShapeDtypeStruct(packed, jnp.float32)
+    network: Callable[..., jax.Array] = lower_flax.jit_apply(graph).lower(weights, x).compile()  # type: ignore[attr-defined]  # a jitted one
+    return network
+
+
 def judge(graph: Graph, parameters: checkpoint.Arrays, pairs: PairSet) -> Quality:
     """Return the mean quality of a network over all pairs, each at its full size."""
-    batch, h, w = judged_at_once(pairs)
-    begun = time.perf_counter()
-    weights = jax.tree.map(jnp.asarray, parameters)
-    shape = jax.ShapeDtypeStruct((batch, h // 2, w // 2, 4), jnp.float32)
-    network = lower_flax.jit_apply(graph).lower(weights, shape).compile()  # type: ignore[attr-defined]  # a jitted one
-    compile_s = time.perf_counter() - begun
-    return quality_of(partial(network, weights), pairs, batch=batch, compile_s=compile_s)
+    return Judge(graph, pairs).quality(parameters)
 
 
 def judged_at_once(pairs: PairSet) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ class Job:
     data: Path  # a folder that nas.data.pairs.prepare made
     recipe: Recipe
     seed: int
+    vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
 
 
 @dataclass(frozen=True)

@@ -16,5 +16,5 @@ def judge_on_test(spec: ArchSpec, checkpoint: Path, data: DataConfig) -> dict[st
 
     if not find_pairs(data)["test"]:
         return {"test_psnr_db": None, "test_ssim": None}
-    quality = judge(build_graph(spec), load(checkpoint).parameters, load_split(data, "test"))
+    quality = judge(build_graph(spec), load(checkpoint).weights, load_split(data, "test"))
     return {"test_psnr_db": quality.psnr_db, "test_ssim": quality.ssim}

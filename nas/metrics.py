@@ -1,5 +1,8 @@
 """How good a picture is: PSNR, SSIM and MS-SSIM per image, as the challenge and TensorFlow define them."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -78,7 +81,7 @@ def _halve(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     _, h, w, _ = x.shape
     if h % 2 or w % 2:
         x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="symmetric")
-    # Four strided maps: one loop on a CPU, as in `_blur`.
+    # Four strided maps: one loop on a CPU, as in `blur`.
     return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
 
 
@@ -86,26 +89,41 @@ def _similarity(
     predicted: Float[Array, "n h w c"], target: Float[Array, "n h w c"]
 ) -> tuple[Float[Array, "n h2 w2 c"], Float[Array, "n h2 w2 c"]]:
     """Return luminance, and contrast with structure, at every fully covered window."""
-    mean_p, mean_t = _blur(predicted), _blur(target)
+    # Blurred as one map of four times the channels: apart, XLA joins the blurs with what follows into loops that
+    # compute the same sums again and again, and on a CPU the gradient takes over ten times as long.
+    maps = jnp.concatenate([predicted, target, predicted * target, predicted**2 + target**2], axis=3)
+    mean_p, mean_t, mean_product, mean_energy = jnp.split(blur(maps, _WINDOW), 4, axis=3)
     product, energy = mean_p * mean_t, mean_p**2 + mean_t**2
-    covariance = _blur(predicted * target) - product
-    variance = _blur(predicted**2 + target**2) - energy
+    covariance = mean_product - product
+    variance = mean_energy - energy
     return (2 * product + K1**2) / (energy + K1**2), (2 * covariance + K2**2) / (variance + K2**2)
 
 
-def _window() -> list[float]:
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
-    return [float(w) for w in weights / weights.sum()]
+def gaussian(size: int, sigma: float) -> tuple[float, ...]:
+    """Return an odd number of weights of a sampled Gaussian, whose sum is one; sigma in pixels."""
+    offsets = np.arange(size) - size // 2
+    weights = np.exp(-(offsets**2) / (2 * sigma**2))
+    return tuple(float(w) for w in weights / weights.sum())
 
 
-def _blur(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Filter with the Gaussian window, one direction after the other, where the window fits.
+_WINDOW = gaussian(WINDOW, SIGMA)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def blur(x: Float[Array, "n h w c"], weights: tuple[float, ...]) -> Float[Array, "n h2 w2 c"]:
+    """Filter with the same weights in both directions, one after the other, where all of them fit.
 
     Written as sums of shifted maps: XLA makes one loop of it, several times faster on a CPU than a
-    convolution with one channel per group.
+    convolution with one channel per group. So is its gradient, which would be a sum of padded maps otherwise.
     """
-    h, w = x.shape[1] - WINDOW + 1, x.shape[2] - WINDOW + 1
-    weights = _window()
-    x = sum((weight * x[:, i : i + h] for i, weight in enumerate(weights)), start=jnp.zeros(()))
-    return sum((weight * x[:, :, i : i + w] for i, weight in enumerate(weights)), start=jnp.zeros(()))
+    h, w = (side - len(weights) + 1 for side in x.shape[1:3])
+    x = sum((weight * x[:, i : i + h] for i, weight in enumerate(weights)), start=jnp.zeros((), x.dtype))
+    return sum((weight * x[:, :, i : i + w] for i, weight in enumerate(weights)), start=jnp.zeros((), x.dtype))
+
+
+def _blur_backward(weights: tuple[float, ...], _: None, g: Float[Array, "n h2 w2 c"]) -> tuple[Array]:
+    reach = len(weights) - 1
+    return (blur(jnp.pad(g, ((0, 0), (reach, reach), (reach, reach), (0, 0))), weights[::-1]),)
+
+
+blur.defvjp(lambda x, weights: (blur(x, weights), None), _blur_backward)

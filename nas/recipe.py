@@ -1,20 +1,22 @@
 """How a candidate is trained: losses, learning rate, batch, patch. Plain data, checked before anything runs."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from search_spaces.errors import UnknownNameError, UsageError
 
 # The keys of `nas.losses.LOSSES`, repeated so that checking a recipe does not load JAX; a test holds them equal.
-LOSS_NAMES = ("l1", "charbonnier", "mse", "smooth_l1", "ssim", "ms_ssim")
-# Terms of the challenge's teams that a recipe may name and that training refuses until they exist.
-LOSSES_TO_COME = ("vgg", "colour", "tv", "texture")
-OPTIMISERS = ("adam",)
-SCHEDULES = ("cosine", "constant", "exponential")
+LOSS_NAMES = ("l1", "charbonnier", "mse", "smooth_l1", "ssim", "ms_ssim", "colour", "tv", "vgg", "texture")
+OPTIMISERS = ("adam", "adamw")
+SCHEDULES = ("cosine", "constant", "exponential", "step")
 INITIALISERS = ("he", "xavier")
 FLIPS = ("none", "horizontal", "both")
+PRECISIONS = ("float32", "bfloat16")
+# The layers of VGG-19 whose output may be compared, each behind the rectifier of its convolution, the shallowest first.
+VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1))
+LEAST_TEXTURE_PATCH = 32  # pixels; that of `nas.texture`, a test holds them equal
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class LossPhase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Adam with a cosine decay to zero over `horizon` steps, unless another schedule is asked for.
+    """Adam with a cosine decay to zero over `horizon` steps, unless something else is asked for.
 
     Searches train briefly, so the learning rate is above the challenge's (1e-4 … 1e-3, report §4): over 300 steps,
     3e-3 gave Smallnet and CSANet the best validation PSNR of 1e-3, 3e-3 and 1e-2 on the demo set and on real pairs.
@@ -42,7 +44,15 @@ class Recipe:
     phases: tuple[LossPhase, ...] = ()  # what follows `loss`, in order
     optimiser: str = "adam"
     schedule: str = "cosine"
-    final_learning_rate: float = 0.0  # at the horizon; a constant schedule has none
+    final_learning_rate: float = 0.0  # at the horizon; constant and step schedules have none
+    warmup: int = 0  # steps over which the learning rate first rises, in a line from zero; the schedule follows
+    drop_every: int = 0  # of a step schedule: after so many steps the rate is multiplied by drop_factor, and again
+    drop_factor: float = 0.0
+    weight_decay: float = 0.0  # of AdamW, on kernels alone
+    clip_norm: float = 0.0  # gradients whose joint norm is larger are scaled down to it; 0: never
+    ema: float = 0.0  # decay of the moving average of the weights, which is what is judged and kept; 0: no average
+    precision: str = "float32"  # of maps and products; weights, their moments and losses are always float32
+    vgg_layer: str = "relu5_4"  # whose features the loss vgg compares
     initialiser: str = "he"
     flip: str = "both"  # none, horizontal (left and right), or both directions
     rotate: bool = True  # by 90, 180 and 270 degrees
@@ -61,7 +71,8 @@ class Recipe:
         for name, legal in _NAMED.items():
             if getattr(self, name) not in legal:
                 raise UnknownNameError(name, getattr(self, name), legal)
-        _check_final_rate(self)
+        _check_rates(self)
+        _check_optimiser(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, to be read back by `from_dict`."""
@@ -92,7 +103,7 @@ class Recipe:
         return replace(self, **options)
 
     def scaled(self, steps: int) -> "Recipe":
-        """Return this recipe for another number of steps, its phases taking the same shares of them.
+        """Return this recipe for another number of steps: phases, warm-up and drops take the same shares of them.
 
         Raises UsageError where the steps are too few for every phase to have one.
         """
@@ -108,40 +119,34 @@ class Recipe:
             starts.append(following)
         starts.reverse()
         phases = tuple(replace(p, from_step=start) for p, start in zip(self.phases, starts, strict=True))
-        return replace(self, horizon=steps, phases=phases)
+        warmup = self.warmup * steps // self.horizon
+        drop_every = max(1, self.drop_every * steps // self.horizon) if self.drop_every else 0
+        return replace(self, horizon=steps, phases=phases, warmup=warmup, drop_every=drop_every)
 
     def during(self, step: int) -> "Recipe":
         """Return this recipe with the losses of `step` for the whole training."""
         started = [phase.loss for phase in self.phases if phase.from_step <= step]
         return replace(self, loss=started[-1] if started else self.loss, phases=())
 
-    def require_available(self) -> None:
-        """Raise UsageError where a loss takes part that cannot be computed yet."""
-        require_available(name for loss in self._losses() for name, weight in loss.items() if weight > 0)
-
-    def _losses(self) -> list[dict[str, float]]:
-        return [self.loss, *(phase.loss for phase in self.phases)]
+    def uses(self, loss: str) -> bool:
+        """Tell whether this loss takes part at any step."""
+        return any(losses.get(loss, 0) > 0 for losses in (self.loss, *(phase.loss for phase in self.phases)))
 
 
-_NAMED = {"optimiser": OPTIMISERS, "schedule": SCHEDULES, "initialiser": INITIALISERS, "flip": FLIPS}
-
-
-def require_available(losses: Iterable[str]) -> None:
-    """Raise UsageError where one of the named losses cannot be computed yet."""
-    named = set(losses)
-    missing = [name for name in LOSSES_TO_COME if name in named]
-    if missing:
-        raise UsageError(
-            f"{'Loss' if len(missing) == 1 else 'Losses'} {' and '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not available yet; choose another loss with --loss "
-            f"(of {', '.join(LOSS_NAMES)}) or another recipe."
-        )
+_NAMED = {
+    "optimiser": OPTIMISERS,
+    "schedule": SCHEDULES,
+    "initialiser": INITIALISERS,
+    "flip": FLIPS,
+    "precision": PRECISIONS,
+    "vgg_layer": VGG_LAYERS,
+}
 
 
 def _check_loss(loss: dict[str, float]) -> None:
     for name, weight in loss.items():
-        if name not in (*LOSS_NAMES, *LOSSES_TO_COME):
-            raise UnknownNameError("loss", name, (*LOSS_NAMES, *LOSSES_TO_COME))
+        if name not in LOSS_NAMES:
+            raise UnknownNameError("loss", name, LOSS_NAMES)
         if not (math.isfinite(weight) and weight >= 0):
             raise UsageError(f"The weight of loss {name} must be zero or more, got {weight}.")
     if not any(loss.values()):
@@ -160,16 +165,40 @@ def _check_phases(phases: tuple[LossPhase, ...], horizon: int) -> None:
         after = phase.from_step
 
 
-def _check_final_rate(recipe: Recipe) -> None:
+def _check_rates(recipe: Recipe) -> None:
     final = recipe.final_learning_rate
-    if recipe.schedule == "constant" and final:
-        raise UsageError(f"A constant schedule takes no final_learning_rate, got {final}; leave it out.")
+    if recipe.schedule in ("constant", "step") and final:
+        raise UsageError(f"A {recipe.schedule} schedule takes no final_learning_rate, got {final}; leave it out.")
     if not (math.isfinite(final) and 0 <= final <= recipe.learning_rate):
         raise UsageError(
             f"The final_learning_rate must lie in [0, {recipe.learning_rate}], the learning rate, got {final}."
         )
     if recipe.schedule == "exponential" and not final:
         raise UsageError("An exponential schedule needs a final_learning_rate above zero, got 0.")
+    if not 0 <= recipe.warmup < recipe.horizon:
+        raise UsageError(f"The warmup must be shorter than the {recipe.horizon} steps, got {recipe.warmup}.")
+    drops = f"drop_every {recipe.drop_every} and drop_factor {recipe.drop_factor}"
+    if recipe.schedule == "step" and not (recipe.drop_every >= 1 and 0 < recipe.drop_factor < 1):
+        raise UsageError(f"A step schedule needs drop_every of one or more and drop_factor in (0, 1), got {drops}.")
+    if recipe.schedule != "step" and (recipe.drop_every or recipe.drop_factor):
+        raise UsageError(f"Only a step schedule drops, this one is {recipe.schedule}; leave out {drops}.")
+
+
+def _check_optimiser(recipe: Recipe) -> None:
+    decay = recipe.weight_decay
+    if recipe.optimiser == "adamw" and not (math.isfinite(decay) and decay > 0):
+        raise UsageError(f"AdamW needs a weight_decay above zero, such as 1e-4, got {decay}.")
+    if recipe.optimiser != "adamw" and decay:
+        raise UsageError(f'Only the optimiser "adamw" decays weights, this one is {recipe.optimiser}; got {decay}.')
+    if not (math.isfinite(recipe.clip_norm) and recipe.clip_norm >= 0):
+        raise UsageError(f"The clip_norm must be zero (no clipping) or more, got {recipe.clip_norm}.")
+    if not 0 <= recipe.ema < 1:
+        raise UsageError(f"The decay of the weights' average, ema, must lie in [0, 1), got {recipe.ema}.")
+    if recipe.uses("texture") and recipe.patch < LEAST_TEXTURE_PATCH:
+        raise UsageError(
+            f"The loss texture judges patches of {LEAST_TEXTURE_PATCH} pixels or more, got {recipe.patch}; "
+            "choose a larger --patch."
+        )
 
 
 def parse_loss(text: str) -> dict[str, float]:
@@ -184,5 +213,4 @@ def parse_loss(text: str) -> dict[str, float]:
         except ValueError:
             raise UsageError(f'A loss is written name=weight, such as "l1=1,ssim=0.2"; got "{text}".') from None
     _check_loss(loss)
-    require_available(name for name, weight in loss.items() if weight > 0)
     return loss

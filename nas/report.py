@@ -1,4 +1,4 @@
-"""Pictures: the front of a study, and patches as a person judges them."""
+"""Pictures: the front of a study, patches as a person judges them, and what short trainings tell of long ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,10 +29,22 @@ class Dot:
     text: str
 
 
-def check_plot(path: Path) -> None:
+@dataclass(frozen=True)
+class Panel:
+    """One value of networks against another; both [networks, seeds]."""
+
+    title: str
+    across: str
+    upwards: str
+    names: Sequence[str]
+    x: np.ndarray[Any, Any]
+    y: np.ndarray[Any, Any]
+
+
+def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS) -> None:
     """Raise UsageError unless `path` names a kind of picture that can be drawn, in a folder that exists."""
-    if path.suffix not in PLOT_KINDS:
-        raise UsageError(f"A plot is written as {', '.join(PLOT_KINDS)}; got {path.name}.")
+    if path.suffix not in kinds:
+        raise UsageError(f"A plot is written as {', '.join(kinds)}; got {path.name}.")
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} does not exist; make it first, or name another file.")
 
@@ -103,6 +115,37 @@ def _save_page(path: Path, dots: Sequence[Dot], title: str, interval: str) -> No
             name=name,
         )
     figure.write_html(path, include_plotlyjs=True)
+
+
+def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> None:
+    """Draw rows of panels: a dot at the mean of each network, lines from its least to its greatest seed."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    size = (len(rows), max(map(len, rows)))
+    figure, grid = plt.subplots(*size, figsize=(4 * size[1], 3.6 * size[0]), layout="constrained", squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for line, panels in zip(grid, rows, strict=True):
+        for axes, panel in zip(line, panels, strict=False):
+            _draw_panel(axes, panel)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _draw_panel(axes: Any, panel: Panel) -> None:
+    axes.axis("on")
+    x, y = panel.x.mean(1), panel.y.mean(1)
+    reach = [np.stack([v.mean(1) - v.min(1), v.max(1) - v.mean(1)]) for v in (panel.x, panel.y)]
+    axes.errorbar(x, y, xerr=reach[0], yerr=reach[1], fmt="o", markersize=4, color="tab:blue", ecolor="0.8")
+    for name, *at in zip(panel.names, x, y, strict=True):
+        axes.annotate(name, at, textcoords="offset points", xytext=(4, 4), fontsize=6)
+    axes.set_title(panel.title, fontsize=9)
+    axes.set(xlabel=panel.across, ylabel=panel.upwards)
+    axes.grid(visible=True, alpha=0.3)
 
 
 def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any]) -> None:

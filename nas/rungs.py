@@ -15,8 +15,13 @@ from nas.scoring import final_score
 from search_spaces.errors import UsageError
 
 ETA = 3
-# The top rung for budgets up to so many seconds on a CPU; a GPU gets ten times as many steps.
+# The top rung for budgets up to so many seconds, or so many candidates, on a CPU; a GPU gets ten times as many steps.
 LADDER_TOPS = ((600, 900), (3600, 2700), (4 * 3600, 8100))
+COUNT_TOPS = ((20, 900), (60, 2700))
+COUNTED_TOP = 8100
+# The first rung has no fewer steps than this on a CPU. Of thirteen designs and candidates, the order after 100 steps had
+# little to do with that after 8100 (Spearman about a third), after 300 much (about 0.8): results/audit/demo.
+FEWEST_STEPS = 300
 LONGEST_LADDER = 24300
 GPU_FACTOR = 10
 OBJECTIVES = ("score", "pareto")
@@ -36,15 +41,19 @@ class Standing:
 def default_ladder(budget: Budget, backend: str) -> tuple[int, ...]:
     """Return the training steps of the rungs for a new study, from its first budget and backend alone.
 
-    On two CPU cores a step takes 5–40 ms and compiling a candidate 2–6 s: with fewer steps than these, a search would
-    compile more than it trains; with more, five minutes would not see twenty candidates.
+    Each rung has a third of the next one's steps, the last three or, where the first would say too little, two of them:
+    see FEWEST_STEPS. More steps would let few candidates be seen; five minutes see about twenty with these.
     """
-    top = 900
-    if budget.seconds is not None:
-        top = next((steps for limit, steps in LADDER_TOPS if budget.seconds <= limit), LONGEST_LADDER)
-    if backend != "cpu":
-        top *= GPU_FACTOR
-    return (top // ETA**2, top // ETA, top)
+    factor = 1 if backend == "cpu" else GPU_FACTOR
+    top = _top(budget)
+    rungs = (top // ETA**2, top // ETA, top)
+    return tuple(factor * steps for steps in rungs if steps >= FEWEST_STEPS)
+
+
+def _top(budget: Budget) -> int:
+    if budget.candidates is not None:
+        return next((steps for limit, steps in COUNT_TOPS if budget.candidates <= limit), COUNTED_TOP)
+    return next((steps for limit, steps in LADDER_TOPS if (budget.seconds or 0) <= limit), LONGEST_LADDER)
 
 
 def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:

@@ -74,6 +74,7 @@ class Search:
     slots: list[Slot]
     say: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
     look: Callable[["Search"], None] = lambda _: None  # called a few times a second
+    vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
 
@@ -149,7 +150,7 @@ class Search:
         config = self.study.config
         path = self.study.checkpoint(candidate)
         slot.recycle()
-        job = Job(candidate.spec, config.rungs[rung], path, self.data, config.recipe, config.seed)
+        job = Job(candidate.spec, config.rungs[rung], path, self.data, config.recipe, config.seed, self.vgg_file)
         self.running.append(InFlight(candidate, rung, slot, slot.submit(job)))
 
     def _interrupted(self) -> tuple[Candidate, int] | None:

@@ -3,7 +3,7 @@
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -11,18 +11,14 @@ from latency_models.device import load_device
 from nas import backend, front, study
 from nas.bar import progress_bar
 from nas.budget import Budget, duration
-from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE, Asked, Opened, open_study, require_same_data
+from nas.config import DEFAULT_DEVICE, Asked, Opened, open_study, require_same_data
 from nas.data.pairs import DataConfig
-from nas.recipe import Recipe
-from nas.recipe_file import PublishedRecipe
+from nas.data.residence import warm
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_json, print_rows
-from nas.target import TRAINED, Target
+from nas.target import Target
+from nas.training_memory import host_bytes
 from search_spaces.errors import StudyError
-
-if TYPE_CHECKING:
-    from nas.evaluate import Quality
-    from nas.long_training import Finished, LongRun, SuperNetwork
 
 
 def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
@@ -31,6 +27,7 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> 
     console = Console()
     with progress_bar("Reading pairs") as read:
         opened = open_study(asked, results, budget, read=read)
+        warm(opened.pairs, available=host_bytes(), say=lambda line: console.print(line, highlight=False), progress=read)
     _announce(console, opened, budget)
     with _only_search(opened.study.folder):
         opened = _as_it_is_now(opened)
@@ -91,7 +88,10 @@ def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> b
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     slots = [Slot() for _ in range(workers)]
     with SearchView(console) as view:
-        search = Search(opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look)
+        search = Search(
+            opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look,
+            vgg_file=opened.vgg_file,
+        )  # fmt: skip
         try:
             search.run()
         except KeyboardInterrupt:
@@ -115,108 +115,6 @@ def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
     name = found.config.name
     console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)
     console.print(f"Export: isp-nas export best --study {name} --out export", highlight=False)
-
-
-def run_training(
-    target: Target,
-    options: dict[str, Any],
-    data: DataConfig | None,
-    *,
-    steps: int | None,
-    chosen: PublishedRecipe | None,
-    joined: bool,
-    detach_at_db: float | None,
-    seed: int | None,
-    out: Path | None,
-    results: Path,
-    form: str,
-) -> None:
-    """Train one network to the end, with a bar, and print its validation quality.
-
-    What `options`, `data` and `seed` leave open is as in the chosen recipe, or else in the target's study, or the
-    default where it has none.
-    """
-    check_format(form, SHORT_FORMATS)
-    recipe = _recipe(target, options, steps, chosen)
-    backend.prepare()
-    from nas.long_training import DETACH_AT_DB, LongRun, SuperNetwork, run
-
-    larger = SuperNetwork(DETACH_AT_DB if detach_at_db is None else detach_at_db) if joined else None
-    if larger:
-        larger.require_fit(target.spec, recipe)
-    settings = target.study.config if target.study else None
-    source = data or (settings.data if settings else DEFAULT_DATA)
-    seed = seed if seed is not None else (settings.seed if settings else 0)
-    label = target.label if target.label.replace("-", "").isalnum() else "spec"
-    named = (f"-{chosen.name}" if chosen else "") + ("-super" if joined else "")
-    folder = out or results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
-    long_run = LongRun(folder, target.spec, source, recipe, seed, larger)
-    with progress_bar("Reading pairs") as read, progress_bar(f"Training {target.label}") as bar:
-        finished = run(long_run, tick=lambda step, _loss: bar(step, recipe.horizon), read=read)
-    quality, detachment = finished.quality, _detachment(finished, larger) if larger else None
-    if form == "json":
-        told = {"folder": str(folder), "steps": recipe.horizon, **_mean(quality), "recipe": recipe.to_dict()}
-        origin = chosen.origin() if chosen else None
-        print_json({**told, "published_recipe": origin, "super_network": detachment})
-        return
-    _print_trained(target.label, long_run, quality, chosen)
-    if detachment:
-        Console().print(
-            f"Super-network taken off at step {finished.detached_step}, of {finished.detached_psnr_db:.2f} dB: "
-            f"{detachment['reason']}.",
-            highlight=False,
-        )
-
-
-def _print_trained(label: str, done: "LongRun", quality: "Quality", chosen: PublishedRecipe | None) -> None:
-    console = Console()
-    console.print(
-        f"{label}: {quality.psnr_db:.2f} dB, SSIM {quality.ssim:.4f} on the validation pairs after "
-        f"{done.recipe.horizon} steps on {done.data.source} ({_told(done.recipe)}), kept in {done.folder}",
-        highlight=False,
-    )
-    if chosen:
-        ours = f"; ours, where it says nothing: {', '.join(chosen.ours)}" if chosen.ours else ""
-        console.print(f"Recipe {chosen.name}, {chosen.source or 'without a source'}{ours}.", highlight=False)
-    console.print(f"Export: isp-nas export {done.folder} --out export", highlight=False)
-
-
-def _detachment(finished: "Finished", larger: "SuperNetwork") -> dict[str, Any]:
-    """Return when, how good and why the larger head was taken off."""
-    passed = finished.detached_psnr_db > larger.detach_at_db
-    return {
-        **asdict(larger),
-        "detached_step": finished.detached_step,
-        "detached_psnr_db": finished.detached_psnr_db,
-        "reason": f"{'the threshold' if passed else 'half of the steps were done, and the threshold'} of "
-        f"{larger.detach_at_db:g} dB was {'' if passed else 'not '}passed",
-    }
-
-
-def _recipe(target: Target, options: dict[str, Any], steps: int | None, chosen: PublishedRecipe | None) -> Recipe:
-    if chosen:
-        recipe = chosen.recipe.changed(**options)
-    elif target.study:
-        recipe = target.study.config.recipe.changed(**options)
-    else:
-        recipe = Recipe(**HARDWARE_RECIPE[backend.expected()] | options)
-    recipe = recipe if steps is None else recipe.scaled(steps)
-    recipe.require_available()
-    return recipe
-
-
-def _mean(quality: "Quality") -> dict[str, float]:
-    return {"psnr_db": quality.psnr_db, "ssim": quality.ssim}
-
-
-def _told(recipe: Recipe) -> str:
-    loss = _written(recipe.loss)
-    loss += "".join(f", from step {phase.from_step} {_written(phase.loss)}" for phase in recipe.phases)
-    return f"{loss}, learning rate {recipe.learning_rate:g}, batch {recipe.batch}, patch {recipe.patch}"
-
-
-def _written(loss: dict[str, float]) -> str:
-    return ",".join(f"{name}={weight:g}" for name, weight in loss.items())
 
 
 def run_export(target: Target, out: Path, *, device_name: str | None, form: str) -> None:

@@ -49,6 +49,7 @@ class StudyConfig:
     recipe: Recipe
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None  # of maps at once, float32, at Full HD
+    vgg: str | None = None  # SHA-256 of VGG-19's weights, where the loss vgg takes part
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data, None left out (TOML has no null)."""

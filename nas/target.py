@@ -22,7 +22,8 @@ from search_spaces.supernet import detach
 
 TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps its runs
 TRAINING_FILE = "training.toml"
-CHECKPOINT_FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"  # the last state of a run
+BEST_FILE = "best.safetensors"  # the state of its best validation
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class TrainedState:
 
     path: Path
     steps: int
+    reached: int  # how long the run that it is the best of was trained; `steps` where nothing better is known
     data: DataConfig
     origin: str  # for people: "trial 7 of study demo" or "training run smallnet"
 
     def load(self) -> Checkpoint:
         """Read the state of the network alone; raise StudyError where it is damaged."""
         state = load(self.path)
-        return replace(state, parameters=detach(state.parameters))
+        return replace(state, parameters=detach(state.weights), average={})
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,15 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
-    path = folder / CHECKPOINT_FILE
-    if not path.exists():
+    last, best = folder / CHECKPOINT_FILE, folder / BEST_FILE
+    if not last.exists():
         return None
-    steps, horizon = load(path).step, told["recipe"]["horizon"]
-    unfinished = "" if steps >= horizon else f", stopped before its {horizon} steps"
-    return TrainedState(path, steps, DataConfig.from_dict(told["data"]), f"training run {folder.name}{unfinished}")
+    horizon, reached = told["recipe"]["horizon"], load(last).step
+    path = best if best.exists() else last  # runs of before bests were kept have none
+    steps = load(path).step
+    origin = f"training run {folder.name}" + ("" if reached >= horizon else f", stopped before its {horizon} steps")
+    origin += "" if steps == reached else f", at its best validation of {reached} steps"
+    return TrainedState(path, steps, reached, DataConfig.from_dict(told["data"]), origin)
 
 
 def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
@@ -156,7 +161,7 @@ def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, can
     if opened is not None:  # the same network trained on other pairs is another candidate
         runs = (state for state in runs if state.data == opened.config.data)
     states = [*_states_in_study(opened, spec), *runs]
-    longest = max(states, key=lambda state: state.steps, default=None)
+    longest = max(states, key=lambda state: state.reached, default=None)
     return Target(label, spec, opened, candidate, longest)
 
 
@@ -166,7 +171,8 @@ def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedSt
         path = opened.checkpoint(candidate)
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"
-            yield TrainedState(path, load(path).step, opened.config.data, origin)  # ahead of the record after a kill
+            steps = load(path).step  # ahead of the record after a kill
+            yield TrainedState(path, steps, steps, opened.config.data, origin)
 
 
 def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:

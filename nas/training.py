@@ -1,31 +1,29 @@
-"""One candidate's training: a jitted step in a Python loop, from a checkpoint to a checkpoint.
+"""One candidate's training: a compiled step in a Python loop, from a checkpoint to a checkpoint.
 
 On a CPU a step inside `lax.scan` took 87 ms where a jitted step called in a loop took 8.5 ms (jaxlib 0.10.2, 2 cores),
-so the loop is Python. Learning rate, loss weights and RAW levels are traced: candidates that differ only in these
+so the loop is Python. What a step computes is in `nas.train_step`; candidates whose steps differ only in what is traced
 share one executable, and the persistent cache shares it between processes.
 """
 
 import math
-import operator
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, UInt8, UInt16
 
-from nas import losses
+from nas import vgg_weights
 from nas.checkpoint import ALONE, JOINT, Arrays, Checkpoint
-from nas.data.augment import sample_batch
+from nas.data.batches import Batches, Cut
 from nas.data.pairs import PairSet
-from nas.data.raw_format import RawFormat
 from nas.recipe import Recipe
+from nas.schedules import learning_rates
+from nas.train_step import TOTAL, Constants, StepPlan, Terms, compiled_step, ready, state_of, stored
+from nas.training_memory import training_bytes
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError, UsageError
 from search_spaces.graph import Graph
@@ -36,9 +34,8 @@ CHECK_EVERY = 10
 # A mean loss above this many times the first one does not come back within a rung.
 DIVERGED = 3.0
 
-_ADAM = optax.scale_by_adam()
-State = tuple[lower_flax.Parameters, Any]
-Tick = Callable[[int, float], None]
+# Called with the step and the losses, means since the last call; the weighted sum is called TOTAL.
+Tick = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class Trained:
     checkpoint: Checkpoint
     train_s: float
     compile_s: float
+    terms: Mapping[str, float]  # losses at the end, as of `Tick`; empty where nothing was left to train
+    waited_s: float = 0.0  # of `train_s`, the most that the device can have waited for batches
 
 
 def start(graph: Graph, *, seed: int, spec_hash: str, initialiser: str = "he") -> Checkpoint:
@@ -72,25 +71,41 @@ def train(
     steps: int,
     seed: int,
     tick: Tick | None = None,
+    vgg_file: Path | None = None,
 ) -> Trained:
-    """Train from `checkpoint` until step `steps`; `tick(step, loss)` is called now and then.
+    """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
 
-    Raises TrainingError where the loss is no number or has diverged, UsageError beyond the recipe's horizon or where
-    one of its losses cannot be computed yet.
+    `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. Raises TrainingError where
+    the loss is no number, has diverged or memory runs out; UsageError beyond the recipe's horizon or without VGG-19.
     """
     if steps > recipe.horizon:
         raise UsageError(
             f"The recipe's learning rate ends at step {recipe.horizon}; training to {steps} needs another."
         )
-    recipe.require_available()
     if checkpoint.step >= steps:  # trained before a crash that came before the record
-        return Trained(checkpoint, 0.0, 0.0)
-    train_s = compile_s = 0.0
+        return Trained(checkpoint, 0.0, 0.0, {})
+    train_s = compile_s = waited_s = 0.0
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
-        trained = _train_phase(graph, checkpoint, pairs, recipe=recipe, steps=until, seed=seed, tick=tick)
-        checkpoint = trained.checkpoint
-        train_s, compile_s = train_s + trained.train_s, compile_s + trained.compile_s
-    return Trained(checkpoint, train_s, compile_s)
+        with _told_when_out_of_memory(graph, recipe):
+            part = _train_phase(graph, checkpoint, pairs, recipe, steps=until, seed=seed, tick=tick, vgg_file=vgg_file)
+        checkpoint = part.checkpoint
+        train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
+        waited_s += part.waited_s
+    return Trained(checkpoint, train_s, compile_s, part.terms, waited_s)
+
+
+@contextmanager
+def _told_when_out_of_memory(graph: Graph, recipe: Recipe) -> Iterator[None]:
+    """Turn JAX's running out of memory into a TrainingError with the estimate."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(
+            f"Training ran out of memory; with batch {recipe.batch} and patch {recipe.patch} about "
+            f"{training_bytes(graph, recipe) / 1e9:.2f} GB were expected. Choose a smaller --batch or --patch."
+        ) from error
 
 
 def _ends_of_phases(recipe: Recipe, first: int, last: int) -> list[int]:
@@ -98,180 +113,78 @@ def _ends_of_phases(recipe: Recipe, first: int, last: int) -> list[int]:
 
 
 def _train_phase(
-    graph: Graph, checkpoint: Checkpoint, pairs: PairSet, *, recipe: Recipe, steps: int, seed: int, tick: Tick | None
+    graph: Graph,
+    checkpoint: Checkpoint,
+    pairs: PairSet,
+    recipe: Recipe,
+    *,
+    steps: int,
+    seed: int,
+    tick: Tick | None,
+    vgg_file: Path | None,
 ) -> Trained:
     """Train until `steps`, all of them with the losses of the first."""
     present = recipe.during(checkpoint.step)
-    step_fn, compile_s = compiled_step(graph, present)
-    state = _device_state(checkpoint)
-    rates = learning_rates(recipe)
-    constants = _constants(present, pairs.format)
-    watch = LossWatch(checkpoint.first_loss, checkpoint.loss)
+    plan = StepPlan.of(present)
+    features = vgg_weights.needed(present, vgg_file) if present.uses("vgg") else {}
+    constants = Constants.of(present, pairs.format, features)
+    step_fn, compile_s = compiled_step(graph, plan)
+    checkpoint = ready(checkpoint, plan, seed=seed)
+    state, rates = state_of(checkpoint, plan), learning_rates(recipe)
+    watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
+    cut = Cut(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
     begun = time.perf_counter()
-    with ThreadPoolExecutor(1) as reader:
-        for step, batch in _batches(reader, pairs, recipe, seed=seed, first=checkpoint.step, last=steps):
-            state, loss = step_fn(state, *batch, rates[step], *constants)
-            watch.see(step + 1, loss, tick, last=step + 1 == steps)
-    parameters, adam = jax.block_until_ready(state)
+    with Batches(pairs, cut, seed=seed, first=checkpoint.step, last=steps) as batches:
+        for step, batch in batches:
+            state, terms = step_fn(state, *batch, rates[step], constants)
+            watch.see(step + 1, terms, tick, last=step + 1 == steps)
+    state = jax.block_until_ready(state)
     train_s = time.perf_counter() - begun
-    done = replace(
-        checkpoint,
-        step=steps,
-        parameters=_to_numpy(parameters),
-        first_moment=_to_numpy(adam.mu),
-        second_moment=_to_numpy(adam.nu),
-        first_loss=watch.first,
-        loss=watch.latest,
-    )
-    return Trained(done, train_s, compile_s)
+    done = replace(stored(checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
+    return Trained(done, train_s, compile_s, watch.terms, batches.waited_s)
 
 
 class LossWatch:
     """Keeps the losses on the device between looks, and raises when they leave the road."""
 
-    def __init__(self, first: float, latest: float) -> None:
+    def __init__(self, first: float, latest: float, *, adversarial: float = 0.0) -> None:
         self.first = first
         self.latest = latest
-        self._waiting: list[Array] = []
+        self._adversarial = adversarial  # weight of the texture loss, which rises because its discriminator learns
+        self.terms: dict[str, float] = {}
+        self._waiting: list[Terms] = []
         self._rescales = False
 
     def expect_another_scale(self) -> None:
         """Say that other losses begin: the yardstick changes by as much as the loss does at the change."""
         self._rescales = math.isfinite(self.first) and self.latest > 0
 
-    def see(self, step: int, loss: Array, tick: Tick | None, *, last: bool) -> None:
-        """Take one step's loss; every CHECK_EVERY steps and at the end, judge what has gathered."""
-        self._waiting.append(loss)
+    def see(self, step: int, terms: Terms, tick: Tick | None, *, last: bool) -> None:
+        """Take one step's losses; every CHECK_EVERY steps and at the end, judge what has gathered."""
+        self._waiting.append(terms)
         if step % CHECK_EVERY and not last:
             return
-        values = [float(value) for value in self._waiting]
+        fetched = jax.device_get(self._waiting)
         self._waiting.clear()
-        self._judge(step, values)
+        self.terms = {name: sum(float(each[name]) for each in fetched) / len(fetched) for name in terms}
+        self._judge(step, self._judged(self.terms), self._judged(fetched[0]))
         if tick:
-            tick(step, self.latest)
+            tick(step, self.terms)
 
-    def _judge(self, step: int, values: list[float]) -> None:
-        before, self.latest = self.latest, sum(values) / len(values)
-        if not math.isfinite(self.latest):
+    def _judged(self, terms: Mapping[str, Any]) -> float:
+        """Return the loss whose rise means divergence: all of it but for what an adversary adds."""
+        return float(terms[TOTAL]) - self._adversarial * float(terms.get("texture", 0.0))
+
+    def _judge(self, step: int, latest: float, first: float) -> None:
+        before, self.latest = self.latest, latest
+        if not math.isfinite(self.terms[TOTAL]):
             raise TrainingError(f"The loss was not a number by step {step}; a smaller learning rate may help.")
         if math.isinf(self.first):
-            self.first = values[0]
+            self.first = first
         if self._rescales:
             self.first *= self.latest / before
             self._rescales = False
         if self.latest > DIVERGED * self.first:
             raise TrainingError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")
-
-
-def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
-    """Return the learning rate of every step; the final one would be that of the step after the last."""
-    return np.asarray(SCHEDULES[recipe.schedule](recipe)(jnp.arange(recipe.horizon)), np.float32)
-
-
-def _cosine(recipe: Recipe) -> optax.Schedule:
-    share = recipe.final_learning_rate / recipe.learning_rate
-    return optax.cosine_decay_schedule(recipe.learning_rate, recipe.horizon, alpha=share)
-
-
-def _constant(recipe: Recipe) -> optax.Schedule:
-    rate = recipe.learning_rate
-    return lambda step: jnp.full(jnp.shape(step), rate)
-
-
-def _exponential(recipe: Recipe) -> optax.Schedule:
-    share = recipe.final_learning_rate / recipe.learning_rate
-    return optax.exponential_decay(recipe.learning_rate, recipe.horizon, share)
-
-
-SCHEDULES: dict[str, Callable[[Recipe], optax.Schedule]] = {
-    "cosine": _cosine,
-    "constant": _constant,
-    "exponential": _exponential,
-}
-
-
-def compiled_step(graph: Graph, recipe: Recipe) -> tuple[Callable[..., tuple[State, Array]], float]:
-    """Return the executable of one step and the seconds that compiling, or fetching it from the cache, took."""
-    begun = time.perf_counter()
-    shapes = _step_shapes(graph, recipe)
-    step = jax.jit(partial(_step, graph), donate_argnums=0).lower(*shapes).compile()
-    return step, time.perf_counter() - begun
-
-
-def _step_shapes(graph: Graph, recipe: Recipe) -> tuple[Any, ...]:
-    n, half = recipe.batch, recipe.patch // 2
-    f32 = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    parameters = {name: f32(shape) for name, shape in graph.parameter_shapes.items()}
-    adam = jax.eval_shape(_ADAM.init, parameters)
-    raw = jax.ShapeDtypeStruct((n, half, half, 4), jnp.uint16)
-    rgb = jax.ShapeDtypeStruct((n, recipe.patch, recipe.patch, 3), jnp.uint8)
-    weights = {name: f32(()) for name in _active_losses(recipe)}
-    return (parameters, adam), raw, rgb, f32(()), weights, f32(()), f32(())
-
-
-def _step(
-    graph: Graph,
-    state: State,
-    raw: UInt16[Array, "n h w 4"],
-    rgb: UInt8[Array, "n h2 w2 3"],
-    rate: Float[Array, ""],
-    weights: dict[str, Float[Array, ""]],
-    black: Float[Array, ""],
-    span: Float[Array, ""],
-) -> tuple[State, Float[Array, ""]]:
-    parameters, adam = state
-    x = (raw.astype(jnp.float32) - black) / span
-    target = rgb.astype(jnp.float32) / 255
-
-    def objective(p: lower_flax.Parameters) -> Float[Array, ""]:
-        outputs = (lower_flax.apply(network, _parameters_of(network, p), x) for network in heads(graph))
-        return reduce(operator.add, (losses.weighted(y, target, weights=weights) for y in outputs))
-
-    loss, gradients = jax.value_and_grad(objective)(parameters)
-    updates, adam = _ADAM.update(gradients, adam, parameters)
-    parameters = optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates))
-    return (parameters, adam), loss
-
-
-def _parameters_of(graph: Graph, parameters: lower_flax.Parameters) -> lower_flax.Parameters:
-    return {name: parameters[name] for name in graph.parameter_shapes}
-
-
-def _active_losses(recipe: Recipe) -> list[str]:
-    return sorted(name for name, weight in recipe.loss.items() if weight > 0)
-
-
-def _constants(recipe: Recipe, raw: RawFormat) -> tuple[dict[str, np.float32], np.float32, np.float32]:
-    weights = {name: np.float32(recipe.loss[name]) for name in _active_losses(recipe)}
-    return weights, np.float32(raw.black), np.float32(raw.white_level - raw.black)
-
-
-def _device_state(checkpoint: Checkpoint) -> State:
-    # Arrays are put on the device as they are: any arithmetic here would be compiled for every new shape.
-    to_device = partial(jax.tree.map, jnp.asarray)
-    adam = optax.ScaleByAdamState(
-        count=jnp.asarray(np.int32(checkpoint.step)),
-        mu=to_device(checkpoint.first_moment),
-        nu=to_device(checkpoint.second_moment),
-    )
-    return to_device(checkpoint.parameters), adam
-
-
-def _batches(
-    reader: ThreadPoolExecutor, pairs: PairSet, recipe: Recipe, *, seed: int, first: int, last: int
-) -> Iterator[tuple[int, tuple[Any, Any]]]:
-    """Yield (step, batch), cutting the next batch while the device works on this one."""
-    size = {"batch": recipe.batch, "patch": recipe.patch}
-    cut = partial(sample_batch, pairs, seed=seed, **size, flip=recipe.flip, rotate=recipe.rotate)
-    upcoming = reader.submit(cut, step=first)
-    for step in range(first, last):
-        batch = upcoming.result()
-        if step + 1 < last:
-            upcoming = reader.submit(cut, step=step + 1)
-        yield step, batch
-
-
-def _to_numpy(tree: Any) -> Arrays:
-    return {name: np.asarray(value) for name, value in tree.items()}

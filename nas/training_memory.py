@@ -31,6 +31,7 @@ from pathlib import Path
 
 from latency_models.memory import peak_activation_bytes
 from nas.recipe import Recipe
+from nas.vgg_weights import weight_shapes
 from search_spaces.errors import TrainingError
 from search_spaces.graph import Graph
 
@@ -41,6 +42,11 @@ FLOAT_BYTES = 4
 ARRAYS_PER_PARAMETER = 4
 # RAW and RGB of a batch as integers and as floats, in bytes per pixel of the mosaic: 2 + 4 and 3 + 12.
 PICTURE_BYTES_PER_PIXEL = 21
+# What networks that judge keep of every pixel of a batch, and how often their weights are there: XLA's plan for a step
+# of a small network over batches of 4 and 8 and patches of 64 and 128, less the network's own. VGG-19's kernels are
+# kept in another order, too; the discriminator has gradients and two moments.
+VGG_BYTES_PER_PIXEL, VGG_COPIES = 1600, 2
+TEXTURE_BYTES_PER_PIXEL, TEXTURE_COPIES = 300, 5
 # Prediction, target, and three maps of their size that XLA plans for PSNR and SSIM.
 MAPS_TO_JUDGE = 5
 
@@ -53,8 +59,24 @@ def training_bytes(graph: Graph, recipe: Recipe) -> int:
     at = graph.at(_packed(recipe.batch, recipe.patch, recipe.patch))
     maps = FLOAT_BYTES * sum(map(prod, at.shapes.values()))
     pictures = PICTURE_BYTES_PER_PIXEL * recipe.batch * recipe.patch**2
-    weights = ARRAYS_PER_PARAMETER * FLOAT_BYTES * graph.parameters
-    return maps + peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES) + pictures + weights
+    arrays = ARRAYS_PER_PARAMETER + (recipe.ema > 0)
+    weights = arrays * FLOAT_BYTES * graph.parameters
+    peak = peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES)
+    return maps + peak + pictures + weights + _bytes_of_networks_that_judge(recipe)
+
+
+def _bytes_of_networks_that_judge(recipe: Recipe) -> int:
+    """Return what VGG-19 and the discriminator take where their losses take part."""
+    pixels, total = recipe.batch * recipe.patch**2, 0
+    if recipe.uses("vgg"):
+        weights = FLOAT_BYTES * sum(map(prod, weight_shapes(recipe.vgg_layer).values()))
+        total += VGG_BYTES_PER_PIXEL * pixels + VGG_COPIES * weights
+    if recipe.uses("texture"):
+        from nas.texture import parameter_shapes
+
+        weights = FLOAT_BYTES * sum(map(prod, parameter_shapes(recipe.patch).values()))
+        total += TEXTURE_BYTES_PER_PIXEL * pixels + TEXTURE_COPIES * weights
+    return total
 
 
 def judging_bytes(graph: Graph, shape: tuple[int, int, int]) -> int:
@@ -110,10 +132,25 @@ def machine_bytes() -> int | None:
     import jax
 
     if jax.default_backend() == "cpu":
-        known = [size for size in (_physical_bytes(), _container_bytes()) if size is not None]
-        return min(known, default=None)
+        return host_bytes()
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit")
+
+
+def host_bytes() -> int | None:
+    """Return the bytes of this machine's own memory, or a container's limit where that is less; None where unknown."""
+    known = [size for size in (_physical_bytes(), _container_bytes()) if size is not None]
+    return min(known, default=None)
+
+
+def bytes_beside_training(graph: Graph, recipe: Recipe) -> int | None:
+    """Return what training leaves of this machine's own memory, for pairs that are kept in it; None where unknown."""
+    import jax
+
+    known = host_bytes()
+    if known is None or jax.default_backend() != "cpu":
+        return known
+    return max(0, known - training_bytes(graph, recipe) - PROCESS_BYTES)
 
 
 def _physical_bytes() -> int | None:

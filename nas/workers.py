@@ -133,6 +133,6 @@ def run_job(job: "Job") -> "Outcome | Failure":
         return Failure(str(error), fatal=True)
 
 
-def _report(step: int, _loss: float) -> None:
+def _report(step: int, _losses: object) -> None:
     if _progress is not None:
         _progress.value = step

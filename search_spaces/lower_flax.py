@@ -215,7 +215,7 @@ def _concat(_: Op, __: Parameters, *inputs: Map) -> Map:
 
 
 def _global_mean(_: Op, __: Parameters, x: Map) -> Map:
-    return kernels.map_mean(x)
+    return kernels.map_mean(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def _pool(op: Op, _: Parameters, x: Map) -> Map:
@@ -238,9 +238,11 @@ def _scale(_: Op, p: Parameters, x: Map) -> Map:
 
 def _instance_norm(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, InstanceNorm)
-    centred = x - kernels.map_mean(x)
+    full = x.astype(jnp.float32)  # where training is in half precision, a mean over a map is not
+    centred = full - kernels.map_mean(full)
     variance = kernels.map_mean(centred**2)
-    return kernels.add_channels(centred * (p["gamma"] * lax.rsqrt(variance + op.epsilon)), p["beta"])
+    gamma, beta = (p[name].astype(jnp.float32) for name in ("gamma", "beta"))
+    return kernels.add_channels(centred * (gamma * lax.rsqrt(variance + op.epsilon)), beta).astype(x.dtype)
 
 
 def _subtract(_: Op, __: Parameters, a: Map, b: Map) -> Map:

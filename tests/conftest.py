@@ -18,7 +18,16 @@ check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_A
 
 # Array shapes in these modules' signatures are checked whenever a test calls them; the hook must come before
 # their first import.
-SHAPE_CHECKED = ("nas.metrics", "nas.losses", "nas.training", "search_spaces.kernels", "search_spaces.lower_flax")
+SHAPE_CHECKED = (
+    "nas.losses",
+    "nas.metrics",
+    "nas.texture",
+    "nas.train_step",
+    "nas.training",
+    "nas.vgg",
+    "search_spaces.kernels",
+    "search_spaces.lower_flax",
+)
 jaxtyping.install_import_hook(SHAPE_CHECKED, f"{__name__}.check_types")
 
 from nas import backend  # noqa: E402 (after the hook)

@@ -126,6 +126,36 @@ def a_colour_mosaic(root: Path) -> str:
     return "got a colour image"
 
 
+def as_float(path: Path, *, spoilt: float | None = None) -> None:
+    """Replace an image by a float TIFF of the same stem, one value of it spoilt."""
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("F") if image.mode == "RGB" else image, np.float32)
+    if spoilt is not None:
+        pixels[3, 5] = spoilt
+    Image.fromarray(pixels).save(path.with_suffix(".tif"))
+    path.unlink()
+
+
+def a_mosaic_with_nan(root: Path) -> str:
+    as_float(root / "train" / RAW / "1.png", spoilt=float("nan"))
+    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+
+
+def a_mosaic_with_infinity(root: Path) -> str:
+    as_float(root / "val" / RAW / "1.png", spoilt=float("inf"))
+    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+
+
+def a_target_with_nan(root: Path) -> str:
+    as_float(root / "train" / RGB / "1.png", spoilt=float("nan"))
+    return f'{RGB}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+
+
+def a_mosaic_of_floats(root: Path) -> str:
+    as_float(root / "train" / RAW / "1.png")
+    return f'{RAW}/1.tif", got mode F (32-bit)'
+
+
 def a_grey_target(root: Path) -> str:
     edit(root / "train" / RGB / "1.png", lambda rgb: rgb[..., 0])
     return "got mode L"
@@ -166,8 +196,9 @@ def sides_that_cannot_be_halved_often(root: Path) -> str:
 
 SPOILS = (
     no_folder, empty_folder, no_images, a_missing_target, another_number, no_training_pairs, a_truncated_mosaic,
-    a_truncated_target, an_empty_file, an_8_bit_mosaic, a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target,
-    a_smaller_pair, values_of_twelve_bits, a_copied_target, sides_that_cannot_be_halved_often,
+    a_truncated_target, an_empty_file, a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan, a_mosaic_of_floats,
+    an_8_bit_mosaic, a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target, a_smaller_pair,
+    values_of_twelve_bits, a_copied_target, sides_that_cannot_be_halved_often,
 )  # fmt: skip
 
 
@@ -191,6 +222,24 @@ def test_a_check_warns_of_sides_that_deep_networks_cannot_halve(pairs: Path) -> 
 def test_training_on_spoilt_pairs_is_refused(pairs: Path) -> None:
     wanted = a_truncated_mosaic(pairs)
     assert wanted in refusal(isp_nas("train", "smallnet", "--steps", 2, "--data", pairs))
+
+
+@pytest.mark.parametrize("spoil", [a_mosaic_with_nan, a_target_with_nan], ids=lambda spoil: spoil.__name__)
+def test_a_file_with_nan_is_named_in_one_sentence_by_a_training_too(pairs: Path, spoil: Callable[[Path], str]) -> None:
+    wanted = spoil(pairs)
+    assert wanted in refusal(in_process("train", "smallnet", "--steps", 2, "--data", pairs))
+
+
+@pytest.mark.parametrize(
+    "spoil", [a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan], ids=lambda spoil: spoil.__name__
+)
+def test_a_check_names_a_file_with_nan_and_ends_with_2(pairs: Path, spoil: Callable[[Path], str]) -> None:
+    wanted = spoil(pairs)
+    done = in_process("data", "check", pairs, "--format", "json")
+    assert done.returncode == 2
+    told = [p for p in json.loads(done.stdout)["problems"] if p["severity"] == "error"]
+    assert [wanted in p["what"] for p in told] == [True]
+    assert told[0]["name"] in ("train/1", "val/1")
 
 
 def test_a_check_of_spoilt_pairs_names_the_file_and_ends_with_2(pairs: Path) -> None:
@@ -410,6 +459,30 @@ def test_a_negative_seed_of_a_training_is_refused_and_leaves_nothing(tiny_pairs:
 
 
 # Folders
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--patch", "33"), "The patch must be a multiple of 4 of at least 16 pixels, got 33"),
+        (("--patch", "34"), "The patch must be a multiple of 4 of at least 16 pixels, got 34"),
+        (("--patch", "128"), "A patch of 128 does not fit into pairs of 64×64; choose --patch 64 or less"),
+        (("--batch", "9"), "A batch of 9 needs as many training pairs, got 8; choose a smaller --batch"),
+        (("--batch", "0"), "The batch needs at least one pair, got 0"),
+    ],
+    ids=lambda value: " ".join(value) * isinstance(value, tuple),
+)
+def test_a_batch_or_patch_that_the_pairs_cannot_fill_is_refused_before_training(
+    tiny_pairs: Path, tmp_path: Path, options: tuple[str, ...], wanted: str
+) -> None:
+    where = ("--data", tiny_pairs, "--out", tmp_path / "run", "--results", tmp_path / "results")
+    assert wanted in refusal(in_process("train", "smallnet", "--steps", 2, *where, *options))
+    assert not {"run", "results"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_batch_of_a_recipe_that_the_pairs_cannot_fill_is_refused(tiny_pairs: Path) -> None:
+    given = ("--recipe", "cvml", "--steps", 2, "--patch", 64, "--data", tiny_pairs)
+    assert "A batch of 16 needs as many training pairs, got 8" in refusal(in_process("train", "smallnet", *given))
 
 
 def test_a_results_folder_below_a_file_is_refused(tiny_pairs: Path, tmp_path: Path) -> None:

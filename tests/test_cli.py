@@ -6,6 +6,7 @@ What works or answers at once starts the command itself; what only looks at the 
 import csv
 import io
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -54,7 +55,17 @@ COMMANDS = list(subcommands())
 
 
 def test_every_command_of_the_design_is_there() -> None:
-    wanted = {("search",), ("space",), ("pareto",), ("show",), ("designs",), ("best",), ("train",), ("export",)}
+    wanted = {
+        ("search",),
+        ("space",),
+        ("pareto",),
+        ("show",),
+        ("designs",),
+        ("best",),
+        ("train",),
+        ("export",),
+        ("audit",),
+    }
     assert {*wanted, ("data", "check")} <= set(COMMANDS)
 
 
@@ -307,7 +318,8 @@ def trained(searched: Searched) -> Path:
     for steps in (20, 10):
         asked = ("--steps", steps, "--data", searched.pairs, "--results", searched.results, *TINY_TRAINING[2:])
         done = isp_nas("train", "smallnet", *asked, "--format", "json")
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
+        assert re.fullmatch(rf"step {steps}/{steps}: loss \S+, validation \S+ dB, SSIM \S+.*\n", done.stderr)
         told.append(json.loads(done.stdout))
     assert [run["steps"] for run in told] == [20, 10]
     return Path(told[0]["folder"])
@@ -315,7 +327,9 @@ def trained(searched: Searched) -> Path:
 
 def test_a_training_is_kept_beside_the_studies(searched: Searched, trained: Path) -> None:
     assert trained == searched.results / "trained" / f"smallnet-{DESIGNS['smallnet'].spec.hash}-20"
-    assert {path.name for path in trained.iterdir()} == {"checkpoint.safetensors", "training.toml"}
+    assert {path.name for path in trained.iterdir()} == {
+        "training.toml", "checkpoint.safetensors", "best.safetensors", "history.jsonl", "pictures", "tensorboard",
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

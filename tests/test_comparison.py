@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 from nas import comparison, long_training
-from nas.checkpoint import load
+from nas.checkpoint import Checkpoint, load
 from nas.comparison import QUALITIES, Comparison, Run, correlation_text, rank_correlation, read_comparisons, summaries
 from nas.data.pairs import DataConfig, identity, load_split
 from nas.evaluate import judge
@@ -203,11 +203,14 @@ def test_what_was_trained_is_read_and_not_trained_again(
 def test_a_stopped_comparison_continues_to_the_same_figures_and_does_not_make_up_a_duration(
     script: ModuleType, made: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
+    save = long_training._save
+
+    def stop(state: Checkpoint, path: Path) -> None:
+        save(state, path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(long_training, "judge", stop)
+        patched.setattr(long_training, "_save", stop)
         with pytest.raises(KeyboardInterrupt):
             script.main(options(tiny_pairs, tmp_path))
     assert not (tmp_path / "tiny.json").exists()

@@ -1,3 +1,4 @@
+from hashlib import sha256
 from itertools import product
 from typing import Any
 
@@ -102,6 +103,16 @@ def test_a_flip_starts_at_an_odd_row_and_transposing_green_first_at_an_odd_corne
     assert phase_keeping_starts(RawFormat())[flip] == (1, 0)
     assert phase_keeping_starts(RawFormat())[transpose] == (0, 0)
     assert phase_keeping_starts(RawFormat(pattern="GRBG"))[transpose] == (1, 1)
+
+
+def test_batches_are_those_that_trainings_were_begun_with() -> None:
+    # A training that was stopped before an update of isp-nas must go on with the batches it would have seen.
+    pairs = sampled_pairs(RawFormat(pattern="GRBG"), count=5)
+    digest = sha256()
+    for step in range(20):
+        for array in sample_batch(pairs, seed=3, step=step, batch=4, patch=16):
+            digest.update(array.tobytes())
+    assert digest.hexdigest()[:16] == "a19353512fe4c544"
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:

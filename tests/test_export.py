@@ -23,7 +23,7 @@ SPEC = ArchSpec(width=4, depth=0)
 def target(tmp_path: Path, tiny_pairs: Path) -> Target:
     path = tmp_path / "state.safetensors"
     checkpoint.save(training.start(build_graph(SPEC), seed=0, spec_hash=SPEC.hash), path)
-    return Target("a test", SPEC, None, None, TrainedState(path, 0, DataConfig(str(tiny_pairs)), "a test"))
+    return Target("a test", SPEC, None, None, TrainedState(path, 0, 0, DataConfig(str(tiny_pairs)), "a test"))
 
 
 def distorted(by: float, *, at_full_size: bool) -> type[TfliteModel]:

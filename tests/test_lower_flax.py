@@ -19,6 +19,7 @@ from search_spaces.ops import (
     Conv,
     DepthToSpace,
     DepthwiseConv,
+    GlobalMean,
     InstanceNorm,
     Op,
     Pool,
@@ -235,3 +236,14 @@ def test_prelu_learns_one_slope_per_channel_from_a_quarter_on() -> None:
     graph = build_graph(ArchSpec(width=4, activation="prelu"), SIZE)
     parameters = lower_flax.init_parameters(graph, 0)
     np.testing.assert_array_equal(parameters["block1.conv.prelu/alpha"], np.full(4, 0.25, np.float32))
+
+
+@pytest.mark.parametrize("op", [InstanceNorm(), GlobalMean()], ids=lambda op: type(op).__name__)
+def test_means_are_taken_in_full_precision_where_maps_are_not(op: Op) -> None:
+    """In bfloat16 a sum of thousands of values near one stops growing at 256."""
+    x = jnp.asarray(1 + 0.1 * np.random.default_rng(0).standard_normal((1, 64, 64, 2)), jnp.bfloat16)
+    p = {name: jnp.ones(shape) for name, shape in op.parameter_shapes(x.shape).items()}
+    whole = lower_flax.RULES[type(op)](op, p, x.astype(jnp.float32))
+    half = lower_flax.RULES[type(op)](op, {name: value.astype(jnp.bfloat16) for name, value in p.items()}, x)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(half, np.float32), np.asarray(whole), rtol=0.01, atol=0.02)

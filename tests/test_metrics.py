@@ -56,6 +56,18 @@ def test_ssim_is_tensorflows(name: str) -> None:
     np.testing.assert_allclose(ours, theirs, atol=2e-4 if name == "constant" else 1e-5, rtol=0)
 
 
+SIZES = {"one window": (11, 11), "oblong": (24, 31), "patch": (64, 64), "odd": (177, 203)}
+
+
+@pytest.mark.parametrize("side", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("amount", [0.0, 0.02, 0.3])
+def test_ssim_is_tensorflows_at_every_size(side: tuple[int, int], amount: float) -> None:
+    target = scenes(0, side)
+    predicted = noisy(target, amount)
+    theirs = tf.image.ssim(predicted, target, max_val=1.0).numpy()
+    np.testing.assert_allclose(ssim(jnp.asarray(predicted), jnp.asarray(target)), theirs, atol=1e-4, rtol=0)
+
+
 def test_the_ssim_of_flat_images_is_that_of_their_means() -> None:
     wanted = (2 * 0.4 * 0.6 + 1e-4) / (0.4**2 + 0.6**2 + 1e-4)
     np.testing.assert_allclose(ssim(*map(jnp.asarray, PAIRS["constant"])), wanted, atol=2e-4)

@@ -55,6 +55,17 @@ def test_a_loss_that_makes_no_sense_says_why(text: str, complaint: str) -> None:
         ({"learning_rate": 1.5}, r"got 1\.5"),
         ({"learning_rate": float("nan")}, "got nan"),
         ({"learning_rate": float("inf")}, "got inf"),
+        ({"optimiser": "adamw"}, r"AdamW needs a weight_decay above zero, such as 1e-4, got 0\.0"),
+        ({"weight_decay": 0.1}, 'Only the optimiser "adamw" decays weights, this one is adam; got 0\\.1'),
+        ({"clip_norm": -1.0}, r"clip_norm must be zero .* or more, got -1\.0"),
+        ({"ema": 1.0}, r"ema, must lie in \[0, 1\), got 1\.0"),
+        ({"warmup": 1000}, "warmup must be shorter than the 1000 steps, got 1000"),
+        ({"warmup": -1}, "got -1"),
+        ({"schedule": "step"}, r"step schedule needs drop_every .* got drop_every 0 and drop_factor 0\.0"),
+        ({"drop_every": 5, "drop_factor": 0.5}, "Only a step schedule drops, this one is cosine"),
+        ({"precision": "float16"}, 'Unknown precision "float16"'),
+        ({"vgg_layer": "relu9_9"}, 'Unknown vgg_layer "relu9_9"'),
+        ({"loss": {"texture": 1.0}, "patch": 16}, "texture judges patches of 32 pixels or more, got 16"),
         ({"batch": 0}, "batch needs at least one pair, got 0"),
         ({"patch": 12}, "multiple of 4 of at least 16 pixels, got 12"),
         ({"patch": 18}, "multiple of 4 of at least 16 pixels, got 18"),
@@ -126,3 +137,14 @@ def test_a_recipe_stored_before_a_field_existed_means_what_it_meant() -> None:
 
 def test_a_phased_recipe_survives_json() -> None:
     assert Recipe.from_dict(json.loads(json.dumps(PHASED.to_dict()))) == PHASED
+
+
+def test_another_length_scales_warm_up_and_drops() -> None:
+    recipe = Recipe(horizon=1000, warmup=100, schedule="step", drop_every=300, drop_factor=0.1).scaled(100)
+    assert (recipe.warmup, recipe.drop_every) == (10, 30)
+    assert Recipe(horizon=1000, schedule="step", drop_every=300, drop_factor=0.1).scaled(2).drop_every == 1
+
+
+def test_a_loss_that_takes_over_later_is_used() -> None:
+    recipe = Recipe(phases=(LossPhase(10, {"l1": 1.0, "vgg": 0.1, "tv": 0.0}),))
+    assert [recipe.uses(name) for name in ("l1", "vgg", "tv", "ssim")] == [True, True, False, False]

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 from flow import in_process, refusal
 
-from nas.recipe import LOSS_NAMES, LOSSES_TO_COME, LossPhase, Recipe
+from nas.recipe import LOSS_NAMES, LossPhase, Recipe
 from nas.recipe_file import BUILTIN, load_recipe, recipe_for, recipe_names
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UnknownNameError, UsageError
@@ -40,7 +40,9 @@ GIVEN: dict[str, dict[str, Any]] = {
     "enerzai-esrgan": {"terms": [{"ms_ssim", "l1"}]},
     "eds": {"terms": [{"vgg", "texture", "colour", "tv"}], "optimiser": "adam", "steps": 33_000},
 }
-SETTINGS = {f.name for f in fields(Recipe)} - {"horizon", "phases", "loss"} | {"steps"}
+# What nobody does who does not say so.
+SPECIAL = {"warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"}
+SETTINGS = {f.name for f in fields(Recipe)} - {"horizon", "phases", "loss"} - SPECIAL | {"steps"}
 
 every_design = pytest.mark.parametrize("name", GIVEN)
 
@@ -72,7 +74,8 @@ def test_what_the_report_leaves_open_is_marked_as_ours_and_nothing_else(name: st
     found = load_recipe(str(BUILTIN / f"{name}.toml"))
     weighted = {"loss"} if len(GIVEN[name]["terms"][0]) > 1 else set()  # the report gives no weight anywhere
     changed = {"phases"} if found.recipe.phases else set()
-    assert set(found.ours) == SETTINGS - set(GIVEN[name]) | weighted | changed
+    layer = {"vgg_layer"} if found.recipe.uses("vgg") else set()  # "VGG-19 features" is all that it says
+    assert set(found.ours) == SETTINGS - set(GIVEN[name]) | weighted | changed | layer
     assert len(set(found.ours)) == len(found.ours)
 
 
@@ -186,30 +189,12 @@ def test_a_recipe_that_is_no_text_is_refused(work: Path) -> None:
     assert "No recipe file at gone.toml" in refusal(in_process("train", "smallnet", "--recipe", "gone.toml"))
 
 
-# Terms that cannot be computed yet
-
-
 @every_design
-def test_training_with_terms_that_are_to_come_is_refused_by_their_names(work: Path, name: str) -> None:
-    terms = set().union(*GIVEN[name]["terms"])
-    missing = [term for term in LOSSES_TO_COME if term in terms]
-    assert terms <= {*LOSS_NAMES, *LOSSES_TO_COME}
-    if not missing:
-        load_recipe(name).recipe.require_available()
-        return
-    told = refusal(in_process("train", "smallnet", "--recipe", name, "--data", work / "nowhere"))
-    assert re.match(rf"Loss(es)? {' and '.join(missing)} (is|are) not available yet; choose another loss with", told)
-    assert list(work.iterdir()) == []
-
-
-def test_a_term_to_come_of_weight_zero_is_no_obstacle(work: Path) -> None:
-    path = write(work / "mine.toml", "steps = 3\nloss = { l1 = 1, vgg = 0 }\n")
-    load_recipe(str(path)).recipe.require_available()
-
-
-@pytest.mark.parametrize("command", [("train", "smallnet", "--steps", 2), ("search", "--budget", 1)])
-def test_a_term_to_come_cannot_be_asked_for(work: Path, command: tuple[object, ...]) -> None:
-    assert "Loss tv is not available yet" in refusal(in_process(*command, "--loss", "l1=1,tv=0.1"))
+def test_a_recipe_has_the_reports_terms_and_training_can_compute_them(name: str) -> None:
+    recipe = load_recipe(name).recipe
+    found = [set(loss) for loss in (recipe.loss, *(phase.loss for phase in recipe.phases))]
+    assert found == GIVEN[name]["terms"]
+    assert set().union(*found) <= set(LOSS_NAMES)
 
 
 # Training by a recipe
@@ -264,9 +249,8 @@ def test_a_training_that_began_before_recipes_had_phases_goes_on(work: Path, tin
     told = trained(*options)
     path = Path(told["folder"]) / "training.toml"
     settings = tomllib.loads(path.read_text("utf-8"))
-    new = {"phases", "optimiser", "schedule", "final_learning_rate", "initialiser", "flip", "rotate"}
-    settings["recipe"] = {name: value for name, value in settings["recipe"].items() if name not in new}
-    assert len(settings["recipe"]) == 5
+    old = {"loss", "learning_rate", "batch", "patch", "horizon"}
+    settings["recipe"] = {name: settings["recipe"][name] for name in old}
     path.write_text(tomli_w.dumps(settings))
     assert trained(*options) == told
     assert "other recipe" in refusal(in_process("train", "smallnet", *options, "--loss", "mse"))
@@ -280,3 +264,19 @@ def test_steps_too_few_for_the_phases_are_refused(work: Path) -> None:
 
 def test_a_training_without_steps_or_recipe_is_refused() -> None:
     assert "--steps, or a recipe" in refusal(in_process("train", "smallnet"))
+
+
+def test_every_field_of_a_recipe_can_be_said_in_a_file(work: Path) -> None:
+    said = {
+        "loss": {"l1": 1.0, "vgg": 0.01}, "steps": 50, "learning_rate": 1e-3, "batch": 3, "patch": 32,
+        "optimiser": "adamw", "weight_decay": 1e-4, "schedule": "step", "drop_every": 20, "drop_factor": 0.5,
+        "warmup": 5, "clip_norm": 1.0, "ema": 0.99, "precision": "bfloat16", "vgg_layer": "relu3_4",
+        "initialiser": "xavier", "flip": "none", "rotate": False, "final_learning_rate": 0.0,
+        "phases": [{"from_step": 25, "loss": {"ssim": 1.0}}],
+    }  # fmt: skip
+    (work / "all.toml").write_text(tomli_w.dumps(said))
+    found = load_recipe("all.toml").recipe
+    assert {f.name for f in fields(Recipe)} == said.keys() - {"steps"} | {"horizon"}
+    assert {name: setting(found, name) for name in said if name != "phases"} == {
+        name: value for name, value in said.items() if name != "phases"
+    }

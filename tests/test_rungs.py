@@ -143,13 +143,16 @@ def _is_better(a: Standing, b: Standing, rung: int, reached: list[Standing], obj
 @pytest.mark.parametrize(
     ("budget", "ladder"),
     [
-        (Budget(seconds=60), (100, 300, 900)),
-        (Budget(seconds=600), (100, 300, 900)),
+        (Budget(seconds=60), (300, 900)),
+        (Budget(seconds=600), (300, 900)),
         (Budget(seconds=601), (300, 900, 2700)),
         (Budget(seconds=3600), (300, 900, 2700)),
         (Budget(seconds=4 * 3600), (900, 2700, 8100)),
         (Budget(seconds=4 * 3600 + 1), (2700, 8100, 24300)),
-        (Budget(candidates=5), (100, 300, 900)),
+        (Budget(candidates=5), (300, 900)),
+        (Budget(candidates=20), (300, 900)),
+        (Budget(candidates=21), (300, 900, 2700)),
+        (Budget(candidates=100), (900, 2700, 8100)),
     ],
 )
 def test_a_longer_search_trains_each_candidate_longer(budget: Budget, ladder: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ from nas.data.pairs import DataConfig
 from nas.job import Job
 from nas.long_training import LongRun
 from nas.recipe import Recipe
+from nas.train_step import StepPlan, compiled_step
 from nas.training_memory import (
     PROCESS_BYTES,
     judging_bytes,
@@ -63,7 +64,7 @@ def test_training_takes_more_for_a_larger_batch_or_patch(name: str) -> None:
 @pytest.mark.parametrize("name", DESIGNS)
 def test_the_estimate_is_near_what_xla_plans_for_a_step(name: str) -> None:
     graph, recipe = build_graph(DESIGNS[name].spec), Recipe(batch=2, patch=64, horizon=1)
-    step, _ = training.compiled_step(graph, recipe)
+    step, _ = compiled_step(graph, StepPlan.of(recipe))
     plan = step.memory_analysis()  # type: ignore[attr-defined]  # a compiled function
     planned = plan.temp_size_in_bytes + plan.argument_size_in_bytes
     assert 0.5 < planned / training_bytes(graph, recipe) < 2, f"{planned} bytes planned"
@@ -215,3 +216,11 @@ def test_a_graphics_card_has_jaxs_share_of_it(
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     monkeypatch.setattr("jax.local_devices", lambda: [Card(stats)])
     assert machine_bytes() == had
+
+
+def test_pairs_get_what_training_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = build_graph(SPEC)
+    needed = training_bytes(graph, RECIPE) + PROCESS_BYTES
+    for known, left in ((needed + 5, 5), (needed - 5, 0), (None, None)):
+        monkeypatch.setattr(training_memory, "host_bytes", lambda known=known: known)
+        assert training_memory.bytes_beside_training(graph, RECIPE) == left

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8, UInt16
 
 from nas.data.pairs import PairSet
-from nas.data.raw_format import RawFormat, pack
+from nas.data.raw_format import RawFormat, pack_into
 from search_spaces.errors import UsageError
 
 # Streams of random numbers; not 0, because NumPy seeds [s, n] and [s, n, 0] alike.
@@ -97,17 +97,24 @@ def sample_batch(
     """
     _check_patch(pairs, patch)
     room = (pairs.raw.shape[1] - patch, pairs.raw.shape[2] - patch)
-    starts = phase_keeping_starts(pairs.format)
+    starts, offsets = phase_keeping_starts(pairs.format), pairs.format.offsets()
     moves = [(move, starts[move]) for move in allowed_moves(flip, rotate) if _fits(starts[move], room)]
     rng = np.random.default_rng([seed, step, STEP_STREAM])
-    raw = np.empty((batch, patch, patch), np.uint16)
+    mosaics, targets = np.asarray(pairs.raw), np.asarray(pairs.rgb)  # a slice of a mapped array takes longer to make
+    raw = np.empty((batch, patch // 2, patch // 2, 4), np.uint16)
     rgb = np.empty((batch, patch, patch, 3), np.uint8)
     for place, index in enumerate(_pairs_of_step(len(pairs), seed=seed, step=step, batch=batch)):
         move, start = moves[rng.integers(len(moves))]
         rows, columns = (_crop(rng, first, space, patch) for first, space in zip(start, room, strict=True))
-        raw[place] = move.apply(pairs.raw[index, rows, columns])
-        rgb[place] = move.apply(pairs.rgb[index, rows, columns])
-    return pack(raw, pairs.format), rgb
+        pack_into(raw[place], move.apply(mosaics[index, rows, columns]), offsets)
+        _copy_by_channel(rgb[place], move.apply(targets[index, rows, columns]))
+    return raw, rgb
+
+
+def _copy_by_channel(out: UInt8[np.ndarray, "p p 3"], moved: UInt8[np.ndarray, "p p 3"]) -> None:
+    """Copy a moved crop; three long strided copies take a sixth of the time of one copy of three bytes per pixel."""
+    for channel in range(3):
+        out[..., channel] = moved[..., channel]
 
 
 def _check_patch(pairs: PairSet, patch: int) -> None:

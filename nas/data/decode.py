@@ -32,6 +32,7 @@ def workers() -> int:
 def read_raw(path: Path) -> Mosaic:
     """Read a 16-bit single-channel mosaic of even height and width; its levels are not judged here."""
     image, mode = _pixels(path)
+    _refuse_not_a_number(image, path, "16-bit grey PNG")
     if mode in ("RGB", "RGBA"):
         raise DataError(
             f'Wanted a 16-bit single-channel mosaic at "{path}", got a colour image; give the mosaic itself, or '
@@ -52,6 +53,7 @@ def read_raw(path: Path) -> Mosaic:
 def read_rgb(path: Path) -> Target:
     """Read an 8-bit, three-channel target."""
     image, mode = _pixels(path)
+    _refuse_not_a_number(image, path, "8-bit RGB image")
     if mode != "RGB":
         raise DataError(
             f'Wanted an 8-bit RGB target at "{path}", got mode {mode}; write it with three channels of 8 bits.'
@@ -74,6 +76,16 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
     if mode == "RGB" and _is_16_bit_png(path):
         mode = "RGB with 16 bits"
     return (pixels.astype(np.uint16, copy=False) if mode.startswith("I;16") else pixels), mode
+
+
+def _refuse_not_a_number(image: Shaped[np.ndarray, "h w *c"], path: Path, wanted: str) -> None:
+    """Say so where a float file holds NaN: that it is no integer file either would be said first and mislead."""
+    if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
+        wrong = np.count_nonzero(~np.isfinite(image))
+        raise DataError(
+            f'Wanted whole numbers in "{path}", got floating point in which {wrong} of {image.size} values are NaN or '
+            f"infinite; find out where they come from and write it as a {wanted}."
+        )
 
 
 def _is_16_bit_png(path: Path) -> bool:

@@ -86,6 +86,14 @@ def pack(mosaic: Shaped[np.ndarray, "*n h w"], fmt: RawFormat) -> Shaped[np.ndar
     return np.stack([mosaic[..., row::2, column::2] for row, column in fmt.offsets()], axis=-1)
 
 
+def pack_into(
+    packed: Shaped[np.ndarray, "h/2 w/2 4"], mosaic: Shaped[np.ndarray, "h w"], offsets: tuple[Offset, ...]
+) -> None:
+    """Pack one mosaic of even height and width into an array that is there already, by `RawFormat.offsets`."""
+    for channel, (row, column) in enumerate(offsets):
+        packed[..., channel] = mosaic[row::2, column::2]
+
+
 def unpack(packed: Shaped[np.ndarray, "*n h w 4"], fmt: RawFormat) -> Shaped[np.ndarray, "*n 2*h 2*w"]:
     """Lay the four channels back into their places; the inverse of `pack`."""
     *leading, height, width, _ = packed.shape

@@ -1,0 +1,303 @@
+"""One step of training as a compiled function: state and batch in, state and losses out.
+
+What may change without another compilation is traced: learning rate, weights of losses, RAW levels, bound of the
+gradients' norm, decays, and the weights of VGG-19. What changes the computation is a `StepPlan`.
+"""
+
+import operator
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial, reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, UInt8, UInt16
+
+from nas import texture, vgg
+from nas.checkpoint import Arrays, Checkpoint
+from nas.data.raw_format import RawFormat
+from nas.losses import LOSSES
+from nas.recipe import Recipe
+from nas.vgg_weights import weight_shapes
+from search_spaces import lower_flax
+from search_spaces.graph import Graph
+from search_spaces.supernet import heads
+
+ADAM = optax.scale_by_adam()
+# The moving average follows the weights closely at first: its decay is min(ema, (1 + steps) / (10 + steps)), the rule
+# of TensorFlow's ExponentialMovingAverage. Without it, the average would remember the random start for long.
+_AVERAGE_LAG = 9.0
+
+# So many compiled steps stay in a process, a few MB each: what a worker trains before it is replaced.
+EXECUTABLES = 25
+
+Terms = dict[str, Float[Array, ""]]
+TOTAL = "loss"  # the weighted sum, beside the terms of which it is made
+
+
+class State(NamedTuple):
+    """What a step changes; empty where the recipe has no use for it."""
+
+    parameters: lower_flax.Parameters
+    adam: optax.ScaleByAdamState
+    average: lower_flax.Parameters  # the weights' moving average
+    discriminator: lower_flax.Parameters
+    discriminator_adam: optax.ScaleByAdamState | None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What a step computes; two recipes of one plan share one executable."""
+
+    losses: tuple[str, ...]
+    batch: int
+    patch: int
+    decays_weights: bool
+    clips: bool
+    averages: bool
+    precision: str
+    vgg_layer: str | None  # None where the loss vgg takes no part
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "StepPlan":
+        """Return the plan of a recipe's present losses."""
+        active = tuple(sorted(name for name, weight in recipe.loss.items() if weight > 0))
+        layer = recipe.vgg_layer if "vgg" in active else None
+        decays, clips, averages = recipe.weight_decay > 0, recipe.clip_norm > 0, recipe.ema > 0
+        return cls(active, recipe.batch, recipe.patch, decays, clips, averages, recipe.precision, layer)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a step reads besides state and batch: float32 numbers, and VGG-19's weights where its loss takes part."""
+
+    weights: Mapping[str, Any]  # of the losses
+    black: Any
+    span: Any  # from black to white
+    weight_decay: Any
+    clip_norm: Any
+    ema: Any
+    vgg: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, raw: RawFormat, vgg_arrays: Arrays) -> "Constants":
+        """Return the constants of a recipe's present losses on pairs of this format."""
+        weights = {name: np.float32(recipe.loss[name]) for name in StepPlan.of(recipe).losses}
+        numbers = (raw.black, raw.white_level - raw.black, recipe.weight_decay, recipe.clip_norm, recipe.ema)
+        black, span, weight_decay, clip_norm, ema = map(np.float32, numbers)
+        return cls(weights, black, span, weight_decay, clip_norm, ema, vgg_arrays)
+
+
+jax.tree_util.register_dataclass(Constants)
+
+
+def state_of(checkpoint: Checkpoint, plan: StepPlan) -> State:
+    """Put a checkpoint, which must be `ready` for the plan, on the device."""
+    critic = "texture" in plan.losses
+    moments = checkpoint.discriminator_first_moment, checkpoint.discriminator_second_moment
+    return State(
+        _on_device(checkpoint.parameters),
+        _adam(checkpoint.step, checkpoint.first_moment, checkpoint.second_moment),
+        _on_device(checkpoint.average) if plan.averages else {},
+        _on_device(checkpoint.discriminator) if critic else {},
+        _adam(checkpoint.discriminator_step, *moments) if critic else None,
+    )
+
+
+def ready(checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
+    """Return the checkpoint with what the plan needs and no step has made yet: an average, a discriminator."""
+    if plan.averages and not checkpoint.average:
+        checkpoint = replace(checkpoint, average={name: value.copy() for name, value in checkpoint.parameters.items()})
+    if "texture" in plan.losses and not checkpoint.discriminator:
+        fresh = texture.init_discriminator(seed, patch=plan.patch)
+        zeros = [{name: np.zeros_like(value) for name, value in fresh.items()} for _ in range(2)]
+        checkpoint = replace(
+            checkpoint,
+            discriminator=fresh,
+            discriminator_first_moment=zeros[0],
+            discriminator_second_moment=zeros[1],
+            discriminator_step=0,
+        )
+    return checkpoint
+
+
+def _on_device(arrays: Arrays) -> lower_flax.Parameters:
+    # Arrays are put on the device as they are: any arithmetic here would be compiled for every new shape.
+    return {name: jnp.asarray(value) for name, value in arrays.items()}
+
+
+def _adam(step: int, first: Arrays, second: Arrays) -> optax.ScaleByAdamState:
+    return optax.ScaleByAdamState(count=jnp.asarray(np.int32(step)), mu=_on_device(first), nu=_on_device(second))
+
+
+def stored(checkpoint: Checkpoint, state: State, *, step: int) -> Checkpoint:
+    """Return the checkpoint after the steps that led to `state`."""
+    changed: dict[str, Any] = {
+        "parameters": _to_numpy(state.parameters),
+        "first_moment": _to_numpy(state.adam.mu),
+        "second_moment": _to_numpy(state.adam.nu),
+    }
+    if state.average:
+        changed["average"] = _to_numpy(state.average)
+    if state.discriminator_adam is not None:
+        changed |= {
+            "discriminator": _to_numpy(state.discriminator),
+            "discriminator_first_moment": _to_numpy(state.discriminator_adam.mu),
+            "discriminator_second_moment": _to_numpy(state.discriminator_adam.nu),
+            "discriminator_step": int(state.discriminator_adam.count),
+        }
+    return replace(checkpoint, step=step, **changed)
+
+
+def _to_numpy(tree: Any) -> Arrays:
+    return {name: np.asarray(value) for name, value in tree.items()}
+
+
+CompiledStep = Callable[..., tuple[State, Terms]]
+
+
+def compiled_step(graph: Graph, plan: StepPlan) -> tuple[CompiledStep, float]:
+    """Return the executable of one step and the seconds that compiling, or fetching it from the cache, took.
+
+    It is called with (state, raw, rgb, learning rate, constants), and the state that it is given is used up.
+    """
+    begun = time.perf_counter()
+    step = executable(graph, plan)
+    return step, time.perf_counter() - begun
+
+
+@lru_cache(maxsize=EXECUTABLES)
+def executable(graph: Graph, plan: StepPlan) -> CompiledStep:
+    """Compile one step, or fetch it from the persistent cache.
+
+    Kept: a candidate climbs in the process that trained it before, and a long training comes here at every stretch.
+    """
+    step: CompiledStep = (
+        jax.jit(partial(_step, graph, plan), donate_argnums=0).lower(*step_shapes(graph, plan)).compile()
+    )
+    return step
+
+
+def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
+    """Return the shapes of what the step reads, as JAX describes arrays."""
+    n, half = plan.batch, plan.patch // 2
+    f32: Callable[[tuple[int, ...]], Any] = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    parameters = {name: f32(shape) for name, shape in graph.parameter_shapes.items()}
+    discriminator = _discriminator_shapes(plan)
+    state = State(
+        parameters,
+        jax.eval_shape(ADAM.init, parameters),
+        parameters if plan.averages else {},
+        discriminator,
+        jax.eval_shape(ADAM.init, discriminator) if discriminator else None,
+    )
+    raw = jax.ShapeDtypeStruct((n, half, half, 4), jnp.uint16)
+    rgb = jax.ShapeDtypeStruct((n, plan.patch, plan.patch, 3), jnp.uint8)
+    features = {name: f32(shape) for name, shape in weight_shapes(plan.vgg_layer).items()} if plan.vgg_layer else {}
+    constants = Constants(
+        {name: f32(()) for name in plan.losses}, f32(()), f32(()), f32(()), f32(()), f32(()), features
+    )
+    return state, raw, rgb, f32(()), constants
+
+
+def _discriminator_shapes(plan: StepPlan) -> dict[str, Any]:
+    if "texture" not in plan.losses:
+        return {}
+    shapes = texture.parameter_shapes(plan.patch)
+    return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+
+def _step(
+    graph: Graph,
+    plan: StepPlan,
+    state: State,
+    raw: UInt16[Array, "n h w 4"],
+    rgb: UInt8[Array, "n h2 w2 3"],
+    rate: Float[Array, ""],
+    constants: Constants,
+) -> tuple[State, Terms]:
+    x = (raw.astype(jnp.float32) - constants.black) / constants.span
+    target = rgb.astype(jnp.float32) / 255
+
+    def objective(parameters: lower_flax.Parameters) -> tuple[Float[Array, ""], tuple[Terms, list[Array]]]:
+        outputs = [_output(network, plan, parameters, x) for network in heads(graph)]
+        terms = _sum_of_terms(_terms(plan, y, target, state.discriminator, constants) for y in outputs)
+        total = sum((constants.weights[name] * terms[name] for name in plan.losses), start=jnp.zeros(()))
+        return total, (terms, outputs)
+
+    (total, (terms, outputs)), gradients = jax.value_and_grad(objective, has_aux=True)(state.parameters)
+    parameters, adam = _optimised(plan, state.parameters, state.adam, gradients, rate, constants)
+    average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
+    critic = _improved_discriminator(state, outputs, target, rate) if "texture" in plan.losses else ({}, None)
+    return State(parameters, adam, average, *critic), {TOTAL: total, **terms}
+
+
+def _output(graph: Graph, plan: StepPlan, parameters: lower_flax.Parameters, x: Array) -> Array:
+    own = {name: parameters[name] for name in graph.parameter_shapes}
+    if plan.precision == "float32":
+        return lower_flax.apply(graph, own, x)
+    rounded = {name: value.astype(jnp.bfloat16) for name, value in own.items()}
+    return lower_flax.apply(graph, rounded, x.astype(jnp.bfloat16)).astype(jnp.float32)
+
+
+def _terms(
+    plan: StepPlan, y: Array, target: Array, discriminator: lower_flax.Parameters, constants: Constants
+) -> Terms:
+    more = {
+        "vgg": lambda y, target: vgg.perceptual(y, target, weights=constants.vgg, layer=plan.vgg_layer or ""),
+        "texture": lambda y, _: texture.generator_loss(discriminator, y),
+    }
+    return {name: (LOSSES | more)[name](y, target) for name in plan.losses}
+
+
+def _sum_of_terms(every: Iterable[Terms]) -> Terms:
+    return reduce(lambda a, b: jax.tree.map(operator.add, a, b), every)
+
+
+def _optimised(
+    plan: StepPlan,
+    parameters: lower_flax.Parameters,
+    adam: optax.ScaleByAdamState,
+    gradients: lower_flax.Parameters,
+    rate: Array,
+    constants: Constants,
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """Adam, or AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101), which decays weights beside the moments."""
+    if plan.clips:
+        gradients, _ = optax.clip_by_global_norm(constants.clip_norm).update(gradients, optax.EmptyState())
+    updates, adam = ADAM.update(gradients, adam, parameters)
+    if plan.decays_weights:
+        updates = {name: u + _decay(name, parameters[name], constants) for name, u in updates.items()}
+    return optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates)), adam
+
+
+def _decay(name: str, value: Array, constants: Constants) -> Array | float:
+    """Biases, slopes and normalisations have few values and are not what overfits: only kernels decay."""
+    return constants.weight_decay * value if name.endswith("/kernel") else 0.0
+
+
+def _averaged(
+    average: lower_flax.Parameters, parameters: lower_flax.Parameters, count: Array, constants: Constants
+) -> lower_flax.Parameters:
+    decay = jnp.minimum(constants.ema, (1.0 + count) / (1.0 + _AVERAGE_LAG + count))
+    return {name: decay * value + (1 - decay) * parameters[name] for name, value in average.items()}
+
+
+def _improved_discriminator(
+    state: State, outputs: list[Array], target: Array, rate: Array
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """One step of the discriminator on the same batch, at the network's learning rate."""
+
+    def mistakes(parameters: lower_flax.Parameters) -> Array:
+        return reduce(operator.add, (texture.discriminator_loss(parameters, y, target) for y in outputs))
+
+    assert state.discriminator_adam is not None
+    updates, adam = ADAM.update(jax.grad(mistakes)(state.discriminator), state.discriminator_adam)
+    improved: lower_flax.Parameters = optax.apply_updates(
+        state.discriminator, jax.tree.map(lambda u: -rate * u, updates)
+    )
+    return improved, adam
