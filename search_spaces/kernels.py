@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Up to so many pixels in a batch unfolded maps stay in the cache; beyond, XLA's own convolutions win, but those that
-# have so few channels on one side that most of each vector is empty win later.
-_MOST_UNFOLDED, _MOST_UNFOLDED_NARROW = 2**15, 2**18
+# have so few channels on one side that most of each vector is empty win later. What is unfolded for kernels above 5×5
+# would soon take more memory than all maps of a network.
+_MOST_UNFOLDED, _MOST_UNFOLDED_NARROW, _MOST_UNFOLDED_WIDE = 2**15, 2**18, 2**12
 _NARROW = 8
 
 
@@ -30,7 +31,9 @@ def conv(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], *, stride:
 
 def _unfolds(map_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
     n, h, w, _ = map_shape
-    return n * h * w <= (_MOST_UNFOLDED_NARROW if min(kernel_shape[2:]) < _NARROW else _MOST_UNFOLDED)
+    size, _, *channels = kernel_shape
+    most = _MOST_UNFOLDED_NARROW if min(channels) < _NARROW else _MOST_UNFOLDED
+    return n * h * w <= (most if size <= 5 else _MOST_UNFOLDED_WIDE)
 
 
 def depthwise_conv(
@@ -286,7 +289,8 @@ def _sum_of_windows(
     sides = [_phases(length, size, stride) for length in (height, width)]
     phases = [
         _sum_of_taps(
-            [(windows[..., (i * size + j) * c :][..., :c], d, e) for i, d in rows for j, e in columns], (n, h, w, c)
+            [(windows[..., (i * size + j) * c :][..., :c], d, e) for i, d in rows for j, e in columns],
+            nothing=jnp.zeros_like(windows[..., :c]),
         )
         for rows in sides[0]
         for columns in sides[1]
@@ -302,9 +306,9 @@ def _phases(length: int, size: int, stride: int) -> list[list[tuple[int, int]]]:
             for phase in range(stride)]  # fmt: skip
 
 
-def _sum_of_taps(taps: list[tuple[Array, int, int]], shape: tuple[int, ...]) -> Array:
+def _sum_of_taps(taps: list[tuple[Array, int, int]], *, nothing: Array) -> Array:
     moved = [_moved(_moved(tap, 1, rows), 2, columns) for tap, rows, columns in taps]
-    return sum(moved[1:], start=moved[0]) if moved else jnp.zeros(shape)
+    return sum(moved[1:], start=moved[0]) if moved else nothing
 
 
 _windows.defvjp(

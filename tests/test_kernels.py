@@ -66,9 +66,9 @@ def test_convolution_is_xlas(form: str, size: int, stride: int, map_size: tuple[
     assert_same(lambda x, k: kernels.conv(x, k, stride=stride), reference, x, kernel)
 
 
-@pytest.mark.parametrize(("channels", "pixels"), [(8, 2**15), (7, 2**18)])
-def test_a_map_is_unfolded_up_to_the_size_that_its_channels_allow(channels: int, pixels: int) -> None:
-    kernel = (3, 3, channels, 16)
+@pytest.mark.parametrize(("size", "channels", "pixels"), [(3, 8, 2**15), (5, 7, 2**18), (9, 7, 2**12)])
+def test_a_map_is_unfolded_up_to_a_size(size: int, channels: int, pixels: int) -> None:
+    kernel = (size, size, channels, 16)
     assert kernels._unfolds((4, pixels // 4, 1, channels), kernel)
     assert not kernels._unfolds((4, pixels // 4 + 1, 1, channels), kernel)
 
