@@ -299,7 +299,7 @@ def _panel(of: Audited, row: Row) -> Panel:
         f"{_rung(row).strip()}: ρ {_told(row['psnr_spearman'])}, τ {_told(row['psnr_kendall'])}",
         f"PSNR at {row['steps']} steps, dB",
         f"PSNR at {of.steps} steps, dB",
-        [of.names[hash_] for hash_ in of.hashes],
+        [of.names[hash_].rpartition("/")[2] for hash_ in of.hashes],  # without the study: panels are small
         of.psnr_db(row["top"], row["steps"]),
         of.psnr_db(of.steps, of.steps),
     )
