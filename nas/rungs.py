@@ -19,9 +19,9 @@ ETA = 3
 LADDER_TOPS = ((600, 900), (3600, 2700), (4 * 3600, 8100))
 COUNT_TOPS = ((20, 900), (60, 2700))
 COUNTED_TOP = 8100
-# The first rung has no fewer steps than this on a CPU. Of thirteen designs and candidates from two seeds, the best third
-# after 100 steps held half of the three that were best after 8100 (Spearman's ρ of PSNR 0.58, the interval reaching down
-# to 0.05), after 300 it held nearly all (0.76 to 0.79): results/audit/demo.
+# The first rung has no fewer steps than this on a CPU. Of thirteen designs and candidates from two seeds, the best
+# third after 100 steps held half of the three that were best after 8100 (Spearman's ρ of PSNR 0.58, the interval
+# reaching down to 0.05), after 300 it held nearly all (0.76 to 0.79): results/audit/demo.
 FEWEST_STEPS = 300
 LONGEST_LADDER = 24300
 GPU_FACTOR = 10
