@@ -96,7 +96,7 @@ class Judge:
         self._pairs = pairs
         self._batch, h, w = judged_at_once(pairs)
         begun = time.perf_counter()
-        self._network = _executable(graph, (self._batch, h // 2, w // 2, 4))
+        self._network = executable(graph, (self._batch, h // 2, w // 2, 4))
         self.compile_s = time.perf_counter() - begun
 
     def quality(self, parameters: checkpoint.Arrays) -> Quality:
@@ -114,7 +114,7 @@ class Judge:
 
 
 @lru_cache(maxsize=EXECUTABLES)
-def _executable(graph: Graph, packed: tuple[int, int, int, int]) -> Callable[..., jax.Array]:
+def executable(graph: Graph, packed: tuple[int, int, int, int]) -> Callable[..., jax.Array]:
     """Compile a network for batches of that shape; kept like the compiled steps, and for the same reason."""
     weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in graph.parameter_shapes.items()}
     x = jax.ShapeDtypeStruct(packed, jnp.float32)
