@@ -620,7 +620,7 @@ def test_a_study_whose_files_were_edited_is_refused(
         (("--seed", "4"), "--seed 4, the study has 3"),
         (("--objective", "pareto"), "--objective pareto, the study has score"),
         (("--sampler", "random"), "--sampler random, the study has tpe"),
-        (("--rungs", "1,2"), "--rungs 1,2, the study has 100,300,900"),
+        (("--rungs", "1,2"), "--rungs 1,2, the study has 300,900"),
         (("--patch", "32"), "--patch 32, the study has 16"),
         (("--loss", "ssim"), "--loss"),
         (("--max-runtime", "60"), "--max-runtime"),

@@ -329,6 +329,7 @@ def test_a_training_is_kept_beside_the_studies(searched: Searched, trained: Path
     assert trained == searched.results / "trained" / f"smallnet-{DESIGNS['smallnet'].spec.hash}-20"
     assert {path.name for path in trained.iterdir()} == {
         "training.toml", "checkpoint.safetensors", "best.safetensors", "history.jsonl", "pictures", "tensorboard",
+        ".lock",
     }  # fmt: skip
 
 
