@@ -2,8 +2,8 @@
 
 On CPUs, jaxlib 0.10 sends convolutions to a library (YNN) that is slower in training than Eigen's own: a step of
 five 3×3 convolutions of 32 channels takes 990 ms with it and 390 ms without (2 cores, batch 8, 128×128). Compiling one
-kernel for the three arrays that Adam updates together, and at LLVM's lower level, halves the time to compile a step
-without slowing it (benchmarks/compile_cost.json).
+kernel for the three arrays that Adam updates together, and at LLVM's lower level, shortens the time to compile a step
+without slowing it; what is left of it is in benchmarks/compile_cost.json.
 An XLA that does not know a flag ends the process, so each flag is tried in a process of its own first and
 the answer is remembered per jaxlib version.
 """
