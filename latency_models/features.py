@@ -73,6 +73,21 @@ class Kernel(NamedTuple):
     width: int
     reads: tuple[str, ...]  # the maps it reads
     makes: str  # the map it makes, under the name of the last of `nodes`, or its own between the steps of a node
+    # What delegates ask for before they accept an operation.
+    version: int = 1  # of the operation in a .tflite file
+    biased: bool = False  # it reads a bias
+    fused: str = "none"  # the activation inside it
+    dtype: str = "float32"  # of the maps
+    dilation: int = 1
+    groups: int = 1  # of a convolution; a depthwise one has as many as channels, which is not said here
+
+
+class Network(NamedTuple):
+    """A network as a device sees it: the kernels in order, and what enters and leaves."""
+
+    kernels: tuple[Kernel, ...]
+    input_elements: int
+    output_elements: int
 
 
 class Form(NamedTuple):
@@ -171,6 +186,11 @@ _LAST_STEP = Form("memory", "ADD", takes_activation=True)
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
     return tuple([kernel for form, nodes in _fused(graph) for kernel in _kernels(graph, form, nodes)])
+
+
+def network(graph: Graph) -> Network:
+    """Return what a device makes of `graph` at its own input shape; raise DeviceError for an op without a rule."""
+    return Network(kernels(graph), prod(graph.input_shape), prod(graph.output_shape))
 
 
 def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
