@@ -43,6 +43,10 @@ class DeviceError(IspNasError):
     """A device description that is missing, damaged, or lacks what a network needs."""
 
 
+class MeasurementError(IspNasError):
+    """A measurement that cannot be taken or trusted."""
+
+
 class StudyError(IspNasError):
     """A study on disk that is missing, damaged, locked or was started with other settings."""
 
