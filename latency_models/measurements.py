@@ -107,7 +107,7 @@ def to_csv(timings: Sequence[Timing]) -> str:
 
 
 def parse_measurements(text: str, *, where: str, rename: Mapping[str, str] | None = None) -> list[Placed]:
-    """Return every row of a CSV with its line; `where` names the text in errors.
+    """Return every row of a CSV with where it stands; `where` names the text itself.
 
     `rename` gives our names of columns that the text calls otherwise.
     """
@@ -120,8 +120,8 @@ def parse_measurements(text: str, *, where: str, rename: Mapping[str, str] | Non
             if not columns:
                 columns = _header([(rename or {}).get(name, name) for name in cells], where) if any(cells) else []
             elif any(cells):
-                line = f"line {reader.line_num}"
-                placed.append((line, _timing(cells, columns, f"{where}, {line}")))
+                line = f"{where}, line {reader.line_num}"
+                placed.append((line, _timing(cells, columns, line)))
     except csv.Error as error:
         raise MeasurementError(f"{where}, line {reader.line_num} is no CSV ({error}); correct the file.") from None
     if not placed:
@@ -195,10 +195,10 @@ class _Column:
 def _header(names: Sequence[str], where: str) -> list[_Column]:
     if len(names) == 1 and ";" in names[0]:
         raise MeasurementError(f"{where} separates its columns by semicolons; save it with commas and decimal points.")
-    for name in _WITHOUT_UNIT:
-        if name in names and not any(_TIME.fullmatch(other) for other in names):
+    for name in names:
+        if name.lower() in _WITHOUT_UNIT and not any(_TIME.fullmatch(other) for other in names):
             raise MeasurementError(
-                f'The unit of the column "{name}" of {where} is missing; call it runtime_ms, runtime_us or runtime_s.'
+                f'{where} misses the unit of its column "{name}"; call it runtime_ms, runtime_us or runtime_s.'
             )
     columns = [_column(name, where) for name in names]
     known = [column.name for column in columns]

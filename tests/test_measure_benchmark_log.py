@@ -143,6 +143,7 @@ def test_dialect_e_counts_in_microseconds_and_concludes_in_milliseconds() -> Non
     result = parse(E)
     assert (result.runtime_ms, result.statistic, result.runs) == (8.8435, "median", 120)
     assert (result.model, result.delegate, result.delegated_nodes) == ("nets\\smallnet.tflite", "npu", 6)
+    assert result.tool == "LiteRT benchmark_model"
     without_counts = "".join(line for line in E.splitlines(keepends=True) if "count=" not in line)
     assert parse(without_counts).runtime_ms == 8.85
     assert parse(without_counts).std_ms == 0.02
@@ -151,7 +152,16 @@ def test_dialect_e_counts_in_microseconds_and_concludes_in_milliseconds() -> Non
 def test_the_python_tool_tells_a_median_in_milliseconds() -> None:
     result = parse(E_PYTHON.format(accelerators="CPU", fully="True"))
     assert result == LogResult(
-        20.52, "median", 50, 16.47, 34.83, 8.63, model="out/smallnet.tflite", threads=2, delegate="cpu"
+        20.52,
+        "median",
+        50,
+        16.47,
+        34.83,
+        8.63,
+        model="out/smallnet.tflite",
+        threads=2,
+        delegate="cpu",
+        tool="litert-benchmark",
     )
 
 
@@ -320,7 +330,9 @@ def test_nodes_are_counted_over_all_subgraphs_and_once_where_applied_twice() -> 
 
 
 def test_a_delegate_whose_part_is_not_told_is_refused_unless_it_is_allowed() -> None:
-    with pytest.raises(MeasurementError, match=r"asks for neuron but does not tell whether it took all.*2>&1"):
+    with pytest.raises(
+        MeasurementError, match=r"neuron was asked for but nothing tells whether it took all of smallnet.*2>&1"
+    ):
         parse(asking("neuron"))
     result = parse(asking("neuron"), allow_partial=True)
     assert (result.delegate, result.nodes) == ("neuron", None)
@@ -358,7 +370,7 @@ def test_of_two_delegates_the_one_that_took_all_counts() -> None:
 def test_fully_accelerated_says_nothing_while_the_cpu_may_help() -> None:
     # litert-benchmark says so too of a network that XNNPACK ran.
     assert parse(E_PYTHON.format(accelerators="NPU", fully="True")).delegate == "npu"
-    with pytest.raises(MeasurementError, match=r"does not tell whether it took all.*--require_full_delegation"):
+    with pytest.raises(MeasurementError, match=r"nothing tells whether it took all.*--require_full_delegation"):
         parse(E_PYTHON.format(accelerators="NPU | CPU", fully="True"))
     with pytest.raises(MeasurementError, match="npu ran only a part"):
         parse(E_PYTHON.format(accelerators="NPU | CPU", fully="False"))

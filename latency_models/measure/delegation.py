@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from search_spaces.errors import MeasurementError
+
 CPU_DELEGATES = ("cpu", "xnnpack", "ynnpack")
 
 
@@ -87,6 +89,30 @@ def accelerated(accelerators: Sequence[str], *, fully: bool | None, line: str = 
     alone = "CPU" not in accelerators
     extent = Extent.PART if fully is False else Extent.ALL if fully and alone else Extent.UNKNOWN
     return Delegation(name, extent, line=line)
+
+
+def require_delegated(delegation: Delegation, name: str, *, allow_partial: bool) -> None:
+    """Raise MeasurementError unless the delegate ran all of the network `name`.
+
+    `allow_partial` lets pass what it ran in part, or perhaps; never what it did not run.
+    """
+    delegate = delegation.delegate
+    if delegation.extent is Extent.NONE:
+        raise MeasurementError(
+            f'{delegate} did not run {name}, the CPU did ("{delegation.line}"); use a network or a delegate for '
+            "which it does, or measure the CPU without it."
+        )
+    if delegation.extent is Extent.PART and not allow_partial:
+        part = f"{delegation.delegated_nodes} of {delegation.nodes} nodes" if delegation.nodes else "a part"
+        raise MeasurementError(
+            f"{delegate} ran only {part} of {name} and the CPU the rest; use a network that it takes whole, or "
+            "allow a partial delegation to keep the time with its counts of nodes."
+        )
+    if delegation.extent is Extent.UNKNOWN and not allow_partial:
+        raise MeasurementError(
+            f"{delegate} was asked for but nothing tells whether it took all of {name}; keep the whole output, "
+            "stderr too (2>&1), or require full delegation (--require_full_delegation)."
+        )
 
 
 def _judged(told: Sequence[Delegation]) -> list[Delegation]:
