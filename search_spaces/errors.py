@@ -44,7 +44,7 @@ class DeviceError(IspNasError):
 
 
 class MeasurementError(IspNasError):
-    """A measurement that cannot be taken or trusted."""
+    """A measured time, or a file or phone that should give one, that cannot be trusted."""
 
 
 class StudyError(IspNasError):
