@@ -113,7 +113,9 @@ def test_a_write_that_fails_leaves_the_old_file_whole(path: Path, broken: str, m
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*(("search_spaces.durable.os.fsync", fail) if broken == "fsync" else ("pathlib.Path.replace", fail)))
+    monkeypatch.setattr(
+        *(("search_spaces.durable.os.fsync", fail) if broken == "fsync" else ("pathlib.Path.replace", fail))
+    )
     with pytest.raises(OSError, match="No space left"):
         save(Checkpoint(51, "h", {}, {}, {}), path)
     monkeypatch.undo()
