@@ -17,7 +17,8 @@ from latency_models.measure.benchmark_setup import BenchmarkSetup
 from latency_models.measure.elf import check_abi
 from latency_models.measure.fitness import Sleep
 from latency_models.measure.network_file import NetworkFile, read_networks
-from latency_models.measure.phone_bench import Bench, Failure, Patience, open_bench
+from latency_models.measure.outcome import Failure
+from latency_models.measure.phone_bench import Bench, Patience, open_bench
 from latency_models.measurements import Conditions, Timing
 from search_spaces.errors import MeasurementError
 

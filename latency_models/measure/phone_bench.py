@@ -15,6 +15,7 @@ from latency_models.measure.benchmark_reply import TIMED_OUT, check_program, jud
 from latency_models.measure.benchmark_setup import BenchmarkSetup
 from latency_models.measure.fitness import Say, Sleep, wait_until_fit
 from latency_models.measure.network_file import NetworkFile
+from latency_models.measure.outcome import Failure
 from latency_models.measurements import Conditions, Timing
 from search_spaces.errors import MeasurementError
 
@@ -24,15 +25,6 @@ RECONNECT_POLL_S = 2.0
 MAX_NAME = 100
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A network without a time that could be trusted."""
-
-    network: str
-    model: str  # the path of its file
-    reason: str
 
 
 @dataclass(frozen=True)
