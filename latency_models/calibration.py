@@ -47,6 +47,7 @@ class Sample(NamedTuple):
     network: Network
     runtime_ms: float
     family: str  # networks that know each other: left out together
+    label: str = ""
     whole: bool = True  # False: a kernel's share of a profiled run, without start and I/O
 
     @property
@@ -57,12 +58,14 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One network as the predictor that had not seen its family foresaw it."""
+    """One network as a predictor that had not seen its family foresaw it."""
 
+    label: str
     family: str
+    pixels: int  # of its largest map
     measured_ms: float
     predicted_ms: float
-    beyond: float  # how many times larger than anything that fit had seen
+    beyond: float = 1.0  # how many times larger than anything that fit had seen
 
 
 def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tuple[Predictor, tuple[HeldOut, ...]]:
@@ -100,14 +103,14 @@ def _transferred(samples: Sequence[Sample], sources: Sequence[Predictor]) -> Pre
     from scipy.optimize import nnls
 
     ratios = [median(s.runtime_ms / source.predict(s.network).runtime_ms for s in samples) for source in sources]
-    weights = tuple(float(f"{ratio / len(sources):.6g}") for ratio in ratios)
+    weights = tuple(_rounded(ratio / len(sources)) for ratio in ratios)
     classes = sorted({kernel.cls for s in samples for kernel in s.network.kernels})
     plain = Transfer(tuple(sources), weights, dict.fromkeys((*classes, "start"), 1.0))
     shares = np.array([_shares_by_class(plain, s) for s in samples])
     firmness = sqrt(TRANSFER_SHRINKAGE)
     system = np.vstack([shares, firmness * np.eye(shares.shape[1])])
     factors, _ = nnls(system, np.concatenate([np.ones(len(shares)), np.full(shares.shape[1], firmness)]))
-    told = {name: float(f"{x:.6g}") for name, x in zip(plain.factors, factors, strict=True)}
+    told = {name: _rounded(x) for name, x in zip(plain.factors, factors, strict=True)}
     return Predictor(
         Transfer(tuple(sources), weights, told), _NO_INTERVAL, range=range_of([s.network for s in samples])
     )
@@ -202,7 +205,7 @@ def fit_free(rows: Sequence[Row]) -> dict[str, float]:
     largest[largest == 0] = 1.0
     system = np.vstack([shares / largest, sqrt(ZERO_SHRINKAGE) * np.eye(len(names))])
     scaled, _ = nnls(system, np.concatenate([np.ones(len(rows)), np.zeros(len(names))]))
-    return {name: float(f"{x:.6g}") for name, x in zip(names, scaled / largest, strict=True)}
+    return {name: _rounded(x) for name, x in zip(names, scaled / largest, strict=True)}
 
 
 def _with_residual(core: Core, singles: Sequence[Sample]) -> Core:
@@ -231,7 +234,7 @@ def _calibrate(core: Core, networks: Sequence[Sample], *, profiled: bool) -> Cal
     wanted[0] = largest[0]
     system = np.vstack([shares / largest, firmness * np.eye(len(wanted))])
     scaled, _ = nnls(system, np.concatenate([np.ones(len(shares)), firmness * wanted]))
-    scale, *overheads = (float(f"{x:.6g}") for x in scaled / largest)
+    scale, *overheads = (_rounded(x) for x in scaled / largest)
     return Calibration(scale, *overheads)
 
 
@@ -259,11 +262,20 @@ def leave_families_out(
 
 def held_out(predictor: Predictor, sample: Sample) -> HeldOut:
     """Return a sample beside what the predictor says of it."""
+    kernels = sample.network.kernels
     if sample.whole:
         prediction = predictor.predict(sample.network)
-        return HeldOut(sample.family, sample.runtime_ms, prediction.runtime_ms, prediction.extrapolation)
-    (predicted,) = predictor.core.kernels_ms(sample.network.kernels)
-    return HeldOut(sample.family, sample.runtime_ms, predicted, 1.0)
+        predicted, beyond = prediction.runtime_ms, prediction.extrapolation
+    else:
+        (predicted,), beyond = predictor.core.kernels_ms(kernels), 1.0
+    pixels = max(kernel.height * kernel.width for kernel in kernels)
+    figures = (sample.runtime_ms, _rounded(predicted), _rounded(beyond))
+    return HeldOut(sample.label, sample.family, pixels, *figures)
+
+
+def _rounded(value: float) -> float:
+    """Keep six significant digits, so that a refit gives the same figures on every machine."""
+    return float(f"{value:.6g}")
 
 
 def _folds(samples: Sequence[Sample]) -> list[set[str]]:
@@ -299,4 +311,4 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     n = len(ordered)
     rank = (n + 1) * share
     index = int(rank) - 1 if share < 0.5 else -int(-rank) - 1
-    return float(f"{ordered[min(max(index, 0), n - 1)]:.6g}")
+    return _rounded(ordered[min(max(index, 0), n - 1)])

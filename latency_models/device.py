@@ -65,7 +65,7 @@ class Measured:
     @property
     def sample(self) -> Sample:
         """What a fit reads of it."""
-        return Sample(self.network, self.runtime_ms, self.family, self.whole)
+        return Sample(self.network, self.runtime_ms, self.family, self.label, self.whole)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Device:
     measurements: tuple[Measured, ...]
     method: Assumed | Fitted | Transferred
     predictor: Predictor
-    accuracy: Mapping[str, Any]  # of networks left out of the fit, as `summary` returns it
+    held_out: tuple[HeldOut, ...]  # what fits that left them out said of the measured networks
     supported_ops: Mapping[str, str]  # TFLite name → the condition under which the delegate accepts it
     limits: tuple[str, ...]  # what the predictions cannot promise
     digest: str  # tells that the file was edited: twelve hex digits over its content
@@ -201,10 +201,9 @@ def load_device(name: str) -> Device:
     return Device(**values, digest=_digest(data))
 
 
-def refit(device: Device) -> tuple[Predictor, dict[str, Any]]:
-    """Return the predictor and the accuracy that `device`'s own measurements and method give: what its file stores."""
-    predictor, held_out = device.method.fit([measured.sample for measured in device.measurements])
-    return predictor, summary(predictor, held_out)
+def refit(device: Device) -> tuple[Predictor, tuple[HeldOut, ...]]:
+    """Return the predictor and the held-out networks that its measurements and method give: what its file stores."""
+    return device.method.fit([measured.sample for measured in device.measurements])
 
 
 def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]:
@@ -236,7 +235,7 @@ def device_to_data(device: Device) -> dict[str, Any]:
         "conditions": {field.name: getattr(device.conditions, field.name) for field in fields(Conditions)},
         "source": device.source,
         "method": _method_to_data(device.method),
-        "accuracy": dict(device.accuracy),
+        "held_out": [list(vars(held).values()) for held in device.held_out],
         "limits": list(device.limits),
         "supported_ops": dict(device.supported_ops),
         "measurements": [_measured_to_data(measured) for measured in device.measurements],
@@ -391,24 +390,20 @@ def _read_conditions(where: str, value: object) -> Conditions:
     return Conditions(**record(readers)(where, value))
 
 
-def _read_accuracy(where: str, value: object) -> dict[str, Any]:
-    names = (
-        "networks",
-        "families",
-        "mape",
-        "within_10_percent",
-        "spearman",
-        "coverage_80",
-        "median_of_the_others_mape",
-    )
-    found: dict[str, Any] = record(dict.fromkeys(names, _read_figure))(where, value)
-    return found
+def _read_held_out(where: str, value: object) -> tuple[HeldOut, ...]:
+    readers = {"label": text, "family": text, "pixels": count, "measured_ms": positive, "predicted_ms": positive,
+               "beyond": positive}  # fmt: skip
+    rows = list_of(_read_row(tuple(readers)))(where, value)
+    return tuple(HeldOut(**record(readers)(f"{where}[{index}]", row)) for index, row in enumerate(rows))
 
 
-def _read_figure(where: str, value: object) -> float | int | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    return refuse(where, "a number or null", value)
+def _read_row(names: Sequence[str]) -> Reader:
+    def read(where: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, list) or len(value) != len(names):
+            refuse(where, f"the {len(names)} values {', '.join(names)}", value)
+        return dict(zip(names, value, strict=True))
+
+    return read
 
 
 # What a device file holds, key by key.
@@ -420,7 +415,7 @@ _read_device = record(
         "conditions": _read_conditions,
         "source": text,
         "method": _read_method,
-        "accuracy": _read_accuracy,
+        "held_out": _read_held_out,
         "limits": list_of(text),
         "supported_ops": texts,
         "measurements": list_of(_read_measured),
