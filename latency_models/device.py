@@ -13,7 +13,7 @@ from math import exp
 from pathlib import Path
 from typing import Any, Protocol
 
-from latency_models import accuracy, calibration
+from latency_models import calibration
 from latency_models.calibration import HeldOut, Sample
 from latency_models.device_file import (
     Reader,
@@ -208,6 +208,8 @@ def refit(device: Device) -> tuple[Predictor, tuple[HeldOut, ...]]:
 
 def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]:
     """Return how good predictions of networks left out were, beside always guessing the median of the others."""
+    from latency_models import accuracy  # loads NumPy and SciPy, which a search does without
+
     predicted, measured = [h.predicted_ms for h in held_out], [h.measured_ms for h in held_out]
     low, high = exp(predictor.interval.low), exp(predictor.interval.high)
     found = {

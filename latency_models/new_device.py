@@ -87,7 +87,7 @@ def common_conditions(timings: Sequence[Timing]) -> Conditions:
         if field.name != "date" and len(found) > 1:
             listed = ", ".join(sorted(map(repr, found)))
             raise MeasurementError(
-                f"Measurements of one device need one {field.name}, got {listed}; split the file into one per {field.name}."
+                f"Measurements of one device need one {field.name}, got {listed}; split the file by it."
             )
     return replace(first, date=max(timing.conditions.date for timing in timings))
 

@@ -122,8 +122,8 @@ def measure(
     from nas.latency_session import CANDIDATES, PROBES, MeasureAsked, run_measure
 
     asked = MeasureAsked(
-        out, tuple(models or ()), _or(probes, PROBES), _or(candidates, CANDIDATES), largest_side, seed, threads, xnnpack,
-        _serial(adb), binary, delegate, precision, tuple(flag or ()), accelerator, cores, allow_partial,
+        out, tuple(models or ()), _or(probes, PROBES), _or(candidates, CANDIDATES), largest_side, seed, threads,
+        xnnpack, _serial(adb), binary, delegate, precision, tuple(flag or ()), accelerator, cores, allow_partial,
     )  # fmt: skip
     run_measure(asked, form=form)
 
@@ -215,7 +215,7 @@ def validate(
     from nas.latency_session import MeasureAsked, ValidateAsked, run_validate
 
     asked = MeasureAsked(
-        out, threads=threads, xnnpack=xnnpack, phone=_serial(adb), binary=binary, delegate=delegate, precision=precision,
-        flags=tuple(flag or ()), accelerator=accelerator, cores=cores,
+        out, threads=threads, xnnpack=xnnpack, phone=_serial(adb), binary=binary, delegate=delegate,
+        precision=precision, flags=tuple(flag or ()), accelerator=accelerator, cores=cores,
     )  # fmt: skip
     run_validate(ValidateAsked(asked, results, study, device, most, refit, user_wide), form=form)

@@ -287,8 +287,8 @@ def _require_same_conditions(conditions: Conditions, device: Device) -> None:
         wanted, got = getattr(device.conditions, name), getattr(conditions, name)
         if wanted and got and wanted != got:
             raise UsageError(
-                f'{device.name} was calibrated with {name} "{wanted}", this measurement had "{got}"; measure as it was, '
-                "or name the device that was meant by --device."
+                f'{device.name} was calibrated with {name} "{wanted}", this measurement had "{got}"; measure as it '
+                "was, or name the device that was meant by --device."
             )
 
 

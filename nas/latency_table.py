@@ -104,8 +104,9 @@ def _print_prediction(
 ) -> None:
     print_rows(rows, KERNEL_COLUMNS, form="table", console=console)
     kind = "assumed" if prediction.assumed_interval else "of held-out networks"
+    told = runtime(runtime_fields(prediction))
     lines = [
-        f"\n[bold]{Path(name).name}[/] on {device.name}: {runtime(runtime_fields(prediction))} ms, 80 % interval {kind}.",
+        f"\n[bold]{Path(name).name}[/] on {device.name}: {told} ms, 80 % interval {kind}.",
         f"Start, input and output take {prediction.fixed_ms:.1f} ms of it; {len(seen.kernels)} kernels the rest.",
         *(f"[yellow]{flag}.[/]" for flag in prediction.flags),
         *(f"[yellow]On the CPU: {each}.[/]" for each in refused),
@@ -120,8 +121,9 @@ def accuracy_line(device: Device) -> str:
     found = summary(device.predictor, device.held_out)
     beats = "" if _beats_guessing(found) else ", which is no better than guessing the median of the others"
     return (
-        f"[dim]{device.name} foresaw {found['networks']} networks of {found['families']} families that a fit had not seen "
-        f"to {100 * found['mape']:.1f} % on average, {100 * found['within_10_percent']:.0f} % of them within 10 %{beats}.[/]"
+        f"[dim]{device.name} foresaw {found['networks']} networks of {found['families']} families that a fit had not "
+        f"seen to {100 * found['mape']:.1f} % on average, {100 * found['within_10_percent']:.0f} % of them within "
+        f"10 %{beats}.[/]"
     )
 
 
