@@ -46,12 +46,12 @@ class LogResult:
 # Nothing may follow that could belong to the number: a line that was cut within "2.95034e+06" holds none.
 _NUMBER = r"([-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf))(?![\w.+-])"
 _PAIR = re.compile(r"(\w+)=" + _NUMBER)
-_COUNT = re.compile(r"count=\d+\b")
+_COUNT = re.compile(r"count=\d{1,9}(?= |$)")
 _RESULT_US = re.compile(
     r"Inference timings in us: .*Inference \(avg\): " + _NUMBER
     + r"|Average inference timings in us: .*(?:no stats|Inference): " + _NUMBER
 )  # fmt: skip
-_RESULT_MS = re.compile(r"Inference \(avg\): +" + _NUMBER + r" ms \((\d+) runs\)")
+_RESULT_MS = re.compile(r"Inference \(avg\): +" + _NUMBER + r" ms \((\d{1,9}) runs\)")
 _FIGURE_MS = re.compile(r"Inference \((median|p5|p95|std)\): +" + _NUMBER)
 _ONLY_PYTHONS = re.compile(r"Inference \(median\): |Fully accelerated: ")
 _STARTING = "STARTING!"
@@ -77,6 +77,7 @@ _PROFILE = re.compile(r"Operator-wise Profiling Info|Profiling Info for Benchmar
 _PROFILING_FLAGS = ("enable_op_profiling", "use_profiler")
 _MODEL = re.compile(r"(?:Loaded model|Loading model from:|Model: ) *(\S.*)")
 _THREADS = re.compile(r"Num threads: +(\d+)$")
+_POSITIVE = re.compile(r"[1-9]\d{0,8}")
 _VERSION = re.compile(r"(?:TensorFlow ?Lite|TFLite|LiteRT)(?: runtime)? version:? v?(\d+\.\d+[\w.+-]*)", re.IGNORECASE)
 _ROUNDED_MS = 0.005  # half of the last digit that the tools in milliseconds print
 
@@ -126,7 +127,7 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
     delegation = read_delegation(run)
     if delegation:
         require_delegated(delegation, name, allow_partial=allow_partial)
-    threads = int(flags.get("num_threads") or _first(_THREADS, run) or -1)
+    threads = flags.get("num_threads") or _first(_THREADS, run)
     return LogResult(
         runtime_ms=times.get("median", times["avg"]),
         statistic="median" if "median" in times else "mean",
@@ -135,7 +136,7 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
         high_ms=times.get("p95"),
         std_ms=times.get("std"),
         model=model,
-        threads=threads if threads > 0 else None,
+        threads=int(threads) if _POSITIVE.fullmatch(threads) else None,  # -1: the tool's own choice
         # TensorFlow's tool repeats its graph and would name a delegate; LiteRT's does neither.
         delegate=delegation.delegate if delegation else "cpu" if "graph" in flags else "",
         nodes=delegation.nodes if delegation else None,

@@ -37,15 +37,15 @@ class Delegation:
 
 _APPLIED = re.compile(
     r"(?:Explicitly applied|Applied) (\S+) delegate"
-    r"(?:\.|, and the model graph will be (completely|\w+) executed(?:.* w/ (\d+) delegate kernels)?)"
+    r"(?:\.|, and the model graph will be (completely|\w+) executed(?:.* w/ (\d{1,9}) delegate kernels)?)"
 )
 _REFUSED = re.compile(
     r"Though (\S+) delegate is explicitly applied, the model graph will not be executed"
     r"|(\S+) acceleration is unsupported on this platform"
 )
 _REPLACED = re.compile(
-    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \(([^)]*)\) node, yielding (\d+) partitions"
-    r"(?: for subgraph (\d+))?"
+    r"Replacing (\d{1,9})(?: out of (\d{1,9}))? node\(s\) with delegate \(([^)]*)\) node, "
+    r"yielding (\d{1,9}) partitions(?: for subgraph (\d+))?"
 )
 _CREATED_XNNPACK = "Created TensorFlow Lite XNNPACK delegate"
 _ACCELERATORS = re.compile(r"Accelerators: +([A-Z]+(?: \| [A-Z]+)*)$")
