@@ -73,8 +73,9 @@ def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) ->
 
     Raises MeasurementError where there are too few for that, saying how many are missing.
     """
-    layout = choose_layout(samples, io_bytes=io_bytes, map_bytes=map_bytes)
-    check_enough(samples, layout)
+    start = Layout(16, map_bytes, io_bytes, 1, None, True, _measured_moves(samples))
+    check_enough(samples, start)
+    layout = choose_layout(samples, start)
 
     def fitted(some: Sequence[Sample]) -> Predictor:
         return _fit(some, layout)
@@ -135,10 +136,8 @@ def check_enough(samples: Sequence[Sample], layout: Layout) -> None:
         )
 
 
-def choose_layout(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> Layout:
-    """Return the lanes and the cache under which a plain roofline foresees held-out measurements best."""
-    own = _measured_moves(samples)
-    start = Layout(16, map_bytes, io_bytes, 1, None, True, own)
+def choose_layout(samples: Sequence[Sample], start: Layout) -> Layout:
+    """Return `start` with the lanes and the cache under which a plain roofline foresees held-out measurements best."""
 
     def error(layout: Layout) -> float:
         held_out = leave_families_out(samples, lambda some: Predictor(_roofline(some, layout), _NO_INTERVAL))
@@ -256,8 +255,14 @@ def leave_families_out(
     for out in _folds(judged):
         seen = [s for s in samples if s.family not in out]
         predictor = fitted(seen)
-        found += [held_out(predictor, s) for s in judged if s.family in out]
+        found += [held_out(predictor, s) for s in judged if s.family in out and _is_foreseeable(s, seen)]
     return tuple(found)
+
+
+def _is_foreseeable(sample: Sample, seen: Sequence[Sample]) -> bool:
+    """Whether the classes of a sample's kernels are among those seen; a class of one family alone is not."""
+    classes = {kernel.cls for s in seen for kernel in s.network.kernels}
+    return all(kernel.cls in classes for kernel in sample.network.kernels)
 
 
 def held_out(predictor: Predictor, sample: Sample) -> HeldOut:

@@ -85,8 +85,8 @@ def fit_residual(kernels: Sequence[Kernel], log_ratios: Sequence[float], weights
 def _tree(tree: Any) -> Tree:
     feature = [int(f) if left >= 0 else -1 for f, left in zip(tree.feature, tree.children_left, strict=True)]
     values = [float(f"{LEARNING_RATE * v:.6g}") for v in tree.value.ravel()]
-    children = (tuple(map(int, side)) for side in (tree.children_left, tree.children_right))
-    return Tree(tuple(feature), tuple(map(float, tree.threshold)), *children, tuple(values))
+    left, right = (tuple(map(int, side)) for side in (tree.children_left, tree.children_right))
+    return Tree(tuple(feature), tuple(map(float, tree.threshold)), left, right, tuple(values))
 
 
 class Corrector:

@@ -3,7 +3,8 @@
     t_ms = fixed_ms + io_ms_per_mb · (input + output MB) + Σ_kernels [ kernel_ms + compute + taps + traffic + spill ]
 
     compute = padded GMAC · <class>_ms_per_gmac
-    taps    = padded Gtap · <class>_ms_per_gtap             what each tap costs however few channels it reads
+    taps    = padded Gtap · <class>_ms_per_gtap             what each tap costs however few channels it reads; a
+                                                            depthwise convolution reads one always: its are its MACs
     traffic = MB read and written · <class>_ms_per_mb       MB = 10⁶ bytes: every input, output and weight once
     spill   = MB beyond the cache · <class>_ms_per_spilled_mb
 
@@ -73,19 +74,17 @@ def kernel_amounts(kernel: Kernel, layout: Layout) -> Amounts:
     if layout.cache_mb is not None:
         amounts[f"{kernel.cls}_ms_per_spilled_mb"] = max(0.0, mb - layout.cache_mb)
     if kernel.cls in COMPUTING_CLASSES:
-        inputs = _padded_inputs(kernel, layout)
-        gtaps = kernel.macs / kernel.cin * kernel.groups * _up(kernel.cout, layout.lane) / kernel.cout / 1e9
-        amounts[f"{kernel.cls}_ms_per_gmac"] = inputs * gtaps
-        if layout.taps:
+        read = _inputs_per_output(kernel)
+        gtaps = kernel.macs / read * _up(kernel.cout, layout.lane) / kernel.cout / 1e9
+        amounts[f"{kernel.cls}_ms_per_gmac"] = gtaps * _up(read, layout.input_lane or layout.lane if read > 1 else 1)
+        if layout.taps and kernel.cls != "depthwise":
             amounts[f"{kernel.cls}_ms_per_gtap"] = gtaps
     return amounts
 
 
-def _padded_inputs(kernel: Kernel, layout: Layout) -> int:
-    """Return how many input channels each tap of an output channel reads, rounded up to the lane."""
-    if kernel.cls == "depthwise":
-        return 1
-    return _up(kernel.cin // kernel.groups, layout.input_lane or layout.lane)
+def _inputs_per_output(kernel: Kernel) -> int:
+    """Return how many input channels each tap of an output channel reads: one where channels are apart."""
+    return 1 if kernel.cls == "depthwise" else kernel.cin // kernel.groups
 
 
 def _up(count: int, lane: int) -> int:

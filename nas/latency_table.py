@@ -178,7 +178,7 @@ def _age(told: str, today: date) -> int | None:
         return None
 
 
-def _or_dash(show: Callable[[Any], str], *names: str) -> Callable[[Row], str]:
+def _or_dash(show: Callable[..., str], *names: str) -> Callable[[Row], str]:
     return lambda row: "—" if any(row[name] is None for name in names) else show(*(row[name] for name in names))
 
 
