@@ -35,7 +35,7 @@ from search_spaces.ops import (
 )
 
 # Classes whose time is arithmetic and traffic, and classes whose time is traffic alone.
-COMPUTING_CLASSES = ("conv_1x1", "conv", "depthwise", "transpose_conv")
+COMPUTING_CLASSES = ("conv_1x1", "conv", "depthwise", "transpose_conv", "fully_connected")
 MOVING_CLASSES = ("memory", "activation")
 
 FUSED_ACTIVATIONS = ("relu", "relu6")
