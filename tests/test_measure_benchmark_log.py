@@ -141,8 +141,9 @@ def test_dialect_d_is_what_it_is_without_the_prefix_of_androids_log(prefix: str,
 
 def test_dialect_e_counts_in_microseconds_and_concludes_in_milliseconds() -> None:
     result = parse(E)
-    assert (result.runtime_ms, result.statistic, result.runs) == (8.8435, "median", 120)
+    assert (result.runtime_ms, result.statistic, result.runs, result.std_ms) == (8.8435, "median", 120, 0.023)
     assert (result.model, result.delegate, result.delegated_nodes) == ("nets\\smallnet.tflite", "npu", 6)
+    assert result.tool == "LiteRT benchmark_model"
     without_counts = "".join(line for line in E.splitlines(keepends=True) if "count=" not in line)
     assert parse(without_counts).runtime_ms == 8.85
     assert parse(without_counts).std_ms == 0.02
@@ -151,7 +152,16 @@ def test_dialect_e_counts_in_microseconds_and_concludes_in_milliseconds() -> Non
 def test_the_python_tool_tells_a_median_in_milliseconds() -> None:
     result = parse(E_PYTHON.format(accelerators="CPU", fully="True"))
     assert result == LogResult(
-        20.52, "median", 50, 16.47, 34.83, 8.63, model="out/smallnet.tflite", threads=2, delegate="cpu"
+        20.52,
+        "median",
+        50,
+        16.47,
+        34.83,
+        8.63,
+        model="out/smallnet.tflite",
+        threads=2,
+        delegate="cpu",
+        tool="litert-benchmark",
     )
 
 
@@ -312,7 +322,7 @@ def test_an_allowed_partial_delegation_comes_with_its_counts() -> None:
 
 
 def test_nodes_are_counted_over_all_subgraphs_and_once_where_applied_twice() -> None:
-    told = [replacing("4 out of 4", "TfLiteGpuDelegateV2"), replacing("4 out of 4", "TfLiteGpuDelegateV2")]
+    told = [replacing("3 out of 4", "TfLiteGpuDelegateV2", 2), replacing("4 out of 4", "TfLiteGpuDelegateV2")]
     assert parse(asking("gpu", *told)).nodes == 4
     told.append(replacing("2 out of 3", "TfLiteGpuDelegateV2", 2, subgraph=1))
     with pytest.raises(MeasurementError, match="gpu ran only 6 of 7 nodes"):
@@ -320,7 +330,9 @@ def test_nodes_are_counted_over_all_subgraphs_and_once_where_applied_twice() -> 
 
 
 def test_a_delegate_whose_part_is_not_told_is_refused_unless_it_is_allowed() -> None:
-    with pytest.raises(MeasurementError, match=r"asks for neuron but does not tell whether it took all.*2>&1"):
+    with pytest.raises(
+        MeasurementError, match=r"neuron was asked for but nothing tells whether it took all of smallnet.*2>&1"
+    ):
         parse(asking("neuron"))
     result = parse(asking("neuron"), allow_partial=True)
     assert (result.delegate, result.nodes) == ("neuron", None)
@@ -358,7 +370,7 @@ def test_of_two_delegates_the_one_that_took_all_counts() -> None:
 def test_fully_accelerated_says_nothing_while_the_cpu_may_help() -> None:
     # litert-benchmark says so too of a network that XNNPACK ran.
     assert parse(E_PYTHON.format(accelerators="NPU", fully="True")).delegate == "npu"
-    with pytest.raises(MeasurementError, match=r"does not tell whether it took all.*--require_full_delegation"):
+    with pytest.raises(MeasurementError, match=r"nothing tells whether it took all.*--require_full_delegation"):
         parse(E_PYTHON.format(accelerators="NPU | CPU", fully="True"))
     with pytest.raises(MeasurementError, match="npu ran only a part"):
         parse(E_PYTHON.format(accelerators="NPU | CPU", fully="False"))
@@ -380,6 +392,11 @@ def test_flags_that_decide_what_a_time_means_are_kept_as_on_the_command_line() -
     )
     everything = parse(asking("xnnpack", *told, "GPU backend: []").replace("verbosely: [0]", "verbosely: [1]")).flags
     assert everything == flags.replace(" --disable_nnapi_cpu=0", "")  # a default, or given? Only the default is silent.
+
+
+@pytest.mark.parametrize("told", ["-1", "0", "", ":4", "4" * 400])
+def test_a_number_of_threads_that_is_none_is_not_known(told: str) -> None:
+    assert parse(B.replace("[4]", f"[{told}]")).threads is None
 
 
 def test_the_version_of_the_runtime_is_read_where_it_is_told() -> None:
@@ -410,7 +427,7 @@ def six_digits(value: float) -> str:
     st.integers(0, 10**9),
     st.integers(2, 10**5),
     st.integers(1, 64),
-    st.sampled_from(["", "INFO: ", *LOGCAT]),
+    st.sampled_from(["", "INFO: ", "\tINFO: ", *LOGCAT]),
     st.text("abc/_.-19", min_size=1).map(lambda s: f"/{s}.tflite"),
 )
 def test_the_figures_of_any_log_come_back(

@@ -134,6 +134,17 @@ def test_a_text_without_a_table_is_refused(text: str) -> None:
         parse_op_profile(text)
 
 
+def test_a_row_that_lacks_a_cell_is_refused_rather_than_left_out() -> None:
+    for text in (table([CONV, TWICE]), csv_table([CONV, TWICE], NEW)):
+        with pytest.raises(MeasurementError, match=r'row "CONV_2D.*" of the profile lacks some of first, avg ms, %'):
+            parse_op_profile(text.replace("0.021", "", 1))
+
+
+def test_lines_of_other_programs_in_a_table_are_passed_over() -> None:
+    *rows, last = table([CONV, TWICE]).splitlines()[:4]
+    assert parse_op_profile("\n".join([*rows, "thermal : 41 degrees", last])) == (CONV, TWICE)
+
+
 words = st.text("ABz_/[]:(), #", min_size=1).map(str.strip).filter(lambda s: s.strip(", ") == s and s)
 thousandths = st.integers(0, 10**9).map(lambda n: n / 1000)
 

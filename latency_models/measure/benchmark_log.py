@@ -14,10 +14,12 @@ from math import inf, isclose
 from pathlib import PureWindowsPath
 from typing import NoReturn
 
-from latency_models.measure.delegation import Delegation, Extent, read_delegation
+from latency_models.measure.delegation import read_delegation, require_delegated
 from latency_models.measure.log_flags import command_line, read_flags
 from latency_models.measure.log_lines import plain_lines
 from search_spaces.errors import MeasurementError
+
+TENSORFLOW_TOOL, LITERT_TOOL, LITERT_PYTHON_TOOL = "benchmark_model", "LiteRT benchmark_model", "litert-benchmark"
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,20 @@ class LogResult:
     partitions: int | None = None  # that the delegate made of them
     runtime_version: str = ""
     flags: str = ""  # as command line arguments, in one line: those that decide what the time means
+    tool: str = TENSORFLOW_TOOL  # or one of LiteRT's
 
 
 # Nothing may follow that could belong to the number: a line that was cut within "2.95034e+06" holds none.
 _NUMBER = r"([-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf))(?![\w.+-])"
 _PAIR = re.compile(r"(\w+)=" + _NUMBER)
-_COUNT = re.compile(r"count=\d+\b")
+_COUNT = re.compile(r"count=\d{1,9}(?= |$)")
 _RESULT_US = re.compile(
     r"Inference timings in us: .*Inference \(avg\): " + _NUMBER
     + r"|Average inference timings in us: .*(?:no stats|Inference): " + _NUMBER
 )  # fmt: skip
-_RESULT_MS = re.compile(r"Inference \(avg\): +" + _NUMBER + r" ms \((\d+) runs\)")
+_RESULT_MS = re.compile(r"Inference \(avg\): +" + _NUMBER + r" ms \((\d{1,9}) runs\)")
 _FIGURE_MS = re.compile(r"Inference \((median|p5|p95|std)\): +" + _NUMBER)
+_ONLY_PYTHONS = re.compile(r"Inference \(median\): |Fully accelerated: ")
 _STARTING = "STARTING!"
 # After a result, what only the next run prints; failures stay with the run before them.
 _NEXT_RUN = re.compile(
@@ -57,7 +61,13 @@ _NEXT_RUN = re.compile(
     r"|Initialized |Created TensorFlow Lite|Replacing \d|Explicitly applied|Applied|Though |Failed to apply"
     r"|Running benchmark|count=\d|=* ?BENCHMARK RESULTS|Inference timings|Average inference|Inference \(avg\)"
 )
-_OURS = re.compile(rf"{_NEXT_RUN.pattern}|Benchmarking failed")
+_OURS = re.compile(
+    r"STARTING!|Log parameter values verbosely|Min num runs: \[|Num threads: \[|Graph: \[|Loaded model "
+    r"|Loading model from: |Created TensorFlow Lite|Replacing \d+ .*with delegate"
+    r"|(?:Explicitly applied|Though|Failed to apply) .*delegate|Running benchmark for at least|Initialized session in"
+    r"|count=\d|Benchmarking failed|=* ?BENCHMARK RESULTS"
+    r"|Inference timings in us|Average inference timings|Inference \(avg\)"
+)
 _FAILURES = (
     re.compile(r"Failed to apply .*delegate|Restored original execution plan|Disallowed CPU fallback"),
     re.compile(r"NN API returned error|failed to prepare|Failed to (?:allocate|invoke|initialize the)|Run failed: "),
@@ -67,6 +77,7 @@ _PROFILE = re.compile(r"Operator-wise Profiling Info|Profiling Info for Benchmar
 _PROFILING_FLAGS = ("enable_op_profiling", "use_profiler")
 _MODEL = re.compile(r"(?:Loaded model|Loading model from:|Model: ) *(\S.*)")
 _THREADS = re.compile(r"Num threads: +(\d+)$")
+_POSITIVE = re.compile(r"[1-9]\d{0,8}")
 _VERSION = re.compile(r"(?:TensorFlow ?Lite|TFLite|LiteRT)(?: runtime)? version:? v?(\d+\.\d+[\w.+-]*)", re.IGNORECASE)
 _ROUNDED_MS = 0.005  # half of the last digit that the tools in milliseconds print
 
@@ -113,8 +124,10 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
     _refuse_failed(run, name)
     _refuse_profiled(run, flags, name)
     times = _times_ms(run, name)
-    delegation = _trusted(read_delegation(run), name, allow_partial=allow_partial)
-    threads = int(flags.get("num_threads") or _first(_THREADS, run) or -1)
+    delegation = read_delegation(run)
+    if delegation:
+        require_delegated(delegation, name, allow_partial=allow_partial)
+    threads = flags.get("num_threads") or _first(_THREADS, run)
     return LogResult(
         runtime_ms=times.get("median", times["avg"]),
         statistic="median" if "median" in times else "mean",
@@ -123,7 +136,7 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
         high_ms=times.get("p95"),
         std_ms=times.get("std"),
         model=model,
-        threads=threads if threads > 0 else None,
+        threads=int(threads) if _POSITIVE.fullmatch(threads) else None,  # -1: the tool's own choice
         # TensorFlow's tool repeats its graph and would name a delegate; LiteRT's does neither.
         delegate=delegation.delegate if delegation else "cpu" if "graph" in flags else "",
         nodes=delegation.nodes if delegation else None,
@@ -131,7 +144,14 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
         partitions=delegation.partitions if delegation else None,
         runtime_version=_first(_VERSION, run),
         flags=command_line(flags),
+        tool=_tool(run),
     )
+
+
+def _tool(run: Sequence[str]) -> str:
+    if not any(_RESULT_MS.match(line) for line in run):
+        return TENSORFLOW_TOOL
+    return LITERT_PYTHON_TOOL if any(_ONLY_PYTHONS.match(line) for line in run) else LITERT_TOOL
 
 
 def _first(pattern: re.Pattern[str], run: Sequence[str]) -> str:
@@ -196,31 +216,3 @@ def _checked(figures: dict[str, float], avg_ms: float, rounding_ms: float, name:
 
 def _refuse(name: str, got: str, advice: str) -> NoReturn:
     raise MeasurementError(f"The log of {name} {got}, which is no time of a network; {advice}.")
-
-
-def _trusted(delegation: Delegation | None, name: str, *, allow_partial: bool) -> Delegation | None:
-    if delegation is None or delegation.extent is Extent.ALL:
-        return delegation
-    delegate = delegation.delegate
-    if delegation.extent is Extent.NONE:
-        raise MeasurementError(
-            f'{delegate} did not run {name}, the CPU did ("{delegation.line}"); use a network or a delegate for '
-            "which it does, or measure the CPU without it."
-        )
-    if allow_partial:
-        return delegation
-    if delegation.extent is Extent.PART:
-        raise MeasurementError(
-            f"{delegate} ran only {_part(delegation)} of {name} and the CPU the rest; use a network that it takes "
-            "whole, or allow a partial delegation to keep the time with its counts of nodes."
-        )
-    raise MeasurementError(
-        f"The log asks for {delegate} but does not tell whether it took all of {name}; keep the whole output, "
-        "stderr too (2>&1), or require full delegation (--require_full_delegation)."
-    )
-
-
-def _part(delegation: Delegation) -> str:
-    if delegation.nodes:
-        return f"{delegation.delegated_nodes} of {delegation.nodes} nodes"
-    return "a part"

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from search_spaces.errors import MeasurementError
+
 CPU_DELEGATES = ("cpu", "xnnpack", "ynnpack")
 
 
@@ -35,15 +37,15 @@ class Delegation:
 
 _APPLIED = re.compile(
     r"(?:Explicitly applied|Applied) (\S+) delegate"
-    r"(?:\.|, and the model graph will be (completely|\w+) executed(?:.* w/ (\d+) delegate kernels)?)"
+    r"(?:\.|, and the model graph will be (completely|\w+) executed(?:.* w/ (\d{1,9}) delegate kernels)?)"
 )
 _REFUSED = re.compile(
     r"Though (\S+) delegate is explicitly applied, the model graph will not be executed"
     r"|(\S+) acceleration is unsupported on this platform"
 )
 _REPLACED = re.compile(
-    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \(([^)]*)\) node, yielding (\d+) partitions"
-    r"(?: for subgraph (\d+))?"
+    r"Replacing (\d{1,9})(?: out of (\d{1,9}))? node\(s\) with delegate \(([^)]*)\) node, "
+    r"yielding (\d{1,9}) partitions(?: for subgraph (\d+))?"
 )
 _CREATED_XNNPACK = "Created TensorFlow Lite XNNPACK delegate"
 _ACCELERATORS = re.compile(r"Accelerators: +([A-Z]+(?: \| [A-Z]+)*)$")
@@ -87,6 +89,30 @@ def accelerated(accelerators: Sequence[str], *, fully: bool | None, line: str = 
     alone = "CPU" not in accelerators
     extent = Extent.PART if fully is False else Extent.ALL if fully and alone else Extent.UNKNOWN
     return Delegation(name, extent, line=line)
+
+
+def require_delegated(delegation: Delegation, name: str, *, allow_partial: bool) -> None:
+    """Raise MeasurementError unless the delegate ran all of the network `name`.
+
+    `allow_partial` lets pass what it ran in part, or perhaps; never what it did not run.
+    """
+    delegate = delegation.delegate
+    if delegation.extent is Extent.NONE:
+        raise MeasurementError(
+            f'{delegate} did not run {name}, the CPU did ("{delegation.line}"); use a network or a delegate for '
+            "which it does, or measure the CPU without it."
+        )
+    if delegation.extent is Extent.PART and not allow_partial:
+        part = f"{delegation.delegated_nodes} of {delegation.nodes} nodes" if delegation.nodes else "a part"
+        raise MeasurementError(
+            f"{delegate} ran only {part} of {name} and the CPU the rest; use a network that it takes whole, or "
+            "allow a partial delegation to keep the time with its counts of nodes."
+        )
+    if delegation.extent is Extent.UNKNOWN and not allow_partial:
+        raise MeasurementError(
+            f"{delegate} was asked for but nothing tells whether it took all of {name}; keep the whole output, "
+            "stderr too (2>&1), or require full delegation (--require_full_delegation)."
+        )
 
 
 def _judged(told: Sequence[Delegation]) -> list[Delegation]:

@@ -48,7 +48,7 @@ _INITIALIZATION = "Profiling Info for Benchmark Initialization"
 _REGULAR_RUNS = "Operator-wise Profiling Info for Regular Benchmark Runs"
 _DELEGATE_INTERNAL = "Delegate internal:"
 _TYPE, _NAME, _AVG, _CALLED, _COUNT = "node type", "name", "avg ms", "times called", "count"
-_FIGURE = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)%?\s*")
+_FIGURE = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)(%?)\s*")
 Columns = tuple[str, ...]
 
 
@@ -105,8 +105,8 @@ def _rows(text: str) -> Iterator[_Row]:
             columns = header
         elif not line.strip():
             columns = ()
-        elif columns and not skipping and (cells := _cells(line, columns)):
-            yield _Row(title, internal, cells)
+        elif columns and not skipping and ("," in line or "\t" in line):  # others are of another program's
+            yield _Row(title, internal, _cells(line, columns))
 
 
 def _header(line: str) -> Columns:
@@ -116,7 +116,7 @@ def _header(line: str) -> Columns:
 
 
 def _cells(line: str, columns: Columns) -> dict[str, str]:
-    """Return a row by column; {} where the line is no row.
+    """Return a row by column; raise MeasurementError where a cell is missing.
 
     Types and names may hold what separates the cells, so the figures between them are looked for. A CSV
     puts tabs for the commas of a name.
@@ -126,10 +126,17 @@ def _cells(line: str, columns: Columns) -> dict[str, str]:
     pieces = line.removeprefix("\t").split(separator)
     for start in range(1, len(pieces) - len(figures) + 1):
         end = start + len(figures)
-        if all(_FIGURE.fullmatch(piece) for piece in pieces[start:end]):
+        if all(map(_fits, figures, pieces[start:end])):
             cells = dict(zip(figures, (piece.strip() for piece in pieces[start:end]), strict=True))
             return cells | {_TYPE: _words(pieces[:start])} | ({_NAME: _words(pieces[end:])} if _NAME in columns else {})
-    return {}
+    raise MeasurementError(
+        f'The row "{line.strip()}" of the profile lacks some of {", ".join(figures)}; give it as the tool wrote it.'
+    )
+
+
+def _fits(column: str, piece: str) -> bool:
+    match = _FIGURE.fullmatch(piece)
+    return match is not None and ("%" in column) == bool(match[1])
 
 
 def _words(pieces: Sequence[str]) -> str:
