@@ -462,7 +462,7 @@ class TestLeavingThePhone:
         assert times_ms(got) == {"a": 10.0}
         assert sum(slept) == 120.0
         (folder,) = self.leftover(phone)
-        assert f'Phone {SERIAL} is "gone" for 120 s' in str(caught.value)
+        assert f'Phone {SERIAL} is still "gone" after 120 s' in str(caught.value)
         assert "the same command continues" in str(caught.value)
         assert f"adb -s {SERIAL} shell rm -r /data/local/tmp/{folder}" in str(caught.value)
 

@@ -111,7 +111,8 @@ class Bench:
         while (state := self.phone.state()) != READY:
             if waited_s >= self.patience.reconnect_s:
                 raise PhoneLostError(
-                    f'Phone {self.phone.serial} is "{state}" for {waited_s:.0f} s; plug it in again and unlock it.'
+                    f'Phone {self.phone.serial} is still "{state}" after {waited_s:.0f} s; '
+                    "plug it in again and unlock it."
                 )
             self.say(f"waiting for the phone, which is {state}")
             self.sleep(RECONNECT_POLL_S)
