@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from latency_models import probes
+from latency_models.delegate import load_delegate
 from latency_models.device import Device, Fitted, Measured, Transferred, refit
 from latency_models.features import Network, network
 from latency_models.measurements import Conditions, Timing
@@ -23,6 +24,7 @@ from search_spaces.networks import build_graph
 BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 IO_BYTES = 4
 # The table of operations that goes with a delegate as measurements name it.
+DEFAULT_TABLE = "xnnpack"
 TABLES = {"xnnpack": "xnnpack", "cpu": "xnnpack", "gpu": "tflite-gpu", "nnapi": "nnapi", "neuron": "mediatek-neuron"}
 
 
@@ -53,7 +55,8 @@ def make_device(
         method=method,
         predictor=None,  # type: ignore[arg-type]  # fitted in the next line
         held_out=(),
-        delegate_table=delegate_table or _table(conditions),
+        delegate=load_delegate(delegate_table or TABLES.get(conditions.delegate, DEFAULT_TABLE)),
+        fallback=None,
         limits=_limits(measured, method),
         digest="",
     )
@@ -157,10 +160,6 @@ def _title(conditions: Conditions, name: str) -> str:
 def _source(timings: Sequence[Timing]) -> str:
     sources = dict.fromkeys(timing.source for timing in timings if timing.source)
     return f"{len(timings)} timings: {'; '.join(sources) or 'source not told'}"
-
-
-def _table(conditions: Conditions) -> str:
-    return TABLES.get(conditions.delegate, "xnnpack")
 
 
 def _limits(measured: Sequence[Measured], method: Fitted | Transferred) -> tuple[str, ...]:
