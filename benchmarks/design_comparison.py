@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import backend, comparison, provenance
-from nas.checkpoint import write_durably
 from nas.comparison import Comparison, Run
 from nas.config import HARDWARE_RECIPE
 from nas.data.pairs import DataConfig, PairSet, find_pairs, identity, load_split
 from nas.recipe import Recipe
 from nas.target import CHECKPOINT_FILE
 from search_spaces.designs import DESIGNS, Design, find_design
+from search_spaces.durable import write_durably
 from search_spaces.errors import IspNasError, StudyError, TrainingError, UsageError
 from search_spaces.networks import build_graph
 

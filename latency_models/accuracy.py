@@ -45,6 +45,12 @@ def coverage(low: Times, high: Times, measured: Times) -> float:
     return float(np.mean((np.asarray(low) <= times) & (times <= np.asarray(high))))
 
 
+def medians_of_the_others(measured: Times) -> list[float]:
+    """Return for each time the median of all the others: what guessing without looking at the network gives."""
+    times = np.asarray(measured, dtype=np.float64)
+    return [float(np.median(np.delete(times, index))) for index in range(len(times))]
+
+
 def _relative_errors(predicted: Times, measured: Times) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     _check_lengths(predicted, measured)
     times = np.asarray(measured, dtype=np.float64)

@@ -1,17 +1,20 @@
 """What is known of a device, and its answer to the question how long a network takes on it.
 
-A device is one JSON file: its conditions, what was measured and where, what was assumed, the coefficients
-fitted to both, the operations that its delegate accepts. The user's own files, in ./devices or the user's
-data folder, hide built-in ones of the same name. Predicts without loading NumPy.
+A device is one JSON file: its conditions, what was measured and where, by which method a predictor was made of
+that, the predictor, how good it was on networks left out, and the operations that its delegate accepts. The user's own
+files, in ./devices or the user's data folder, hide built-in ones of the same name. Predicts without TensorFlow or JAX.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import exp
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from latency_models import calibration
+from latency_models.calibration import HeldOut, Sample
 from latency_models.device_file import (
     Reader,
     check_keys,
@@ -19,6 +22,7 @@ from latency_models.device_file import (
     list_of,
     number,
     one_of,
+    optional,
     positive,
     read_json,
     record,
@@ -26,19 +30,12 @@ from latency_models.device_file import (
     text,
     texts,
 )
-from latency_models.features import Kernel, kernels
-from latency_models.predictor import (
-    CLASS_COEFFICIENTS,
-    OVERHEADS,
-    Coefficients,
-    Layout,
-    Row,
-    fit,
-    kernel_amounts,
-    overhead_amounts,
-    time_ms,
-    total_amounts,
-)
+from latency_models.features import Network, network
+from latency_models.kernel_rows import kernels_from_rows, to_data
+from latency_models.measurements import Conditions
+from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
+from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
+from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
 from search_spaces import places
 from search_spaces.designs import find_design
 from search_spaces.errors import DeviceError, IspNasError
@@ -48,53 +45,85 @@ from search_spaces.ops import Shape
 from search_spaces.spec import ArchSpec
 
 BUILTIN = Path(__file__).parent / "devices"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """How long a network takes: the expected time, an interval around it, and where the time goes.
-
-    Always low_ms ≤ runtime_ms ≤ high_ms and fixed_ms + Σ kernels_ms = runtime_ms.
-    """
-
-    runtime_ms: float
-    low_ms: float
-    high_ms: float
-    assumed_interval: bool  # True: the width is a stated assumption, not seen on held-out measurements
-    kernels_ms: dict[str, float]  # by kernel name, in the order of computation
-    fixed_ms: float  # starting the network and carrying its input and output
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One network that was timed on the device."""
+class Measured:
+    """One network that was timed on the device, or one kernel of a profiled run."""
 
     label: str
-    spec: ArchSpec
-    input_shape: Shape
+    network: Network
     runtime_ms: float
+    family: str
+    whole: bool = True  # False: a kernel's share of a profiled run
+    low_ms: float | None = None
+    high_ms: float | None = None
+    runs: int | None = None
+    told_as: Mapping[str, Any] | None = None  # as the file has it, where that is a design or genes
 
-    def graph(self) -> Graph:
-        """Return the network at the size at which it was timed."""
-        return build_graph(self.spec, self.input_shape)
+    @property
+    def sample(self) -> Sample:
+        """What a fit reads of it."""
+        return Sample(self.network, self.runtime_ms, self.family, self.label, self.whole)
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """A coefficient before any measurement, and where it comes from."""
+    """A figure before any measurement, and where it comes from."""
 
     value: float
     note: str
 
 
-@dataclass(frozen=True)
-class Interval:
-    """The interval of a prediction: the time divided by and multiplied with `factor`."""
+class Method(Protocol):
+    """How a predictor is made of measurements."""
 
-    kind: str
-    factor: float
-    note: str
+    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
+        """Return the predictor and the measurements as fits without their families foresaw them."""
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """Few measurements, and assumptions that hold the rest."""
+
+    layout: Layout
+    prior: Mapping[str, Assumption]
+    shrinkage: Assumption  # how firmly coefficients are held to the prior
+    interval: Assumption  # the time is divided by it and multiplied with it
+
+    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
+        """Return the predictor; every measurement is foreseen by a fit of the others."""
+        return self._fitted(samples), calibration.leave_families_out(samples, self._fitted)
+
+    def _fitted(self, samples: Sequence[Sample]) -> Predictor:
+        rows = [Row(total_amounts(sample.network, self.layout), sample.runtime_ms) for sample in samples]
+        prior = {name: assumption.value for name, assumption in self.prior.items()}
+        core = Core(self.layout, fit(rows, prior, shrinkage=self.shrinkage.value))
+        return Predictor(core, assumed_interval(self.interval.value, self.interval.note))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Enough measurements to go by them alone."""
+
+    bytes_per_element: int
+    io_bytes_per_element: int
+
+    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
+        """Return the predictor, and networks as fits without their families foresaw them."""
+        return calibration.fit_measured(samples, io_bytes=self.io_bytes_per_element, map_bytes=self.bytes_per_element)
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """A few whole networks, and predictors of other devices to start from."""
+
+    sources: Mapping[str, Predictor]
+
+    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
+        """Return the predictor; every network is foreseen by a fit without its family."""
+        return calibration.fit_transfer(samples, list(self.sources.values()))
 
 
 @dataclass(frozen=True)
@@ -103,50 +132,45 @@ class Device:
 
     name: str
     title: str
-    soc: str
-    delegate: str
-    precision: str
+    conditions: Conditions
     source: str
-    measurements: tuple[Measurement, ...]
-    prior: Mapping[str, Assumption]
-    shrinkage: Assumption  # how firmly `fit` holds coefficients to the prior
-    fitted: Coefficients
-    interval: Interval
-    layout: Layout
+    measurements: tuple[Measured, ...]
+    method: Assumed | Fitted | Transferred
+    predictor: Predictor
+    held_out: tuple[HeldOut, ...]  # what fits that left them out said of the measured networks
     supported_ops: Mapping[str, str]  # TFLite name → the condition under which the delegate accepts it
     limits: tuple[str, ...]  # what the predictions cannot promise
     digest: str  # tells that the file was edited: twelve hex digits over its content
 
     def unsupported(self, graph: Graph) -> tuple[str, ...]:
         """Return the TFLite operations of `graph` that the delegate does not accept, each with the reason."""
-        return self._unsupported(kernels(graph))
+        return self._unsupported(network(graph))
 
     def predict(self, graph: Graph) -> Prediction:
         """Return the time of `graph` at its own input shape.
 
         Raises DeviceError where the delegate does not accept an operation or a coefficient is missing.
         """
-        parts = kernels(graph)
-        refused = self._unsupported(parts)
+        return self.predict_network(network(graph))
+
+    def predict_network(self, network: Network) -> Prediction:
+        """Return the time of a network as the device sees it; raises as `predict` does."""
+        refused = self._unsupported(network)
         if refused:
             raise DeviceError(
                 f"{self.name} cannot run this network: {'; '.join(refused)}. "
                 "Choose other operations, or a device whose delegate accepts them."
             )
-        fixed_ms = time_ms(overhead_amounts(graph, self.layout), self.fitted)
-        kernels_ms = {k.name: time_ms(kernel_amounts(k, self.layout), self.fitted) for k in parts}
-        runtime_ms = fixed_ms + sum(kernels_ms.values())
-        factor = self.interval.factor
-        assumed = self.interval.kind == "assumed"
-        return Prediction(runtime_ms, runtime_ms / factor, runtime_ms * factor, assumed, kernels_ms, fixed_ms)
+        return self.predictor.predict(network)
 
-    def _unsupported(self, parts: Iterable[Kernel]) -> tuple[str, ...]:
+    def _unsupported(self, network: Network) -> tuple[str, ...]:
         first: dict[str, str] = {}
-        for part in parts:
+        for part in network.kernels:
             if part.tflite_op not in self.supported_ops:
                 first.setdefault(part.tflite_op, part.name)
         return tuple(
-            f'{op} (node "{name}") is not accepted by the {self.delegate} delegate' for op, name in first.items()
+            f'{op} (node "{name}") is not accepted by the {self.conditions.delegate} delegate'
+            for op, name in first.items()
         )
 
 
@@ -173,27 +197,86 @@ def load_device(name: str) -> Device:
     values = _read_device(str(path), data)
     if values["name"] != path.stem:
         refuse(f"{path}: name", f'"{path.stem}", as the file is called', values["name"])
-    check_keys(f"{path}: fitted", values["fitted"], values["prior"])
     del values["schema"]
     return Device(**values, digest=_digest(data))
 
 
-def refit(device: Device) -> dict[str, float]:
-    """Return the coefficients that `device`'s own measurements and prior give: what its file stores as fitted."""
-    rows = [_row(measurement.graph(), measurement.runtime_ms, device.layout) for measurement in device.measurements]
-    prior = {name: assumption.value for name, assumption in device.prior.items()}
-    return fit(rows, prior, shrinkage=device.shrinkage.value)
+def refit(device: Device) -> tuple[Predictor, tuple[HeldOut, ...]]:
+    """Return the predictor and the held-out networks that its measurements and method give: what its file stores."""
+    return device.method.fit([measured.sample for measured in device.measurements])
 
 
-def _row(graph: Graph, runtime_ms: float, layout: Layout) -> Row:
-    return Row(total_amounts(graph, kernels(graph), layout), runtime_ms)
+def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]:
+    """Return how good predictions of networks left out were, beside always guessing the median of the others."""
+    from latency_models import accuracy  # loads NumPy and SciPy, which a search does without
+
+    predicted, measured = [h.predicted_ms for h in held_out], [h.measured_ms for h in held_out]
+    low, high = exp(predictor.interval.low), exp(predictor.interval.high)
+    found = {
+        "networks": len(held_out),
+        "families": len({h.family for h in held_out}),
+        "mape": accuracy.mape(predicted, measured),
+        "within_10_percent": accuracy.within(predicted, measured),
+        "spearman": accuracy.spearman(predicted, measured) if len(set(predicted)) > 1 < len(set(measured)) else None,
+        "coverage_80": accuracy.coverage([p * low for p in predicted], [p * high for p in predicted], measured),
+        "median_of_the_others_mape": accuracy.mape(accuracy.medians_of_the_others(measured), measured)
+        if len(measured) > 1 else None,
+    }  # fmt: skip
+    return {
+        name: value if value is None or isinstance(value, int) else float(f"{value:.6g}")
+        for name, value in found.items()
+    }
+
+
+def device_to_data(device: Device) -> dict[str, Any]:
+    """Return a device as plain data, to be read back by `load_device`."""
+    return {
+        "schema": SCHEMA,
+        "name": device.name,
+        "title": device.title,
+        "conditions": {field.name: getattr(device.conditions, field.name) for field in fields(Conditions)},
+        "source": device.source,
+        "method": _method_to_data(device.method),
+        "held_out": [list(vars(held).values()) for held in device.held_out],
+        "limits": list(device.limits),
+        "supported_ops": dict(device.supported_ops),
+        "measurements": [_measured_to_data(measured) for measured in device.measurements],
+        "predictor": predictor_to_data(device.predictor),
+    }
+
+
+def _method_to_data(method: Assumed | Fitted | Transferred) -> dict[str, Any]:
+    match method:
+        case Assumed():
+            return {
+                "kind": "assumed",
+                "layout": method.layout._asdict() | {"own_ops": list(method.layout.own_ops)},
+                "prior": {name: vars(assumption) for name, assumption in method.prior.items()},
+                "shrinkage": vars(method.shrinkage),
+                "interval": vars(method.interval),
+            }
+        case Fitted():
+            return {"kind": "fitted", **vars(method)}
+        case Transferred():
+            sources = {name: predictor_to_data(predictor) for name, predictor in method.sources.items()}
+            return {"kind": "transferred", "sources": sources}
+
+
+def _measured_to_data(measured: Measured) -> dict[str, Any]:
+    if measured.told_as is not None:
+        return {**measured.told_as, "runtime_ms": measured.runtime_ms}
+    told = {name: getattr(measured, name) for name in _TOLD}
+    return {"label": measured.label, **told, **to_data(measured.network)}
+
+
+_TOLD = ("runtime_ms", "low_ms", "high_ms", "runs", "family", "whole")
 
 
 def _digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 
 
-def _read_network(where: str, value: object) -> tuple[str, ArchSpec]:
+def _read_spec(where: str, value: object) -> tuple[str, ArchSpec]:
     """Read a published design's name or an object of genes; return a label and the genes."""
     try:
         if isinstance(value, str):
@@ -214,34 +297,47 @@ def _read_shape(where: str, value: object) -> Shape:
     return (n, h, w, c)
 
 
-def _read_measurement(where: str, value: object) -> Measurement:
-    fields = record({"network": _read_network, "input_shape": _read_shape, "runtime_ms": positive})(where, value)
-    label, spec = fields["network"]
-    measurement = Measurement(label, spec, fields["input_shape"], fields["runtime_ms"])
+def _read_measured(where: str, value: object) -> Measured:
+    """Read a design or genes with a size, or kernels row by row."""
+    if isinstance(value, dict) and "kernels" in value:
+        return _read_kernels(where, value)
+    readers = {"network": _read_spec, "input_shape": _read_shape, "runtime_ms": positive}
+    told = record(readers)(where, value)
+    label, spec = told["network"]
     try:
-        measurement.graph()
+        seen = network(build_graph(spec, told["input_shape"]))
     except IspNasError as error:
         raise DeviceError(f"{where}.input_shape: {error}") from None
-    return measurement
+    assert isinstance(value, dict)
+    return Measured(label, seen, told["runtime_ms"], family=label, told_as=value)
 
 
-def _read_coefficients(read_overhead: Reader, read_class: Reader) -> Reader:
-    """Return the reader of coefficients: every overhead, and all or none of what a class needs."""
-
-    def read(where: str, value: object) -> dict[str, Any]:
-        present = value.keys() if isinstance(value, dict) else ()
-        readers = dict.fromkeys(OVERHEADS, read_overhead)
-        for needed in CLASS_COEFFICIENTS.values():
-            if any(name in present for name in needed):
-                readers |= dict.fromkeys(needed, read_class)
-        fields: dict[str, Any] = record(readers)(where, value)
-        return fields
-
-    return read
+def _read_kernels(where: str, value: object) -> Measured:
+    readers = {
+        "label": text, "runtime_ms": positive, "low_ms": optional(positive), "high_ms": optional(positive),
+        "runs": optional(count), "family": text, "whole": one_of(True, False),
+        "input_elements": count, "output_elements": count, "kernels": kernels_from_rows,
+    }  # fmt: skip
+    told = record(readers)(where, value)
+    seen = Network(told.pop("kernels"), told.pop("input_elements"), told.pop("output_elements"))
+    return Measured(network=seen, **told)
 
 
-def _assumption(read_value: Reader) -> Reader:
+def _read_assumption(read_value: Reader) -> Reader:
     return lambda where, value: Assumption(**record({"value": read_value, "note": text})(where, value))
+
+
+def _read_prior(where: str, value: object) -> dict[str, Assumption]:
+    """Read every overhead, and all or none of what a class needs."""
+    present = value.keys() if isinstance(value, dict) else ()
+    # A class cost of zero would be an unknown one; fixed costs may really be nothing.
+    readers = dict.fromkeys(OVERHEADS, _read_assumption(number))
+    for needed in CLASS_COEFFICIENTS.values():
+        if any(name in present for name in needed):
+            readers |= dict.fromkeys(needed, _read_assumption(positive))
+    extra = [name for name in present if name.endswith(("_ms_per_gtap", "_ms_per_spilled_mb"))]
+    fields: dict[str, Assumption] = record(readers | dict.fromkeys(extra, _read_assumption(positive)))(where, value)
+    return fields
 
 
 def _read_factor(where: str, value: object) -> float:
@@ -249,13 +345,67 @@ def _read_factor(where: str, value: object) -> float:
     return factor if factor >= 1 else refuse(where, "a number ≥ 1", value)
 
 
-def _read_interval(where: str, value: object) -> Interval:
-    kinds = one_of("assumed", "measured")
-    return Interval(**record({"kind": kinds, "factor": _read_factor, "note": text})(where, value))
+def _read_assumed(where: str, value: object) -> Assumed:
+    readers = {
+        "layout": read_layout, "prior": _read_prior, "shrinkage": _read_assumption(positive),
+        "interval": _read_assumption(_read_factor),
+    }  # fmt: skip
+    return Assumed(**record(readers)(where, value))
 
 
-def _read_layout(where: str, value: object) -> Layout:
-    return Layout(**record(dict.fromkeys(Layout._fields, count))(where, value))
+def _read_fitted(where: str, value: object) -> Fitted:
+    return Fitted(**record({"bytes_per_element": count, "io_bytes_per_element": count})(where, value))
+
+
+def _read_transferred(where: str, value: object) -> Transferred:
+    if not isinstance(value, dict):
+        refuse(where, "an object", value)
+    check_keys(where, value, {"sources": None})
+    sources = value["sources"] if isinstance(value["sources"], dict) else {}
+    if not sources:
+        refuse(f"{where}.sources", "an object of predictors with one or more", value["sources"])
+    return Transferred({name: read_predictor(f"{where}.sources.{name}", each) for name, each in sources.items()})
+
+
+_METHODS: dict[str, Callable[[str, object], Any]] = {
+    "assumed": _read_assumed,
+    "fitted": _read_fitted,
+    "transferred": _read_transferred,
+}
+
+
+def _read_method(where: str, value: object) -> Assumed | Fitted | Transferred:
+    if not isinstance(value, dict):
+        refuse(where, "an object", value)
+    kind: str = one_of(*_METHODS)(f"{where}.kind", value.get("kind"))
+    method: Assumed | Fitted | Transferred = _METHODS[kind](where, {k: v for k, v in value.items() if k != "kind"})
+    return method
+
+
+def _read_text_or_nothing(where: str, value: object) -> str:
+    return value if isinstance(value, str) else refuse(where, "a text, which may be empty", value)
+
+
+def _read_conditions(where: str, value: object) -> Conditions:
+    names = [field.name for field in fields(Conditions)]
+    readers = dict.fromkeys(names, _read_text_or_nothing) | {"threads": optional(count)}
+    return Conditions(**record(readers)(where, value))
+
+
+def _read_held_out(where: str, value: object) -> tuple[HeldOut, ...]:
+    readers = {"label": text, "family": text, "pixels": count, "measured_ms": positive, "predicted_ms": positive,
+               "beyond": positive}  # fmt: skip
+    rows = list_of(_read_row(tuple(readers)))(where, value)
+    return tuple(HeldOut(**record(readers)(f"{where}[{index}]", row)) for index, row in enumerate(rows))
+
+
+def _read_row(names: Sequence[str]) -> Reader:
+    def read(where: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, list) or len(value) != len(names):
+            refuse(where, f"the {len(names)} values {', '.join(names)}", value)
+        return dict(zip(names, value, strict=True))
+
+    return read
 
 
 # What a device file holds, key by key.
@@ -264,18 +414,13 @@ _read_device = record(
         "schema": one_of(SCHEMA),
         "name": text,
         "title": text,
-        "soc": text,
-        "delegate": text,
-        "precision": text,
+        "conditions": _read_conditions,
         "source": text,
-        "measurements": list_of(_read_measurement),
-        # A class cost of zero would be an unknown one; fixed costs may really be nothing.
-        "prior": _read_coefficients(_assumption(number), _assumption(positive)),
-        "shrinkage": _assumption(positive),
-        "fitted": _read_coefficients(number, number),
-        "interval": _read_interval,
-        "layout": _read_layout,
-        "supported_ops": texts,
+        "method": _read_method,
+        "held_out": _read_held_out,
         "limits": list_of(text),
+        "supported_ops": texts,
+        "measurements": list_of(_read_measured),
+        "predictor": read_predictor,
     }
 )

@@ -84,6 +84,11 @@ def list_of(reader: Reader) -> Reader:
     return read
 
 
+def optional(reader: Reader) -> Reader:
+    """Return the reader of a value that may be null."""
+    return lambda where, value: None if value is None else reader(where, value)
+
+
 def texts(where: str, value: object) -> dict[str, str]:
     """Read an object whose keys are free and whose values are texts, which may be empty."""
     if not isinstance(value, dict) or not value or not all(isinstance(v, str) for v in value.values()):

@@ -1,121 +1,200 @@
-"""How long do these kernels take? A roofline whose costs are all known to be at least zero.
+"""From kernels to milliseconds with everything that must be said about the figure.
 
-    t_ms = fixed_ms + io_ms_per_mb · (input + output MB) + Σ_kernels [ kernel_ms + compute + traffic ]
+    T = start + scale · Σ_kernels roofline_k · residual_k + launch · kernels
 
-    compute = effective GMAC · <class>_ms_per_gmac      effective GMAC = MACs / 10⁹ / eff
-    traffic = MB read and written · <class>_ms_per_mb   MB = 10⁶ bytes: every input, output and weight once
-
-An NPU works on lanes of channels: a convolution of 4 → 3 channels takes the time of lane → lane. So
-eff = cin / ⌈cin⌉ · cout / ⌈cout⌉ with ⌈·⌉ rounded up to the lane; a depthwise convolution has one such factor,
-its channels being the same on both sides. Compute and traffic add up: every map is taken to go out to
-memory and come back, which is so for Full-HD maps of megabytes.
-
-The time is linear in the coefficients, so they are fitted by non-negative least squares, held near stated
-assumptions as long as there are few measurements.
+`Core` prices kernels: a roofline, and the learned residual where there was enough data. `Transfer` prices them by the
+predictors of other devices, each class of kernels times a factor of its own, for a device of which little was measured.
+`Calibration` is what only whole networks tell. `Interval` is how far off networks were that the fit had not seen,
+wider the further a network is beyond everything measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import prod, sqrt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import exp, log
 from typing import NamedTuple
 
-from latency_models.features import COMPUTING_CLASSES, MOVING_CLASSES, Kernel
-from search_spaces.errors import DeviceError
-from search_spaces.graph import Graph
+from latency_models.features import COMPUTING_CLASSES, Kernel, Network
+from latency_models.residual import Corrector, Residual
+from latency_models.roofline import Coefficients, Layout, kernel_amounts, overhead_amounts, time_ms
 
-# Milliseconds per unit, by coefficient: the three below, then per class `<class>_ms_per_gmac` and `<class>_ms_per_mb`.
-Coefficients = Mapping[str, float]
-Amounts = dict[str, float]
-OVERHEADS = ("fixed_ms", "io_ms_per_mb", "kernel_ms")
+# A kernel that takes less of the network's time than this does not make the whole an extrapolation.
+NOTICED_SHARE = 0.02
 
 
-class Layout(NamedTuple):
-    """How a device holds maps."""
+@dataclass(frozen=True)
+class Prediction:
+    """How long a network takes: the expected time, its 80 % interval, where the time goes, and what to know about it.
 
-    lane: int  # channels that are computed at once
-    bytes_per_element: int  # inside the network
-    io_bytes_per_element: int  # of the network's input and output
-
-
-class Row(NamedTuple):
-    """One measured network: how much of each coefficient's unit it has, and how long it took."""
-
-    amounts: Amounts
-    runtime_ms: float
-
-
-# What each class needs beside the overheads: traffic always, arithmetic where it computes.
-CLASS_COEFFICIENTS: dict[str, tuple[str, ...]] = {
-    **{cls: (f"{cls}_ms_per_mb", f"{cls}_ms_per_gmac") for cls in COMPUTING_CLASSES},
-    **{cls: (f"{cls}_ms_per_mb",) for cls in MOVING_CLASSES},
-}
-
-
-def overhead_amounts(graph: Graph, layout: Layout) -> Amounts:
-    """Return one start and the megabytes that enter and leave the network."""
-    elements = prod(graph.input_shape) + prod(graph.output_shape)
-    return {"fixed_ms": 1.0, "io_ms_per_mb": elements * layout.io_bytes_per_element / 1e6}
-
-
-def kernel_amounts(kernel: Kernel, layout: Layout) -> Amounts:
-    """Return one launch, the effective GMACs where the class computes, and the megabytes moved."""
-    elements = kernel.input_elements + kernel.output_elements + kernel.weight_elements
-    traffic, *compute = CLASS_COEFFICIENTS[kernel.cls]
-    amounts = {"kernel_ms": 1.0, traffic: elements * layout.bytes_per_element / 1e6}
-    if compute:
-        amounts[compute[0]] = effective_gmacs(kernel, layout.lane)
-    return amounts
-
-
-def effective_gmacs(kernel: Kernel, lane: int) -> float:
-    """Return the MACs in 10⁹ as if every channel count were rounded up to the lane."""
-    padding = -(-kernel.cout // lane) * lane / kernel.cout
-    if kernel.cls != "depthwise":
-        padding *= -(-kernel.cin // lane) * lane / kernel.cin
-    return kernel.macs * padding / 1e9
-
-
-def total_amounts(graph: Graph, kernels: Iterable[Kernel], layout: Layout) -> Amounts:
-    """Return the amounts of a whole network: what one measurement tells about the coefficients."""
-    total = overhead_amounts(graph, layout)
-    for kernel in kernels:
-        for name, amount in kernel_amounts(kernel, layout).items():
-            total[name] = total.get(name, 0.0) + amount
-    return total
-
-
-def time_ms(amounts: Amounts, coefficients: Coefficients) -> float:
-    """Return Σ amount · coefficient; raise DeviceError where a coefficient is missing, for unknown is never zero."""
-    total = 0.0
-    try:
-        for name, amount in amounts.items():
-            total += amount * coefficients[name]
-    except KeyError as missing:
-        raise _lacking(missing.args[0], coefficients) from None
-    return total
-
-
-def _lacking(name: str, coefficients: Coefficients) -> DeviceError:
-    return DeviceError(
-        f"This network needs the coefficient {name}, and the device has only {', '.join(coefficients)}. "
-        "Add it to the device's file, or choose a network without kernels of this class."
-    )
-
-
-def fit(rows: Sequence[Row], prior: Coefficients, *, shrinkage: float) -> dict[str, float]:
-    """Return coefficients ≥ 0 that minimise Σ_rows (t̂/t − 1)² + shrinkage · Σ_coefficients (c/prior − 1)².
-
-    A row counts by its relative error, a coefficient by how far it is from its prior in relation to it; a prior
-    of zero stays zero. The sum over rows grows with them, so many measurements outweigh the prior. Six
-    significant digits are kept, so that a refit gives the same numbers whichever linear algebra is underneath.
+    Always low_ms ≤ runtime_ms ≤ high_ms and fixed_ms + Σ kernels_ms = runtime_ms.
     """
-    import numpy as np  # here, not above: a search predicts and never fits
-    from scipy.optimize import nnls
 
-    for name in {name for row in rows for name in row.amounts} - prior.keys():
-        raise _lacking(name, prior)
-    # Unknowns are multiples of the prior: A holds each coefficient's share of the measured time, and wants 1.
-    shares = [[row.amounts.get(name, 0.0) * prior[name] / row.runtime_ms for name in prior] for row in rows]
-    system = np.vstack([np.reshape(shares, (len(rows), len(prior))), sqrt(shrinkage) * np.eye(len(prior))])
-    wanted = np.concatenate([np.ones(len(rows)), np.full(len(prior), sqrt(shrinkage))])
-    multiples, _ = nnls(system, wanted)
-    return {name: float(f"{prior[name] * m:.6g}") for name, m in zip(prior, multiples, strict=True)}
+    runtime_ms: float
+    low_ms: float
+    high_ms: float
+    assumed_interval: bool  # True: the width is a stated assumption, not seen on held-out measurements
+    kernels_ms: dict[str, float]  # by kernel name, in the order of computation
+    fixed_ms: float  # starting the network and carrying its input and output
+    flags: tuple[str, ...] = ()  # sentences that whoever reads the figure must know
+    extrapolation: float = 1.0  # how many times larger than anything measured; 1 inside
+
+
+class Calibration(NamedTuple):
+    """What whole networks take beyond the sum of their kernels."""
+
+    scale: float = 1.0
+    start_ms: float = 0.0
+    launch_ms: float = 0.0  # per kernel
+
+
+class Interval(NamedTuple):
+    """How far measured times lie from predicted ones, as logarithms of their ratio."""
+
+    kind: str  # "measured" on held-out networks, or "assumed"
+    low: float  # 10 % of the networks took less than exp(low) times the prediction
+    high: float
+    low90: float  # 5 %
+    high90: float
+    growth: float  # the width is multiplied by (how many times beyond what was measured) ** growth
+    note: str
+
+
+class Range(NamedTuple):
+    """The largest kernel of each class that was measured, and which operations were measured at all."""
+
+    macs: Mapping[str, int]
+    elements: Mapping[str, int]
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Core:
+    """A device's own roofline and residual."""
+
+    layout: Layout
+    coefficients: Coefficients
+    residual: Residual | None = None
+
+    @cached_property
+    def _corrector(self) -> Corrector | None:
+        return Corrector(self.residual) if self.residual else None
+
+    def start_ms(self, network: Network) -> float:
+        """Return what the network takes before and after its kernels."""
+        return time_ms(overhead_amounts(network, self.layout), self.coefficients)
+
+    def kernels_ms(self, kernels: Sequence[Kernel]) -> list[float]:
+        """Return each kernel's time; raise DeviceError where a coefficient is missing."""
+        times = [time_ms(kernel_amounts(kernel, self.layout), self.coefficients) for kernel in kernels]
+        if self._corrector is None or not kernels:
+            return times
+        return [t * factor for t, factor in zip(times, self._corrector.factors(kernels), strict=True)]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Other devices' predictors, averaged, each class of kernels times a factor that the target's timings gave."""
+
+    sources: tuple["Predictor", ...]
+    weights: tuple[float, ...]  # target's time by source's, divided by the number of sources
+    factors: Mapping[str, float]  # by class; "start" for what is no kernel
+
+    def start_ms(self, network: Network) -> float:
+        """Return what the network takes before and after its kernels."""
+        return self.factors["start"] * sum(
+            weight * source.start_ms(network) for weight, source in zip(self.weights, self.sources, strict=True)
+        )
+
+    def kernels_ms(self, kernels: Sequence[Kernel]) -> list[float]:
+        """Return each kernel's time; raise DeviceError where a source lacks a coefficient."""
+        per_source = [source.kernels_ms(kernels) for source in self.sources]
+        averaged = [
+            sum(w * t for w, t in zip(self.weights, times, strict=True)) for times in zip(*per_source, strict=True)
+        ]
+        return [
+            t * self.factors.get(kernel.cls, self.factors["start"]) for t, kernel in zip(averaged, kernels, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Everything that turns a network into a time on one device under one set of conditions."""
+
+    core: Core | Transfer
+    interval: Interval
+    calibration: Calibration = field(default_factory=Calibration)
+    range: Range | None = None  # None: nothing tells where knowledge ends
+
+    def start_ms(self, network: Network) -> float:
+        """Return what the network takes before and after its kernels."""
+        return self.calibration.start_ms + self.calibration.scale * self.core.start_ms(network)
+
+    def kernels_ms(self, kernels: Sequence[Kernel]) -> list[float]:
+        """Return each kernel's time as part of a whole network."""
+        return [self.calibration.scale * t + self.calibration.launch_ms for t in self.core.kernels_ms(kernels)]
+
+    def predict(self, network: Network) -> Prediction:
+        """Return the network's time; raise DeviceError where a coefficient is missing."""
+        start_ms, times = self.start_ms(network), self.kernels_ms(network.kernels)
+        runtime_ms = start_ms + sum(times)
+        beyond, flags = self._beyond(network.kernels, times, runtime_ms)
+        width = beyond**self.interval.growth
+        return Prediction(
+            runtime_ms=runtime_ms,
+            low_ms=runtime_ms * exp(width * self.interval.low),
+            high_ms=runtime_ms * exp(width * self.interval.high),
+            assumed_interval=self.interval.kind == "assumed",
+            kernels_ms={k.name: t for k, t in zip(network.kernels, times, strict=True)},
+            fixed_ms=start_ms,
+            flags=flags,
+            extrapolation=beyond,
+        )
+
+    def _beyond(
+        self, kernels: Sequence[Kernel], times: Sequence[float], runtime_ms: float
+    ) -> tuple[float, tuple[str, ...]]:
+        """Return how far the network is beyond what was measured, and sentences that say so."""
+        if self.range is None:
+            return 1.0, ()
+        counted = [k for k, t in zip(kernels, times, strict=True) if t > NOTICED_SHARE * runtime_ms]
+        factor, kernel = max(
+            ((size_beyond(k, self.range), k) for k in counted), key=lambda pair: pair[0], default=(1.0, None)
+        )
+        unknown = sorted({k.tflite_op for k in kernels} - set(self.range.operations))
+        flags = [
+            f"{op} was never measured here; it is priced as operations of its class are on average" for op in unknown
+        ]
+        if factor > 1.0 and kernel is not None:
+            flags.insert(0, f'extrapolates: kernel "{kernel.name}" is {factor:.1f} times larger than anything measured')
+        return max(1.0, factor), tuple(flags)
+
+
+def size_beyond(kernel: Kernel, known: Range) -> float:
+    """Return how many times larger a kernel is than the largest measured one of its class; 1 at least."""
+    factors = [1.0]
+    if kernel.cls in known.elements:
+        factors.append(elements(kernel) / known.elements[kernel.cls])
+    if kernel.cls in COMPUTING_CLASSES and known.macs.get(kernel.cls):
+        factors.append(kernel.macs / known.macs[kernel.cls])
+    return max(factors)
+
+
+def elements(kernel: Kernel) -> int:
+    """Return how many values a kernel reads and writes."""
+    return kernel.input_elements + kernel.output_elements + kernel.weight_elements
+
+
+def range_of(networks: Sequence[Network]) -> Range:
+    """Return the range of kernels that these networks have."""
+    macs: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for kernel in (kernel for network in networks for kernel in network.kernels):
+        macs[kernel.cls] = max(macs.get(kernel.cls, 0), kernel.macs)
+        sizes[kernel.cls] = max(sizes.get(kernel.cls, 0), elements(kernel))
+    operations = sorted({kernel.tflite_op for network in networks for kernel in network.kernels})
+    return Range(dict(sorted(macs.items())), dict(sorted(sizes.items())), tuple(operations))
+
+
+def assumed_interval(factor: float, note: str) -> Interval:
+    """Return an interval of the time divided by and multiplied with `factor`."""
+    return Interval("assumed", -log(factor), log(factor), -log(factor), log(factor), 0.0, note)

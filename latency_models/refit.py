@@ -1,37 +1,33 @@
-"""Fit a device's coefficients anew: `python -m latency_models.refit NAME_OR_PATH > fitted.json`.
+"""Fit a device anew: `python -m latency_models.refit NAME_OR_PATH > fitted.json`.
 
-Prints the device's file with the coefficients that its own measurements and prior give, so that
-measurements and assumptions can be edited by hand; how well the fit meets the measurements goes to the error
+Prints the device's file with the predictor and the held-out networks that its own measurements and method give, so that
+measurements and assumptions can be edited by hand; how well held-out networks were foreseen goes to the error
 stream. Writes no file; do not redirect into the file that is read, which the shell empties first. For a
 built-in device what is printed is its file, and a test holds that.
 """
 
-import json
 import sys
 from dataclasses import replace
 
-from latency_models.device import Device, device_path, load_device, refit
-from latency_models.device_file import read_json
+from latency_models.device import Device, load_device, refit
+from latency_models.new_device import device_text
 from search_spaces.errors import IspNasError
 
 
-def refitted_json(name: str) -> str:
-    """Return the text of the device's file with `fitted` computed from its measurements and prior."""
-    data = read_json(device_path(name))
-    data["fitted"] = refit(load_device(name))
-    return json.dumps(data, indent=2, ensure_ascii=False)
+def refitted(name: str) -> Device:
+    """Return the device with what its measurements and method give."""
+    device = load_device(name)
+    predictor, held_out = refit(device)
+    return replace(device, predictor=predictor, held_out=held_out)
 
 
 def fit_report(device: Device) -> str:
-    """Return one line per measurement: measured, as the coefficients have it, and the error between them."""
-    lines = []
-    for measurement in device.measurements:
-        fitted_ms = device.predict(measurement.graph()).runtime_ms
-        error = fitted_ms / measurement.runtime_ms - 1
-        lines.append(
-            f"{measurement.label}: measured {measurement.runtime_ms:.1f} ms, fitted {fitted_ms:.1f} ms ({error:+.1%})"
-        )
-    return "\n".join(lines)
+    """Return one line per held-out network: measured, as a fit without its family foresaw it, and the error."""
+    return "\n".join(
+        f"{held.label}: measured {held.measured_ms:.1f} ms, foreseen {held.predicted_ms:.1f} ms "
+        f"({held.predicted_ms / held.measured_ms - 1:+.1%})"
+        for held in device.held_out
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +36,12 @@ def main(arguments: list[str]) -> int:
         print("Usage: python -m latency_models.refit NAME_OR_PATH", file=sys.stderr)
         return 2
     try:
-        device = load_device(arguments[0])
-        print(refitted_json(arguments[0]))
-        print(fit_report(replace(device, fitted=refit(device))), file=sys.stderr)
+        device = refitted(arguments[0])
     except IspNasError as error:
         print(error, file=sys.stderr)
         return 2
+    print(device_text(device))
+    print(fit_report(device), file=sys.stderr)
     return 0
 
 

@@ -22,13 +22,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.checkpoint import load, write_durably
+from nas.checkpoint import load
 from nas.job import Job
 from nas.recipe import Recipe
 from nas.rungs import check_ladder
 from nas.target import CHECKPOINT_FILE, Target, resolve
 from nas.workers import Failure, Slot, result_of
 from search_spaces.designs import DESIGNS, design_name
+from search_spaces.durable import write_durably
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace

@@ -18,8 +18,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from nas.checkpoint import write_durably
 from nas.data.cache import cache_dir
+from search_spaces.durable import write_durably
 
 CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",)
 # This one would reach the code for GPUs, too.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas import latency_cli
 from search_spaces.errors import IspNasError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at RAW→RGB training pairs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(latency_cli.app, name="latency")
 
 # Options that several commands share.
 Results = Annotated[Path, typer.Option("--results", help="Folder in which studies live.")]

@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from latency_models.device import Device, Prediction, load_device
+from latency_models.device import Device, load_device
 from latency_models.memory import peak_activation_bytes
+from latency_models.predictor import Prediction
 from nas import comparison, study
 from nas.comparison import Comparison
 from nas.config import DEFAULT_DEVICE

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from latency_models.device import Device, Prediction
+from latency_models.device import Device
+from latency_models.predictor import Prediction
 from nas import provenance
 from nas.checkpoint import Arrays
 from nas.data.cache import cache_dir

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nas.checkpoint import write_durably
+from search_spaces.durable import write_durably
 from search_spaces.errors import StudyError
 
 HISTORY_FILE = "history.jsonl"

@@ -36,6 +36,7 @@ from nas.schedules import learning_rates
 from nas.target import BEST_FILE, CHECKPOINT_FILE, TRAINING_FILE, read_training
 from nas.training import Tick, Trained, train
 from nas.training_memory import bytes_beside_training, machine_bytes, require_memory
+from search_spaces.durable import write_durably
 from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -370,7 +371,7 @@ def _claim(long_run: LongRun) -> None:
     described = {name: value for name, value in provenance.collect().items() if value is not None}
     text = tomli_w.dumps({**long_run.settings(), "provenance": described})
     try:
-        checkpoint.write_durably(long_run.folder / TRAINING_FILE, text.encode())
+        write_durably(long_run.folder / TRAINING_FILE, text.encode())
     except OSError as error:
         raise StudyError(
             f"{long_run.folder} cannot be written ({error.strerror}); name another folder with --out."

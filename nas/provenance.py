@@ -1,12 +1,13 @@
 """Where a result comes from: command, commit, versions, machine, date. Recorded, never compared."""
 
-import os
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from search_spaces import machine
 
 PACKAGES = (
     "isp-nas",
@@ -29,7 +30,7 @@ def collect() -> dict[str, object]:
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "machine": machine.described(),
         "versions": {name: v for name in PACKAGES if (v := _version(name))},
     }
 
@@ -50,13 +51,3 @@ def _commit() -> str | None:
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=False
     )
     return described.stdout.strip() or None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
-    )

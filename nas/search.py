@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from latency_models.device import Device, Prediction
+from latency_models.device import Device
 from latency_models.memory import peak_activation_bytes
+from latency_models.predictor import Prediction
 from nas import pareto, rungs
 from nas.budget import Budget
 from nas.job import Job, Outcome

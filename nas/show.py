@@ -1,14 +1,16 @@
 """What the looking commands print: the space, the front, one network whole, the best one, a check of data."""
 
 from dataclasses import asdict
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from latency_models.device import Device, Prediction, load_device
+from latency_models.device import Device, load_device
 from latency_models.features import kernels
 from latency_models.memory import peak_activation_bytes
+from latency_models.predictor import Prediction
 from nas import front
 from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.report import check_plot, save_front
@@ -124,8 +126,9 @@ def runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
 
 def interval_note(device: Device) -> str:
     """Return what a person must know about the runtimes of a device."""
-    if device.interval.kind == "assumed":
-        width = f"×/÷ {device.interval.factor:g}"
+    interval = device.predictor.interval
+    if interval.kind == "assumed":
+        width = f"×/÷ {exp(interval.high):.2g}"
         return f"[dim]Runtimes on {device.name}: predicted; the interval {width} is an assumption.[/]"
     return f"[dim]Runtimes on {device.name}: predicted, with the interval of held-out measurements.[/]"
 
@@ -147,7 +150,7 @@ def show_front(
     if form == "table":
         console.print(interval_note(device))
     if plot:
-        width = f"interval {device.interval.kind}"
+        width = f"interval {device.predictor.interval.kind}"
         save_front(plot, front.dots(found), title=_front_title(study, rung, found), interval=width)
         Console(stderr=True).print(f"Saved {plot}.", highlight=False)
 

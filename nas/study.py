@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from nas.checkpoint import write_durably
 from nas.data.pairs import DataConfig
 from nas.recipe import Recipe
 from nas.scoring import final_score
 from search_spaces.designs import design_name
+from search_spaces.durable import write_durably
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
 from search_spaces.spec import ArchSpec, Value
 

@@ -18,8 +18,8 @@ Measured with jaxlib 0.10.2 on 2 CPU cores, fresh processes, resident memory at 
 
 Between two runs the figures differ by up to a tenth. Small cases stay below 1 because a process is allowed for whole.
 
-XLA's plans for a step spread by a factor of three around that rule, so what is near the bound may fit after all, or fail
-after all. GPUs have not been measured; their libraries ask for scratch memory of their own.
+XLA's plans for a step spread by a factor of three around that rule, so what is near the bound may fit after all, or
+fail after all. GPUs have not been measured; their libraries ask for scratch memory of their own.
 """
 
 import logging

@@ -43,6 +43,10 @@ class DeviceError(IspNasError):
     """A device description that is missing, damaged, or lacks what a network needs."""
 
 
+class MeasurementError(IspNasError):
+    """A measured time, or a file or phone that should give one, that cannot be trusted."""
+
+
 class StudyError(IspNasError):
     """A study on disk that is missing, damaged, locked or was started with other settings."""
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
-from nas import checkpoint
-from nas.checkpoint import Arrays, Checkpoint, load, save, write_durably
+from nas.checkpoint import Arrays, Checkpoint, load, save
+from search_spaces import durable
+from search_spaces.durable import write_durably
 from search_spaces.errors import StudyError
 
 STATE = Checkpoint(
@@ -112,7 +113,9 @@ def test_a_write_that_fails_leaves_the_old_file_whole(path: Path, broken: str, m
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*(("nas.checkpoint.os.fsync", fail) if broken == "fsync" else ("pathlib.Path.replace", fail)))
+    monkeypatch.setattr(
+        *(("search_spaces.durable.os.fsync", fail) if broken == "fsync" else ("pathlib.Path.replace", fail))
+    )
     with pytest.raises(OSError, match="No space left"):
         save(Checkpoint(51, "h", {}, {}, {}), path)
     monkeypatch.undo()
@@ -125,7 +128,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypa
     def look(descriptor: int) -> None:
         seen.append((os.fstat(descriptor).st_size, path.exists()))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", look)
+    monkeypatch.setattr(durable.os, "fsync", look)
     write_durably(path, b"content")
     assert seen[0] == (7, False)
     assert path.read_bytes() == b"content"

@@ -41,8 +41,8 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "training_memory.json"
 def test_training_of_one_convolution_is_counted_by_hand() -> None:
     g = GraphBuilder((1, 8, 8, 4))
     g.add("conv", Conv(6, 3), INPUT)
-    # 2 × 16×16 packed pixels: input 4 and output 6 channels of 4 bytes, kept once and alive at once, all that 1.7 times;
-    # 21 bytes for each of 2 × 32×32 pixels of pictures; 9·4·6 + 6 = 222 weights four times.
+    # 2 × 16×16 packed pixels: input 4 and output 6 channels of 4 bytes, kept once and alive at once, all that 1.7
+    # times; 21 bytes for each of 2 × 32×32 pixels of pictures; 9·4·6 + 6 = 222 weights four times.
     assert training_bytes(g.build(), RECIPE) == 17 * 2 * (2 * 16 * 16 * 10 * 4) // 10 + 2 * 32 * 32 * 21 + 222 * 16
 
 

@@ -4,13 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_models.features import COMPUTING_CLASSES, MOVING_CLASSES, Kernel, kernels
-from latency_models.predictor import (
+from latency_models.features import COMPUTING_CLASSES, MOVING_CLASSES, Kernel, network
+from latency_models.roofline import (
     CLASS_COEFFICIENTS,
     OVERHEADS,
     Layout,
     Row,
-    effective_gmacs,
     fit,
     kernel_amounts,
     overhead_amounts,
@@ -25,8 +24,11 @@ LAYOUT = Layout(lane=16, bytes_per_element=2, io_bytes_per_element=4)
 PRIOR = {"fixed_ms": 2.0, "io_ms_per_mb": 1.0, "kernel_ms": 0.5}
 
 
-def kernel(cls: str = "conv", *, macs: int = 1_000_000_000, cin: int = 16, cout: int = 16) -> Kernel:
-    return Kernel("k", ("k",), cls, "CONV_2D", macs, 300_000, 150_000, 50_000, cin, cout, 3, 1, 1, 1, ("input",), "k")
+def kernel(cls: str = "conv", *, macs: int = 1_000_000_000, cin: int = 16, cout: int = 16, groups: int = 1) -> Kernel:
+    return Kernel(
+        "k", ("k",), cls, "CONV_2D", macs, 300_000, 150_000, 50_000, cin, cout, 3, 1, 1, 1, ("input",), "k",
+        groups=groups,
+    )  # fmt: skip
 
 
 def test_a_kernel_is_one_launch_its_traffic_and_its_effective_work() -> None:
@@ -36,32 +38,60 @@ def test_a_kernel_is_one_launch_its_traffic_and_its_effective_work() -> None:
 
 def test_full_hd_io_is_33_megabytes() -> None:
     # 544·960·4 values in and 1088·1920·3 out, four bytes each: 8.36 + 25.07 MB.
-    graph = build_graph(DESIGNS["smallnet"].spec)
-    assert overhead_amounts(graph, LAYOUT)["io_ms_per_mb"] == pytest.approx(8.36 + 25.07, abs=0.01)
+    seen = network(build_graph(DESIGNS["smallnet"].spec))
+    assert overhead_amounts(seen, LAYOUT)["io_ms_per_mb"] == pytest.approx(8.36 + 25.07, abs=0.01)
 
 
 @pytest.mark.parametrize(
-    ("cls", "cin", "cout", "padding"),
+    ("cls", "cin", "cout", "groups", "padding"),
     [
-        ("conv", 16, 32, 1),
-        ("conv", 4, 16, 4),
-        ("conv", 4, 3, 4 * 16 / 3),
-        ("conv_1x1", 17, 16, 32 / 17),
-        ("depthwise", 4, 4, 4),
-        ("transpose_conv", 8, 8, 4),
+        ("conv", 16, 32, 1, 1),
+        ("conv", 4, 16, 1, 4),
+        ("conv", 4, 3, 1, 4 * 16 / 3),
+        ("conv_1x1", 17, 16, 1, 32 / 17),
+        ("depthwise", 4, 4, 1, 4),
+        ("transpose_conv", 8, 8, 1, 4),
+        ("conv", 64, 64, 4, 1),
+        ("conv", 64, 64, 8, 2),
     ],
 )
-def test_channels_are_computed_in_whole_lanes(cls: str, cin: int, cout: int, padding: float) -> None:
-    assert effective_gmacs(kernel(cls, cin=cin, cout=cout), 16) == pytest.approx(padding)
-    assert effective_gmacs(kernel(cls, cin=cin, cout=cout), 1) == 1.0
+def test_channels_are_computed_in_whole_lanes(cls: str, cin: int, cout: int, groups: int, padding: float) -> None:
+    one = kernel(cls, cin=cin, cout=cout, groups=groups)
+    assert kernel_amounts(one, LAYOUT)[f"{cls}_ms_per_gmac"] == pytest.approx(padding)
+    assert kernel_amounts(one, LAYOUT._replace(lane=1))[f"{cls}_ms_per_gmac"] == pytest.approx(1.0)
+
+
+def test_input_lanes_may_differ_from_output_lanes() -> None:
+    one = kernel(cin=5, cout=17)
+    amounts = kernel_amounts(one, LAYOUT._replace(lane=16, input_lane=4))
+    assert amounts["conv_ms_per_gmac"] == pytest.approx(8 / 5 * 32 / 17)
+
+
+def test_a_tap_costs_the_same_however_few_channels_it_reads() -> None:
+    layout = LAYOUT._replace(taps=True, input_lane=1)
+    narrow, wide = kernel(cin=4, macs=10**9), kernel(cin=64, macs=16 * 10**9)
+    assert (
+        kernel_amounts(narrow, layout)["conv_ms_per_gtap"] == kernel_amounts(wide, layout)["conv_ms_per_gtap"] == 0.25
+    )
+    assert "depthwise_ms_per_gtap" not in kernel_amounts(kernel("depthwise"), layout)  # it would be its MACs again
+
+
+def test_traffic_beyond_the_cache_is_counted_apart_and_within_it_not_at_all() -> None:
+    assert kernel_amounts(kernel(), LAYOUT._replace(cache_mb=0.25))["conv_ms_per_spilled_mb"] == 0.75
+    assert kernel_amounts(kernel(), LAYOUT._replace(cache_mb=4.0))["conv_ms_per_spilled_mb"] == 0.0
+
+
+def test_an_operation_with_a_cost_of_its_own_is_not_charged_its_class() -> None:
+    moved = kernel("activation", macs=0)._replace(tflite_op="TANH")
+    assert "tanh_ms_per_mb" in kernel_amounts(moved, LAYOUT._replace(own_ops=("TANH",)))
+    assert "activation_ms_per_mb" in kernel_amounts(moved, LAYOUT._replace(own_ops=("ELU",)))
 
 
 def test_a_network_is_the_sum_of_its_kernels_and_overheads() -> None:
-    graph = build_graph(DESIGNS["csanet"].spec, (1, 32, 32, 4))
-    parts = kernels(graph)
-    prices = {name: 1.0 + index for index, name in enumerate(total_amounts(graph, parts, LAYOUT))}
-    apart = [overhead_amounts(graph, LAYOUT), *(kernel_amounts(part, LAYOUT) for part in parts)]
-    whole = time_ms(total_amounts(graph, parts, LAYOUT), prices)
+    seen = network(build_graph(DESIGNS["csanet"].spec, (1, 32, 32, 4)))
+    prices = {name: 1.0 + index for index, name in enumerate(total_amounts(seen, LAYOUT))}
+    apart = [overhead_amounts(seen, LAYOUT), *(kernel_amounts(part, LAYOUT) for part in seen.kernels)]
+    whole = time_ms(total_amounts(seen, LAYOUT), prices)
     assert whole == pytest.approx(sum(time_ms(amounts, prices) for amounts in apart))
 
 

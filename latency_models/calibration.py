@@ -1,0 +1,319 @@
+"""Fit a predictor to measurements, and find out by measurements left out how good it is.
+
+Which steps are taken depends on how much there is:
+
+    many kernels (≥ 250)        roofline, layout chosen by cross-validation, learned residual
+    fewer, but enough rows      roofline alone
+    few networks, a known device   that device's predictor, one factor per class held near a common one
+
+and where whole networks are among the measurements, a calibration of start, scale and launch on them. Held-out accuracy
+is by family: all networks of one family are left out together, because siblings of a network tell its time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import log, sqrt
+from statistics import median
+from typing import NamedTuple
+
+from latency_models.features import COMPUTING_CLASSES, MOVING_CLASSES, Network
+from latency_models.predictor import Calibration, Core, Interval, Predictor, Transfer, range_of
+from latency_models.residual import FEWEST_KERNELS, fit_residual
+from latency_models.roofline import Layout, Row, kernel_amounts, time_ms, total_amounts
+from search_spaces.errors import MeasurementError
+
+# Fewer networks than this tell no calibration of their own.
+FEWEST_NETWORKS = 8
+# With so many kernels that compute, a measured model counts as a whole network; a probe has one or none.
+NETWORK_KERNELS = 2
+FOLDS = 8
+# How firmly start, scale and launch are held at 0, 1 and 0, and how firmly coefficients at zero: only against chance.
+CALIBRATION_SHRINKAGE, ZERO_SHRINKAGE = 0.03, 1e-8
+# How firmly a transfer's factors are held at one; found on public timings of three phones, k = 5, 10 and 20 networks,
+# where a tenth to thirty times of it made the mean error grow.
+TRANSFER_SHRINKAGE = 0.01
+FEWEST_TO_TRANSFER = 5
+LANES, INPUT_LANES, CACHES_MB = (1, 4, 8, 16, 32), (1, 4), (None, 2.0, 8.0, 16.0, 32.0)
+# Large kernels decide a network's time, small ones its launch: between weighing milliseconds and weighing percent.
+KERNEL_WEIGHT = 0.5
+# The width of an interval beyond what was measured, where measurements do not tell: with the distance's root.
+ASSUMED_GROWTH = 0.5
+
+
+class Sample(NamedTuple):
+    """One measured network, or one kernel inside a profiled one."""
+
+    network: Network
+    runtime_ms: float
+    family: str  # networks that know each other: left out together
+    label: str = ""
+    whole: bool = True  # False: a kernel's share of a profiled run, without start and I/O
+
+    @property
+    def is_network(self) -> bool:
+        """Whether this is a network of several layers, not a probe."""
+        return self.whole and sum(k.cls in COMPUTING_CLASSES for k in self.network.kernels) >= NETWORK_KERNELS
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One network as a predictor that had not seen its family foresaw it."""
+
+    label: str
+    family: str
+    pixels: int  # of its largest map
+    measured_ms: float
+    predicted_ms: float
+    beyond: float = 1.0  # how many times larger than anything that fit had seen
+
+
+def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tuple[Predictor, tuple[HeldOut, ...]]:
+    """Return a predictor of these measurements alone, and the held-out networks from which its interval is.
+
+    Raises MeasurementError where there are too few for that, saying how many are missing.
+    """
+    start = Layout(16, map_bytes, io_bytes, 1, None, True, _measured_moves(samples))
+    check_enough(samples, start)
+    layout = choose_layout(samples, start)
+
+    def fitted(some: Sequence[Sample]) -> Predictor:
+        return _fit(some, layout)
+
+    held_out = leave_families_out(samples, fitted)
+    return with_interval(fitted(samples), held_out), held_out
+
+
+def fit_transfer(samples: Sequence[Sample], sources: Sequence[Predictor]) -> tuple[Predictor, tuple[HeldOut, ...]]:
+    """Return a predictor that starts from other devices', and the networks as fits without their families foresaw them.
+
+    Raises MeasurementError where there are fewer than FEWEST_TO_TRANSFER networks.
+    """
+    if len(samples) < FEWEST_TO_TRANSFER:
+        raise MeasurementError(
+            f"Adapting another device's predictor needs {FEWEST_TO_TRANSFER} measured networks, got {len(samples)}: "
+            f"{FEWEST_TO_TRANSFER - len(samples)} are missing."
+        )
+    held_out = leave_families_out(samples, lambda some: _transferred(some, sources))
+    return with_interval(_transferred(samples, sources), held_out), held_out
+
+
+def _transferred(samples: Sequence[Sample], sources: Sequence[Predictor]) -> Predictor:
+    """Bring every source to the target's level by the median ratio, average them, and fit a factor per class."""
+    import numpy as np
+    from scipy.optimize import nnls
+
+    ratios = [median(s.runtime_ms / source.predict(s.network).runtime_ms for s in samples) for source in sources]
+    weights = tuple(_rounded(ratio / len(sources)) for ratio in ratios)
+    classes = sorted({kernel.cls for s in samples for kernel in s.network.kernels})
+    plain = Transfer(tuple(sources), weights, dict.fromkeys((*classes, "start"), 1.0))
+    shares = np.array([_shares_by_class(plain, s) for s in samples])
+    firmness = sqrt(TRANSFER_SHRINKAGE)
+    system = np.vstack([shares, firmness * np.eye(shares.shape[1])])
+    factors, _ = nnls(system, np.concatenate([np.ones(len(shares)), np.full(shares.shape[1], firmness)]))
+    told = {name: _rounded(x) for name, x in zip(plain.factors, factors, strict=True)}
+    return Predictor(
+        Transfer(tuple(sources), weights, told), _NO_INTERVAL, range=range_of([s.network for s in samples])
+    )
+
+
+def _shares_by_class(core: Transfer, sample: Sample) -> list[float]:
+    """Return what each class of kernels, and the start, is of the measured time."""
+    totals = dict.fromkeys(core.factors, 0.0)
+    totals["start"] = core.start_ms(sample.network)
+    for kernel, ms in zip(sample.network.kernels, core.kernels_ms(sample.network.kernels), strict=True):
+        totals[kernel.cls] += ms
+    return [total / sample.runtime_ms for total in totals.values()]
+
+
+def check_enough(samples: Sequence[Sample], layout: Layout) -> None:
+    """Raise MeasurementError where there are not twice as many measurements as coefficients."""
+    names = {name for sample in samples for name in _amounts(sample, layout)}
+    if len(samples) < 2 * len(names):
+        raise MeasurementError(
+            f"A roofline of {len(names)} coefficients needs {2 * len(names)} measurements, got {len(samples)}: "
+            f"{2 * len(names) - len(samples)} are missing. Measure more, or start from a known device with --prior."
+        )
+
+
+def choose_layout(samples: Sequence[Sample], start: Layout) -> Layout:
+    """Return `start` with the lanes and the cache under which a plain roofline foresees held-out measurements best."""
+
+    def error(layout: Layout) -> float:
+        held_out = leave_families_out(samples, lambda some: Predictor(_roofline(some, layout), _NO_INTERVAL))
+        return sum(abs(log(h.predicted_ms / h.measured_ms)) for h in held_out) / len(held_out)
+
+    lanes = min((start._replace(lane=a, input_lane=b) for a, b in product(LANES, INPUT_LANES)), key=error)
+    return min((lanes._replace(cache_mb=cache) for cache in CACHES_MB), key=error)
+
+
+_NO_INTERVAL = Interval("assumed", 0.0, 0.0, 0.0, 0.0, 0.0, "")
+
+
+def _measured_moves(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return the operations that move data and were measured often enough to have a cost of their own."""
+    counts: dict[str, int] = {}
+    for sample in samples:
+        for op in {k.tflite_op for k in sample.network.kernels if k.cls not in COMPUTING_CLASSES}:
+            counts[op] = counts.get(op, 0) + 1
+    return tuple(sorted(op for op, count in counts.items() if count >= 3))
+
+
+def _fit(samples: Sequence[Sample], layout: Layout) -> Predictor:
+    core = _roofline(samples, layout)
+    singles = [s for s in samples if len(s.network.kernels) == 1]
+    if len(singles) >= FEWEST_KERNELS:
+        core = _with_residual(core, singles)
+    networks = [s for s in samples if s.is_network]
+    profiled = any(not s.whole for s in samples)
+    calibration = _calibrate(core, networks, profiled=profiled) if len(networks) >= FEWEST_NETWORKS else Calibration()
+    return Predictor(core, _NO_INTERVAL, calibration, range_of([s.network for s in samples]))
+
+
+def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
+    parts = [s for s in samples if not s.whole] or samples
+    coefficients = fit_free([Row(_amounts(s, layout), s.runtime_ms) for s in parts])
+    overheads = dict.fromkeys(("fixed_ms", "io_ms_per_mb", "kernel_ms"), 0.0)  # profiled kernels have neither
+    return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))
+
+
+def _amounts(sample: Sample, layout: Layout) -> dict[str, float]:
+    if sample.whole:
+        return total_amounts(sample.network, layout)
+    return kernel_amounts(sample.network.kernels[0], layout)
+
+
+def _class_averages(coefficients: dict[str, float], layout: Layout) -> dict[str, float]:
+    """Return what an operation costs that was never measured: as much as the median of those that were."""
+    own = sorted(
+        coefficients[f"{op.lower()}_ms_per_mb"] for op in layout.own_ops if f"{op.lower()}_ms_per_mb" in coefficients
+    )
+    if not own:
+        return {}
+    return {f"{cls}_ms_per_mb": own[len(own) // 2] for cls in MOVING_CLASSES if f"{cls}_ms_per_mb" not in coefficients}
+
+
+def fit_free(rows: Sequence[Row]) -> dict[str, float]:
+    """Return coefficients ≥ 0 that minimise Σ_rows ((t̂ − t) / t)²; six significant digits are kept."""
+    import numpy as np
+    from scipy.optimize import nnls
+
+    names = sorted({name for row in rows for name in row.amounts})
+    shares = np.array([[row.amounts.get(name, 0.0) / row.runtime_ms for name in names] for row in rows])
+    largest = shares.max(axis=0)
+    largest[largest == 0] = 1.0
+    system = np.vstack([shares / largest, sqrt(ZERO_SHRINKAGE) * np.eye(len(names))])
+    scaled, _ = nnls(system, np.concatenate([np.ones(len(rows)), np.zeros(len(names))]))
+    return {name: _rounded(x) for name, x in zip(names, scaled / largest, strict=True)}
+
+
+def _with_residual(core: Core, singles: Sequence[Sample]) -> Core:
+    kernels = [s.network.kernels[0] for s in singles]
+    logs, weights = [], []
+    for sample, kernel in zip(singles, kernels, strict=True):
+        priced = time_ms(kernel_amounts(kernel, core.layout), core.coefficients)
+        start = core.start_ms(sample.network) if sample.whole else 0.0
+        logs.append(log(max(sample.runtime_ms - start, 0.1 * sample.runtime_ms) / max(priced, 1e-9)))
+        weights.append(sample.runtime_ms**KERNEL_WEIGHT)
+    return Core(core.layout, core.coefficients, fit_residual(kernels, logs, weights))
+
+
+def _calibrate(core: Core, networks: Sequence[Sample], *, profiled: bool) -> Calibration:
+    """Fit what whole networks take to the sum of their kernels; relative errors, held near 0, 1 and 0.
+
+    Start and launch only where the kernels were taken from profiles, which have neither: probes that ran as networks
+    tell them better than large networks do, whose few milliseconds of error would all be put down to the start.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    shares = np.array([_parts(core, sample)[: 3 if profiled else 1] for sample in networks])
+    largest = shares.max(axis=0)
+    firmness, wanted = sqrt(CALIBRATION_SHRINKAGE), np.zeros(shares.shape[1])
+    wanted[0] = largest[0]
+    system = np.vstack([shares / largest, firmness * np.eye(len(wanted))])
+    scaled, _ = nnls(system, np.concatenate([np.ones(len(shares)), firmness * wanted]))
+    scale, *overheads = (_rounded(x) for x in scaled / largest)
+    return Calibration(scale, *overheads)
+
+
+def _parts(core: Core, sample: Sample) -> list[float]:
+    """Return the priced kernels, one start and the launches, each as a share of the measured time."""
+    priced = sum(core.kernels_ms(sample.network.kernels)) + core.start_ms(sample.network)
+    return [part / sample.runtime_ms for part in (priced, 1.0, len(sample.network.kernels))]
+
+
+def leave_families_out(
+    samples: Sequence[Sample], fitted: Callable[[Sequence[Sample]], Predictor]
+) -> tuple[HeldOut, ...]:
+    """Return every network as foreseen by a predictor that saw no network of its family.
+
+    Networks where there are some, else the probes themselves, whose families are their operations' sizes.
+    """
+    judged = [s for s in samples if s.is_network] or list(samples)
+    found: list[HeldOut] = []
+    for out in _folds(judged):
+        seen = [s for s in samples if s.family not in out]
+        predictor = fitted(seen)
+        found += [held_out(predictor, s) for s in judged if s.family in out and _is_foreseeable(s, seen)]
+    return tuple(found)
+
+
+def _is_foreseeable(sample: Sample, seen: Sequence[Sample]) -> bool:
+    """Whether the classes of a sample's kernels are among those seen; a class of one family alone is not."""
+    classes = {kernel.cls for s in seen for kernel in s.network.kernels}
+    return all(kernel.cls in classes for kernel in sample.network.kernels)
+
+
+def held_out(predictor: Predictor, sample: Sample) -> HeldOut:
+    """Return a sample beside what the predictor says of it."""
+    kernels = sample.network.kernels
+    if sample.whole:
+        prediction = predictor.predict(sample.network)
+        predicted, beyond = prediction.runtime_ms, prediction.extrapolation
+    else:
+        (predicted,), beyond = predictor.core.kernels_ms(kernels), 1.0
+    pixels = max(kernel.height * kernel.width for kernel in kernels)
+    figures = (sample.runtime_ms, _rounded(predicted), _rounded(beyond))
+    return HeldOut(sample.label, sample.family, pixels, *figures)
+
+
+def _rounded(value: float) -> float:
+    """Keep six significant digits, so that a refit gives the same figures on every machine."""
+    return float(f"{value:.6g}")
+
+
+def _folds(samples: Sequence[Sample]) -> list[set[str]]:
+    """Return families in at most FOLDS groups of about equally many samples, largest families first."""
+    counts: dict[str, int] = {}
+    for sample in samples:
+        counts[sample.family] = counts.get(sample.family, 0) + 1
+    groups: list[tuple[int, set[str]]] = [(0, set()) for _ in range(min(FOLDS, len(counts)))]
+    for family in sorted(counts, key=lambda name: (-counts[name], name)):
+        index = min(range(len(groups)), key=lambda i: groups[i][0])
+        size, names = groups[index]
+        groups[index] = (size + counts[family], names | {family})
+    return [names for _, names in groups]
+
+
+def with_interval(predictor: Predictor, held: Sequence[HeldOut]) -> Predictor:
+    """Return the predictor with the interval that the held-out networks give."""
+    logs = sorted(log(h.measured_ms / h.predicted_ms) for h in held)
+    interval = Interval(
+        "measured",
+        _quantile(logs, 0.10), _quantile(logs, 0.90), _quantile(logs, 0.05), _quantile(logs, 0.95),
+        ASSUMED_GROWTH,
+        f"log ratios of {len(logs)} networks, each foreseen by a fit without its family",
+    )  # fmt: skip
+    return Predictor(predictor.core, interval, predictor.calibration, predictor.range)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the empirical quantile widened for the sample's size, as split conformal prediction takes it.
+
+    Source: Vovk et al. 2005; Lei et al. 2018 (arXiv 1604.04173): the ⌈(n + 1) · level⌉-th value.
+    """
+    n = len(ordered)
+    rank = (n + 1) * share
+    index = int(rank) - 1 if share < 0.5 else -int(-rank) - 1
+    return _rounded(ordered[min(max(index, 0), n - 1)])

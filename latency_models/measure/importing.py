@@ -1,0 +1,167 @@
+"""Measurements out of files that other tools and people wrote: their content, not their name, says what they are.
+
+Read are logs of `benchmark_model` (see `benchmark_log`), the JSON of `litert-benchmark --result_json`, our own CSV
+(see `measurements`), and results of AI Benchmark typed into a CSV (see `typed_results`).
+"""
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path, PureWindowsPath
+
+from latency_models.measure.benchmark_log import LogResult, is_benchmark_log, parse_benchmark_log
+from latency_models.measure.delegation import CPU_DELEGATES
+from latency_models.measure.litert_json import parse_litert_json
+from latency_models.measure.op_profile import is_op_profile
+from latency_models.measure.typed_results import in_our_words, typed_columns
+from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements
+from search_spaces.errors import MeasurementError
+
+SUFFIXES = (".txt", ".log", ".csv", ".json")  # of the files that are looked for in a folder
+_TABLE = re.compile(r"network|(?:runtime|time|latency)\b", re.IGNORECASE)  # with this, what is wrong can be told
+_UNSPECIFIC = ("npu", "external")  # names for whatever the device or a library brings
+
+
+def import_files(
+    paths: Sequence[Path],
+    *,
+    defaults: Conditions,
+    allow_partial: bool = False,
+    folder: Path | None = None,
+) -> tuple[Timing, ...]:
+    """Return the timings in the files, and in those with one of SUFFIXES below each folder, repeats merged.
+
+    `defaults` holds what the files do not tell; a log that tells a delegate must agree with the one in it. Models
+    that a CSV names beside itself are named relative to `folder`, where the result is to be written; unless given,
+    the working directory. Raises MeasurementError that names the file.
+    """
+    placed: list[Placed] = []
+    for path in _files(paths):
+        placed += _placed(_text(path), path, defaults.delegate, allow_partial=allow_partial, folder=folder or Path())
+    return merged([(place, _filled(timing, defaults)) for place, timing in placed])
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if not below:
+            raise MeasurementError(f"{path} holds no file that ends with {', '.join(SUFFIXES)}; name the files.")
+        found += below
+    return found
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 as the Windows PowerShell redirects what a command prints."""
+    try:
+        content = path.read_bytes()
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as error:
+        raise MeasurementError(f"{path} cannot be read ({error.strerror}); name a file of measurements.") from None
+    except UnicodeDecodeError:
+        raise MeasurementError(f"{path} is not a text in UTF-8; give a log, JSON or CSV in UTF-8.") from None
+
+
+def _placed(text: str, path: Path, delegate: str, *, allow_partial: bool, folder: Path) -> list[Placed]:
+    try:
+        results = _results(text, allow_partial=allow_partial)
+        timings = [_from_result(result, path, delegate, alone=len(results) == 1) for result in results]
+    except MeasurementError as error:
+        raise MeasurementError(f"{path}: {error}") from None
+    return [(str(path), timing) for timing in timings] or _from_csv(text, path, folder)
+
+
+def _results(text: str, *, allow_partial: bool) -> tuple[LogResult, ...]:
+    """Return what a tool concluded; nothing where the text is of no tool."""
+    if text.lstrip().startswith("{"):
+        return (parse_litert_json(text, allow_partial=allow_partial),)
+    if is_benchmark_log(text):
+        return parse_benchmark_log(text, allow_partial=allow_partial)
+    if is_op_profile(text):
+        raise MeasurementError(
+            "This is a profile by operations, which is no runtime of the network; measure without "
+            "--enable_op_profiling."
+        )
+    return ()
+
+
+def _from_csv(text: str, path: Path, folder: Path) -> list[Placed]:
+    headings = _headings(text)
+    rename = typed_columns(headings)
+    if not rename and not any(heading in COLUMNS or _TABLE.match(heading) for heading in headings):
+        raise MeasurementError(
+            f"{path} is none of a log of benchmark_model, JSON of litert-benchmark, or a CSV of measurements; give "
+            "one of these."
+        )
+    placed = []
+    for place, timing in parse_measurements(text, where=str(path), rename=rename):
+        told = in_our_words(timing, headings) if rename else timing
+        model = told.model and Path(os.path.relpath(path.parent / told.model, folder)).as_posix()
+        placed.append((place, replace(told, model=model, source=told.source or path.name)))
+    return placed
+
+
+def _from_result(result: LogResult, path: Path, delegate: str, *, alone: bool) -> Timing:
+    return Timing(
+        network=_network(result.model, path, alone=alone),
+        runtime_ms=result.runtime_ms,
+        statistic=result.statistic,
+        low_ms=result.low_ms,
+        high_ms=result.high_ms,
+        runs=result.runs,
+        nodes=result.nodes,
+        delegated_nodes=result.delegated_nodes,
+        partitions=result.partitions,
+        source=path.name,
+        conditions=Conditions(
+            runtime=result.tool,
+            runtime_version=result.runtime_version,
+            delegate=_agreed(result.delegate, delegate),
+            flags=result.flags,
+            threads=result.threads,
+        ),
+    )
+
+
+def _network(model: str, path: Path, *, alone: bool) -> str:
+    """Return the name of a network: of its model, whichever system's path that is, else of the file."""
+    if model and not model.startswith("fd:"):
+        return PureWindowsPath(model).name.removesuffix(".tflite")
+    if alone:
+        return path.stem
+    raise MeasurementError(
+        'It holds several results and does not tell of which networks; keep the lines "Graph: […]", or give each '
+        "result a file named as its network."
+    )
+
+
+def _agreed(told: str, wanted: str) -> str:
+    """Return the delegate that a log tells and the user expects; one that fell back to the CPU is not it."""
+    if not told or not wanted or told == wanted:
+        return told or wanted
+    if (told in CPU_DELEGATES) == (wanted in CPU_DELEGATES):
+        if told in _UNSPECIFIC:
+            return wanted
+        if told in CPU_DELEGATES or wanted in _UNSPECIFIC:
+            return told
+    raise MeasurementError(f"The log tells that {told} ran the network, not {wanted}; correct one or the other.")
+
+
+def _filled(timing: Timing, defaults: Conditions) -> Timing:
+    told = {field.name: getattr(timing.conditions, field.name) for field in fields(Conditions)}
+    return replace(
+        timing, conditions=replace(defaults, **{name: value for name, value in told.items() if value not in ("", None)})
+    )
+
+
+def _headings(text: str) -> list[str]:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    try:
+        return [heading.strip() for heading in next(csv.reader([first]), [])]
+    except csv.Error:  # a line without end, for instance
+        return []

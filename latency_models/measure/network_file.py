@@ -1,0 +1,40 @@
+"""The .tflite files that are to be timed, each under one name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from search_spaces.errors import MeasurementError
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A .tflite file to be timed."""
+
+    path: Path
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """What the network is called in a file of measurements."""
+        return self.path.stem
+
+
+def read_networks(paths: Sequence[Path]) -> list[NetworkFile]:
+    """Return the networks in these files, each once; raise MeasurementError where two different ones share a name."""
+    named: dict[str, NetworkFile] = {}
+    for network in map(_read, paths):
+        other = named.setdefault(network.name, network)
+        if other.sha256 != network.sha256:
+            raise MeasurementError(
+                f'{other.path} and {network.path} are different networks of one name, "{network.name}"; rename one.'
+            )
+    return list(named.values())
+
+
+def _read(path: Path) -> NetworkFile:
+    try:
+        return NetworkFile(path, sha256(path.read_bytes()).hexdigest())
+    except OSError as error:
+        raise MeasurementError(f"Wanted a .tflite file, could not read {path}: {error}.") from None

@@ -1,0 +1,133 @@
+"""A predictor as plain data and back: nothing is pickled, and every number can be read by a person.
+
+A reader takes where a value stands and the value as JSON gave it, as in `device_file`.
+"""
+
+from math import isfinite
+from typing import Any
+
+from latency_models.device_file import count, list_of, number, one_of, optional, record, refuse, text
+from latency_models.predictor import Calibration, Core, Interval, Predictor, Range, Transfer
+from latency_models.residual import FEATURES, Residual, Tree
+from latency_models.roofline import Layout
+
+
+def predictor_to_data(predictor: Predictor) -> dict[str, Any]:
+    """Return a predictor as plain data, to be read back by `read_predictor`."""
+    known = predictor.range
+    return {
+        "core": _core_to_data(predictor.core),
+        "calibration": predictor.calibration._asdict(),
+        "interval": predictor.interval._asdict(),
+        "range": known and known._asdict() | {"operations": list(known.operations)},
+    }
+
+
+def _core_to_data(core: Core | Transfer) -> dict[str, Any]:
+    if isinstance(core, Transfer):
+        sources = [predictor_to_data(source) for source in core.sources]
+        return {"sources": sources, "weights": list(core.weights), "factors": dict(core.factors)}
+    return {
+        "layout": core.layout._asdict() | {"own_ops": list(core.layout.own_ops)},
+        "coefficients": dict(core.coefficients),
+        "residual": core.residual and _residual_to_data(core.residual),
+    }
+
+
+def _residual_to_data(residual: Residual) -> dict[str, Any]:
+    return {
+        "features": list(FEATURES),
+        "start": residual.start,
+        "low": list(residual.low),
+        "high": list(residual.high),
+        "trees": [[list(column) for column in tree] for tree in residual.trees],
+    }
+
+
+def read_predictor(where: str, value: object) -> Predictor:
+    """Read what `predictor_to_data` wrote; raise DeviceError that names the place where it is something else."""
+    readers = {"core": _read_core, "calibration": _read_calibration, "interval": _read_interval, "range": _read_range}
+    return Predictor(**record(readers)(where, value))
+
+
+def signed(where: str, value: object) -> float:
+    """Read a finite number."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        return float(value)
+    return refuse(where, "a finite number", value)
+
+
+def numbers(where: str, value: object) -> dict[str, float]:
+    """Read an object of numbers ≥ 0 under free names."""
+    if not isinstance(value, dict):
+        refuse(where, "an object of numbers", value)
+    return {name: number(f"{where}.{name}", each) for name, each in value.items()}
+
+
+def read_layout(where: str, value: object) -> Layout:
+    """Read how a device holds and computes maps."""
+    readers = {
+        "lane": count, "bytes_per_element": count, "io_bytes_per_element": count, "input_lane": optional(count),
+        "cache_mb": optional(number), "taps": one_of(True, False), "own_ops": _read_texts,
+    }  # fmt: skip
+    return Layout(**record(readers)(where, value))
+
+
+def _read_texts(where: str, value: object) -> tuple[str, ...]:
+    return list_of(text)(where, value) if value else ()
+
+
+def _read_core(where: str, value: object) -> Core | Transfer:
+    if isinstance(value, dict) and "sources" in value:
+        readers = {"sources": list_of(read_predictor), "weights": list_of(number), "factors": numbers}
+        return Transfer(**record(readers)(where, value))
+    return Core(
+        **record({"layout": read_layout, "coefficients": numbers, "residual": optional(_read_residual)})(where, value)
+    )
+
+
+def _read_residual(where: str, value: object) -> Residual:
+    readers = {
+        "features": _read_features, "start": signed, "low": list_of(signed), "high": list_of(signed),
+        "trees": list_of(_read_tree),
+    }  # fmt: skip
+    fields = record(readers)(where, value)
+    del fields["features"]
+    return Residual(**fields)
+
+
+def _read_features(where: str, value: object) -> None:
+    if value != list(FEATURES):
+        refuse(where, f"the features of this version, {', '.join(FEATURES)} (calibrate again)", value)
+
+
+def _read_tree(where: str, value: object) -> Tree:
+    """Read one tree; children come after their parents, so a walk ends."""
+    try:
+        tree = Tree(*(tuple(column) for column in value))  # type: ignore[attr-defined]  # refused below where it is none
+        walks = all(
+            f == -1 or (0 <= f < len(FEATURES) and n < a < len(tree.feature) and n < b < len(tree.feature))
+            for n, (f, _, a, b, _) in enumerate(zip(*tree, strict=True))
+        )
+    except (TypeError, ValueError):
+        walks = False
+    return tree if walks else refuse(where, "five lists: feature, threshold, left, right and value", value)
+
+
+def _read_calibration(where: str, value: object) -> Calibration:
+    return Calibration(**record(dict.fromkeys(Calibration._fields, number))(where, value))
+
+
+def _read_interval(where: str, value: object) -> Interval:
+    readers = {
+        "kind": one_of("assumed", "measured"), "low": signed, "high": signed, "low90": signed, "high90": signed,
+        "growth": number, "note": text,
+    }  # fmt: skip
+    return Interval(**record(readers)(where, value))
+
+
+def _read_range(where: str, value: object) -> Range | None:
+    if value is None:
+        return None
+    whole = {"macs": numbers, "elements": numbers, "operations": _read_texts}
+    return Range(**record(whole)(where, value))

@@ -1,0 +1,21 @@
+"""What machine this is, in words that a person knows it by."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def described() -> str:
+    """Return the system, the cores and the processor of this machine in one line."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {processor()}"
+
+
+def processor() -> str:
+    """Return the processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )
