@@ -172,6 +172,7 @@ def _fit(samples: Sequence[Sample], layout: Layout) -> Predictor:
 
 def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
     parts = [s for s in samples if not s.whole] or samples
+    layout = layout._replace(own_ops=_measured_moves(samples))  # of these, not of all: some may be held out
     coefficients = fit_free([Row(_amounts(s, layout), s.runtime_ms) for s in parts])
     overheads = dict.fromkeys(("fixed_ms", "io_ms_per_mb", "kernel_ms"), 0.0)  # profiled kernels have neither
     return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))

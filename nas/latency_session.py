@@ -181,7 +181,8 @@ def run_calibrate(
     measurements: Path, name: str, *, title: str, priors: Sequence[str], table: str | None, user_wide: bool, form: str
 ) -> None:
     """Fit a device to measurements, say how good it is on networks left out, and save it."""
-    from latency_models.new_device import make_device, save_device
+    from latency_models.device_text import save_device
+    from latency_models.new_device import make_device
 
     folder = _device_folder(user_wide)
     _require_free(folder, name)
@@ -332,7 +333,8 @@ def _report_validated(rows: Sequence[dict[str, Any]], device: Device, form: str)
 
 def _fold_back(device: Device, timings: Sequence[Timing], asked: ValidateAsked) -> None:
     """Save a new device that knows these times, too; the old one stays as it is."""
-    from latency_models.new_device import extended, save_device
+    from latency_models.device_text import save_device
+    from latency_models.new_device import extended
 
     assert asked.refit_name is not None
     with progress_bar("Fitting, leaving families out"):

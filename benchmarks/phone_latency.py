@@ -1,0 +1,216 @@
+"""How well does a predictor of ours foresee three phones' GPUs? On public timings of 102 networks, no phone needed.
+
+    python benchmarks/phone_latency.py FOLDER [--draws 20] [--out benchmarks/phone_latency.json]
+
+FOLDER holds `cnn_gpu_ops_us.csv` and `cnn_end_to_end_us.csv`: per-operation and whole-model GPU times in microseconds
+of a Pixel 4, a Galaxy S10 and an iPhone 7 (Li et al., ICPE 2023; qed-usc/mobile-ml-benchmark, MIT). The product does
+not need them and they are not part of it.
+
+`operations`: the operations of ten networks and the times of these ten are known (about 540 rows), the other 92 are
+foreseen; `unseen_families` are those of them whose family none of the ten has.
+`few networks`: k networks were timed as a whole, the other two phones' predictors (each fitted to the operations of 50
+networks) are known, and 52 networks that no fit has seen are foreseen, on the target or on the sources. The k are among
+the 50.
+Means over phones and draws of the mean relative error, and of the share within ten percent.
+"""
+
+import argparse
+import csv
+import json
+import random
+import re
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latency_models import accuracy
+from latency_models.calibration import Sample, fit_measured, fit_transfer
+from latency_models.features import Kernel, Network
+from latency_models.predictor import Predictor
+from nas import provenance
+from search_spaces.errors import DeviceError
+
+PHONES = ("pixel4", "s10", "iphone7")
+KNOWN_MODELS, SOURCE_MODELS = 10, 50
+FEW = (5, 10, 20, 40)
+FP16, FP32 = 2, 4
+INPUT_ELEMENTS, OUTPUT_ELEMENTS = 224 * 224 * 3, 1000
+# Networks that know each other beyond a common beginning of their names.
+FAMILIES = {"mobilenetb": "mobilenet", "fdmobilenet": "mobilenet", "mobilenetvb": "mobilenetv", "resnetbc": "resnet",
+            "preresnetbc": "preresnet", "seresnet": "seresnet", "sepreresnet": "preresnet"}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    data = read(options.folder)
+    found = {"operations": operations(data, options.draws), "few_networks": few_networks(data, options.draws)}
+    command = " ".join(["python", "benchmarks/phone_latency.py", "FOLDER", *sys.argv[2:]])
+    text = json.dumps(
+        {"provenance": provenance.collect() | {"command": command}, **found}, indent=1, ensure_ascii=False
+    )
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+class Data:
+    """Kernels by network, their times and the networks' by phone, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.kernels: dict[str, list[Kernel]] = defaultdict(list)
+        self.kernel_ms: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.network_ms: dict[tuple[str, str], float] = {}
+
+    @property
+    def models(self) -> list[str]:
+        return sorted(self.kernels)
+
+    def operations(self, phone: str, models: Sequence[str]) -> list[Sample]:
+        """Return every operation of these networks as a profiled kernel."""
+        return [
+            Sample(Network((kernel,), 1, 1), ms, family(model), f"{model}#{n}", whole=False)
+            for model in models
+            for n, (kernel, ms) in enumerate(zip(self.kernels[model], self.kernel_ms[phone, model], strict=True))
+        ]
+
+    def whole(self, phone: str, models: Sequence[str]) -> list[Sample]:
+        """Return these networks as they were timed whole."""
+        return [
+            Sample(
+                Network(tuple(self.kernels[model]), INPUT_ELEMENTS, OUTPUT_ELEMENTS),
+                self.network_ms[phone, model], family(model), model,
+            )
+            for model in models
+        ]  # fmt: skip
+
+
+def read(folder: Path) -> Data:
+    data = Data()
+    with (folder / "cnn_gpu_ops_us.csv").open() as file:
+        for row in csv.DictReader(file):
+            data.kernels[row["model"]].append(kernel(row))
+            for phone in PHONES:
+                data.kernel_ms[phone, row["model"]].append(float(row[f"{phone}|gpu|float"]) / 1e3)
+    with (folder / "cnn_end_to_end_us.csv").open() as file:
+        for row in csv.DictReader(file):
+            for phone in PHONES:
+                data.network_ms[phone, row["model"]] = float(row[f"{phone}|gpu|float|mean"]) / 1e3
+    return data
+
+
+def kernel(row: dict[str, str]) -> Kernel:
+    op, side, made = row["operation"], number(row, "Input_shape"), number(row, "Output_shape")
+    cin, taps, groups = number(row, "Input_channel"), number(row, "Kernel"), number(row, "Group")
+    cout, cls, macs, weights = number(row, "Filter", cin), "memory", 0, 0
+    if op.startswith("CONV_2D"):
+        cls = "conv_1x1" if taps == 1 else "conv"
+        weights = taps * taps * cin // groups * cout + cout
+        macs = made * made * taps * taps * cin // groups * cout
+    elif op == "DEPTHWISE_CONV_2D":
+        cls, cout, groups, weights, macs = "depthwise", cin, 1, taps * taps * cin + cin, made * made * taps * taps * cin
+    elif op == "FULLY_CONNECTED":
+        cls, side, made, weights, macs = "fully_connected", 1, 1, cin * cout + cout, cin * cout
+    elif op == "MEAN":
+        made, cout = 1, cin
+    name = op.removesuffix("_GROUP")
+    return Kernel(
+        op, (), cls, name, macs, side * side * cin, made * made * cout, weights, cin, cout, taps,
+        number(row, "Stride"), made, made, (), "", groups=groups if cls in ("conv", "conv_1x1") else 1,
+    )  # fmt: skip
+
+
+def number(row: dict[str, str], column: str, otherwise: int = 1) -> int:
+    """Return a whole number; `otherwise` where the table has none for this operation."""
+    return int(float(row[column])) if row[column] not in ("", "-", "NA") else otherwise
+
+
+def family(model: str) -> str:
+    beginning = re.match(r"[a-z]+", model.split("_")[0])
+    name = beginning[0] if beginning else model
+    return FAMILIES.get(name, name)
+
+
+def operations(data: Data, draws: int) -> dict[str, Any]:
+    """Return how ten profiled networks tell the times of the others."""
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for draw in range(draws):
+        known = random.Random(draw).sample(data.models, KNOWN_MODELS)
+        families = {family(model) for model in known}
+        others = [model for model in data.models if model not in known]
+        for phone in PHONES:
+            samples = [*data.operations(phone, known), *data.whole(phone, known)]
+            predictor, _ = fit_measured(samples, io_bytes=FP32, map_bytes=FP16)
+            foreseen = {s.label: judged(predictor, s) for s in data.whole(phone, others) if able(predictor, s)}
+            found["refused"].append({"networks": len(others) - len(foreseen)})
+            found["rows"].append({"rows": len(samples)})
+            found["all"].append(figures(list(foreseen.values())))
+            found["unseen_families"].append(figures([v for m, v in foreseen.items() if family(m) not in families]))
+        print("draw", draw, found["unseen_families"][-1], file=sys.stderr)
+    return {name: mean_of(values) for name, values in found.items()}
+
+
+def few_networks(data: Data, draws: int) -> dict[str, Any]:
+    """Return how k networks timed whole, with the other phones' predictors, tell those of networks unseen by all."""
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for draw in range(draws):
+        rng = random.Random(1000 + draw)
+        known = rng.sample(data.models, SOURCE_MODELS)
+        others = [model for model in data.models if model not in known]
+        sources = {phone: source(data, phone, known) for phone in PHONES}
+        for phone in PHONES:
+            for k in FEW:
+                chosen = rng.sample(known, k)
+                predictor, _ = fit_transfer(data.whole(phone, chosen), [sources[p] for p in PHONES if p != phone])
+                values = [judged(predictor, s) for s in data.whole(phone, others)]
+                low, high = predictor.interval.low, predictor.interval.high
+                found[f"k={k}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
+        print("draw", draw, found["k=10"][-1], file=sys.stderr)
+    return {name: mean_of(values) for name, values in found.items()}
+
+
+def source(data: Data, phone: str, models: Sequence[str]) -> Predictor:
+    return fit_measured([*data.operations(phone, models), *data.whole(phone, models)], io_bytes=FP32, map_bytes=FP16)[0]
+
+
+def able(predictor: Predictor, sample: Sample) -> bool:
+    """Tell whether the predictor knows every class of kernels; it refuses what it does not."""
+    try:
+        predictor.predict(sample.network)
+    except DeviceError:
+        return False
+    return True
+
+
+def judged(predictor: Predictor, sample: Sample) -> tuple[float, float]:
+    return predictor.predict(sample.network).runtime_ms, sample.runtime_ms
+
+
+def figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    predicted, measured = zip(*pairs, strict=True)
+    return {
+        "mape": accuracy.mape(predicted, measured),
+        "within_10_percent": accuracy.within(predicted, measured),
+        "spearman": accuracy.spearman(predicted, measured),
+        "networks": len(pairs),
+    }
+
+
+def covered(pairs: Sequence[tuple[float, float]], low: float, high: float) -> float:
+    from math import exp
+
+    return accuracy.coverage([p * exp(low) for p, _ in pairs], [p * exp(high) for p, _ in pairs], [m for _, m in pairs])
+
+
+def mean_of(values: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.mean(each[name] for each in values) for name in values[0]}
+
+
+if __name__ == "__main__":
+    main()
