@@ -149,6 +149,14 @@ def quality_of(
     return Quality(float(np.mean(psnr)), float(np.mean(ssim)), compile_s)
 
 
+def picture_quality(predicted: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> Quality:
+    """Return the quality of one picture [1, h, w, 3]; its SSIM is NaN where a side is shorter than the window."""
+    pictures = jnp.asarray(predicted), jnp.asarray(target)
+    is_large = min(target.shape[1:3]) >= metrics.WINDOW
+    ssim = float(metrics.ssim(*pictures)[0]) if is_large else math.nan
+    return Quality(float(metrics.psnr_db(*pictures)[0]), ssim)
+
+
 @cache
 def _metrics() -> Callable[..., tuple[jax.Array, jax.Array]]:
     return jax.jit(lambda predicted, target: (metrics.psnr_db(predicted, target), metrics.ssim(predicted, target)))

@@ -1,0 +1,85 @@
+"""One network as files of one precision: a twin at pair size, the deploy file, and one for any size if asked.
+
+The twin is converted (and calibrated) by TensorFlow; the other two are the twin with other shapes, so that what is
+judged on the pairs is, weight by weight and range by range, what goes on the phone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.checkpoint import Arrays
+from nas.data.pairs import PairSet
+from nas.evaluate import network_input
+from nas.export_options import ExportOptions
+from search_spaces.errors import ExportError
+from search_spaces.graph import Graph
+from search_spaces.input_levels import InputLevels, reading_counts
+from search_spaces.precision import Precision
+from search_spaces.tflite_counts import taking_counts
+from search_spaces.tflite_resize import dynamic, resized
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The files of one precision and the network that they hold."""
+
+    precision: Precision
+    io: str
+    levels: InputLevels
+    graph: Graph  # at pair size, reading what the file reads
+    twin: bytes
+    deploy: bytes
+    dynamic: bytes | None
+
+
+class Converter:
+    """Makes files of one trained network."""
+
+    def __init__(self, graph: Graph, weights: Arrays, train: PairSet, options: ExportOptions) -> None:
+        self._graph, self._weights, self._train, self._options = graph, weights, train, options
+        self._levels = options.levels(train.format)
+
+    def convert(self, precision: Precision) -> Converted:
+        """Return the files of one precision; raise ExportError where they cannot be made."""
+        from search_spaces import lower_tf
+
+        io = self._options.io_of(precision)
+        graph, weights = reading_counts(self._graph, self._weights, self._levels, fold=precision.is_calibrated)
+        twin = lower_tf.to_tflite(
+            graph, weights, precision=precision.name, io=io,
+            calibration=list(self._calibration()) if precision.is_calibrated else (),
+        )  # fmt: skip
+        if io == "int16" and not self._levels.is_normalized:
+            twin = taking_counts(twin)
+        deploy = resized(twin, self._options.packed_shape)
+        return Converted(
+            precision, io, self._levels, graph, twin, deploy, dynamic(twin) if self._options.dynamic else None
+        )
+
+    def _calibration(self) -> Iterator[Array]:
+        """Yield training inputs [1, h, w, 4], spread evenly over the set: neighbours often show one scene."""
+        index = calibration_index(self._train, self._options.calibration)
+        _require_variety(self._train, index)
+        for number in index:
+            yield self._levels.counts(network_input(self._train, np.array([number])))
+
+
+def calibration_index(train: PairSet, count: int) -> Array:
+    """Return which training pairs calibrate, at most `count`."""
+    return np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).astype(int))
+
+
+def _require_variety(train: PairSet, index: Array) -> None:
+    if not len(index):
+        raise ExportError("There is no training pair to calibrate with; add pairs, or leave out int8 and int16.")
+    lowest, highest = (int(end(train.raw[index])) for end in (np.min, np.max))
+    if lowest == highest:
+        raise ExportError(
+            f"Every value of the {len(index)} mosaics for calibration is {lowest}, which tells no ranges; look at the "
+            "pairs with `isp-nas data check`, or leave out int8 and int16."
+        )
