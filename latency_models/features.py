@@ -8,7 +8,7 @@ Which TFLite operation comes out of which graph operation is held against real c
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -120,6 +120,7 @@ class Step(NamedTuple):
     weights: int = 0
 
 
+Group = tuple[Form, tuple[Node, ...]]  # nodes that are one kernel, or the kernels of one node
 X = "x"
 BIASED_TRANSPOSE_CONV = 3  # the version of TRANSPOSE_CONV that has a bias
 
@@ -198,7 +199,7 @@ _LAST_STEP = Form("memory", "ADD", takes_activation=True)
 
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
-    return _levelled([kernel for form, nodes in _fused(graph) for kernel in _kernels(graph, form, nodes)])
+    return tuple([kernel for form, nodes in _levelled(_fused(graph)) for kernel in _kernels(graph, form, nodes)])
 
 
 def network(graph: Graph) -> Network:
@@ -206,25 +207,24 @@ def network(graph: Graph) -> Network:
     return Network(kernels(graph), prod(graph.input_shape), prod(graph.output_shape))
 
 
-def _levelled(parts: Sequence[Kernel]) -> tuple[Kernel, ...]:
+def _levelled(groups: Sequence[Group]) -> Sequence[Group]:
     """Give operations of one name one version, the highest: a file says the version once for all of them."""
     highest: dict[str, int] = {}
-    for part in parts:
-        if part.version > highest.get(part.tflite_op, 1):
-            highest[part.tflite_op] = part.version
-    return tuple(
-        [part._replace(version=highest[part.tflite_op]) if _is_below(part, highest) else part for part in parts]
-    )
+    for form, _ in groups:
+        if form.version > highest.get(form.tflite_op, 1):
+            highest[form.tflite_op] = form.version
+    if not highest:
+        return groups
+    return [
+        (form._replace(version=highest[form.tflite_op]), nodes) if form.tflite_op in highest else (form, nodes)
+        for form, nodes in groups
+    ]
 
 
-def _is_below(part: Kernel, highest: Mapping[str, int]) -> bool:
-    return part.version < highest.get(part.tflite_op, 1)
-
-
-def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
+def _fused(graph: Graph) -> list[Group]:
     """Group nodes into kernels. A node joins the one before it only if nobody else reads the map between them."""
     reads = Counter(name for node in graph.nodes for name in node.inputs)
-    groups: dict[str, tuple[Form, tuple[Node, ...]]] = {}  # by the map that the kernel makes
+    groups: dict[str, Group] = {}  # by the map that the kernel makes
     for node in graph.nodes:
         before = groups.get(node.inputs[0])
         if before and reads[node.inputs[0]] == 1 and _joins(node.op, before[0]):
@@ -270,6 +270,7 @@ def _kernels(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> list[Kernel]:
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     first = nodes[0]
     inputs, reads = graph.input_shapes(first), tuple(dict.fromkeys(first.inputs))
+    weights = first.op.parameter_shapes(*inputs)
     batch, height, width, cout = graph.shapes[nodes[-1].name]
     return Kernel(
         name=first.name,
@@ -279,7 +280,7 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
         macs=batch * first.op.macs(*inputs),
         input_elements=sum([prod(graph.shapes[name]) for name in reads]),
         output_elements=batch * height * width * cout,
-        weight_elements=graph.node_parameters(first) + (cout if form.gains_bias else 0),
+        weight_elements=sum(map(prod, weights.values())) + (cout if form.gains_bias else 0),
         cin=inputs[0][3],
         cout=cout,
         kernel=form.kernel,

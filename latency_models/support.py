@@ -5,8 +5,7 @@ So each network is supported, partial or unsupported, decided before any time is
 delegate is no slow variant of what runs on it.
 
 Source of how kernels are grouped: PartitionGraphIntoIndependentNodeSubsets in TensorFlow Lite's graph_info.cc, greedy
-as by default. Groups are formed by what is ready, not by order alone: as long as any kernel of the group's kind can run
-it joins, also past kernels of the other kind.
+as by default: a group takes every kernel of its kind that can run, also past kernels of the other kind.
 """
 
 from collections.abc import Sequence
@@ -72,29 +71,18 @@ def _status(kernels: Sequence[Kernel], delegated: set[int]) -> str:
 
 
 def partitions(kernels: Sequence[Kernel], accepted: Sequence[bool]) -> list[list[int]]:
-    """Return the groups of accepted kernels, by position, as TensorFlow Lite forms them."""
-    pending = set(range(len(kernels)))
-    made = {kernel.makes for kernel in kernels}
-    groups: list[list[int]] = []
-    while pending:
-        group = _next_group(kernels, accepted, sorted(pending), unmade=made)
-        pending.difference_update(group)
-        made.difference_update([kernels[index].makes for index in group])
-        if not group:  # kernels that wait for one another: no order of execution runs them
-            break
-        if accepted[group[0]]:
-            groups.append(group)
-    return groups
+    """Return the groups of accepted kernels, by position, as TensorFlow Lite forms them.
 
-
-def _next_group(
-    kernels: Sequence[Kernel], accepted: Sequence[bool], pending: Sequence[int], *, unmade: set[str]
-) -> list[int]:
-    """Return every kernel that can run now or after others of its group, all of the kind of the first that can."""
-    waiting = set(unmade)
-    group: list[int] = []
-    for index in pending:  # one pass is enough: kernels stand in an order in which they can run
-        if waiting.isdisjoint(kernels[index].reads) and (not group or accepted[index] == accepted[group[0]]):
-            group.append(index)
-            waiting.discard(kernels[index].makes)
-    return group
+    Groups of either kind take turns, beginning with the first kernel's: a group takes all that can run, so what can run
+    next is of the other kind. A kernel is therefore in the first turn of its kind that is not before the turn of
+    anything it reads.
+    """
+    turns: dict[str, int] = {}  # of every map, that of its kernel
+    groups: dict[int, list[int]] = {}
+    for index, (kernel, taken) in enumerate(zip(kernels, accepted, strict=True)):
+        kind = int(taken != accepted[0])  # turns of one kind are even, of the other odd
+        turn = max([kind, *[turns[name] + (turns[name] + kind) % 2 for name in kernel.reads if name in turns]])
+        turns[kernel.makes] = turn
+        if taken:
+            groups.setdefault(turn, []).append(index)
+    return [groups[turn] for turn in sorted(groups)]
