@@ -9,6 +9,7 @@ Which TFLite operation comes out of which graph operation is held against real c
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -198,7 +199,11 @@ _LAST_STEP = Form("memory", "ADD", takes_activation=True)
 
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
-    return _levelled([kernel for form, nodes in _fused(graph) for kernel in _kernels(graph, form, nodes)])
+    made: list[Kernel] = []
+    for form, nodes in _fused(graph):
+        op = type(nodes[0].op)
+        made += _step_kernels(graph, form, op, nodes) if op in STEPS else [_kernel(graph, form, nodes)]
+    return _levelled(made)
 
 
 def network(graph: Graph) -> Network:
@@ -212,6 +217,8 @@ def _levelled(parts: Sequence[Kernel]) -> tuple[Kernel, ...]:
     for part in parts:
         if part.version > highest.get(part.tflite_op, 1):
             highest[part.tflite_op] = part.version
+    if not highest:
+        return tuple(parts)
     return tuple(
         [part._replace(version=highest[part.tflite_op]) if _is_below(part, highest) else part for part in parts]
     )
@@ -262,11 +269,6 @@ def _form(node: Node) -> Form:
     return rule(node.op)
 
 
-def _kernels(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> list[Kernel]:
-    steps = STEPS.get(type(nodes[0].op))
-    return [_kernel(graph, form, nodes)] if steps is None else _step_kernels(graph, form, steps, nodes)
-
-
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     first = nodes[0]
     inputs, reads = graph.input_shapes(first), tuple(dict.fromkeys(first.inputs))
@@ -296,33 +298,31 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     )
 
 
-def _step_kernels(
-    graph: Graph, form: Form, steps: Callable[[Shape], tuple[Step, ...]], nodes: tuple[Node, ...]
-) -> list[Kernel]:
-    first = nodes[0]
-    parts = steps(graph.input_shapes(first)[0])
-    shapes = {X: graph.input_shapes(first)[0]} | {part.makes: part.shape for part in parts}
-    names = {part.makes: f"{first.name}.{part.makes}" for part in parts[:-1]}
-    names |= {X: first.inputs[0], parts[-1].makes: nodes[-1].name}
-    return [
-        Kernel(
-            name=f"{first.name}.{part.makes}",
-            nodes=tuple([node.name for node in nodes]) if part is parts[-1] else (),
-            cls="memory",
-            tflite_op=part.tflite_op,
-            macs=0,
-            input_elements=sum([prod(shapes[read]) for read in part.reads]),
-            output_elements=prod(part.shape),
-            weight_elements=part.weights,
-            cin=shapes[part.reads[0]][3],
-            cout=part.shape[3],
-            kernel=1,
-            stride=1,
-            height=part.shape[1],
-            width=part.shape[2],
-            reads=tuple([names[read] for read in part.reads]),
-            makes=names[part.makes],
-            fused=form.fused if part is parts[-1] else "none",
-        )
-        for part in parts
-    ]
+def _step_kernels(graph: Graph, form: Form, op: type[Op], nodes: tuple[Node, ...]) -> list[Kernel]:
+    first, last = nodes[0].name, nodes[-1].name
+    made = []
+    for part, sizes, is_last in _sized_steps(op, graph.input_shapes(nodes[0])[0]):
+        name = f"{first}.{part.makes}"
+        reads = tuple([nodes[0].inputs[0] if read == X else f"{first}.{read}" for read in part.reads])
+        if is_last:
+            made.append(Kernel(name, tuple([node.name for node in nodes]), *sizes, reads, last, fused=form.fused))
+        else:
+            made.append(Kernel(name, (), *sizes, reads, name))
+    return made
+
+
+@cache
+def _sized_steps(op: type[Op], shape: Shape) -> list[tuple[Step, tuple[Any, ...], bool]]:
+    """Return each step of an operation with what its kernel holds from `cls` to `width`, and whether it is the last.
+
+    Remembered, because a normalisation has eleven and a search builds them again and again at few sizes.
+    """
+    parts = STEPS[op](shape)
+    shapes = {X: shape} | {part.makes: part.shape for part in parts}
+    return [(part, _sizes(part, shapes), part is parts[-1]) for part in parts]
+
+
+def _sizes(part: Step, shapes: Mapping[str, Shape]) -> tuple[Any, ...]:
+    moved = sum([prod(shapes[read]) for read in part.reads]), prod(part.shape), part.weights
+    channels = shapes[part.reads[0]][3], part.shape[3]
+    return ("memory", part.tflite_op, 0, *moved, *channels, 1, 1, part.shape[1], part.shape[2])
