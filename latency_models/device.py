@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from latency_models import calibration
 from latency_models.calibration import HeldOut, Sample
+from latency_models.delegate import DelegateTable, load_delegate
 from latency_models.device_file import (
     Reader,
     check_keys,
@@ -29,7 +30,6 @@ from latency_models.device_file import (
     refuse,
     text,
 )
-from latency_models.delegate import DelegateTable, load_delegate
 from latency_models.fallback import Assumption, Fallback, predict_partial
 from latency_models.features import Network, network
 from latency_models.kernel_rows import kernels_from_rows, to_data
@@ -37,7 +37,7 @@ from latency_models.measurements import Conditions
 from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
 from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
-from latency_models.support import Support, support
+from latency_models.support import Refusal, Support, support
 from search_spaces import places
 from search_spaces.designs import find_design
 from search_spaces.errors import DeviceError, IspNasError, UnknownNameError
@@ -144,15 +144,16 @@ class Device:
     def unsupported(self, graph: Graph) -> tuple[str, ...]:
         """Return the kernels of `graph` that fall to another processor, each with the reason; none where none does."""
         found = self.support(network(graph))
-        return () if found.status == "supported" else tuple([refusal.sentence for refusal in found.refused])
+        return () if found.status == "supported" else told(found.refused)
 
     def refusal(self, network: Network, *, allow_fallback: bool = False) -> str | None:
         """Return why a network is not to be run on the device, in one sentence; None where it is."""
-        found = self.support(network)
+        return self._refusal(self.support(network), allow_fallback=allow_fallback)
+
+    def _refusal(self, found: Support, *, allow_fallback: bool) -> str | None:
         if found.status == "supported" or (allow_fallback and found.status == "partial"):
             return None
-        told = "; ".join(dict.fromkeys(refusal.sentence for refusal in found.refused))
-        return f"{self.delegate.title} on {self.name} runs it only in part ({found.status}): {told}"
+        return f"{self.name} runs this network only in part ({found.status}): {'; '.join(told(found.refused))}"
 
     def predict(self, graph: Graph, *, allow_fallback: bool = False) -> Prediction:
         """Return the time of `graph` at its own input shape.
@@ -167,7 +168,7 @@ class Device:
         found = self.support(network)
         if found.status == "supported":
             return self.predictor.predict(network)
-        refused = self.refusal(network, allow_fallback=allow_fallback)
+        refused = self._refusal(found, allow_fallback=allow_fallback)
         if refused:
             raise DeviceError(f"{refused}. Choose other operations, a device whose delegate takes them, or pay for it.")
         if self.fallback is None:
@@ -176,6 +177,17 @@ class Device:
                 '"fallback" to its file.'
             )
         return predict_partial(network, found, self.predictor, self.fallback)
+
+
+def told(refused: Sequence[Refusal]) -> tuple[str, ...]:
+    """Return why kernels are refused, those of one reason in one phrase."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for refusal in refused:
+        groups.setdefault((refusal.op, refusal.condition, refusal.remedy), []).append(refusal.kernel)
+    return tuple(
+        f'{op} ("{names[0]}"{f" and {len(names) - 1} more" if len(names) > 1 else ""}): {condition}; {remedy}'
+        for (op, condition, remedy), names in groups.items()
+    )
 
 
 def device_names() -> dict[str, Path]:

@@ -8,7 +8,8 @@ Which TFLite operation comes out of which graph operation is held against real c
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -199,7 +200,11 @@ _LAST_STEP = Form("memory", "ADD", takes_activation=True)
 
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
-    return tuple([kernel for form, nodes in _levelled(_fused(graph)) for kernel in _kernels(graph, form, nodes)])
+    made: list[Kernel] = []
+    for form, nodes in _levelled(_fused(graph)):
+        op = type(nodes[0].op)
+        made += _step_kernels(graph, form, op, nodes) if op in STEPS else [_kernel(graph, form, nodes)]
+    return tuple(made)
 
 
 def network(graph: Graph) -> Network:
@@ -262,11 +267,6 @@ def _form(node: Node) -> Form:
     return rule(node.op)
 
 
-def _kernels(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> list[Kernel]:
-    steps = STEPS.get(type(nodes[0].op))
-    return [_kernel(graph, form, nodes)] if steps is None else _step_kernels(graph, form, steps, nodes)
-
-
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     first = nodes[0]
     inputs, reads = graph.input_shapes(first), tuple(dict.fromkeys(first.inputs))
@@ -297,33 +297,44 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     )
 
 
-def _step_kernels(
-    graph: Graph, form: Form, steps: Callable[[Shape], tuple[Step, ...]], nodes: tuple[Node, ...]
-) -> list[Kernel]:
-    first = nodes[0]
-    parts = steps(graph.input_shapes(first)[0])
-    shapes = {X: graph.input_shapes(first)[0]} | {part.makes: part.shape for part in parts}
-    names = {part.makes: f"{first.name}.{part.makes}" for part in parts[:-1]}
-    names |= {X: first.inputs[0], parts[-1].makes: nodes[-1].name}
-    return [
-        Kernel(
-            name=f"{first.name}.{part.makes}",
-            nodes=tuple([node.name for node in nodes]) if part is parts[-1] else (),
-            cls="memory",
-            tflite_op=part.tflite_op,
-            macs=0,
-            input_elements=sum([prod(shapes[read]) for read in part.reads]),
-            output_elements=prod(part.shape),
-            weight_elements=part.weights,
-            cin=shapes[part.reads[0]][3],
-            cout=part.shape[3],
-            kernel=1,
-            stride=1,
-            height=part.shape[1],
-            width=part.shape[2],
-            reads=tuple([names[read] for read in part.reads]),
-            makes=names[part.makes],
-            fused=form.fused if part is parts[-1] else "none",
-        )
-        for part in parts
-    ]
+def _step_kernels(graph: Graph, form: Form, op: type[Op], nodes: tuple[Node, ...]) -> list[Kernel]:
+    first, last = nodes[0].name, nodes[-1].name
+    made = []
+    for part, sized in _sized_steps(STEPS[op], graph.input_shapes(nodes[0])[0]):
+        name = f"{first}.{part.makes}"
+        reads = tuple([nodes[0].inputs[0] if read == X else f"{first}.{read}" for read in part.reads])
+        made.append(sized._replace(name=name, reads=reads, makes=name))
+    made[-1] = made[-1]._replace(nodes=tuple([node.name for node in nodes]), makes=last, fused=form.fused)
+    return made
+
+
+@cache
+def _sized_steps(steps: Callable[[Shape], tuple[Step, ...]], shape: Shape) -> list[tuple[Step, Kernel]]:
+    """Return each step of an operation with its kernel but for names.
+
+    Remembered, because a normalisation has eleven and a search builds them again and again at few sizes.
+    """
+    parts = steps(shape)
+    shapes = {X: shape} | {part.makes: part.shape for part in parts}
+    return [(part, _sized(part, shapes)) for part in parts]
+
+
+def _sized(part: Step, shapes: Mapping[str, Shape]) -> Kernel:
+    return Kernel(
+        name="",
+        nodes=(),
+        cls="memory",
+        tflite_op=part.tflite_op,
+        macs=0,
+        input_elements=sum([prod(shapes[read]) for read in part.reads]),
+        output_elements=prod(part.shape),
+        weight_elements=part.weights,
+        cin=shapes[part.reads[0]][3],
+        cout=part.shape[3],
+        kernel=1,
+        stride=1,
+        height=part.shape[1],
+        width=part.shape[2],
+        reads=(),
+        makes="",
+    )

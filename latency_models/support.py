@@ -5,7 +5,8 @@ So each network is supported, partial or unsupported, decided before any time is
 delegate is no slow variant of what runs on it.
 
 Source of how kernels are grouped: PartitionGraphIntoIndependentNodeSubsets in TensorFlow Lite's graph_info.cc, greedy
-as by default: a group takes every kernel of its kind that can run, also past kernels of the other kind.
+as by default. Groups are formed by what is ready, not by order alone: as long as any kernel of the group's kind can run
+it joins, also past kernels of the other kind.
 """
 
 from collections.abc import Sequence
@@ -73,16 +74,17 @@ def _status(kernels: Sequence[Kernel], delegated: set[int]) -> str:
 def partitions(kernels: Sequence[Kernel], accepted: Sequence[bool]) -> list[list[int]]:
     """Return the groups of accepted kernels, by position, as TensorFlow Lite forms them.
 
-    Groups of either kind take turns, beginning with the first kernel's: a group takes all that can run, so what can run
-    next is of the other kind. A kernel is therefore in the first turn of its kind that is not before the turn of
-    anything it reads.
+    Groups of accepted kernels and of others take turns, and a kernel joins the first of its kind in which all that it
+    reads is made: with what makes it where both are of one kind, one turn later where they are not.
     """
-    turns: dict[str, int] = {}  # of every map, that of its kernel
+    turn_of: dict[str, int] = {}  # by the map that a kernel makes
     groups: dict[int, list[int]] = {}
+    first = accepted[0] if accepted else True
     for index, (kernel, taken) in enumerate(zip(kernels, accepted, strict=True)):
-        kind = int(taken != accepted[0])  # turns of one kind are even, of the other odd
-        turn = max([kind, *[turns[name] + (turns[name] + kind) % 2 for name in kernel.reads if name in turns]])
-        turns[kernel.makes] = turn
+        turn = max([turn_of.get(name, 0) for name in kernel.reads], default=0)
+        if (turn % 2 == 0) != (taken == first):
+            turn += 1
+        turn_of[kernel.makes] = turn
         if taken:
             groups.setdefault(turn, []).append(index)
     return [groups[turn] for turn in sorted(groups)]

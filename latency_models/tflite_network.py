@@ -11,8 +11,8 @@ from dataclasses import replace
 from math import prod
 
 from latency_models.features import Kernel, Network
-from latency_models.tflite_rules import RULES, Operation, Rule
-from latency_models.tflite_shapes import Sizes, with_input_shape
+from latency_models.tflite_rules import RULES, Operation, Rule, Sizes
+from latency_models.tflite_shapes import with_input_shape
 from search_spaces.errors import DeviceError
 from search_spaces.graph import INPUT
 from search_spaces.tflite_file import FileGraph, FileNode, read_graph

@@ -9,9 +9,10 @@ from math import isqrt, prod
 from typing import NamedTuple
 
 from latency_models.features import ACTIVATION_OPS
-from latency_models.tflite_shapes import Sizes
 from search_spaces.errors import DeviceError
 from search_spaces.tflite_file import FileNode, FileTensor
+
+Sizes = tuple[int, ...]
 
 
 class Operation(NamedTuple):

@@ -12,10 +12,10 @@ from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
+from latency_models.tflite_rules import Sizes
 from search_spaces.errors import DeviceError
 from search_spaces.tflite_file import FileGraph, FileNode, FileTensor
 
-Sizes = tuple[int, ...]
 Values = tuple[int, ...]
 _VALID = 1  # the padding that adds nothing; 0 is SAME
 

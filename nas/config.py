@@ -139,8 +139,8 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
 def _require_fallback_costs(device: Device, asked: Asked) -> None:
     if asked.allow_fallback and device.fallback is None:
         raise UsageError(
-            f"{device.name} does not tell what operations cost that fall to the CPU; leave --allow-fallback out, or add "
-            '"fallback" to its file.'
+            f"{device.name} does not tell what operations cost that fall to the CPU; leave --allow-fallback out, or "
+            'add "fallback" to its file.'
         )
 
 

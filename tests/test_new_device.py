@@ -83,7 +83,9 @@ def test_mixed_conditions_are_refused(change: dict[str, object], told: str) -> N
 
 
 def test_dates_may_differ_and_the_last_is_told() -> None:
-    dated = [Timing("smallnet", 1.0, conditions=replace(CONDITIONS, date=date)) for date in ("2026-01-02", "2026-03-01")]
+    dated = [
+        Timing("smallnet", 1.0, conditions=replace(CONDITIONS, date=date)) for date in ("2026-01-02", "2026-03-01")
+    ]
     assert common_conditions(dated) == replace(CONDITIONS, date="2026-03-01")
 
 
