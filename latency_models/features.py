@@ -301,28 +301,41 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
 def _step_kernels(graph: Graph, form: Form, op: type[Op], nodes: tuple[Node, ...]) -> list[Kernel]:
     first, last = nodes[0].name, nodes[-1].name
     made = []
-    for part, sizes, is_last in _sized_steps(op, graph.input_shapes(nodes[0])[0]):
+    for part, sized in _sized_steps(STEPS[op], graph.input_shapes(nodes[0])[0]):
         name = f"{first}.{part.makes}"
         reads = tuple([nodes[0].inputs[0] if read == X else f"{first}.{read}" for read in part.reads])
-        if is_last:
-            made.append(Kernel(name, tuple([node.name for node in nodes]), *sizes, reads, last, fused=form.fused))
-        else:
-            made.append(Kernel(name, (), *sizes, reads, name))
+        made.append(sized._replace(name=name, reads=reads, makes=name))
+    made[-1] = made[-1]._replace(nodes=tuple([node.name for node in nodes]), makes=last, fused=form.fused)
     return made
 
 
 @cache
-def _sized_steps(op: type[Op], shape: Shape) -> list[tuple[Step, tuple[Any, ...], bool]]:
-    """Return each step of an operation with what its kernel holds from `cls` to `width`, and whether it is the last.
+def _sized_steps(steps: Callable[[Shape], tuple[Step, ...]], shape: Shape) -> list[tuple[Step, Kernel]]:
+    """Return each step of an operation with its kernel but for names.
 
     Remembered, because a normalisation has eleven and a search builds them again and again at few sizes.
     """
-    parts = STEPS[op](shape)
+    parts = steps(shape)
     shapes = {X: shape} | {part.makes: part.shape for part in parts}
-    return [(part, _sizes(part, shapes), part is parts[-1]) for part in parts]
+    return [(part, _sized(part, shapes)) for part in parts]
 
 
-def _sizes(part: Step, shapes: Mapping[str, Shape]) -> tuple[Any, ...]:
-    moved = sum([prod(shapes[read]) for read in part.reads]), prod(part.shape), part.weights
-    channels = shapes[part.reads[0]][3], part.shape[3]
-    return ("memory", part.tflite_op, 0, *moved, *channels, 1, 1, part.shape[1], part.shape[2])
+def _sized(part: Step, shapes: Mapping[str, Shape]) -> Kernel:
+    return Kernel(
+        name="",
+        nodes=(),
+        cls="memory",
+        tflite_op=part.tflite_op,
+        macs=0,
+        input_elements=sum([prod(shapes[read]) for read in part.reads]),
+        output_elements=prod(part.shape),
+        weight_elements=part.weights,
+        cin=shapes[part.reads[0]][3],
+        cout=part.shape[3],
+        kernel=1,
+        stride=1,
+        height=part.shape[1],
+        width=part.shape[2],
+        reads=(),
+        makes="",
+    )
