@@ -147,12 +147,19 @@ def _report_measured(target: Path, failures: Sequence[Failure], form: str) -> No
 
 
 def run_import(
-    paths: Sequence[Path], out: Path, *, defaults: Conditions, allow_partial: bool, extend: bool, form: str
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    defaults: Conditions,
+    allow_partial: bool,
+    profiled: Path | None,
+    extend: bool,
+    form: str,
 ) -> None:
     """Read what other tools and people wrote, and write it as one file of measurements."""
     from latency_models.measure.importing import import_files
 
-    timings = import_files(paths, defaults=defaults, allow_partial=allow_partial, folder=out.parent)
+    timings = import_files(paths, defaults=defaults, allow_partial=allow_partial, folder=out.parent, profiled=profiled)
     held = write_measurements(out, timings, extend=extend)
     if form == "json":
         print_json({"measurements": str(out), "read": len(timings), "held": len(held)})
