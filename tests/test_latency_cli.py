@@ -300,3 +300,43 @@ def test_help_answers_without_anything_heavy() -> None:
 def test_conditions_of_the_made_up_device_are_told_by_the_saved_one(tmp_path: Path) -> None:
     printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine")
     assert load_device("mine").conditions == CONDITIONS
+
+
+# Validate
+
+
+@pytest.fixture
+def study(tmp_path: Path, tiny_pairs: Path) -> str:
+    """A study of small networks on a device that was calibrated under the conditions of this machine."""
+    from flow import TINY_TRAINING, write_space
+
+    conditions = local.here(local.LocalOptions())
+    known = [replace(t, conditions=conditions) for t in timings()]
+    known.append(replace(known[0], network="reference-smallnet-34x60", runtime_ms=0.5, model=""))
+    write_measurements(tmp_path / "m.csv", known)
+    printed("calibrate", "m.csv", "--name", "here")
+    space = write_space(tmp_path / "tiny.toml")
+    done = isp_nas(
+        "search", "--budget", "3", "--data", tiny_pairs, "--space", space, "--device", "here", "--study", "s",
+        *TINY_TRAINING, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return "s"
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_front_is_timed_beside_its_predictions_and_folded_back(study: str, tmp_path: Path) -> None:
+    told = printed("validate", "--study", study, "--out", "v", "--most", 2, "--refit", "better")
+    first, *_ = told["networks"]
+    assert first["error"] == pytest.approx(first["predicted_ms"] / first["measured_ms"] - 1)
+    assert told["device"] == "here"
+    names = {m.label for m in load_device("better").measurements}
+    assert {row["network"] for row in told["networks"]} <= names
+    assert load_device("here").digest != load_device("better").digest
+
+
+@pytest.mark.usefixtures("quick")
+def test_times_under_other_conditions_validate_nothing(study: str) -> None:
+    assert 'was calibrated with threads "1", this measurement had "2"' in refused(
+        "validate", "--study", study, "--out", "v", "--threads", "2"
+    )
