@@ -2,7 +2,8 @@
 
 No value may lead to a file that the phone's delegate refuses, and a proposal that is refused tells nothing. So members
 that the device runs are drawn, and each value is given to them in turn: a value with which the device refuses all of
-them is left out, with the reason. What is refused only beside other values stays, and is decided candidate by candidate.
+them is left out, with the reason. What is refused only beside other values stays, and is decided candidate by
+candidate.
 """
 
 import random
