@@ -148,7 +148,9 @@ class Device:
 
     def refusal(self, network: Network, *, allow_fallback: bool = False) -> str | None:
         """Return why a network is not to be run on the device, in one sentence; None where it is."""
-        found = self.support(network)
+        return self._refusal(self.support(network), allow_fallback=allow_fallback)
+
+    def _refusal(self, found: Support, *, allow_fallback: bool) -> str | None:
         if found.status == "supported" or (allow_fallback and found.status == "partial"):
             return None
         return f"{self.name} runs this network only in part ({found.status}): {'; '.join(told(found.refused))}"
@@ -166,7 +168,7 @@ class Device:
         found = self.support(network)
         if found.status == "supported":
             return self.predictor.predict(network)
-        refused = self.refusal(network, allow_fallback=allow_fallback)
+        refused = self._refusal(found, allow_fallback=allow_fallback)
         if refused:
             raise DeviceError(f"{refused}. Choose other operations, a device whose delegate takes them, or pay for it.")
         if self.fallback is None:

@@ -9,6 +9,7 @@ Which TFLite operation comes out of which graph operation is held against real c
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -37,6 +38,9 @@ from search_spaces.ops import (
 # Classes whose time is arithmetic and traffic, and classes whose time is traffic alone.
 COMPUTING_CLASSES = ("conv_1x1", "conv", "depthwise", "transpose_conv", "fully_connected")
 MOVING_CLASSES = ("memory", "activation")
+
+# Kernels of so many operations and sizes are remembered, under a kilobyte each.
+REMEMBERED = 50_000
 
 FUSED_ACTIVATIONS = ("relu", "relu6")
 ACTIVATION_OPS = {
@@ -84,6 +88,11 @@ class Kernel(NamedTuple):
     makes_dtype: str = "float32"
     traits: tuple[str, ...] = ()  # what is out of the ordinary, see delegate.TRAITS
 
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """All that decides how long it takes: two kernels of the same figures take the same time."""
+        return self[2:14], self.dilation, self.groups
+
 
 class Network(NamedTuple):
     """A network as a device sees it: the kernels in order, and what enters and leaves."""
@@ -120,6 +129,7 @@ class Step(NamedTuple):
     weights: int = 0
 
 
+Group = tuple[Form, tuple[Node, ...]]  # nodes that are one kernel, or the kernels of one node
 X = "x"
 BIASED_TRANSPOSE_CONV = 3  # the version of TRANSPOSE_CONV that has a bias
 
@@ -198,7 +208,11 @@ _LAST_STEP = Form("memory", "ADD", takes_activation=True)
 
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
-    return _levelled([kernel for form, nodes in _fused(graph) for kernel in _kernels(graph, form, nodes)])
+    made: list[Kernel] = []
+    for form, nodes in _levelled(_fused(graph)):
+        op = type(nodes[0].op)
+        made += _step_kernels(graph, form, op, nodes) if op in STEPS else [_kernel(graph, form, nodes)]
+    return tuple(made)
 
 
 def network(graph: Graph) -> Network:
@@ -206,25 +220,24 @@ def network(graph: Graph) -> Network:
     return Network(kernels(graph), prod(graph.input_shape), prod(graph.output_shape))
 
 
-def _levelled(parts: Sequence[Kernel]) -> tuple[Kernel, ...]:
+def _levelled(groups: Sequence[Group]) -> Sequence[Group]:
     """Give operations of one name one version, the highest: a file says the version once for all of them."""
     highest: dict[str, int] = {}
-    for part in parts:
-        if part.version > highest.get(part.tflite_op, 1):
-            highest[part.tflite_op] = part.version
-    return tuple(
-        [part._replace(version=highest[part.tflite_op]) if _is_below(part, highest) else part for part in parts]
-    )
+    for form, _ in groups:
+        if form.version > highest.get(form.tflite_op, 1):
+            highest[form.tflite_op] = form.version
+    if not highest:
+        return groups
+    return [
+        (form._replace(version=highest[form.tflite_op]), nodes) if form.tflite_op in highest else (form, nodes)
+        for form, nodes in groups
+    ]
 
 
-def _is_below(part: Kernel, highest: Mapping[str, int]) -> bool:
-    return part.version < highest.get(part.tflite_op, 1)
-
-
-def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
+def _fused(graph: Graph) -> list[Group]:
     """Group nodes into kernels. A node joins the one before it only if nobody else reads the map between them."""
     reads = Counter(name for node in graph.nodes for name in node.inputs)
-    groups: dict[str, tuple[Form, tuple[Node, ...]]] = {}  # by the map that the kernel makes
+    groups: dict[str, Group] = {}  # by the map that the kernel makes
     for node in graph.nodes:
         before = groups.get(node.inputs[0])
         if before and reads[node.inputs[0]] == 1 and _joins(node.op, before[0]):
@@ -262,32 +275,36 @@ def _form(node: Node) -> Form:
     return rule(node.op)
 
 
-def _kernels(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> list[Kernel]:
-    steps = STEPS.get(type(nodes[0].op))
-    return [_kernel(graph, form, nodes)] if steps is None else _step_kernels(graph, form, steps, nodes)
-
-
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
-    first = nodes[0]
-    inputs, reads = graph.input_shapes(first), tuple(dict.fromkeys(first.inputs))
-    batch, height, width, cout = graph.shapes[nodes[-1].name]
+    first, last = nodes[0], nodes[-1].name
+    reads = tuple(dict.fromkeys(first.inputs))
+    shapes = tuple([graph.shapes[name] for name in reads])
+    sized = _sized(first.op, graph.input_shapes(first), shapes, graph.shapes[last], form)
+    return Kernel(first.name, tuple([node.name for node in nodes]), *sized[2:14], reads, last, *sized[16:])
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _sized(op: Op, inputs: tuple[Shape, ...], reads: tuple[Shape, ...], made: Shape, form: Form) -> Kernel:
+    """Return a kernel but for names. Remembered: a search meets the same operations at the same few sizes."""
+    batch, height, width, cout = made
+    weights = sum([prod(shape) for shape in op.parameter_shapes(*inputs).values()])
     return Kernel(
-        name=first.name,
-        nodes=tuple([node.name for node in nodes]),
+        name="",
+        nodes=(),
         cls=form.cls,
         tflite_op=form.tflite_op,
-        macs=batch * first.op.macs(*inputs),
-        input_elements=sum([prod(graph.shapes[name]) for name in reads]),
+        macs=batch * op.macs(*inputs),
+        input_elements=sum([prod(shape) for shape in reads]),
         output_elements=batch * height * width * cout,
-        weight_elements=graph.node_parameters(first) + (cout if form.gains_bias else 0),
+        weight_elements=weights + (cout if form.gains_bias else 0),
         cin=inputs[0][3],
         cout=cout,
         kernel=form.kernel,
         stride=form.stride,
         height=height,
         width=width,
-        reads=reads,
-        makes=nodes[-1].name,
+        reads=(),
+        makes="",
         version=form.version,
         biased=form.biased,
         fused=form.fused,
@@ -296,33 +313,41 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     )
 
 
-def _step_kernels(
-    graph: Graph, form: Form, steps: Callable[[Shape], tuple[Step, ...]], nodes: tuple[Node, ...]
-) -> list[Kernel]:
-    first = nodes[0]
-    parts = steps(graph.input_shapes(first)[0])
-    shapes = {X: graph.input_shapes(first)[0]} | {part.makes: part.shape for part in parts}
-    names = {part.makes: f"{first.name}.{part.makes}" for part in parts[:-1]}
-    names |= {X: first.inputs[0], parts[-1].makes: nodes[-1].name}
-    return [
-        Kernel(
-            name=f"{first.name}.{part.makes}",
-            nodes=tuple([node.name for node in nodes]) if part is parts[-1] else (),
-            cls="memory",
-            tflite_op=part.tflite_op,
-            macs=0,
-            input_elements=sum([prod(shapes[read]) for read in part.reads]),
-            output_elements=prod(part.shape),
-            weight_elements=part.weights,
-            cin=shapes[part.reads[0]][3],
-            cout=part.shape[3],
-            kernel=1,
-            stride=1,
-            height=part.shape[1],
-            width=part.shape[2],
-            reads=tuple([names[read] for read in part.reads]),
-            makes=names[part.makes],
-            fused=form.fused if part is parts[-1] else "none",
-        )
-        for part in parts
-    ]
+def _step_kernels(graph: Graph, form: Form, op: type[Op], nodes: tuple[Node, ...]) -> list[Kernel]:
+    first, last = nodes[0].name, nodes[-1].name
+    made = []
+    for part, sized in _sized_steps(STEPS[op], graph.input_shapes(nodes[0])[0]):
+        name = f"{first}.{part.makes}"
+        reads = tuple([nodes[0].inputs[0] if read == X else f"{first}.{read}" for read in part.reads])
+        made.append(Kernel(name, (), *sized[2:14], reads, name))
+    made[-1] = made[-1]._replace(nodes=tuple([node.name for node in nodes]), makes=last, fused=form.fused)
+    return made
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _sized_steps(steps: Callable[[Shape], tuple[Step, ...]], shape: Shape) -> list[tuple[Step, Kernel]]:
+    """Return each step of an operation with its kernel but for names."""
+    parts = steps(shape)
+    shapes = {X: shape} | {part.makes: part.shape for part in parts}
+    return [(part, _sized_step(part, shapes)) for part in parts]
+
+
+def _sized_step(part: Step, shapes: Mapping[str, Shape]) -> Kernel:
+    return Kernel(
+        name="",
+        nodes=(),
+        cls="memory",
+        tflite_op=part.tflite_op,
+        macs=0,
+        input_elements=sum([prod(shapes[read]) for read in part.reads]),
+        output_elements=prod(part.shape),
+        weight_elements=part.weights,
+        cin=shapes[part.reads[0]][3],
+        cout=part.shape[3],
+        kernel=1,
+        stride=1,
+        height=part.shape[1],
+        width=part.shape[2],
+        reads=(),
+        makes="",
+    )

@@ -119,7 +119,7 @@ def _network(name: str, path: Path | None) -> tuple[Network, str]:
             raise MeasurementError(f"{path}: {error}") from None
     probe = probes.named(name)
     if probe:
-        return network(probe.graph), name
+        return network(probe.graph), probe.family
     if name in DESIGNS:
         return network(build_graph(DESIGNS[name].spec)), probes.family(DESIGNS[name].spec)
     where = f"its file {path} is not there" if path else "the measurements name no file of it"
@@ -141,8 +141,8 @@ def family_of(name: str) -> str:
     """Return which networks `name` is a sibling of: candidates carry it, files that people name begin alike."""
     if name in DESIGNS:
         return probes.family(DESIGNS[name].spec)
-    if probes.named(name):
-        return name
+    if probe := probes.named(name):
+        return probe.family
     if name.startswith("candidate-"):
         return name.removeprefix("candidate-").rpartition("-")[0]
     beginning = re.match(r"[A-Za-z]+", name)

@@ -72,29 +72,19 @@ def _status(kernels: Sequence[Kernel], delegated: set[int]) -> str:
 
 
 def partitions(kernels: Sequence[Kernel], accepted: Sequence[bool]) -> list[list[int]]:
-    """Return the groups of accepted kernels, by position, as TensorFlow Lite forms them."""
-    pending = set(range(len(kernels)))
-    made = {kernel.makes for kernel in kernels}
-    groups: list[list[int]] = []
-    while pending:
-        group = _next_group(kernels, accepted, sorted(pending), unmade=made)
-        pending.difference_update(group)
-        made.difference_update([kernels[index].makes for index in group])
-        if not group:  # kernels that wait for one another: no order of execution runs them
-            break
-        if accepted[group[0]]:
-            groups.append(group)
-    return groups
+    """Return the groups of accepted kernels, by position, as TensorFlow Lite forms them.
 
-
-def _next_group(
-    kernels: Sequence[Kernel], accepted: Sequence[bool], pending: Sequence[int], *, unmade: set[str]
-) -> list[int]:
-    """Return every kernel that can run now or after others of its group, all of the kind of the first that can."""
-    waiting = set(unmade)
-    group: list[int] = []
-    for index in pending:  # one pass is enough: kernels stand in an order in which they can run
-        if waiting.isdisjoint(kernels[index].reads) and (not group or accepted[index] == accepted[group[0]]):
-            group.append(index)
-            waiting.discard(kernels[index].makes)
-    return group
+    Groups of accepted kernels and of others take turns, and a kernel joins the first of its kind in which all that it
+    reads is made: with what makes it where both are of one kind, one turn later where they are not.
+    """
+    turn_of: dict[str, int] = {}  # by the map that a kernel makes
+    groups: dict[int, list[int]] = {}
+    first = accepted[0] if accepted else True
+    for index, (kernel, taken) in enumerate(zip(kernels, accepted, strict=True)):
+        turn = max([turn_of.get(name, 0) for name in kernel.reads], default=0)
+        if (turn % 2 == 0) != (taken == first):
+            turn += 1
+        turn_of[kernel.makes] = turn
+        if taken:
+            groups.setdefault(turn, []).append(index)
+    return [groups[turn] for turn in sorted(groups)]

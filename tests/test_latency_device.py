@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from latency_models.device import BUILTIN, Device, device_names, load_device, refit, summary
-from latency_models.features import kernels
+from latency_models.features import kernels, network
 from latency_models.refit import fit_report, main
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, UnknownNameError, UsageError
@@ -29,7 +29,8 @@ APU_NAME = "dimensity-1000-plus"
 APU_PATH = BUILTIN / f"{APU_NAME}.json"
 APU = load_device(str(APU_PATH))
 SPACE = load_space("mai21")
-specs = st.builds(lambda data: SPACE.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
+SPECS = st.builds(lambda data: SPACE.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
+specs = SPECS.map(lambda spec: spec.with_genes(normalisation="none"))  # what the delegate runs whole
 quick = settings(deadline=None, max_examples=60)
 
 COEFFICIENTS = ("predictor", "core", "coefficients")
@@ -56,7 +57,7 @@ def write_device(folder: Path, edit: Edit, name: str = "mine") -> Path:
 
 
 def runtime_ms(spec: ArchSpec) -> float:
-    return APU.predict(build_graph(spec)).runtime_ms
+    return APU.predict(build_graph(spec), allow_fallback=True).runtime_ms
 
 
 def test_every_built_in_device_loads_and_is_what_its_refit_gives(elsewhere: Path) -> None:
@@ -171,32 +172,40 @@ def test_candidates_stand_in_the_order_that_engineers_expect(faster: dict[str, A
     assert runtime_ms(BODY.with_genes(**faster)) < runtime_ms(BODY.with_genes(**slower))
 
 
-def test_the_delegate_runs_every_member_of_the_space() -> None:
-    for activation in SPACE.values("activation"):
-        spec = ArchSpec(scale=4, depth=1, block="expanded", attention="dual", long_skip="add", refine_width=4)
-        graph = build_graph(spec.with_genes(activation=activation, output_upsampler="transposed"))
-        assert APU.unsupported(graph) == ()
+@quick
+@given(SPECS)
+def test_the_delegate_runs_every_member_whole_but_those_that_normalise(spec: ArchSpec) -> None:
+    found = APU.support(network(build_graph(spec)))
+    assert found.status == ("supported" if spec.normalisation == "none" else "partial")
 
 
-def test_a_device_lacking_prelu_refuses_a_prelu_network_by_name() -> None:
-    device = replace(APU, supported_ops={op: "" for op in APU.supported_ops if op != "PRELU"})
-    graph = build_graph(ArchSpec(depth=2, activation="prelu"))
-    (reason,) = device.unsupported(graph)
-    assert reason == 'PRELU (node "block1.conv.prelu") is not accepted by the MediaTek Neuron delegate'
-    with pytest.raises(DeviceError, match=r"cannot run this network: PRELU .* Choose other operations"):
-        device.predict(graph)
-    assert device.predict(build_graph(ArchSpec(depth=2))).runtime_ms > 0
+def test_eds_is_refused_by_what_the_delegate_does_not_take() -> None:
+    graph = build_graph(DESIGNS["eds"].spec)
+    (reason,) = APU.unsupported(graph)
+    assert reason.startswith('RSQRT ("down1.norm.rsqrt" and 8 more): it is handed on as the vendor\'s extension')
+    with pytest.raises(DeviceError, match=r"runs this network only in part \(partial\): RSQRT .* or pay for it"):
+        APU.predict(graph)
 
 
-def test_every_operation_that_is_not_accepted_is_named_once() -> None:
-    device = replace(APU, supported_ops={"CONV_2D": ""})
-    assert [r.split()[0] for r in device.unsupported(build_graph(DESIGNS["smallnet"].spec))] == [
-        "TANH",
-        "DEPTH_TO_SPACE",
-    ]
-    named = [reason.split()[0] for reason in device.unsupported(build_graph(DESIGNS["csanet"].spec))]
-    assert len(named) == len(set(named)) == 8
-    assert "CONV_2D" not in named
+def test_what_falls_to_the_cpu_is_priced_where_that_is_asked_for() -> None:
+    graph = build_graph(DESIGNS["eds"].spec)
+    prediction = APU.predict(graph, allow_fallback=True)
+    alike = APU.predictor.predict(network(graph))  # as if the delegate took all of it
+    assert prediction.runtime_ms > 1.1 * alike.runtime_ms
+    assert prediction.runtime_ms == pytest.approx(prediction.fixed_ms + sum(prediction.kernels_ms.values()))
+    assert prediction.high_ms / prediction.runtime_ms == pytest.approx(3.0)
+    assert prediction.assumed_interval
+    assert prediction.flags[0].startswith("9 of 118 kernels fall to the CPU, in 10 partitions")
+
+
+def test_a_network_that_the_delegate_takes_whole_costs_the_same_either_way() -> None:
+    graph = build_graph(DESIGNS["csanet"].spec)
+    assert APU.predict(graph, allow_fallback=True) == APU.predict(graph)
+
+
+def test_a_device_that_does_not_tell_the_cost_of_fallback_says_so() -> None:
+    with pytest.raises(DeviceError, match="does not tell what operations cost that fall to the CPU"):
+        replace(APU, fallback=None).predict(build_graph(DESIGNS["eds"].spec), allow_fallback=True)
 
 
 def test_a_device_without_a_class_refuses_networks_that_need_it(elsewhere: Path) -> None:
@@ -308,6 +317,9 @@ def _drop(*keys: Any) -> Edit:
         (_set("predictor", "interval", "kind", value="guessed"), r"interval\.kind must be 'assumed', 'measured'"),
         (_set("held_out", 0, value=["x", "x", 1]), r"held_out\[0\] must be the 6 values label, family, pixels"),
         (_set("held_out", 0, 3, value=-1), r"held_out\[0\]\.measured_ms must be a finite number ≥ 0"),
+        (_set("delegate", value="neurone"), r'mine\.json: delegate: Unknown delegate "neurone"'),
+        (_drop("fallback", "factor"), r"fallback\.factor is missing"),
+        (_set("fallback", "ms_per_mb", "value", value=0), r"fallback\.ms_per_mb\.value must be a finite number > 0"),
         (_set("limits", value=["", "x"]), r"limits\[0\] must be a text"),
     ],
 )

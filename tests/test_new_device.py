@@ -135,6 +135,7 @@ def test_a_part_of_a_profile_is_one_kernel_without_start() -> None:
         ("mobilenet_v2_1.0_224", "mobilenet"),
         ("123", "123"),
         ("smallnet", "flat-plain"),
+        ("reference-smallnet-68x120", "flat-plain"),
         ("prelu-12-34x60", "prelu-12-34x60"),
     ],
 )
