@@ -41,32 +41,46 @@ class Converter:
     """Makes files of one trained network."""
 
     def __init__(self, graph: Graph, weights: Arrays, train: PairSet, options: ExportOptions) -> None:
+        """`graph` is at the size of the pairs and reads values in [0, 1]."""
         self._graph, self._weights, self._train, self._options = graph, weights, train, options
         self._levels = options.levels(train.format)
+        self._tiles = 2 if has_single_pixels(graph) else 1
 
     def convert(self, precision: Precision) -> Converted:
         """Return the files of one precision; raise ExportError where they cannot be made."""
-        from search_spaces import lower_tf
-
         io = self._options.io_of(precision)
         graph, weights = reading_counts(self._graph, self._weights, self._levels, fold=precision.is_calibrated)
-        twin = lower_tf.to_tflite(
-            graph, weights, precision=precision.name, io=io,
-            calibration=list(self._calibration()) if precision.is_calibrated else (),
-        )  # fmt: skip
+        twin = self._twin(graph, weights, precision, io)
         if io == "int16" and not self._levels.is_normalized:
             twin = taking_counts(twin)
         deploy = resized(twin, self._options.packed_shape)
-        return Converted(
-            precision, io, self._levels, graph, twin, deploy, dynamic(twin) if self._options.dynamic else None
-        )
+        at_any_size = dynamic(twin) if self._options.dynamic else None
+        return Converted(precision, io, self._levels, graph, twin, deploy, at_any_size)
+
+    def _twin(self, graph: Graph, weights: Arrays, precision: Precision, io: str) -> bytes:
+        from search_spaces import lower_tf
+
+        n, h, w, c = graph.input_shape
+        converted = lower_tf.to_tflite(
+            graph.at((n, h * self._tiles, w * self._tiles, c)), weights, precision=precision.name, io=io,
+            calibration=list(self._calibration()) if precision.is_calibrated else (),
+        )  # fmt: skip
+        return converted if self._tiles == 1 else resized(converted, graph.input_shape)
 
     def _calibration(self) -> Iterator[Array]:
         """Yield training inputs [1, h, w, 4], spread evenly over the set: neighbours often show one scene."""
         index = calibration_index(self._train, self._options.calibration)
         _require_variety(self._train, index)
         for number in index:
-            yield self._levels.counts(network_input(self._train, np.array([number])))
+            x = self._levels.counts(network_input(self._train, np.array([number])))
+            yield np.tile(x, (1, self._tiles, self._tiles, 1))
+
+
+def has_single_pixels(graph: Graph) -> bool:
+    """Tell whether a map, means apart, has a side of one pixel: the converter leaves out what is idle at such a size."""
+    n, h, w, c = graph.input_shape
+    doubled = graph.at((n, 2 * h, 2 * w, c)).shapes
+    return any(1 in shape[1:3] and shape != doubled[name] for name, shape in graph.shapes.items())
 
 
 def calibration_index(train: PairSet, count: int) -> Array:

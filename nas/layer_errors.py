@@ -15,6 +15,8 @@ from nas.conversion import Converted
 from nas.litert import TfliteModel
 from search_spaces.graph import INPUT, Graph
 
+_LEAST_RATIO, _WORST_DB = 1e-10, -100.0  # also where the error is no number
+
 Array = np.ndarray[Any, Any]
 Maps = Mapping[str, Array]
 
@@ -70,7 +72,15 @@ def worst_layer(graph: Graph, expected: Maps, found: Maps, *, best_db: float) ->
 
 
 def snr_db(expected: Array, found: Array) -> float:
-    """Return the variance of a map over the mean square of what was added to it, in dB; +inf where nothing was."""
+    """Return the variance of a map [n, h, w, c] over the mean square of what was added to it, in dB; +inf for nothing.
+
+    Variance is over pixels, channel by channel: a channel that is large everywhere tells nothing. A map of one pixel is
+    judged by its channels, one of one value by that.
+    """
     noise = float(np.mean((expected - found) ** 2))
-    signal = float(np.var(expected)) or float(np.mean(expected**2)) or 1.0  # a map of one value is judged by the value
-    return float(10 * np.log10(signal / noise)) if noise else float("inf")
+    if not noise:
+        return float("inf")
+    within = float(np.var(expected, axis=(0, 1, 2)).mean())
+    signal = within or float(np.var(expected)) or float(np.mean(expected**2)) or 1.0
+    ratio = signal / noise
+    return float(10 * np.log10(ratio)) if ratio > _LEAST_RATIO else _WORST_DB

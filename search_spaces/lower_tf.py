@@ -2,7 +2,7 @@
 
 The only place that imports TensorFlow. Each operation is written so that the converter makes one known
 TFLite operation of it; `tests/test_lower_tf.py` holds that op list for every operation. Where the converter has no
-16-bit form of that operation, int16 writes others with the same answer.
+integer form of that operation, others with the same answer are written.
 """
 
 import os
@@ -110,7 +110,7 @@ def _require_convertible(graph: Graph, precision: str) -> None:
 
 
 def _converter(graph: Graph, weights: Weights, precision: Precision) -> Any:
-    rules = INT16_RULES if precision.name == "int16" else RULES
+    rules = {"int8": INT8_RULES, "int16": INT16_RULES}.get(precision.name, RULES)
     signature = tf.TensorSpec(graph.input_shape, tf.float32, name="raw")
 
     @tf.function(input_signature=[signature], autograph=False)  # type: ignore[untyped-decorator]  # TF has no types
@@ -296,7 +296,7 @@ RULES: Rules = {
 }
 
 
-# What int16 has no form of, in operations that it has.
+# What integers have no form of, in operations that they have.
 
 
 def _one_hot_transpose_conv(op: Op, _: Weights, x: Any) -> Any:
@@ -314,7 +314,7 @@ def _one_hot_transpose_conv(op: Op, _: Weights, x: Any) -> Any:
 
 
 def _two_step_mean(_: Op, __: Weights, x: Any) -> Any:
-    return _exact_mean(x)  # one sum of 16-bit values over a large map would leave 32 bits
+    return _exact_mean(x)  # LiteRT's one sum of 16-bit values over a large map leaves 32 bits
 
 
 def _linear_prelu(p: Weights, x: Any) -> Any:
@@ -322,22 +322,29 @@ def _linear_prelu(p: Weights, x: Any) -> Any:
     return x * slope + tf.nn.relu(x) * (1 - slope)
 
 
-def _minimum_elu(x: Any) -> Any:
-    return tf.nn.relu(x) + (tf.exp(tf.minimum(x, 0.0)) - 1.0)
+def _relu_elu(x: Any) -> Any:
+    negative = tf.nn.relu(x * -1.0) * -1.0  # not a minimum: for its sake the converter would give x the range below 0
+    return tf.nn.relu(x) + (tf.exp(negative) - 1.0)
 
 
 def _reordered_hard_swish(x: Any) -> Any:
     return (x * (1.0 / 6.0)) * tf.nn.relu6(x + 3.0)  # a form that the converter does not know as HARD_SWISH
 
 
-INT16_ACTIVATION_FUNCTIONS = ACTIVATION_FUNCTIONS | {"elu": _minimum_elu, "hard_swish": _reordered_hard_swish}
+def _int8_activation(op: Op, p: Weights, x: Any) -> Any:
+    assert isinstance(op, Activation)
+    return _relu_elu(x) if op.function == "elu" else _activation(op, p, x)
 
 
 def _int16_activation(op: Op, p: Weights, x: Any) -> Any:
     assert isinstance(op, Activation)
-    return _linear_prelu(p, x) if op.function == "prelu" else INT16_ACTIVATION_FUNCTIONS[op.function](x)
+    if op.function == "prelu":
+        return _linear_prelu(p, x)
+    return _reordered_hard_swish(x) if op.function == "hard_swish" else _int8_activation(op, p, x)
 
 
+# ELU would stay in float32 in the midst of an int8 file.
+INT8_RULES: Rules = {**RULES, Activation: _int8_activation}
 INT16_RULES: Rules = {
     **RULES,
     DepthToSpace: _one_hot_transpose_conv,

@@ -44,8 +44,8 @@ PRECISIONS = {
 }
 
 # What TensorFlow 2.21 makes integers of: kinds of operations, and functions of activations. A new one is not among them
-# before tests have seen it converted. In int16 it refuses DEPTH_TO_SPACE, PRELU, ELU and HARD_SWISH; there `lower_tf`
-# writes them as other operations with the same answer.
+# before tests have seen it converted. In int16 it refuses DEPTH_TO_SPACE, PRELU, ELU and HARD_SWISH, in int8 it leaves
+# ELU in float32; there `lower_tf` writes other operations with the same answer.
 _INTEGERS = frozenset({
     "conv", "depthwise_conv", "transpose_conv", "depth_to_space", "pool", "resize", "affine", "scale", "instance_norm",
     "add", "subtract", "multiply", "concat", "global_mean",
