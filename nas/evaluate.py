@@ -152,9 +152,10 @@ def quality_of(
 def picture_quality(predicted: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> Quality:
     """Return the quality of one picture [1, h, w, 3]; its SSIM is NaN where a side is shorter than the window."""
     pictures = jnp.asarray(predicted), jnp.asarray(target)
-    is_large = min(target.shape[1:3]) >= metrics.WINDOW
-    ssim = float(metrics.ssim(*pictures)[0]) if is_large else math.nan
-    return Quality(float(metrics.psnr_db(*pictures)[0]), ssim)
+    if min(target.shape[1:3]) < metrics.WINDOW:
+        return Quality(float(metrics.psnr_db(*pictures)[0]), math.nan)
+    psnr, ssim = _metrics()(*pictures)
+    return Quality(float(psnr[0]), float(ssim[0]))
 
 
 @cache

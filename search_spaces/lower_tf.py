@@ -67,7 +67,8 @@ def predict_maps(graph: Graph, weights: Weights, x: Array, *, half: bool = False
     with quiet():  # of half precision TensorFlow says what it thinks
         if half:
             weights = {name: _halved(value) for name, value in weights.items()}
-        found = _maps(graph, weights, tf.constant(x, tf.float32), RULES, each=_halved if half else _as_it_is)
+        each = _halved if half else _as_it_is
+        found = _maps(graph, weights, tf.constant(x, tf.float32), RULES, each=each, keep=True)
         return {name: np.asarray(value) for name, value in found.items()}
 
 
@@ -110,6 +111,8 @@ def _require_convertible(graph: Graph, precision: str) -> None:
 
 
 def _converter(graph: Graph, weights: Weights, precision: Precision) -> Any:
+    if precision.name == "int16":
+        weights = _with_distinct_biases(weights)
     rules = {"int8": INT8_RULES, "int16": INT16_RULES}.get(precision.name, RULES)
     signature = tf.TensorSpec(graph.input_shape, tf.float32, name="raw")
 
@@ -122,6 +125,20 @@ def _converter(graph: Graph, weights: Weights, precision: Precision) -> Any:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], module)
     _SETTINGS[precision.name](converter)
     return converter
+
+
+def _with_distinct_biases(weights: Weights) -> dict[str, Array]:
+    """Return weights of which no two biases are equal, by as little as float32 can tell.
+
+    The converter keeps equal constants once and, in int16, with one scale: that of the layer that it meets first. The
+    others then read a wrong bias (off by a tenth of the range in a network with fresh weights).
+    """
+    found, seen = dict(weights), set[bytes]()
+    for name in (name for name in weights if name.endswith("/bias")):
+        while found[name].tobytes() in seen:
+            found[name] = np.nextafter(found[name], np.float32(np.inf))
+        seen.add(found[name].tobytes())
+    return found
 
 
 def _ask_fp16(converter: Any) -> None:
@@ -152,14 +169,28 @@ def _one_by_one(calibration: Iterable[Array]) -> Iterator[list[Array]]:
 
 
 def _maps(
-    graph: Graph, weights: Weights, x: Any, rules: Rules, *, named: bool = False, each: Callable[[Any], Any] = _as_it_is
+    graph: Graph,
+    weights: Weights,
+    x: Any,
+    rules: Rules,
+    *,
+    named: bool = False,
+    each: Callable[[Any], Any] = _as_it_is,
+    keep: bool = False,
 ) -> dict[str, Any]:
-    """Compute every map; `named` calls TensorFlow's operations after their nodes, `each` is done to every map."""
+    """Compute the output, and with `keep` return every map beside it: at Full HD all of them take gigabytes.
+
+    `named` calls TensorFlow's operations after their nodes, `each` is done to every map.
+    """
+    last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     maps = {INPUT: each(x)}
     for node in graph.nodes:
         inputs = [maps[name] for name in node.inputs]
         with tf.name_scope(node.name) if named else nullcontext():
             maps[node.name] = each(rules[type(node.op)](node.op, _parameters(node, weights), *inputs))
+        for name in () if keep else dict.fromkeys(node.inputs):
+            if last_reader[name] == node.name:
+                del maps[name]
     return maps
 
 

@@ -121,6 +121,18 @@ def test_a_mean_over_a_large_map_does_not_overflow(precision: str) -> None:
     assert np.abs(found - x * x.mean((1, 2), keepdims=True)).max() < 0.01
 
 
+@pytest.mark.parametrize("precision", ROUNDED)
+def test_layers_with_equal_biases_keep_their_own(precision: str) -> None:
+    # In int16 the converter gave both the bias of the first, in the scale of the first.
+    g = GraphBuilder((1, 8, 8, 4))
+    g.add("b", Conv(4), g.add("a", Conv(4), INPUT))
+    graph, x = g.build(), spread_input((1, 8, 8, 4), 2)
+    weights = random_weights(graph) | {name: np.full(4, 0.5, np.float32) for name in ("a/bias", "b/bias")}
+    weights["a/kernel"] *= 10
+    content = lower_tf.to_tflite(graph, weights, precision=precision, calibration=[x])
+    assert_near(lower_tf.predict(graph, weights, x), TfliteModel(content)(x), OPERATION_DB[precision])
+
+
 @pytest.mark.parametrize(
     ("precision", "io", "types"),
     [
