@@ -36,7 +36,7 @@ TRANSFER_SHRINKAGE = 0.01
 FEWEST_TO_TRANSFER = 5
 LANES, INPUT_LANES, CACHES_MB = (1, 4, 8, 16, 32), (1, 4), (2.0, 8.0, 16.0, 32.0)
 # A cache is told apart only where that makes held-out errors clearly smaller. Chosen by the smallest error alone, ten
-# networks on phones' GPUs got caches that were none, and unseen families were foreseen to 7.8 instead of 6.4 % (ten draws).
+# networks on phones' GPUs got caches that were none, and unseen families were foreseen to 7.8 instead of 6.4 %.
 WORTH_A_CACHE = 0.9
 # Large kernels decide a network's time, small ones its launch: between weighing milliseconds and weighing percent.
 KERNEL_WEIGHT = 0.5
