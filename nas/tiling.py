@@ -1,0 +1,105 @@
+r"""Where do tiles lie on a picture, and how much does each count where they overlap?
+
+Rows and columns are cut alike, so everything here is about one axis. Lengths are in pixels of packed RAW.
+
+    picture  |————————————————————————————————————————|
+    tiles    |—————————————————|     |————————————————|
+                      |———————————————————|
+    counts   ¯¯¯¯¯¯¯¯¯¯¯\___       ___/¯¯¯¯¯¯¯¯¯¯¯¯¯¯¯
+                      ___/¯¯¯¯¯¯¯¯\___
+
+At its inner ends a tile lacks what lies beyond, so its outermost `margin` counts nothing; over the next `ramp` pixels
+it takes over from its neighbour. The first and the last tile lie at the picture's own ends, where the whole picture
+lacks the same. With a margin of the network's reach tiles therefore make what the whole picture would make.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+SMALLEST_RAMP = 8  # px; rounding differs from tile to tile by a millionth, which no eye and no ramp needs to hide
+INEXACT_SHARE = 4  # a ramp of a quarter of the tile where tiles do differ
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What neighbouring tiles share: twice a margin that counts nothing, and a ramp between them."""
+
+    margin: int
+    ramp: int
+
+    @property
+    def total(self) -> int:
+        """Pixels that two neighbours have in common, at least."""
+        return 2 * self.margin + self.ramp
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a picture and its tiles: where each begins, and what its pixels count."""
+
+    size: int  # of the picture, padded so that tiles fit
+    tile: int
+    starts: tuple[int, ...]
+    overlap: Overlap
+
+    def weights(self, *, scale: int = 1) -> list[Float32[np.ndarray, " tile"]]:
+        """Return what every pixel of every tile counts, at `scale` times the resolution; they add up to one."""
+        shapes = [self._trapezium(index, scale) for index in range(len(self.starts))]
+        total = np.zeros(scale * self.size)
+        places = [slice(scale * start, scale * (start + self.tile)) for start in self.starts]
+        for place, shape in zip(places, shapes, strict=True):
+            total[place] += shape
+        return [(shape / total[place]).astype(np.float32) for place, shape in zip(places, shapes, strict=True)]
+
+    def _trapezium(self, index: int, scale: int) -> np.ndarray[Any, Any]:
+        """Return a shape that is zero over inner margins, rises over ramps, and is one elsewhere."""
+        place = (np.arange(scale * self.tile) + 0.5) / scale
+        inner = [
+            distance
+            for distance, is_inner in ((place, index > 0), (self.tile - place, index < len(self.starts) - 1))
+            if is_inner
+        ]
+        rises = [np.clip((distance - self.overlap.margin) / self.overlap.ramp, 0, 1) for distance in inner]
+        shape: np.ndarray[Any, Any] = np.minimum.reduce([np.ones_like(place), *rises])
+        return shape
+
+
+def padded(size: int, tile: int, period: int) -> int:
+    """Return the least length from `size` up on which tiles that begin at multiples of the period end flush."""
+    return max(tile, tile + ceil((size - tile) / period) * period)
+
+
+def cut(size: int, tile: int, *, overlap: Overlap, period: int) -> Axis:
+    """Lay as few tiles as will do over an axis of at least `size`, evenly, each beginning at a multiple of the period.
+
+    The overlap must leave tiles room to step by one period (see `step`).
+    """
+    whole = padded(size, tile, period)
+    gaps = ceil((whole - tile) / step(overlap, tile, period))
+    starts = [index * (whole - tile) // max(1, gaps) // period * period for index in range(gaps + 1)]
+    return Axis(whole, tile, tuple(starts), overlap)
+
+
+def step(overlap: Overlap, tile: int, period: int) -> int:
+    """Return how far apart tiles may begin; zero or less where the overlap leaves no room."""
+    return (tile - overlap.total) // period * period
+
+
+def evened(size: int, tile: int, *, overlap: Overlap, period: int) -> int:
+    """Return the smallest tile of which no more are needed: where the file leaves its size open, that saves work."""
+    count = len(cut(size, tile, overlap=overlap, period=period).starts)
+    return min(tile, ceil((size + (count - 1) * (overlap.total + period)) / count / period) * period)
+
+
+def exact(reach: int) -> Overlap:
+    """Return the overlap with which a network of that reach makes the same of tiles as of the whole."""
+    return Overlap(reach, SMALLEST_RAMP)
+
+
+def inexact(tile: int) -> Overlap:
+    """Return an overlap for tiles that differ whatever they share: wide and soft."""
+    return Overlap(tile // (2 * INEXACT_SHARE), max(1, tile // INEXACT_SHARE))
