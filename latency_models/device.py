@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from latency_models import calibration
 from latency_models.calibration import HeldOut, Sample
+from latency_models.delegate import DelegateTable, load_delegate
 from latency_models.device_file import (
     Reader,
     check_keys,
@@ -28,17 +29,18 @@ from latency_models.device_file import (
     record,
     refuse,
     text,
-    texts,
 )
+from latency_models.fallback import Assumption, Fallback, predict_partial
 from latency_models.features import Network, network
 from latency_models.kernel_rows import kernels_from_rows, to_data
 from latency_models.measurements import Conditions
 from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
 from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
+from latency_models.support import Refusal, Support, support
 from search_spaces import places
 from search_spaces.designs import find_design
-from search_spaces.errors import DeviceError, IspNasError
+from search_spaces.errors import DeviceError, IspNasError, UnknownNameError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.ops import Shape
@@ -66,14 +68,6 @@ class Measured:
     def sample(self) -> Sample:
         """What a fit reads of it."""
         return Sample(self.network, self.runtime_ms, self.family, self.label, self.whole)
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """A figure before any measurement, and where it comes from."""
-
-    value: float
-    note: str
 
 
 class Method(Protocol):
@@ -138,40 +132,62 @@ class Device:
     method: Assumed | Fitted | Transferred
     predictor: Predictor
     held_out: tuple[HeldOut, ...]  # what fits that left them out said of the measured networks
-    supported_ops: Mapping[str, str]  # TFLite name → the condition under which the delegate accepts it
+    delegate: DelegateTable  # what the delegate accepts
+    fallback: Fallback | None  # what it costs where the delegate does not take a kernel; None: not known
     limits: tuple[str, ...]  # what the predictions cannot promise
     digest: str  # tells that the file was edited: twelve hex digits over its content
 
-    def unsupported(self, graph: Graph) -> tuple[str, ...]:
-        """Return the TFLite operations of `graph` that the delegate does not accept, each with the reason."""
-        return self._unsupported(network(graph))
+    def support(self, network: Network) -> Support:
+        """Return how far the device's delegate takes a network."""
+        return support(network, self.delegate)
 
-    def predict(self, graph: Graph) -> Prediction:
+    def unsupported(self, graph: Graph) -> tuple[str, ...]:
+        """Return the kernels of `graph` that fall to another processor, each with the reason; none where none does."""
+        found = self.support(network(graph))
+        return () if found.status == "supported" else told(found.refused)
+
+    def refusal(self, network: Network, *, allow_fallback: bool = False) -> str | None:
+        """Return why a network is not to be run on the device, in one sentence; None where it is."""
+        return self._refusal(self.support(network), allow_fallback=allow_fallback)
+
+    def _refusal(self, found: Support, *, allow_fallback: bool) -> str | None:
+        if found.status == "supported" or (allow_fallback and found.status == "partial"):
+            return None
+        return f"{self.name} runs this network only in part ({found.status}): {'; '.join(told(found.refused))}"
+
+    def predict(self, graph: Graph, *, allow_fallback: bool = False) -> Prediction:
         """Return the time of `graph` at its own input shape.
 
-        Raises DeviceError where the delegate does not accept an operation or a coefficient is missing.
+        Raises DeviceError where the delegate runs only a part of it, unless `allow_fallback`, or a coefficient is
+        missing.
         """
-        return self.predict_network(network(graph))
+        return self.predict_network(network(graph), allow_fallback=allow_fallback)
 
-    def predict_network(self, network: Network) -> Prediction:
+    def predict_network(self, network: Network, *, allow_fallback: bool = False) -> Prediction:
         """Return the time of a network as the device sees it; raises as `predict` does."""
-        refused = self._unsupported(network)
+        found = self.support(network)
+        if found.status == "supported":
+            return self.predictor.predict(network)
+        refused = self._refusal(found, allow_fallback=allow_fallback)
         if refused:
+            raise DeviceError(f"{refused}. Choose other operations, a device whose delegate takes them, or pay for it.")
+        if self.fallback is None:
             raise DeviceError(
-                f"{self.name} cannot run this network: {'; '.join(refused)}. "
-                "Choose other operations, or a device whose delegate accepts them."
+                f"{self.name} does not tell what operations cost that fall to the CPU; measure such networks, or add "
+                '"fallback" to its file.'
             )
-        return self.predictor.predict(network)
+        return predict_partial(network, found, self.predictor, self.fallback)
 
-    def _unsupported(self, network: Network) -> tuple[str, ...]:
-        first: dict[str, str] = {}
-        for part in network.kernels:
-            if part.tflite_op not in self.supported_ops:
-                first.setdefault(part.tflite_op, part.name)
-        return tuple(
-            f'{op} (node "{name}") is not accepted by the {self.conditions.delegate} delegate'
-            for op, name in first.items()
-        )
+
+def told(refused: Sequence[Refusal]) -> tuple[str, ...]:
+    """Return why kernels are refused, those of one reason in one phrase."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for refusal in refused:
+        groups.setdefault((refusal.op, refusal.condition, refusal.remedy), []).append(refusal.kernel)
+    return tuple(
+        f'{op} ("{names[0]}"{f" and {len(names) - 1} more" if len(names) > 1 else ""}): {condition}; {remedy}'
+        for (op, condition, remedy), names in groups.items()
+    )
 
 
 def device_names() -> dict[str, Path]:
@@ -239,7 +255,8 @@ def device_to_data(device: Device) -> dict[str, Any]:
         "method": _method_to_data(device.method),
         "held_out": [list(vars(held).values()) for held in device.held_out],
         "limits": list(device.limits),
-        "supported_ops": dict(device.supported_ops),
+        "delegate": device.delegate.name,
+        "fallback": device.fallback and {name: vars(cost) for name, cost in vars(device.fallback).items()},
         "measurements": [_measured_to_data(measured) for measured in device.measurements],
         "predictor": predictor_to_data(device.predictor),
     }
@@ -408,6 +425,20 @@ def _read_row(names: Sequence[str]) -> Reader:
     return read
 
 
+def _read_delegate(where: str, value: object) -> DelegateTable:
+    name = text(where, value)
+    try:
+        return load_delegate(name)
+    except UnknownNameError as error:
+        raise DeviceError(f"{where}: {error}") from None
+
+
+def _read_fallback(where: str, value: object) -> Fallback:
+    costs = _read_assumption(positive)
+    readers = {"ms_per_mb": costs, "ms_per_gmac": costs, "factor": _read_assumption(_read_factor)}
+    return Fallback(**record(readers)(where, value))
+
+
 # What a device file holds, key by key.
 _read_device = record(
     {
@@ -419,7 +450,8 @@ _read_device = record(
         "method": _read_method,
         "held_out": _read_held_out,
         "limits": list_of(text),
-        "supported_ops": texts,
+        "delegate": _read_delegate,
+        "fallback": optional(_read_fallback),
         "measurements": list_of(_read_measured),
         "predictor": read_predictor,
     }

@@ -89,11 +89,15 @@ def optional(reader: Reader) -> Reader:
     return lambda where, value: None if value is None else reader(where, value)
 
 
-def texts(where: str, value: object) -> dict[str, str]:
-    """Read an object whose keys are free and whose values are texts, which may be empty."""
-    if not isinstance(value, dict) or not value or not all(isinstance(v, str) for v in value.values()):
-        refuse(where, "an object of texts with one entry or more", value)
-    return dict(value)
+def named(reader: Reader) -> Reader:
+    """Return the reader of an object whose keys are free."""
+
+    def read(where: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            refuse(where, "an object", value)
+        return {key: reader(_inside(where, key), element) for key, element in value.items()}
+
+    return read
 
 
 def record(readers: Mapping[str, Reader]) -> Reader:
@@ -108,11 +112,27 @@ def record(readers: Mapping[str, Reader]) -> Reader:
     return read
 
 
+def some_of(readers: Mapping[str, Reader]) -> Reader:
+    """Return the reader of an object with any of these keys."""
+
+    def read(where: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            refuse(where, "an object", value)
+        _check_known(where, value, readers)
+        return {key: readers[key](_inside(where, key), element) for key, element in value.items()}
+
+    return read
+
+
 def check_keys(where: str, value: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Raise DeviceError for the first key that is missing or that nobody knows."""
     for key in known:
         if key not in value:
             raise DeviceError(f"{_inside(where, key)} is missing; add it to the file.")
+    _check_known(where, value, known)
+
+
+def _check_known(where: str, value: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for key in value:
         if key not in known:
             near = get_close_matches(key, known, n=1)

@@ -8,7 +8,8 @@ Which TFLite operation comes out of which graph operation is held against real c
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -62,10 +63,10 @@ class Kernel(NamedTuple):
     cls: str  # one of COMPUTING_CLASSES or MOVING_CLASSES
     tflite_op: str  # the operation's name in a .tflite file
     macs: int
-    input_elements: int  # over all inputs
+    input_elements: int  # over all maps read; one that is read twice, as by x · x, comes from memory once
     output_elements: int
-    weight_elements: int
-    cin: int  # channels of the first input
+    weight_elements: int  # constants read at run time; a factor worked into a convolution's kernel adds none
+    cin: int  # channels of the first input; of a matrix product the values that are summed
     cout: int
     kernel: int  # side of the square of taps; 1 without taps
     stride: int  # of a transposed convolution: the enlargement
@@ -80,6 +81,9 @@ class Kernel(NamedTuple):
     dtype: str = "float32"  # of the maps
     dilation: int = 1
     groups: int = 1  # of a convolution; a depthwise one has as many as channels, which is not said here
+    rank: int = 4  # dimensions of the largest map read or made
+    makes_dtype: str = "float32"
+    traits: tuple[str, ...] = ()  # what is out of the ordinary, see delegate.TRAITS
 
 
 class Network(NamedTuple):
@@ -99,6 +103,12 @@ class Form(NamedTuple):
     stride: int = 1
     takes_activation: bool = False  # TFLite fuses a following relu or relu6 into it
     takes_line: bool = False  # the converter works a following factor, or factor and offset, into its weights
+    version: int = 1
+    biased: bool = False
+    gains_bias: bool = False  # the bias is the converter's: the graph has none
+    fused: str = "none"
+    dilation: int = 1
+    traits: tuple[str, ...] = ()
 
 
 class Step(NamedTuple):
@@ -111,21 +121,26 @@ class Step(NamedTuple):
     weights: int = 0
 
 
+Group = tuple[Form, tuple[Node, ...]]  # nodes that are one kernel, or the kernels of one node
 X = "x"
+BIASED_TRANSPOSE_CONV = 3  # the version of TRANSPOSE_CONV that has a bias
 
 
 def _conv(op: Conv) -> Form:
     cls = "conv_1x1" if op.kernel == 1 else "conv"
-    return Form(cls, "CONV_2D", op.kernel, op.stride, takes_activation=True, takes_line=True)
+    return Form(cls, "CONV_2D", op.kernel, op.stride, takes_activation=True, takes_line=True, biased=True)
 
 
 def _depthwise_conv(op: DepthwiseConv) -> Form:
-    return Form("depthwise", "DEPTHWISE_CONV_2D", op.kernel, takes_activation=True, takes_line=True)
+    # A bias of zeros is written where the graph has none; dilation is what version 2 brought.
+    form = Form("depthwise", "DEPTHWISE_CONV_2D", op.kernel, takes_activation=True, takes_line=True, biased=True)
+    return form._replace(version=2 if op.dilation > 1 else 1, dilation=op.dilation, gains_bias=not op.use_bias)
 
 
 def _transpose_conv(op: TransposeConv) -> Form:
     # Its activation stays an operation of its own: search_spaces.tflite_file separates what the converter fused.
-    return Form("transpose_conv", "TRANSPOSE_CONV", op.kernel, op.stride, takes_line=True)
+    form = Form("transpose_conv", "TRANSPOSE_CONV", op.kernel, op.stride, takes_line=True)
+    return form._replace(version=BIASED_TRANSPOSE_CONV, biased=True) if op.use_bias else form
 
 
 def _activation(op: Activation) -> Form:
@@ -144,7 +159,7 @@ RULES: dict[type[Op], Callable[[Any], Form]] = {
     TransposeConv: _transpose_conv,
     Activation: _activation,
     Pool: _pool,
-    Resize: lambda _: Form("memory", "RESIZE_BILINEAR"),
+    Resize: lambda _: Form("memory", "RESIZE_BILINEAR", version=3, traits=("half_pixel_centers",)),
     DepthToSpace: lambda _: Form("memory", "DEPTH_TO_SPACE"),
     Scale: lambda _: Form("memory", "MUL", takes_activation=True),
     Add: lambda _: Form("memory", "ADD", takes_activation=True),
@@ -156,7 +171,7 @@ RULES: dict[type[Op], Callable[[Any], Form]] = {
 
 
 def _affine(shape: Shape) -> tuple[Step, ...]:
-    return (Step("MUL", (X,), "scaled", shape), Step("ADD", ("scaled",), "shifted", shape))
+    return (Step("MUL", (X,), "scaled", shape, 1), Step("ADD", ("scaled",), "shifted", shape, shape[3]))
 
 
 def _instance_norm(shape: Shape) -> tuple[Step, ...]:
@@ -170,7 +185,7 @@ def _instance_norm(shape: Shape) -> tuple[Step, ...]:
         Step("MUL", ("centred",), "squares", shape),
         Step("MEAN", ("squares",), "rows2", rows),
         Step("MEAN", ("rows2",), "var", one),
-        Step("ADD", ("var",), "safe", one),
+        Step("ADD", ("var",), "safe", one, 1),
         Step("RSQRT", ("safe",), "rsqrt", one),
         Step("MUL", ("rsqrt",), "slope", one, c),
         Step("MUL", ("centred", "slope"), "sloped", shape),
@@ -185,7 +200,11 @@ _LAST_STEP = Form("memory", "ADD", takes_activation=True)
 
 def kernels(graph: Graph) -> tuple[Kernel, ...]:
     """Return the kernels of `graph` in the order in which they finish; raise DeviceError for an op without a rule."""
-    return tuple([kernel for form, nodes in _fused(graph) for kernel in _kernels(graph, form, nodes)])
+    made: list[Kernel] = []
+    for form, nodes in _levelled(_fused(graph)):
+        op = type(nodes[0].op)
+        made += _step_kernels(graph, form, op, nodes) if op in STEPS else [_kernel(graph, form, nodes)]
+    return tuple(made)
 
 
 def network(graph: Graph) -> Network:
@@ -193,17 +212,29 @@ def network(graph: Graph) -> Network:
     return Network(kernels(graph), prod(graph.input_shape), prod(graph.output_shape))
 
 
-def _fused(graph: Graph) -> list[tuple[Form, tuple[Node, ...]]]:
+def _levelled(groups: Sequence[Group]) -> Sequence[Group]:
+    """Give operations of one name one version, the highest: a file says the version once for all of them."""
+    highest: dict[str, int] = {}
+    for form, _ in groups:
+        if form.version > highest.get(form.tflite_op, 1):
+            highest[form.tflite_op] = form.version
+    if not highest:
+        return groups
+    return [
+        (form._replace(version=highest[form.tflite_op]), nodes) if form.tflite_op in highest else (form, nodes)
+        for form, nodes in groups
+    ]
+
+
+def _fused(graph: Graph) -> list[Group]:
     """Group nodes into kernels. A node joins the one before it only if nobody else reads the map between them."""
     reads = Counter(name for node in graph.nodes for name in node.inputs)
-    groups: dict[str, tuple[Form, tuple[Node, ...]]] = {}  # by the map that the kernel makes
+    groups: dict[str, Group] = {}  # by the map that the kernel makes
     for node in graph.nodes:
         before = groups.get(node.inputs[0])
         if before and reads[node.inputs[0]] == 1 and _joins(node.op, before[0]):
             form, nodes = groups.pop(node.inputs[0])
-            if isinstance(node.op, Activation):
-                form = form._replace(takes_activation=False, takes_line=False)
-            groups[node.name] = (form, (*nodes, node))
+            groups[node.name] = (_joined(form, node.op), (*nodes, node))
         else:
             groups[node.name] = (_form(node), (node,))
     return list(groups.values())
@@ -213,6 +244,14 @@ def _joins(op: Op, before: Form) -> bool:
     if isinstance(op, Activation):
         return before.takes_activation and op.function in FUSED_ACTIVATIONS
     return isinstance(op, Scale | Affine) and before.takes_line
+
+
+def _joined(form: Form, op: Op) -> Form:
+    if isinstance(op, Activation):
+        return form._replace(fused=op.function, takes_activation=False, takes_line=False)
+    if isinstance(op, Affine) and not form.biased:  # a transposed convolution: the offset becomes its bias
+        return form._replace(version=BIASED_TRANSPOSE_CONV, biased=True, gains_bias=True)
+    return form
 
 
 def _form(node: Node) -> Form:
@@ -228,14 +267,10 @@ def _form(node: Node) -> Form:
     return rule(node.op)
 
 
-def _kernels(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> list[Kernel]:
-    steps = STEPS.get(type(nodes[0].op))
-    return [_kernel(graph, form, nodes)] if steps is None else _step_kernels(graph, steps, nodes)
-
-
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
     first = nodes[0]
-    inputs = graph.input_shapes(first)
+    inputs, reads = graph.input_shapes(first), tuple(dict.fromkeys(first.inputs))
+    weights = first.op.parameter_shapes(*inputs)
     batch, height, width, cout = graph.shapes[nodes[-1].name]
     return Kernel(
         name=first.name,
@@ -243,44 +278,63 @@ def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
         cls=form.cls,
         tflite_op=form.tflite_op,
         macs=batch * first.op.macs(*inputs),
-        input_elements=sum(map(prod, inputs)),
+        input_elements=sum([prod(graph.shapes[name]) for name in reads]),
         output_elements=batch * height * width * cout,
-        weight_elements=sum([graph.node_parameters(node) for node in nodes]),
+        weight_elements=sum(map(prod, weights.values())) + (cout if form.gains_bias else 0),
         cin=inputs[0][3],
         cout=cout,
         kernel=form.kernel,
         stride=form.stride,
         height=height,
         width=width,
-        reads=first.inputs,
+        reads=reads,
         makes=nodes[-1].name,
+        version=form.version,
+        biased=form.biased,
+        fused=form.fused,
+        dilation=form.dilation,
+        traits=form.traits,
     )
 
 
-def _step_kernels(graph: Graph, steps: Callable[[Shape], tuple[Step, ...]], nodes: tuple[Node, ...]) -> list[Kernel]:
-    first = nodes[0]
-    parts = steps(graph.input_shapes(first)[0])
-    shapes = {X: graph.input_shapes(first)[0]} | {part.makes: part.shape for part in parts}
-    names = {part.makes: f"{first.name}.{part.makes}" for part in parts[:-1]}
-    names |= {X: first.inputs[0], parts[-1].makes: nodes[-1].name}
-    return [
-        Kernel(
-            name=f"{first.name}.{part.makes}",
-            nodes=tuple([node.name for node in nodes]) if part is parts[-1] else (),
-            cls="memory",
-            tflite_op=part.tflite_op,
-            macs=0,
-            input_elements=sum([prod(shapes[read]) for read in part.reads]),
-            output_elements=prod(part.shape),
-            weight_elements=part.weights,
-            cin=shapes[part.reads[0]][3],
-            cout=part.shape[3],
-            kernel=1,
-            stride=1,
-            height=part.shape[1],
-            width=part.shape[2],
-            reads=tuple([names[read] for read in part.reads]),
-            makes=names[part.makes],
-        )
-        for part in parts
-    ]
+def _step_kernels(graph: Graph, form: Form, op: type[Op], nodes: tuple[Node, ...]) -> list[Kernel]:
+    first, last = nodes[0].name, nodes[-1].name
+    made = []
+    for part, sized in _sized_steps(STEPS[op], graph.input_shapes(nodes[0])[0]):
+        name = f"{first}.{part.makes}"
+        reads = tuple([nodes[0].inputs[0] if read == X else f"{first}.{read}" for read in part.reads])
+        made.append(sized._replace(name=name, reads=reads, makes=name))
+    made[-1] = made[-1]._replace(nodes=tuple([node.name for node in nodes]), makes=last, fused=form.fused)
+    return made
+
+
+@cache
+def _sized_steps(steps: Callable[[Shape], tuple[Step, ...]], shape: Shape) -> list[tuple[Step, Kernel]]:
+    """Return each step of an operation with its kernel but for names.
+
+    Remembered, because a normalisation has eleven and a search builds them again and again at few sizes.
+    """
+    parts = steps(shape)
+    shapes = {X: shape} | {part.makes: part.shape for part in parts}
+    return [(part, _sized(part, shapes)) for part in parts]
+
+
+def _sized(part: Step, shapes: Mapping[str, Shape]) -> Kernel:
+    return Kernel(
+        name="",
+        nodes=(),
+        cls="memory",
+        tflite_op=part.tflite_op,
+        macs=0,
+        input_elements=sum([prod(shapes[read]) for read in part.reads]),
+        output_elements=prod(part.shape),
+        weight_elements=part.weights,
+        cin=shapes[part.reads[0]][3],
+        cout=part.shape[3],
+        kernel=1,
+        stride=1,
+        height=part.shape[1],
+        width=part.shape[2],
+        reads=(),
+        makes="",
+    )

@@ -4,28 +4,27 @@ The features of a network are read from its .tflite file, the very one that was 
 its name, if that is a probe's or a published design's.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from latency_models import probes
-from latency_models.device import Device, Fitted, Measured, Transferred, device_to_data, refit
+from latency_models.delegate import load_delegate
+from latency_models.device import Device, Fitted, Measured, Transferred, refit
 from latency_models.features import Network, network
 from latency_models.measurements import Conditions, Timing
 from latency_models.predictor import Predictor
 from latency_models.tflite_network import read_network
 from search_spaces.designs import DESIGNS
-from search_spaces.durable import write_durably
-from search_spaces.errors import IspNasError, MeasurementError, UsageError
+from search_spaces.errors import IspNasError, MeasurementError
 from search_spaces.networks import build_graph
 
 # What a map's element takes inside the network, by what the device computes in.
 BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 IO_BYTES = 4
 # The table of operations that goes with a delegate as measurements name it.
+DEFAULT_TABLE = "xnnpack"
 TABLES = {"xnnpack": "xnnpack", "cpu": "xnnpack", "gpu": "tflite-gpu", "nnapi": "nnapi", "neuron": "mediatek-neuron"}
 
 
@@ -56,7 +55,8 @@ def make_device(
         method=method,
         predictor=None,  # type: ignore[arg-type]  # fitted in the next line
         held_out=(),
-        delegate_table=delegate_table or _table(conditions),
+        delegate=load_delegate(delegate_table or TABLES.get(conditions.delegate, DEFAULT_TABLE)),
+        fallback=None,
         limits=_limits(measured, method),
         digest="",
     )
@@ -119,7 +119,7 @@ def _network(name: str, path: Path | None) -> tuple[Network, str]:
             raise MeasurementError(f"{path}: {error}") from None
     probe = probes.named(name)
     if probe:
-        return network(probe.graph), name
+        return network(probe.graph), probe.family
     if name in DESIGNS:
         return network(build_graph(DESIGNS[name].spec)), probes.family(DESIGNS[name].spec)
     where = f"its file {path} is not there" if path else "the measurements name no file of it"
@@ -141,8 +141,8 @@ def family_of(name: str) -> str:
     """Return which networks `name` is a sibling of: candidates carry it, files that people name begin alike."""
     if name in DESIGNS:
         return probes.family(DESIGNS[name].spec)
-    if probes.named(name):
-        return name
+    if probe := probes.named(name):
+        return probe.family
     if name.startswith("candidate-"):
         return name.removeprefix("candidate-").rpartition("-")[0]
     beginning = re.match(r"[A-Za-z]+", name)
@@ -162,10 +162,6 @@ def _source(timings: Sequence[Timing]) -> str:
     return f"{len(timings)} timings: {'; '.join(sources) or 'source not told'}"
 
 
-def _table(conditions: Conditions) -> str:
-    return TABLES.get(conditions.delegate, "xnnpack")
-
-
 def _limits(measured: Sequence[Measured], method: Fitted | Transferred) -> tuple[str, ...]:
     largest = max(kernel.height * kernel.width for m in measured for kernel in m.network.kernels)
     limits = [f"Nothing larger than maps of {largest / 1e6:.2f} million pixels was measured."]
@@ -174,40 +170,3 @@ def _limits(measured: Sequence[Measured], method: Fitted | Transferred) -> tuple
             f"{len(measured)} networks were measured; the rest is taken over from {', '.join(method.sources)}."
         )
     return tuple(limits)
-
-
-def save_device(device: Device, folder: Path) -> Path:
-    """Write the device into `folder` and return its file; raise UsageError where there is one of that name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", device.name):
-        raise UsageError(f'A device\'s name is made of letters, digits, ".", "_" and "-", got "{device.name}".')
-    path = folder / f"{device.name}.json"
-    if path.exists():
-        raise UsageError(f"{path} exists already; choose another --name, or move it away.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_durably(path, device_text(device).encode())
-    return path
-
-
-def device_text(device: Device) -> str:
-    """Return the text of a device's file: indented for people, long rows of numbers on one line each."""
-    return text_of(device_to_data(device))
-
-
-def text_of(value: Any, indent: int = 0) -> str:
-    """Return JSON in which what fits on a line, or is a row of figures, stands on one."""
-    flat = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or not value or len(flat) + indent <= 110 or _is_row(value):
-        return flat
-    pad = " " * (indent + 2)
-    if isinstance(value, dict):
-        parts = [f"{json.dumps(key, ensure_ascii=False)}: {text_of(each, indent + 2)}" for key, each in value.items()]
-    else:
-        parts = [text_of(each, indent + 2) for each in value]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n{pad}" + f",\n{pad}".join(parts) + f"\n{' ' * indent}{closing}"
-
-
-def _is_row(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "kernels" in value
-    return not any(isinstance(each, dict) for each in value) and not isinstance(value[0], list)

@@ -129,5 +129,9 @@ def _read_interval(where: str, value: object) -> Interval:
 def _read_range(where: str, value: object) -> Range | None:
     if value is None:
         return None
-    whole = {"macs": numbers, "elements": numbers, "operations": _read_texts}
-    return Range(**record(whole)(where, value))
+    readers = {"macs": _read_counts, "elements": _read_counts, "operations": _read_texts}
+    return Range(**record(readers)(where, value))
+
+
+def _read_counts(where: str, value: object) -> dict[str, int]:
+    return {name: int(each) for name, each in numbers(where, value).items()}

@@ -78,8 +78,16 @@ class Probe:
     graph: Graph
 
 
+def reference(h: int, w: int) -> Probe:
+    """Return Smallnet for a packed mosaic of that size, to which other networks are compared while they are timed."""
+    spec = DESIGNS["smallnet"].spec
+    return Probe(f"reference-smallnet-{h}x{w}", family(spec), build_graph(spec, (1, h, w, 4)))
+
+
 def named(name: str) -> Probe | None:
     """Return the probe of that name; None where it is the name of none."""
+    if found := re.fullmatch(rf"reference-smallnet-{_SIZE}", name):
+        return reference(int(found["h"]), int(found["w"]))
     for pattern, make in _GRAMMAR:
         if found := re.fullmatch(pattern, name):
             return _probe(name, *make(found.groupdict()))

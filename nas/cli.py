@@ -133,6 +133,10 @@ def search(
         float | None,
         typer.Option("--max-memory", help="Most MB that maps take at once at Full HD, float32: 4 bytes per value."),
     ] = None,
+    allow_fallback: Annotated[
+        bool | None,
+        typer.Option("--allow-fallback", help="Price networks that the device's delegate runs only in part."),
+    ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or nsga2; default tpe.")] = None,
     rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
     workers: Annotated[int, typer.Option("--workers", help="Candidates trained at once.")] = 1,
@@ -174,6 +178,7 @@ def search(
         rungs=None if rungs is None else _parse_rungs(rungs),
         max_runtime_ms=max_runtime,
         max_memory_mb=max_memory,
+        allow_fallback=allow_fallback,
         loss=None if loss is None else parse_loss(loss),
         learning_rate=learning_rate,
         batch=batch,

@@ -43,6 +43,7 @@ class Asked:
     rungs: tuple[int, ...] | None = None
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None
+    allow_fallback: bool | None = None
     loss: dict[str, float] | None = None
     learning_rate: float | None = None
     batch: int | None = None
@@ -105,6 +106,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     data = _anywhere(asked.data or DEFAULT_DATA)
     _build_demo(data, read)
     device = load_device(asked.device or DEFAULT_DEVICE)
+    _require_fallback_costs(device, asked)
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
     rungs = asked.rungs or default_ladder(budget, hardware)
@@ -124,6 +126,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         recipe=recipe,
         max_runtime_ms=asked.max_runtime_ms,
         max_memory_mb=asked.max_memory_mb,
+        allow_fallback=bool(asked.allow_fallback),
         vgg=_vgg(recipe, asked),
     )
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
@@ -131,6 +134,14 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     return Opened(
         study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
     )
+
+
+def _require_fallback_costs(device: Device, asked: Asked) -> None:
+    if asked.allow_fallback and device.fallback is None:
+        raise UsageError(
+            f"{device.name} does not tell what operations cost that fall to the CPU; leave --allow-fallback out, or "
+            'add "fallback" to its file.'
+        )
 
 
 def check_fits(recipe: Recipe, pairs: Path, *, multiple: int, of: str) -> None:

@@ -140,6 +140,9 @@ def _serial(adb: str | None) -> str | None:
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Logs of benchmark_model, CSV or JSON files, or folders.")],
     out: Annotated[Path, typer.Option("--out", help="The file of measurements to write.")],
+    profile_of: Annotated[
+        Path | None, typer.Option("--profile-of", help="The files are profiles by operation of this .tflite file.")
+    ] = None,
     extend: Annotated[bool, typer.Option("--extend", help="Add to a file that is there.")] = False,
     device: Annotated[str, typer.Option("--device", help="What the device is called.")] = "",
     soc: Annotated[str, typer.Option("--soc", help="Its chip.")] = "",
@@ -166,7 +169,9 @@ def import_(
         threads=threads,
         date=date,
     )
-    run_import(files, out, defaults=defaults, allow_partial=allow_partial, extend=extend, form=form)
+    run_import(
+        files, out, defaults=defaults, allow_partial=allow_partial, profiled=profile_of, extend=extend, form=form
+    )
 
 
 @app.command()

@@ -147,12 +147,19 @@ def _report_measured(target: Path, failures: Sequence[Failure], form: str) -> No
 
 
 def run_import(
-    paths: Sequence[Path], out: Path, *, defaults: Conditions, allow_partial: bool, extend: bool, form: str
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    defaults: Conditions,
+    allow_partial: bool,
+    profiled: Path | None,
+    extend: bool,
+    form: str,
 ) -> None:
     """Read what other tools and people wrote, and write it as one file of measurements."""
     from latency_models.measure.importing import import_files
 
-    timings = import_files(paths, defaults=defaults, allow_partial=allow_partial, folder=out.parent)
+    timings = import_files(paths, defaults=defaults, allow_partial=allow_partial, folder=out.parent, profiled=profiled)
     held = write_measurements(out, timings, extend=extend)
     if form == "json":
         print_json({"measurements": str(out), "read": len(timings), "held": len(held)})
@@ -181,7 +188,8 @@ def run_calibrate(
     measurements: Path, name: str, *, title: str, priors: Sequence[str], table: str | None, user_wide: bool, form: str
 ) -> None:
     """Fit a device to measurements, say how good it is on networks left out, and save it."""
-    from latency_models.new_device import make_device, save_device
+    from latency_models.device_text import save_device
+    from latency_models.new_device import make_device
 
     folder = _device_folder(user_wide)
     _require_free(folder, name)
@@ -244,9 +252,8 @@ def run_validate(asked: ValidateAsked, *, form: str) -> None:
     if not found:
         raise MeasurementError("No network of the front could be timed; see the reasons above.")
     rows = [_validated(trial, probes[trial].graph, timing, device) for trial, timing in found.items()]
-    _report_validated(rows, device, form)
-    if asked.refit_name:
-        _fold_back(device, list(found.values()), asked)
+    path = _fold_back(device, list(found.values()), asked) if asked.refit_name else None
+    _report_validated(rows, device, path, form)
 
 
 def _probe(spec: ArchSpec) -> Probe:
@@ -266,8 +273,8 @@ def _timed(asked: MeasureAsked, networks: Sequence[Probe], device: Device) -> di
         if isinstance(outcome, Failure):
             Console(stderr=True).print(f"{outcome.network}: {outcome.reason}", highlight=False, markup=False)
             continue
-        found[outcome.network] = outcome
-        write_measurements(target, [_beside(outcome, asked.out)], extend=True)
+        found[outcome.network] = _beside(outcome, asked.out)
+        write_measurements(target, [found[outcome.network]], extend=True)
     for timing in found.values():
         _require_same_conditions(timing.conditions, device)
     return found
@@ -316,11 +323,12 @@ VALIDATED_COLUMNS = (
 )
 
 
-def _report_validated(rows: Sequence[dict[str, Any]], device: Device, form: str) -> None:
+def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Path | None, form: str) -> None:
     mean = sum(abs(row["error"]) for row in rows) / len(rows)
     inside = sum(row["inside"] for row in rows)
     if form == "json":
-        print_json({"device": device.name, "mean_error": mean, "inside": inside / len(rows), "networks": rows})
+        told = {"mean_error": mean, "inside": inside / len(rows), "refitted": None if better is None else str(better)}
+        print_json({"device": device.name, **told, "networks": rows})
         return
     console = Console()
     print_rows(rows, VALIDATED_COLUMNS, form="table", console=console)
@@ -328,14 +336,16 @@ def _report_validated(rows: Sequence[dict[str, Any]], device: Device, form: str)
         f"{device.name}: {100 * mean:.1f} % off on average; {inside} of {len(rows)} within the 80 % interval. A search "
         "picks networks whose time is underestimated, so expect more below than above.", highlight=False,
     )  # fmt: skip
+    if better:
+        console.print(f"Saved as {better}, these times included.", highlight=False)
 
 
-def _fold_back(device: Device, timings: Sequence[Timing], asked: ValidateAsked) -> None:
+def _fold_back(device: Device, timings: Sequence[Timing], asked: ValidateAsked) -> Path:
     """Save a new device that knows these times, too; the old one stays as it is."""
-    from latency_models.new_device import extended, save_device
+    from latency_models.device_text import save_device
+    from latency_models.new_device import extended
 
     assert asked.refit_name is not None
     with progress_bar("Fitting, leaving families out"):
         better = extended(device, timings, name=asked.refit_name, folder=asked.measure.out)
-    path = save_device(better, _device_folder(asked.user_wide))
-    _report_device(better, path, "table")
+    return save_device(better, _device_folder(asked.user_wide))

@@ -6,14 +6,14 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-from latency_models.tflite_network import read_network
 from rich.console import Console
 
 from latency_models import accuracy
 from latency_models.calibration import HeldOut
-from latency_models.device import BUILTIN, Device, device_names, load_device, summary
+from latency_models.device import BUILTIN, Device, device_names, load_device, summary, told
 from latency_models.features import Network, network
 from latency_models.predictor import Prediction
+from latency_models.tflite_network import read_network
 from nas.config import DEFAULT_DEVICE
 from nas.show import runtime_fields
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
@@ -30,21 +30,19 @@ def predict(
     device = load_device(device_name or DEFAULT_DEVICE)
     seen = find_network(name, results, study)
     support = device.support(seen)
-    refused = [refusal.sentence for refusal in support.refused]
-    if support.status != "supported" and not allow_fallback:
-        raise DeviceError(
-            f"{device.name} runs this network only in part ({support.status}): {'; '.join(refused)}. Change these "
-            "operations, or give --allow-fallback for what it would take beside them on the CPU."
-        )
+    refused = told(support.refused)
+    refusal = device.refusal(seen, allow_fallback=allow_fallback)
+    if refusal:
+        raise DeviceError(f"{refusal}. Change these operations, or give --allow-fallback to price them on the CPU.")
     prediction = device.predict_network(seen, allow_fallback=allow_fallback)
     rows = kernel_rows(seen, prediction)
     if form == "csv":
         print_rows(rows, KERNEL_COLUMNS, form=form, console=Console())
     elif form == "json":
-        told = {"flags": list(prediction.flags), "support": support.status, "refused": refused,
-                "partitions": support.partitions, "extrapolation": prediction.extrapolation}  # fmt: skip
+        how = {"flags": list(prediction.flags), "support": support.status, "refused": list(refused),
+               "partitions": support.partitions, "extrapolation": prediction.extrapolation}  # fmt: skip
         print_json({"network": name, "device": device.name, **runtime_fields(prediction),
-                    "assumed_interval": prediction.assumed_interval, "fixed_ms": prediction.fixed_ms, **told,
+                    "assumed_interval": prediction.assumed_interval, "fixed_ms": prediction.fixed_ms, **how,
                     "kernels": rows})  # fmt: skip
     else:
         _print_prediction(Console(), name, device, seen, prediction, rows, refused)
@@ -139,6 +137,10 @@ def show_devices(*, form: str, today: date | None = None) -> None:
     console = Console()
     print_rows(rows, DEVICE_COLUMNS, form=form, console=console)
     if form == "table":
+        console.print(
+            "[dim]error: of networks foreseen by a fit without their family; guessing: of the median of the others.[/]",
+            highlight=False,
+        )
         for row in rows:
             if row["problem"]:
                 console.print(f"[red]{row['name']}: {row['problem']}[/]", highlight=False)
@@ -183,13 +185,12 @@ def _or_dash(show: Callable[..., str], *names: str) -> Callable[[Row], str]:
 
 
 DEVICE_COLUMNS = (
-    Column("device", lambda r: str(r["name"]), right=False),
-    Column("what", lambda r: str(r["title"]), right=False, stretches=True),
+    Column("device", lambda r: str(r["name"]), right=False, stretches=True),
     Column("timed", _or_dash(str, "measurements")),
     Column("held out", _or_dash(str, "networks")),
     Column("error", _or_dash(lambda v: f"{100 * v:.1f} %", "mape")),
     Column("in 10 %", _or_dash(lambda v: f"{100 * v:.0f} %", "within_10_percent")),
-    Column("median", _or_dash(lambda v: f"{100 * v:.1f} %", "median_of_the_others_mape")),
+    Column("guessing", _or_dash(lambda v: f"{100 * v:.1f} %", "median_of_the_others_mape")),
     Column("interval", _or_dash(lambda a, b: f"{a:.2f}–{b:.2f}×", "interval_low", "interval_high")),
     Column("age", _or_dash(lambda v: f"{v} d", "age_days")),
 )

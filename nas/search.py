@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from latency_models.device import Device
+from latency_models.features import network
 from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
 from nas import pareto, rungs
@@ -342,10 +343,11 @@ class Search:
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
         graph = build_graph(spec)
-        missing = self.device.unsupported(graph)
-        if missing:
-            return {"verdict": "unsupported", "reason": f"{self.device.name} cannot run {', '.join(missing)}"}
-        return self._within_limits(self.device.predict(graph), peak_activation_bytes(graph) / 1e6)
+        refused = self.device.refusal(network(graph), allow_fallback=self.study.config.allow_fallback)
+        if refused:
+            return {"verdict": "unsupported", "reason": refused}
+        prediction = self.device.predict(graph, allow_fallback=self.study.config.allow_fallback)
+        return self._within_limits(prediction, peak_activation_bytes(graph) / 1e6)
 
     def _repeat(self, known: Candidate) -> dict[str, Any]:
         """A proposal seen before: trained ones count as duplicates, others are refused again for the same reason."""

@@ -49,6 +49,7 @@ class StudyConfig:
     recipe: Recipe
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None  # of maps at once, float32, at Full HD
+    allow_fallback: bool = False  # networks of which the delegate runs only a part are priced, not refused
     vgg: str | None = None  # SHA-256 of VGG-19's weights, where the loss vgg takes part
 
     def to_dict(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Graph:
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
         """Return the shapes that `node` reads."""
-        return tuple(self.shapes[name] for name in node.inputs)
+        return tuple([self.shapes[name] for name in node.inputs])
 
     def node_parameters(self, node: Node) -> int:
         """Return the number of trained values of one node."""

@@ -156,7 +156,9 @@ def _resize(op: Op, _: Weights, x: Any) -> Any:
 
 def _affine(op: Op, _: Weights, x: Any) -> Any:
     assert isinstance(op, Affine)
-    return x * np.float32(op.scale) + np.float32(op.offset)
+    # One offset per channel: of a single number the converter makes a transposed convolution's bias as it is, and a
+    # runtime then reads beyond it.
+    return x * np.float32(op.scale) + np.full(x.shape[-1], op.offset, np.float32)
 
 
 def _scale(_: Op, p: Weights, x: Any) -> Any:

@@ -5,13 +5,18 @@ Reads the flatbuffer with the schema that LiteRT ships; neither TensorFlow nor a
 
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any
 
 from search_spaces.errors import ExportError
 
 BIASED_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D")  # their third input is the bias
+# What the schema's reader raises where offsets, lengths or indices lead nowhere.
+_DAMAGE = (struct.error, AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+_WHOLE_NUMBERS = {"int32": "i", "int64": "q"}  # as struct spells them
 _FILE_IDENTIFIER = b"TFL3"
 
 
@@ -22,6 +27,59 @@ class FileOp:
     name: str
     version: int
     fused_activation: str
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """One tensor of a .tflite file, a map or a constant."""
+
+    name: str
+    shape: tuple[int, ...]  # −1 where the file leaves a size open
+    dtype: str  # "float32", "int8", …
+    is_constant: bool = False
+    values: tuple[int, ...] | None = None  # of a constant of whole numbers: shapes, axes, paddings
+    scales: tuple[float, ...] = ()  # of quantised values; several where every channel has its own
+    is_variable: bool = False  # it keeps its value from one run to the next
+
+
+@dataclass(frozen=True)
+class FileNode:
+    """One operation of a .tflite file with what it reads and makes, as positions in `FileGraph.tensors`."""
+
+    op: FileOp
+    inputs: tuple[int, ...]  # −1 where an optional input is left out
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]  # as the schema names them
+    custom: str = ""  # the name that a CUSTOM operation goes by
+
+
+@dataclass(frozen=True)
+class FileGraph:
+    """The main subgraph of a .tflite file: its operations in the order in which they run."""
+
+    tensors: tuple[FileTensor, ...]
+    nodes: tuple[FileNode, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        there = (index for index, tensor in enumerate(self.tensors) if tensor.is_constant or tensor.is_variable)
+        known = {-1, *self.inputs, *there}
+        for node in self.nodes:
+            if not known.issuperset(node.inputs):
+                raise ValueError(f"a {node.op.name} reads what no earlier operation makes")
+            known.update(node.outputs)
+        if not known.issuperset(self.outputs) or max(known) >= len(self.tensors):
+            raise ValueError("an operation or output names a tensor that is not there")
+
+
+def read_graph(content: bytes) -> FileGraph:
+    """Return the main subgraph; raise ExportError for bytes that are no .tflite, or a damaged one."""
+    model = _parse(content)
+    try:
+        return _graph(model)
+    except _DAMAGE as error:
+        raise _damaged(error) from None
 
 
 def read_ops(content: bytes) -> tuple[FileOp, ...]:
@@ -97,16 +155,64 @@ def _parse(content: bytes) -> Any:
     if content[4:8] != _FILE_IDENTIFIER:
         raise ExportError("These bytes are not a .tflite file: the identifier TFL3 is missing; give a TFLite model.")
     try:
-        return _schema().ModelT.InitFromPackedBuf(content)
-    except (struct.error, IndexError, TypeError, ValueError) as error:
-        raise ExportError(f"This .tflite file is damaged ({error}); make or fetch it again.") from None
+        model = _schema().ModelT.InitFromPackedBuf(content)
+    except _DAMAGE as error:
+        raise _damaged(error) from None
+    if not model.subgraphs or model.operatorCodes is None:
+        raise _damaged(ValueError("it holds no network"))
+    return model
+
+
+def _damaged(error: Exception) -> ExportError:
+    return ExportError(f"This .tflite file is damaged ({error}); make or fetch it again.")
 
 
 def _file_op(model: Any, op: Any) -> FileOp:
     code = model.operatorCodes[op.opcodeIndex]
-    name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    name = _names("BuiltinOperator").get(number, f"OPERATOR_{number}")  # of a later schema than ours
     fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
     return FileOp(name, code.version, _names("ActivationFunctionType")[fused].lower())
+
+
+def _graph(model: Any) -> FileGraph:
+    graph = model.subgraphs[0]
+    tensors = [_tensor(model, tensor) for tensor in graph.tensors]
+    nodes = [_node(model, op) for op in _listed(graph.operators)]
+    return FileGraph(tuple(tensors), tuple(nodes), _indices(graph.inputs), _indices(graph.outputs))
+
+
+def _node(model: Any, op: Any) -> FileNode:
+    code = model.operatorCodes[op.opcodeIndex].customCode
+    options = {} if op.builtinOptions is None else vars(op.builtinOptions)
+    return FileNode(_file_op(model, op), _indices(op.inputs), _indices(op.outputs), options, (code or b"").decode())
+
+
+def _tensor(model: Any, tensor: Any) -> FileTensor:
+    shape = _indices(tensor.shape)
+    signature = _indices(tensor.shapeSignature)
+    dtype = _names("TensorType")[tensor.type].lower()
+    buffer = model.buffers[tensor.buffer]
+    # Files of more than 2 GB keep their constants behind the schema's part, at an offset.
+    constant = bool(len(_listed(buffer.data)) or buffer.offset > 1 or tensor.externalBuffer)
+    scales = () if tensor.quantization is None else tuple(map(float, _listed(tensor.quantization.scale)))
+    name = (tensor.name or b"").decode()
+    values = _values(buffer.data, dtype, shape)
+    return FileTensor(name, signature or shape, dtype, constant, values, scales, bool(tensor.isVariable))
+
+
+def _values(data: Any, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    if data is None or not len(data) or dtype not in _WHOLE_NUMBERS:
+        return None
+    return struct.unpack(f"<{prod(shape)}{_WHOLE_NUMBERS[dtype]}", bytes(data))
+
+
+def _indices(numbers: Any) -> tuple[int, ...]:
+    return tuple(map(int, _listed(numbers)))
+
+
+def _listed(vector: Any) -> Any:
+    return () if vector is None else vector  # the schema's reader gives None for an empty vector
 
 
 def _is_fused_transpose_conv(model: Any, op: Any) -> bool:

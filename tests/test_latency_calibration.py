@@ -9,6 +9,7 @@ from math import exp, log
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_device import LAYOUT, truth_ms
 
 from latency_models import probes
 from latency_models.calibration import (
@@ -18,28 +19,18 @@ from latency_models.calibration import (
     fit_transfer,
     leave_families_out,
 )
-from latency_models.features import Network, network
+from latency_models.features import network
 from latency_models.predictor import Core, Predictor, Transfer, assumed_interval, range_of
 from latency_models.predictor_file import predictor_to_data, read_predictor
 from latency_models.residual import Corrector
-from latency_models.roofline import Layout, time_ms, total_amounts
+from latency_models.roofline import total_amounts
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, MeasurementError
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 
 SPACE = load_space("mai21")
-LAYOUT = Layout(16, 4, 4, 1, 8.0, True, ())
 FOUND = {"io_bytes": 4, "map_bytes": 4}
-
-
-def truth_ms(seen: Network, *, speed: float = 1.0) -> float:
-    """A made-up device that a roofline describes: 30 GMAC/s, 10 GB/s, half of it beyond 8 MB of cache."""
-    costs = {"fixed_ms": 0.2, "io_ms_per_mb": 0.05, "kernel_ms": 0.01}
-    by_unit = {"gmac": 33.0, "gtap": 60.0, "spilled_mb": 0.1, "per_mb": 0.1}
-    amounts = total_amounts(seen, LAYOUT)
-    costs |= {name: next(c for unit, c in by_unit.items() if unit in name) for name in amounts if name not in costs}
-    return time_ms(amounts, costs) / speed
 
 
 def samples(

@@ -93,7 +93,8 @@ def test_relu_costs_nothing_behind_a_convolution_a_pool_and_a_factor(op: Op, tfl
     (kernel,) = kernels(chain(op, Activation(function)))
     assert kernel.tflite_op == tflite_op
     assert kernel.nodes == ("n0", "n1")
-    assert kernel._replace(nodes=("n0",), makes="n0") == kernels(chain(op))[0]
+    assert kernel.fused == function
+    assert kernel._replace(nodes=("n0",), makes="n0", fused="none") == kernels(chain(op))[0]
 
 
 @pytest.mark.parametrize("op", [Add(), Subtract(), Multiply()], ids=["add", "subtract", "multiply"])
@@ -118,10 +119,58 @@ def test_relu_stays_an_operation_behind_transposed_convolution_concat_and_shuffl
 )
 def test_a_factor_or_line_costs_nothing_behind_a_linear_convolution(op: Op, line: Op) -> None:
     (kernel,) = kernels(chain(op, line))
-    alone = kernels(chain(op))[0]
     assert kernel.nodes == ("n0", "n1")
-    assert kernel.weight_elements == alone.weight_elements + isinstance(line, Scale)
-    assert kernel._replace(nodes=("n0",), makes="n0", weight_elements=alone.weight_elements) == alone
+    assert kernel._replace(nodes=("n0",), makes="n0") == kernels(chain(op))[0]
+
+
+def test_a_line_gives_a_transposed_convolution_the_bias_that_it_lacks() -> None:
+    bare, factor, line = (
+        kernels(chain(TransposeConv(3, use_bias=False), *after))[0] for after in ((), (Scale(),), (Affine(0.58, 0.5),))
+    )
+    assert (bare.version, bare.biased, bare.weight_elements) == (1, False, 108)
+    assert (factor.version, factor.biased, factor.weight_elements) == (1, False, 108)
+    assert (line.version, line.biased, line.weight_elements) == (3, True, 111)
+
+
+def test_a_depthwise_convolution_always_has_a_bias_in_the_file() -> None:
+    biased, bare = kernels(chain(DepthwiseConv(3)))[0], kernels(chain(DepthwiseConv(3, use_bias=False)))[0]
+    assert biased == bare
+    assert (bare.biased, bare.weight_elements) == (True, 40)
+
+
+@pytest.mark.parametrize(
+    ("op", "version"),
+    [
+        (Conv(4), 1),
+        (DepthwiseConv(3), 1),
+        (DepthwiseConv(3, dilation=2), 2),
+        (TransposeConv(4), 3),
+        (Resize(), 3),
+        (Pool("max"), 1),
+        (GlobalMean(), 1),
+        (DepthToSpace(2), 1),
+    ],
+    ids=lambda value: getattr(value, "kind", str(value)),
+)
+def test_a_kernel_is_of_the_version_that_the_converter_writes(op: Op, version: int) -> None:
+    assert kernels(chain(op))[0].version == version
+
+
+def test_operations_of_one_kind_have_the_highest_version_among_them() -> None:
+    # A file holds one code, with one version, per kind of operation.
+    assert [k.version for k in kernels(chain(DepthwiseConv(3), DepthwiseConv(5, dilation=2), Conv(4)))] == [2, 2, 1]
+    assert [k.version for k in kernels(chain(TransposeConv(4, use_bias=False), TransposeConv(3)))] == [3, 3]
+
+
+def test_dilation_is_told() -> None:
+    assert [kernel.dilation for kernel in kernels(chain(DepthwiseConv(5, dilation=2), DepthwiseConv(5)))] == [2, 1]
+
+
+def test_a_map_that_is_read_twice_comes_from_memory_once() -> None:
+    g = GraphBuilder(SMALL)
+    g.add("square", Multiply(), INPUT, INPUT)
+    (square,) = kernels(g.build())
+    assert (square.reads, square.input_elements) == ((INPUT,), 512)
 
 
 def test_a_factor_is_an_operation_behind_anything_else() -> None:
@@ -138,9 +187,9 @@ def test_a_line_is_a_product_and_a_sum() -> None:
     assert (product.name, product.nodes, product.tflite_op) == ("n1.scaled", (), "MUL")
     assert (shift.name, shift.nodes, shift.tflite_op) == ("n1.shifted", ("n1", "n2"), "ADD")
     assert (product.reads, shift.reads, shift.makes) == (("n0",), ("n1.scaled",), "n2")
-    assert {(k.input_elements, k.output_elements, k.weight_elements, k.cls) for k in (product, shift)} == {
-        (512, 512, 0, "memory")
-    }
+    assert {(k.input_elements, k.output_elements, k.cls) for k in (product, shift)} == {(512, 512, "memory")}
+    assert (product.weight_elements, shift.weight_elements) == (1, 4)
+    assert (product.fused, shift.fused) == ("none", "relu")
 
 
 def test_an_instance_norm_is_counted_by_hand() -> None:
@@ -153,13 +202,14 @@ def test_an_instance_norm_is_counted_by_hand() -> None:
         ("MUL", 512, 512, 0),
         ("MEAN", 512, 32, 0),
         ("MEAN", 32, 4, 0),
-        ("ADD", 4, 4, 0),
+        ("ADD", 4, 4, 1),
         ("RSQRT", 4, 4, 0),
         ("MUL", 4, 4, 4),
         ("MUL", 516, 512, 0),
         ("ADD", 512, 512, 4),
     ]
     assert [k.nodes for k in steps] == [*[()] * 10, ("n0", "n1")]
+    assert [k.fused for k in steps] == [*["none"] * 10, "relu6"]
 
 
 def test_pooling_and_enlarging_move_data() -> None:
@@ -188,18 +238,16 @@ def test_relu_stays_an_operation_where_another_node_reads_the_map_before_it() ->
 
 def test_a_strided_convolution_is_counted_by_hand() -> None:
     # 8×16×4 → 4×8×6: 32 output pixels × 9 taps × 4 × 6 = 6912 MACs; 9 × 4 × 6 + 6 = 222 weights.
-    assert kernels(chain(Conv(6, 3, stride=2))) == (
-        Kernel("n0", ("n0",), "conv", "CONV_2D", 6912, 512, 192, 222, 4, 6, 3, 2, 4, 8, (INPUT,), "n0"),
-    )
+    counted = Kernel("n0", ("n0",), "conv", "CONV_2D", 6912, 512, 192, 222, 4, 6, 3, 2, 4, 8, (INPUT,), "n0")
+    assert kernels(chain(Conv(6, 3, stride=2))) == (counted._replace(biased=True),)
 
 
 def test_a_transposed_convolution_is_counted_by_hand() -> None:
     # 8×16×4 → 16×32×3: 128 input pixels × 9 × 4 × 3 = 13 824 MACs; 9 × 4 × 3 + 3 = 111 weights.
-    assert kernels(chain(TransposeConv(3))) == (
-        Kernel(
-            "n0", ("n0",), "transpose_conv", "TRANSPOSE_CONV", 13824, 512, 1536, 111, 4, 3, 3, 2, 16, 32, (INPUT,), "n0"
-        ),
+    counted = Kernel(
+        "n0", ("n0",), "transpose_conv", "TRANSPOSE_CONV", 13824, 512, 1536, 111, 4, 3, 3, 2, 16, 32, (INPUT,), "n0"
     )
+    assert kernels(chain(TransposeConv(3))) == (counted._replace(biased=True, version=3),)
 
 
 def test_memory_kernels_count_every_input() -> None:
@@ -243,6 +291,19 @@ def test_smallnet_is_five_kernels() -> None:
     ]
 
 
+def constants_beside_parameters(graph: Graph, parts: tuple[Kernel, ...]) -> int:
+    """Biases of zeros, numbers of a line, a norm's epsilon; less the factors that vanish in a convolution's kernel."""
+    ops = {node.name: node.op for node in graph.nodes}
+    worked_in = {name for part in parts for name in part.nodes[1:]}
+    extra = {
+        Affine: lambda name: 1 + graph.shapes[name][3],
+        InstanceNorm: lambda _: 1,
+        Scale: lambda name: -1 if name in worked_in else 0,
+    }
+    extra |= {DepthwiseConv: lambda name: 0 if ops[name].use_bias else graph.shapes[name][3]}
+    return sum(extra[type(op)](name) for name, op in ops.items() if type(op) in extra)
+
+
 @settings(deadline=None, max_examples=50)
 @given(specs)
 def test_kernels_hold_every_node_once_and_all_work_of_any_member(spec: ArchSpec) -> None:
@@ -255,6 +316,6 @@ def test_kernels_hold_every_node_once_and_all_work_of_any_member(spec: ArchSpec)
         made.add(part.makes)
     assert graph.output in made
     assert sum(part.macs for part in parts) == graph.macs
-    assert sum(part.weight_elements for part in parts) == graph.parameters
+    assert sum(part.weight_elements for part in parts) == graph.parameters + constants_beside_parameters(graph, parts)
     assert all(part.cls in (*COMPUTING_CLASSES, *MOVING_CLASSES) for part in parts)
     assert all((part.macs > 0) == (part.cls in COMPUTING_CLASSES) for part in parts)

@@ -78,6 +78,10 @@ def behind_a_convolution(g: GraphBuilder, op: Op) -> None:
     g.add("op", op, g.add("conv", Conv(3), INPUT))
 
 
+def behind_an_unbiased_enlargement(g: GraphBuilder, op: Op) -> None:
+    g.add("op", op, g.add("up", TransposeConv(3, use_bias=False), INPUT))
+
+
 def behind_a_tanh(g: GraphBuilder, op: Op) -> None:
     """Where nothing before takes it along."""
     g.add("op", op, g.add("tanh", Activation("tanh"), g.add("conv", Conv(3), INPUT)))
@@ -139,6 +143,7 @@ CASES = {
     "average pool": Case(Pool("average"), then_rgb, ("AVERAGE_POOL_2D", "CONV_2D")),
     "resize": Case(Resize(), then_rgb, ("RESIZE_BILINEAR", "CONV_2D"), ODD),
     "affine": Case(Affine(0.58, 0.5), behind_a_tanh, ("CONV_2D", "TANH", "MUL", "ADD")),
+    "affine as a bias": Case(Affine(0.58, 0.5), behind_an_unbiased_enlargement, ("TRANSPOSE_CONV",)),
     "scale": Case(Scale(), behind_a_tanh, ("CONV_2D", "TANH", "MUL")),
     "scale behind a convolution": Case(Scale(), behind_a_convolution, ("CONV_2D",)),
     "instance norm": Case(InstanceNorm(), behind_a_convolution, ("CONV_2D", *INSTANCE_NORM_FILE_OPS), ODD),

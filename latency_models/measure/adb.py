@@ -75,10 +75,9 @@ def attached_phones() -> tuple[Attached, ...]:
     answer = _adb("devices", timeout_s=ANSWER_S)
     if answer.returncode:
         raise MeasurementError(f'"adb devices" failed: {_said(answer)}. Try "adb kill-server", then again.')
-    lines = (line.split(maxsplit=1) for line in answer.stdout.splitlines())
-    # "* daemon started" may come before the list; a state may go on with advice: "no permissions (missing udev rules)".
-    found = (words for words in lines if len(words) == 2 and words[0] not in ("*", "List"))
-    return tuple(Attached(serial, re.split(r"[;(]", state)[0].strip()) for serial, state in found)
+    lines = (line.partition("\t") for line in answer.stdout.splitlines())
+    # A state may go on with advice: "no permissions (missing udev rules?); see …".
+    return tuple(Attached(serial, re.split(r"[;(]", state)[0].strip()) for serial, tab, state in lines if tab)
 
 
 def choose_phone(serial: str | None = None) -> "Phone":
@@ -128,7 +127,7 @@ class Phone:
                 f"The storage of phone {self.serial} is full: {local.name} ({local.stat().st_size:,} bytes) did not "
                 "fit; free some space there."
             )
-        if _LOST.search(said):
+        if _LOST.search(answer.stderr + answer.stdout):
             raise self._lost(answer)
         raise MeasurementError(f"{local.name} could not be copied to phone {self.serial}: {said}.")
 
@@ -176,8 +175,8 @@ def _adb(*arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]
             timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
-        shown = " ".join(arguments)[:80]
-        raise NoAnswerError(f'"adb {shown}" gave no answer within {timeout_s:.0f} s; {_REPLUG}.') from None
+        shown = " ".join(arguments[:3])
+        raise NoAnswerError(f'"adb {shown} …" gave no answer within {timeout_s:.0f} s; {_REPLUG}.') from None
 
 
 def _said(answer: "subprocess.CompletedProcess[str]") -> str:

@@ -61,11 +61,11 @@ def measure_on_phone(
     def measure() -> Generator[Outcome]:
         if not todo:
             return
-        try:
-            with open_bench(phone, setup, conditions, patience=patience, say=progress.say, sleep=sleep) as bench:
+        with open_bench(phone, setup, conditions, patience=patience, say=progress.say, sleep=sleep) as bench:
+            try:
                 yield from _measure(bench, networks, todo, progress)
-        except (PhoneLostError, NoAnswerError) as error:
-            raise MeasurementError(f"{error} What is measured is kept: the same command continues.") from error
+            except (PhoneLostError, NoAnswerError) as error:
+                raise MeasurementError(f"{error} What is measured is kept: the same command continues.") from error
 
     return measure()
 

@@ -15,6 +15,7 @@ from latency_models.measure.benchmark_log import LogResult, is_benchmark_log, pa
 from latency_models.measure.delegation import CPU_DELEGATES
 from latency_models.measure.litert_json import parse_litert_json
 from latency_models.measure.op_profile import is_op_profile
+from latency_models.measure.profiled import timings_of_profile
 from latency_models.measure.typed_results import in_our_words, typed_columns
 from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements
 from search_spaces.errors import MeasurementError
@@ -30,17 +31,31 @@ def import_files(
     defaults: Conditions,
     allow_partial: bool = False,
     folder: Path | None = None,
+    profiled: Path | None = None,
 ) -> tuple[Timing, ...]:
     """Return the timings in the files, and in those with one of SUFFIXES below each folder, repeats merged.
 
     `defaults` holds what the files do not tell; a log that tells a delegate must agree with the one in it. Models
     that a CSV names beside itself are named relative to `folder`, where the result is to be written; unless given,
-    the working directory. Raises MeasurementError that names the file.
+    the working directory. With `profiled`, the files are profiles by operation of that .tflite file. Raises
+    MeasurementError that names the file.
     """
     placed: list[Placed] = []
     for path in _files(paths):
+        if profiled is not None:
+            placed += _from_profile(path, profiled, defaults, folder=folder or Path())
+            continue
         placed += _placed(_text(path), path, defaults.delegate, allow_partial=allow_partial, folder=folder or Path())
     return merged([(place, _filled(timing, defaults)) for place, timing in placed])
+
+
+def _from_profile(path: Path, model: Path, defaults: Conditions, *, folder: Path) -> list[Placed]:
+    try:
+        timings = timings_of_profile(_text(path), model, source=path.name, conditions=defaults)
+    except MeasurementError as error:
+        raise MeasurementError(f"{path}: {error}") from None
+    relative = Path(os.path.relpath(model, folder)).as_posix()
+    return [(str(path), replace(timing, model=relative)) for timing in timings]
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
@@ -85,7 +100,7 @@ def _results(text: str, *, allow_partial: bool) -> tuple[LogResult, ...]:
     if is_op_profile(text):
         raise MeasurementError(
             "This is a profile by operations, which is no runtime of the network; measure without "
-            "--enable_op_profiling."
+            "--enable_op_profiling, or say by --profile-of which .tflite file it is of."
         )
     return ()
 

@@ -20,11 +20,9 @@ from typing import Any
 
 from latency_models.measure.outcome import Failure
 from latency_models.measurements import Conditions, Timing
-from latency_models.probes import Probe
+from latency_models.probes import Probe, reference
 from search_spaces import machine
-from search_spaces.designs import DESIGNS
 from search_spaces.errors import MeasurementError
-from search_spaces.networks import build_graph
 from search_spaces.quiet import quiet
 
 Report = Callable[[int, int], None]  # (networks done, networks in all)
@@ -152,10 +150,7 @@ REFERENCE_SIDES = ((136, 240), (272, 480), (544, 960))
 
 def reference_probes() -> list[Probe]:
     """Return the networks to which others are compared."""
-    spec = DESIGNS["smallnet"].spec
-    return [
-        Probe(f"reference-smallnet-{h}x{w}", "reference", build_graph(spec, (1, h, w, 4))) for h, w in REFERENCE_SIDES
-    ]
+    return [reference(h, w) for h, w in REFERENCE_SIDES]
 
 
 def measure_here(

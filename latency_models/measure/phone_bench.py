@@ -55,9 +55,12 @@ class Bench:
         try:
             return self._time(network)
         except (PhoneLostError, NoAnswerError):
-            self._wait_for_phone()
-            self._stop()
+            self._regain_phone()
+        try:
             return self._time(network)
+        except (PhoneLostError, NoAnswerError):
+            self._regain_phone()  # so that it can be tidied
+            raise
 
     def _time(self, network: NetworkFile) -> Timing | Failure:
         self.say(network.name)
@@ -94,16 +97,19 @@ class Bench:
     def _stop(self) -> None:
         self.phone.shell(_stop_command(self.folder))
 
-    def _wait_for_phone(self) -> None:
+    def _regain_phone(self) -> None:
+        """Wait for the phone and end the run that was left on it; raise PhoneLostError where it stays away."""
         waited_s = 0.0
         while (state := self.phone.state()) != READY:
             if waited_s >= self.patience.reconnect_s:
                 raise PhoneLostError(
-                    f'Phone {self.phone.serial} is "{state}" for {waited_s:.0f} s; plug it in again and unlock it.'
+                    f'Phone {self.phone.serial} is still "{state}" after {waited_s:.0f} s; '
+                    "plug it in again and unlock it."
                 )
             self.say(f"waiting for the phone, which is {state}")
             self.sleep(RECONNECT_POLL_S)
             waited_s += RECONNECT_POLL_S
+        self._stop()
 
     def _timing(self, network: NetworkFile, result: LogResult) -> Timing:
         return Timing(
@@ -163,7 +169,7 @@ def _removal(phone: Phone, folder: str) -> str:
     try:
         if not phone.shell(f"{_stop_command(folder)}; rm -rf {folder}").status:
             return ""
-    except MeasurementError:
+    except (MeasurementError, KeyboardInterrupt):  # a second Ctrl-C must not hide what remains
         pass
     return f"The folder {folder} remains on the phone; remove it with: adb -s {phone.serial} shell rm -r {folder}"
 

@@ -1,0 +1,273 @@
+"""Which sizes have the maps of a .tflite file that leaves sizes open?
+
+A file for any picture (`[1, ?, ?, 4]`) has a runtime only at a size. From the input's the others follow, one rule
+per operation; where an operation computes a size from other sizes (SHAPE, slice, multiply, PACK: how converters write
+an enlargement by two) its numbers are worked out as well. Knows the operations of our own networks and what
+surrounds them; a file with others has to be converted with fixed shapes.
+"""
+
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import NamedTuple
+
+from latency_models.tflite_rules import Sizes
+from search_spaces.errors import DeviceError
+from search_spaces.tflite_file import FileGraph, FileNode, FileTensor
+
+Values = tuple[int, ...]
+_VALID = 1  # the padding that adds nothing; 0 is SAME
+
+
+class Sized(NamedTuple):
+    """An operation whose inputs have sizes."""
+
+    node: FileNode
+    shapes: tuple[Sizes, ...]
+    values: tuple[Values | None, ...]  # of inputs whose numbers are known: constants, and what follows from sizes
+
+    def option(self, name: str, default: int = 0) -> int:
+        """Return an option of the operation."""
+        return int(self.node.options.get(name, default))
+
+    def known(self, position: int) -> Values:
+        """Return the numbers of an input; raise DeviceError where they depend on the picture."""
+        found = self.values[position] if position < len(self.values) else None
+        if found is None:
+            raise DeviceError(f"{self.node.op.name} takes a size that depends on the picture; {_CONVERT}.")
+        return found
+
+
+_CONVERT = "convert the network with fixed shapes"
+
+
+def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
+    """Return `graph` with every size known: as the file fixes them, or as they follow from the first input's shape.
+
+    Raises DeviceError where sizes are open and no shape is given, where it does not fit what the file fixes, and for
+    an operation without a rule.
+    """
+    if input_shape is not None:
+        _check(graph, input_shape)
+    used = {index for node in graph.nodes for index in (*node.inputs, *node.outputs) if index >= 0}
+    if not any(map(_is_open, (graph.tensors[index] for index in used))):
+        return graph
+    if input_shape is None:
+        raise DeviceError(
+            f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run, or {_CONVERT}."
+        )
+    return _sized(graph, input_shape)
+
+
+def _check(graph: FileGraph, asked: Sizes) -> None:
+    taken = [graph.tensors[index] for index in graph.inputs]
+    first = taken[0].shape if taken else None
+    fits = first is not None and len(first) == len(asked) and all(map(_agree, first, asked))
+    if not fits or min(asked, default=1) < 1 or any(map(_is_open, taken[1:])):
+        raise DeviceError(f"The file takes {_inputs(graph)}, not {list(asked)}; give a shape that fits.")
+
+
+def _is_open(tensor: FileTensor) -> bool:
+    return min(tensor.shape, default=0) < 0
+
+
+def _agree(fixed: int, asked: int) -> bool:
+    return fixed in (-1, asked)
+
+
+def _inputs(graph: FileGraph) -> str:
+    return " and ".join(map(_told, (graph.tensors[index] for index in graph.inputs))) or "no input"
+
+
+def _told(tensor: FileTensor) -> str:
+    return f'input "{tensor.name}" [{", ".join("?" if size < 0 else str(size) for size in tensor.shape)}]'
+
+
+def _sized(graph: FileGraph, input_shape: Sizes) -> FileGraph:
+    shapes = [tensor.shape for tensor in graph.tensors]
+    values = [tensor.values for tensor in graph.tensors]
+    shapes[graph.inputs[0]] = input_shape
+    for node in graph.nodes:
+        there = [index for index in node.inputs if index >= 0]
+        op = Sized(node, tuple([shapes[index] for index in there]), tuple([values[index] for index in there]))
+        for index in node.outputs:
+            shapes[index], values[index] = _made(op, shapes[index])
+    sized = [replace(tensor, shape=shape) for tensor, shape in zip(graph.tensors, shapes, strict=True)]
+    return replace(graph, tensors=tuple(sized))
+
+
+def _made(op: Sized, stored: Sizes) -> tuple[Sizes, Values | None]:
+    """Return the shape of what an operation makes, by its rule or as the file fixes it, and its numbers if known."""
+    name = op.node.op.name
+    if name not in SHAPES:
+        if min(stored, default=0) < 0:
+            raise DeviceError(f"{name} makes maps whose sizes cannot be worked out here; {_CONVERT}.")
+        return stored, None
+    try:
+        return SHAPES[name](op), _computed(op)
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise DeviceError(f"{name} does not fit maps of {list(map(list, op.shapes))}; {_CONVERT}.") from None
+
+
+def _same(op: Sized) -> Sizes:
+    return op.shapes[0]
+
+
+def _broadcast(op: Sized) -> Sizes:
+    rank = max(map(len, op.shapes))
+    padded = [(1,) * (rank - len(shape)) + shape for shape in op.shapes]
+    return tuple([max(sizes) for sizes in zip(*padded, strict=True)])
+
+
+def _windows(op: Sized, height: int, width: int) -> tuple[int, int]:
+    """Return how many windows of a size fit into the first input, down and across."""
+    _, h, w, _ = op.shapes[0]
+    down, across = op.option("strideH", 1), op.option("strideW", 1)
+    if op.option("padding") == _VALID:
+        h -= (height - 1) * op.option("dilationHFactor", 1)
+        w -= (width - 1) * op.option("dilationWFactor", 1)
+    return -(-h // down), -(-w // across)
+
+
+def _conv(op: Sized) -> Sizes:
+    cout, height, width, _ = op.shapes[1]
+    return (op.shapes[0][0], *_windows(op, height, width), cout)
+
+
+def _depthwise(op: Sized) -> Sizes:
+    _, height, width, cout = op.shapes[1]
+    return (op.shapes[0][0], *_windows(op, height, width), cout)
+
+
+def _pool(op: Sized) -> Sizes:
+    batch, _, _, channels = op.shapes[0]
+    return (batch, *_windows(op, op.option("filterHeight"), op.option("filterWidth")), channels)
+
+
+def _resize(op: Sized) -> Sizes:
+    batch, _, _, channels = op.shapes[0]
+    height, width = op.known(1)
+    return (batch, height, width, channels)
+
+
+def _depth_to_space(op: Sized) -> Sizes:
+    batch, height, width, channels = op.shapes[0]
+    block = op.option("blockSize")
+    return (batch, height * block, width * block, channels // block**2)
+
+
+def _space_to_depth(op: Sized) -> Sizes:
+    batch, height, width, channels = op.shapes[0]
+    block = op.option("blockSize")
+    return (batch, height // block, width // block, channels * block**2)
+
+
+def _concatenation(op: Sized) -> Sizes:
+    axis = op.option("axis") % len(op.shapes[0])
+    return (*op.shapes[0][:axis], sum([shape[axis] for shape in op.shapes]), *op.shapes[0][axis + 1 :])
+
+
+def _reduction(op: Sized) -> Sizes:
+    shape = op.shapes[0]
+    axes = {axis % len(shape) for axis in op.known(1)}
+    if op.option("keepDims"):
+        return tuple([1 if axis in axes else size for axis, size in enumerate(shape)])
+    return tuple([size for axis, size in enumerate(shape) if axis not in axes])
+
+
+def _pad(op: Sized) -> Sizes:
+    around = op.known(1)
+    return tuple(map(sum, zip(op.shapes[0], around[::2], around[1::2], strict=True)))
+
+
+def _reshape(op: Sized) -> Sizes:
+    asked = op.known(1)
+    return tuple([size if size >= 0 else prod(op.shapes[0]) // -prod(asked) for size in asked])
+
+
+def _transpose(op: Sized) -> Sizes:
+    return tuple([op.shapes[0][axis] for axis in op.known(1)])
+
+
+def _slice(op: Sized) -> Sizes:
+    sized = zip(op.shapes[0], op.known(1), op.known(2), strict=True)
+    return tuple([whole - begin if size < 0 else size for whole, begin, size in sized])
+
+
+def _strided_slice(op: Sized) -> Sizes:
+    if op.option("ellipsisMask") or op.option("newAxisMask") or len(op.known(1)) != len(op.shapes[0]):
+        raise DeviceError(f"STRIDED_SLICE leaves out or adds dimensions; {_CONVERT}.")
+    cut = [range(size)[_cut(op, axis)] for axis, size in enumerate(op.shapes[0])]
+    return tuple([len(part) for axis, part in enumerate(cut) if not op.option("shrinkAxisMask") >> axis & 1])
+
+
+def _cut(op: Sized, axis: int) -> slice:
+    """Return which part of an axis a STRIDED_SLICE takes."""
+    begin, end, stride = (op.known(position)[axis] for position in (1, 2, 3))
+    if op.option("shrinkAxisMask") >> axis & 1:
+        return slice(begin, begin + 1 or None)
+    is_open = [op.option(mask) >> axis & 1 for mask in ("beginMask", "endMask")]
+    return slice(None if is_open[0] else begin, None if is_open[1] else end, stride)
+
+
+def _pack(op: Sized) -> Sizes:
+    axis = op.option("axis") % (len(op.shapes[0]) + 1)
+    return (*op.shapes[0][:axis], len(op.shapes), *op.shapes[0][axis:])
+
+
+POINTWISE = (
+    *("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "PRELU", "ELU", "HARD_SWISH", "LOGISTIC", "TANH"),
+    *("GELU", "SOFTMAX", "ABS", "NEG", "EXP", "LOG", "SQRT", "RSQRT", "SQUARE", "CAST", "QUANTIZE", "DEQUANTIZE"),
+)
+BROADCASTING = ("ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV")
+SHAPES: dict[str, Callable[[Sized], Sizes]] = {
+    **dict.fromkeys(POINTWISE, _same),
+    **dict.fromkeys(BROADCASTING, _broadcast),
+    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"), _pool),
+    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), _resize),
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), _reduction),
+    **dict.fromkeys(("PAD", "PADV2", "MIRROR_PAD"), _pad),
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "TRANSPOSE_CONV": lambda op: op.known(0),
+    "DEPTH_TO_SPACE": _depth_to_space,
+    "SPACE_TO_DEPTH": _space_to_depth,
+    "CONCATENATION": _concatenation,
+    "RESHAPE": _reshape,
+    "TRANSPOSE": _transpose,
+    "SLICE": _slice,
+    "STRIDED_SLICE": _strided_slice,
+    "PACK": _pack,
+    "SHAPE": lambda op: (len(op.shapes[0]),),
+}
+
+# Whole numbers worked out from sizes.
+ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "ADD": operator.add,
+    "SUB": operator.sub,
+    "MUL": operator.mul,
+    "FLOOR_DIV": operator.floordiv,
+    "MAXIMUM": max,
+    "MINIMUM": min,
+}
+
+
+def _computed(op: Sized) -> Values | None:
+    """Return the numbers that an operation makes, where they follow from sizes alone; lists, no matrices."""
+    name = op.node.op.name
+    if name == "SHAPE":
+        return op.shapes[0]
+    values = [value for value in op.values if value is not None]
+    if len(values) < len(op.values) or not values or max(map(len, op.shapes)) > 1:
+        return None
+    if name in ARITHMETIC:
+        left, right = (value * (max(map(len, values)) // len(value)) for value in values)
+        return tuple(map(ARITHMETIC[name], left, right))
+    if name == "STRIDED_SLICE":
+        return values[0][_cut(op, 0)]
+    if name == "SLICE":
+        return values[0][values[1][0] :][: values[2][0] if values[2][0] >= 0 else None]
+    if name in ("PACK", "CONCATENATION"):
+        return tuple([number for value in values for number in value])
+    return values[0] if name in ("CAST", "RESHAPE") else None
