@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.errors import ExportError, UsageError
+from nas.receptive_field import read_field
+from search_spaces.errors import UsageError
 from search_spaces.quiet import quiet
-from search_spaces.receptive_field import Field, read_field
 
 Array = np.ndarray[Any, Any]
 Side = int | None  # None: left open
@@ -58,11 +58,11 @@ class IspFile:
         """Load a file; raise UsageError where there is none, it is damaged or keeps another contract."""
         self.path = path
         content = _read(path)
-        self.field = _field(path, content)
         self._interpreter = _interpreter(path, content)
         self._input, self._output = _single(path, self._interpreter)
         self.batch, self.height, self.width = _open_sides(path, self._input, self._output)
         self.input, self.output = (_port(path, detail) for detail in (self._input, self._output))
+        self.field = read_field(content)
         self._allocated: tuple[int, ...] | None = None
 
     @property
@@ -111,13 +111,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f'Wanted a .tflite file at "{path}", could not read it: {error.strerror}.') from None
-
-
-def _field(path: Path, content: bytes) -> Field:
-    try:
-        return read_field(content)
-    except ExportError as error:
-        raise UsageError(f'Wanted a .tflite file at "{path}". {error}') from None
 
 
 def _interpreter(path: Path, content: bytes) -> Any:

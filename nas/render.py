@@ -137,17 +137,27 @@ class Renderer:
         return lay_out(size, self.model.field, fixed=self.model.size, most_bytes=self.most_bytes)
 
     def picture(self, mosaic: Mosaic, layout: Layout, *, report: Report = lambda _, __: None) -> Integers:
-        """Return the RGB picture of a mosaic, upright, in whole numbers."""
+        """Return the picture of a mosaic, upright, in whole numbers."""
+        whole = self.rgb(mosaic, layout, finish=partial(to_integers, bits=self.kind.bits), report=report)
+        return np.ascontiguousarray(np.rot90(whole, mosaic.turns))
+
+    def rgb(
+        self, mosaic: Mosaic, layout: Layout, *, finish: Callable[[Array], Array], report: Report = lambda _, __: None
+    ) -> Array:
+        """Return what `finish` makes of the network's RGB [h, w, 3], which is not to be kept.
+
+        Raises UsageError where the network's output is no number.
+        """
         at_once = self.model.allocate(layout.rows.tile, layout.columns.tile)
         values = pad(mosaic.values, 2 * layout.rows.size, 2 * layout.columns.size)
-        canvas = _Canvas(mosaic.values.shape, layout, self.kind.bits)
+        canvas = _Canvas(mosaic.values.shape, layout, finish)
         report(0, layout.tiles)
         for first in range(0, layout.tiles, at_once):
             group = layout.places[first : first + at_once]
             pieces = [packed(layout.piece(values, place), mosaic, self.contract) for place in group]
             self.model.run(_filled(pieces, at_once), partial(canvas.add, group))
             report(first + len(group), layout.tiles)
-        return np.ascontiguousarray(np.rot90(canvas.integers(), mosaic.turns))
+        return canvas.finished()
 
 
 def _filled(tiles: list[Array], count: int) -> Array:
@@ -156,13 +166,13 @@ def _filled(tiles: list[Array], count: int) -> Array:
 
 
 class _Canvas:
-    """RGB that tiles are added to, each with its weight; a single one is turned into integers where it lies."""
+    """RGB that tiles are added to, each with its weights; a single one is finished where it lies, without a copy."""
 
-    def __init__(self, size: tuple[int, ...], layout: Layout, bits: int) -> None:
-        self._size, self._layout, self._bits = size, layout, bits
+    def __init__(self, size: tuple[int, ...], layout: Layout, finish: Callable[[Array], Array]) -> None:
+        self._size, self._layout, self._finish = size, layout, finish
         self._rows, self._columns = layout.rows.weights(scale=2), layout.columns.weights(scale=2)
         self._sum: Array | None = None
-        self._whole: Integers | None = None
+        self._finished: Array | None = None
 
     def add(self, places: Sequence[Place], y: Array) -> None:
         """Add a batch of tiles by their places; raise UsageError where it holds what is no number."""
@@ -171,7 +181,7 @@ class _Canvas:
                 "The network's output is not a number; check its file, and that RAW is as it was trained on."
             )
         if self._layout.tiles == 1:
-            self._whole = to_integers(y[0, : self._size[0], : self._size[1]], self._bits)
+            self._finished = self._finish(y[0, : self._size[0], : self._size[1]])
             return
         if self._sum is None:
             self._sum = np.zeros((2 * self._layout.rows.size, 2 * self._layout.columns.size, 3), np.float32)
@@ -180,12 +190,12 @@ class _Canvas:
             place = self._layout.piece(self._sum, (row, column))
             place += tile * weights[..., None]
 
-    def integers(self) -> Integers:
+    def finished(self) -> Array:
         """Return what all tiles make together."""
-        if self._whole is None:
+        if self._finished is None:
             assert self._sum is not None, "no tile was added"
-            self._whole = to_integers(self._sum[: self._size[0], : self._size[1]], self._bits)
-        return self._whole
+            self._finished = self._finish(self._sum[: self._size[0], : self._size[1]])
+        return self._finished
 
 
 def _write(path: Path, content: bytes) -> None:

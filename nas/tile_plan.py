@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from nas.receptive_field import Field
 from nas.tiling import Axis, Overlap, cut, evened, exact, inexact, padded, step
 from search_spaces.errors import UsageError
-from search_spaces.receptive_field import Field
 
-MEMORY_FACTOR = 1.25  # the estimate is up to a sixth too low, see search_spaces.receptive_field
+MEMORY_FACTOR = 1.25  # the estimate is up to a sixth too low, see nas.receptive_field
 UNKNOWN_BYTES_PER_PIXEL = 4096  # as much as the largest of the ten published designs takes
 SMALLEST_OPEN_SIDE = 64  # px of packed RAW
 # Tiles that step by less than this share of their side do so much work twice that soft ones are better.

@@ -88,12 +88,6 @@ def read_ops(content: bytes) -> tuple[FileOp, ...]:
     return tuple(_file_op(model, op) for op in model.subgraphs[0].operators)
 
 
-def operations(content: bytes) -> tuple[Any, list[tuple[str, Any]]]:
-    """Return the file and the operations of its main subgraph, each with its TFLite name, as the schema's objects."""
-    model = _parse(content)
-    return model, [(_file_op(model, op).name, op) for op in model.subgraphs[0].operators]
-
-
 def op_counts(content: bytes) -> dict[str, int]:
     """Return how often each operation occurs, most frequent first."""
     return dict(Counter(op.name for op in read_ops(content)).most_common())
