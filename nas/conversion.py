@@ -22,6 +22,8 @@ def convert(mosaic: Mosaic, wanted: RawFormat, *, allowed: bool, name: str) -> t
     """
     rows, columns = _shift(mosaic.pattern, wanted.pattern)
     cropped = _cropped(mosaic, rows, columns, wanted.pattern)
+    if not cropped.values.size:
+        raise DataError(f'Wanted a mosaic of some tiles of 2×2, got {_sides(mosaic)} in "{name}"; give a larger one.')
     done = tuple(
         filter(None, (_pattern_told(mosaic, wanted), _size_told(mosaic, cropped), _levels_told(mosaic, wanted)))
     )

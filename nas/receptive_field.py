@@ -43,6 +43,12 @@ class _Place(NamedTuple):
 
     scale: Fraction
     reach: Fraction
+    padded: int = 0  # elements that PAD has just put before the map, which a VALID window behind it takes for its own
+
+    @property
+    def settled(self) -> "_Place":
+        """The same for those that do not take the padding: to them all elements are moved by so many."""
+        return _Place(self.scale, self.reach + self.padded * self.scale)
 
 
 _Places = dict[int, _Place]  # by tensor; constants, sizes and what is behind a global operation have none
@@ -93,7 +99,7 @@ def read_field(content: bytes) -> Field:
         if not read or node.op.name == "SHAPE":
             continue
         try:
-            place = RULES.get(node.op.name, _unknown)(_step(graph, node), _merged(read))
+            place = RULES.get(node.op.name, _unknown)(_step(graph, node), _merged(node, read))
             places |= dict.fromkeys(node.outputs, place)
         except _Global:
             global_ops.append(node.op.name)
@@ -103,7 +109,7 @@ def read_field(content: bytes) -> Field:
     if found is None or found.scale != OUTPUT_SCALE:
         return _field(None, places, global_ops, unknown_op=graph.nodes[-1].op.name, memory=None)
     memory = _peak_bytes(graph, places) + _pointer_bytes(graph, places)
-    return _field(ceil(found.reach), places, global_ops, unknown_op=None, memory=memory)
+    return _field(ceil(found.settled.reach), places, global_ops, unknown_op=None, memory=memory)
 
 
 def _field(
@@ -128,10 +134,12 @@ def _step(graph: FileGraph, node: FileNode) -> _Step:
     return _Step(node, inputs, [graph.tensors[index] for index in node.outputs])
 
 
-def _merged(read: Sequence[_Place]) -> _Place:
+def _merged(node: FileNode, read: Sequence[_Place]) -> _Place:
     if len({place.scale for place in read}) > 1:
         raise _Unknown
-    return _Place(read[0].scale, max(place.reach for place in read))
+    if node.op.name in _WINDOWS and node.options.get("padding") == _VALID:
+        return read[0]
+    return _Place(read[0].scale, max(place.settled.reach for place in read))
 
 
 # One rule per kind of operation: from the place of what it reads to the place of what it makes.
@@ -184,19 +192,19 @@ def _pool(step: _Step, place: _Place) -> _Place:
 def _window(side: int, step: _Step, place: _Place) -> _Place:
     """A window of so many elements that moves by the stride."""
     stride = step.both("strideH", "strideW")
-    return _Place(place.scale * stride, place.reach + _beyond(side, stride, step) * place.scale)
+    return _Place(place.scale * stride, place.reach + _beyond(side, stride, step, place) * place.scale)
 
 
-def _beyond(side: int, stride: int, step: _Step) -> int:
+def _beyond(side: int, stride: int, step: _Step, place: _Place) -> int:
     """Return how far a window reaches before or behind its own element; SAME centres what the stride leaves."""
-    before = 0 if step.option("padding") == _VALID else max(0, side - stride) // 2
+    before = place.padded if step.option("padding") == _VALID else max(0, side - stride) // 2
     return max(before, side - 1 - before)
 
 
 def _transpose_convolution(step: _Step, place: _Place) -> _Place:
     _, rows, columns, _ = step.inputs[1].shape
     stride = step.both("strideH", "strideW")
-    seen = Fraction(_beyond(max(rows, columns), stride, step), stride)
+    seen = Fraction(_beyond(max(rows, columns), stride, step, place), stride)
     return _Place(place.scale / stride, place.reach + seen * place.scale)
 
 
@@ -221,16 +229,15 @@ def _resize(step: _Step, place: _Place) -> _Place:
 
 
 def _pad(step: _Step, place: _Place) -> _Place:
-    around = step.numbers(1)
-    return _only_where(
-        not any((*around[:2], *around[6:])), _Place(place.scale, place.reach + max(around) * place.scale)
-    )
+    batch, (top, _), (left, _), channels = (step.numbers(1)[at : at + 2] for at in (0, 2, 4, 6))
+    return _only_where(top == left and not any((*batch, *channels)), place._replace(padded=top))
 
 
 def _fully_connected(step: _Step, place: _Place) -> _Place:
     return _only_where(bool(step.option("keepNumDims")), place)
 
 
+_WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")
 _Rule = Callable[[_Step, _Place], _Place]
 
 _POINTWISE = (

@@ -61,6 +61,8 @@ def plan(inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool) ->
 
     Raises UsageError where one of them exists or two inputs would make the same, DataError where there is no input.
     """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"Wanted a folder for the pictures, got the file {out}; name another one with --out.")
     tasks: dict[Path, Task] = {}
     for given in inputs:
         for path in find_raw_files(given):
@@ -73,14 +75,14 @@ def plan(inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool) ->
                     f"{other.input} and {path} would both become {output}; render them with different folders as --out."
                 )
     for task in tasks.values():
-        _refuse_overwriting(task)
+        for path in filter(None, (task.output, task.comparison)):
+            _refuse_overwriting(path)
     return list(tasks.values())
 
 
-def _refuse_overwriting(task: Task) -> None:
-    for path in (task.output, task.comparison):
-        if path is not None and path.exists():
-            raise UsageError(f"{path} exists and is not overwritten; name another folder with --out.")
+def _refuse_overwriting(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} exists and is not overwritten; name another folder with --out.")
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class _Canvas:
 
 
 def _write(path: Path, content: bytes) -> None:
+    _refuse_overwriting(path)  # another run may have made it meanwhile
     try:
         write_durably(path, content)
     except OSError as error:

@@ -67,7 +67,7 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
     with progress_bar("Rendering") as bar:
         outcomes = list(_render_all(renderer, tasks, bar))
     _show(outcomes, form)
-    _complain([outcome for outcome in outcomes if isinstance(outcome, Refused)], len(tasks))
+    _complain(outcomes, len(tasks))
 
 
 def _most_bytes(max_memory_mb: float | None) -> float:
@@ -137,8 +137,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + more
 
 
-def _complain(refused: Sequence[Refused], asked: int) -> None:
-    if not refused:
-        return
-    first = refused[0].error
-    raise DataError(first if asked == 1 else f"{len(refused)} of {asked} inputs were not rendered; the first: {first}")
+def _complain(outcomes: Sequence[Rendered | Refused], asked: int) -> None:
+    errors = [outcome.error for outcome in outcomes if isinstance(outcome, Refused)]
+    missing = asked - (len(outcomes) - len(errors))
+    if missing:
+        first = errors[0]
+        raise DataError(first if asked == 1 else f"{missing} of {asked} inputs were not rendered; the first: {first}")

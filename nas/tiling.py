@@ -76,10 +76,10 @@ def padded(size: int, tile: int, period: int) -> int:
 def cut(size: int, tile: int, *, overlap: Overlap, period: int) -> Axis:
     """Lay as few tiles as will do over an axis of at least `size`, evenly, each beginning at a multiple of the period.
 
-    The overlap must leave tiles room to step by one period (see `step`).
+    Where one does not do, the overlap must leave tiles room to step by a period (see `step`).
     """
     whole = padded(size, tile, period)
-    gaps = ceil((whole - tile) / step(overlap, tile, period))
+    gaps = ceil((whole - tile) / step(overlap, tile, period)) if whole > tile else 0
     starts = [index * (whole - tile) // max(1, gaps) // period * period for index in range(gaps + 1)]
     return Axis(whole, tile, tuple(starts), overlap)
 
