@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rawpy
 from dng import QUAD, XTRANS, Camera, noise, write_mosaic
 from flow import truncate
 from PIL import Image
@@ -47,6 +50,27 @@ def test_what_is_outside_of_the_picture_is_left_out_and_the_pattern_goes_with_it
     tile = np.array(list("RGGB")).reshape(2, 2)
     begun = np.roll(tile, (-(rows - top), -(columns - left)), (0, 1))
     assert found.pattern == "".join(begun.ravel())
+
+
+@pytest.mark.parametrize(("top", "left", "pattern"), [(0, 0, "RGGB"), (1, 0, "GBRG"), (0, 1, "GRBG"), (5, 3, "BGGR")])
+def test_a_margin_of_odd_size_shifts_the_pattern(
+    monkeypatch: pytest.MonkeyPatch, top: int, left: int, pattern: str
+) -> None:
+    """LibRaw rounds margins of DNG to even ones, but not those of every camera."""
+    values = noise(32, 48)
+    raw = SimpleNamespace(
+        raw_pattern=np.array([[0, 1], [3, 2]]),
+        raw_image_visible=values[top:, left:],
+        color_desc=b"RGBG",
+        black_level_per_channel=[60, 61, 62, 63],
+        white_level=1023,
+        sizes=SimpleNamespace(top_margin=top, left_margin=left, flip=0),
+    )
+    monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
+    found = read_mosaic(Path("camera.nef"), FMT)
+    assert found.pattern == pattern
+    by_colour = np.array([[60, 61], [63, 62]])
+    np.testing.assert_array_equal(np.reshape(found.black, (2, 2)), np.roll(by_colour, (-top, -left), (0, 1)))
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])

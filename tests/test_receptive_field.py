@@ -68,6 +68,8 @@ def test_nothing_beyond_the_reach_changes_an_output_and_little_is_given_away(
         (("conv 3", "conv 3", "conv 5"), 5, 1),
         (("conv 3 dilated",), 3, 1),
         (("max pool",), 3, 2),
+        (("space to depth",), 3, 2),
+        (("pad, conv 3 valid",), 2, 1),
         (("max pool", "conv 3", "max pool", "conv 3"), 13, 4),
     ],
 )
