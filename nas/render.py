@@ -1,6 +1,6 @@
 """RAW files → pictures, through a .tflite file: `isp-nas render` without its printing.
 
-    RAW file ─ raw_file ─► mosaic ─ conversion ─► packed RAW ─ tiling, isp_file ─► RGB ─ picture ─► file
+    RAW file ─ raw_file ─► mosaic ─ raw_input ─► packed RAW ─ tiling, isp_file ─► RGB ─ picture ─► file
 
 Everything that can be refused before a network has run is refused then, and no file is ever overwritten.
 """
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from nas.contract import Contract
-from nas.conversion import convert, packed, pad
 from nas.data.raw_format import RawFormat
 from nas.isp_file import IspFile
 from nas.picture import FileKind, Integers, encode, side_by_side, to_integers
 from nas.raw_file import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
+from nas.raw_input import convert, packed, pad
 from nas.tile_plan import Layout, Place, lay_out
+from nas.tiling import blend
 from search_spaces.durable import write_durably
 from search_spaces.errors import ExportError, UsageError
 
@@ -188,9 +189,9 @@ class _Canvas:
         if self._sum is None:
             self._sum = np.zeros((2 * self._layout.rows.size, 2 * self._layout.columns.size, 3), np.float32)
         for (row, column), tile in zip(places, y, strict=False):  # a batch may be filled up
-            weights = self._rows[row][:, None] * self._columns[column]
-            place = self._layout.piece(self._sum, (row, column))
-            place += tile * weights[..., None]
+            blend(
+                tile, self._layout.piece(self._sum, (row, column)), rows=self._rows[row], columns=self._columns[column]
+            )
 
     def finished(self) -> Array:
         """Return what all tiles make together."""

@@ -19,11 +19,11 @@ check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_A
 # Array shapes in these modules' signatures are checked whenever a test calls them; the hook must come before
 # their first import.
 SHAPE_CHECKED = (
-    "nas.conversion",
     "nas.losses",
     "nas.metrics",
     "nas.picture",
     "nas.raw_file",
+    "nas.raw_input",
     "nas.texture",
     "nas.tiling",
     "nas.train_step",

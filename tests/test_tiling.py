@@ -18,7 +18,7 @@ from nas.raw_file import Mosaic
 from nas.receptive_field import Field
 from nas.render import Renderer
 from nas.tile_plan import MEMORY_FACTOR, Layout, lay_out
-from nas.tiling import Axis, Overlap, cut, evened, inexact, padded, step
+from nas.tiling import Axis, Overlap, blend, cut, evened, inexact, padded, step
 from search_spaces.errors import UsageError
 
 LOCAL = Field(reach=4, period=1, global_ops=(), unknown_op=None, bytes_per_pixel=100.0)
@@ -106,6 +106,16 @@ def test_padding_is_the_least_with_which_tiles_end_flush(size: int, tiles: int, 
     assert whole >= max(size, tile)
     assert (whole - tile) % period == 0
     assert whole - max(size, tile) < period
+
+
+def test_blending_is_the_formula_in_another_order() -> None:
+    rng = np.random.default_rng(0)
+    tile, picture = rng.random((70, 30, 3), np.float32), rng.random((100, 80, 3), np.float32)
+    rows, columns = rng.random(70, np.float32), rng.random(30, np.float32)
+    wanted = picture.copy()
+    wanted[10:80, 20:50] += tile * (rows[:, None] * columns)[..., None]
+    blend(tile, picture[10:80, 20:50], rows=rows, columns=columns)
+    np.testing.assert_allclose(picture, wanted, rtol=1e-6)
 
 
 # Which tiles

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.contract import INPUT_BITS, Contract, read_contract
-from nas.conversion import convert, packed, pad
+from nas.contract import INPUT_BITS, Contract, contract_of, read_contract
 from nas.data.raw_format import PACKINGS, PATTERNS, RawFormat, pack
 from nas.raw_file import Mosaic
+from nas.raw_input import convert, packed, pad
 from search_spaces.errors import DataError, UsageError
 
 SIDES = st.integers(1, 12)
@@ -142,7 +142,7 @@ def test_other_levels_become_those_of_training() -> None:
 def test_a_file_that_normalises_itself_is_fed_counts(fmt: RawFormat, counts: str, black: int, white: int) -> None:
     values = np.array([[100, 900], [500, 100]], np.uint16)
     mosaic = mosaic_of(values, black=100.0, white=900.0)
-    found = packed(values, mosaic, Contract(replace(fmt, packing="rggb"), counts))
+    found = packed(values, mosaic, contract_of(replace(fmt, packing="rggb"), counts))
     np.testing.assert_allclose(found.ravel(), [black, white, (black + white) / 2, black], rtol=1e-5, atol=1e-3)
 
 
@@ -159,30 +159,31 @@ BGGR_12 = {"bits": 12, "black": 64, "white": 4000, "pattern": "BGGR", "packing":
 
 
 def test_the_card_tells_what_the_network_reads_and_mosaics_are_of_that_format(tmp_path: Path) -> None:
-    model = write_card(tmp_path, {"data": {"raw": BGGR_12}, "input": "raw12"})
+    model = write_card(tmp_path, {"raw": BGGR_12, "input_levels": {"black": 64.0, "white": 4000.0}})
     contract, told = read_contract(model, {}, input_kind=None)
-    assert contract == Contract(RawFormat(**BGGR_12), "raw12")  # type: ignore[arg-type]
+    assert contract == Contract(RawFormat(**BGGR_12), 64.0, 4000.0)  # type: ignore[arg-type]
     assert told == contract.format
 
 
 def test_options_say_what_mosaics_are_and_leave_the_card_its_word_on_the_network(tmp_path: Path) -> None:
     model = write_card(tmp_path, {"data": {"raw": BGGR_12}})
-    contract, told = read_contract(model, {"pattern": "RGGB", "bits": 14, "white": 16383}, input_kind=None)
+    contract, told = read_contract(model, {"pattern": "RGGB", "bits": 14}, input_kind=None)
     assert contract.format == RawFormat(**BGGR_12)  # type: ignore[arg-type]
-    assert told == replace(contract.format, pattern="RGGB", bits=14, white=16383)
+    assert told == replace(contract.format, pattern="RGGB", bits=14, white=None)
+    assert read_contract(model, {"white": 3000}, input_kind=None)[1] == replace(contract.format, white=3000)
 
 
 def test_without_a_card_options_say_both(tmp_path: Path) -> None:
     contract, told = read_contract(tmp_path / "model.tflite", {"pattern": "GBRG"}, input_kind="raw10")
-    assert contract == Contract(RawFormat(pattern="GBRG"), "raw10")
+    assert contract == Contract(RawFormat(pattern="GBRG"), 0.0, 1023.0)
     assert told == contract.format
 
 
 @pytest.mark.parametrize(
     "content",
     ["{", "[]", {}, {"data": {"raw": {"bits": 99}}}, {"data": {"raw": {"colour": 1}}}, {"data": None},
-     {"data": {"raw": BGGR_12}, "input": "raw99"}],
-    ids=["torn", "list", "empty", "bits", "field", "null", "input"],
+     {"data": {"raw": BGGR_12}, "input_levels": {"black": 1, "white": 0}}, {"raw": BGGR_12, "input_levels": {}}],
+    ids=["torn", "list", "empty", "bits", "field", "null", "levels", "no levels"],
 )  # fmt: skip
 def test_a_card_that_does_not_tell_is_one_sentence(tmp_path: Path, content: Any) -> None:
     with pytest.raises(UsageError, match=r"Wanted .*card\.json to tell what RAW the network was trained on"):
@@ -190,12 +191,13 @@ def test_a_card_that_does_not_tell_is_one_sentence(tmp_path: Path, content: Any)
 
 
 @pytest.mark.parametrize(
-    ("raw", "kind", "option"), [({"packing": "challenge"}, None, "--packing"), ({}, "raw10", "--input")]
+    ("raw", "kind", "option"), [({"packing": "challenge"}, None, "--packing"), ({}, "raw12", "--input")]
 )
 def test_options_that_contradict_the_card_are_refused(
     tmp_path: Path, raw: dict[str, Any], kind: str | None, option: str
 ) -> None:
-    model = write_card(tmp_path, {"data": {"raw": BGGR_12}, "input": "normalized"})
+    model = write_card(tmp_path, {"data": {"raw": BGGR_12}})
+    assert read_contract(model, {}, input_kind="normalized")[0] == read_contract(model, {}, input_kind=None)[0]
     with pytest.raises(UsageError, match=f"{option} belongs to the network"):
         read_contract(model, raw, input_kind=kind)
 
