@@ -9,7 +9,7 @@ Which TFLite operation comes out of which graph operation is held against real c
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -38,6 +38,9 @@ from search_spaces.ops import (
 # Classes whose time is arithmetic and traffic, and classes whose time is traffic alone.
 COMPUTING_CLASSES = ("conv_1x1", "conv", "depthwise", "transpose_conv", "fully_connected")
 MOVING_CLASSES = ("memory", "activation")
+
+# Kernels of so many operations and sizes are remembered, under a kilobyte each.
+REMEMBERED = 50_000
 
 FUSED_ACTIVATIONS = ("relu", "relu6")
 ACTIVATION_OPS = {
@@ -84,6 +87,11 @@ class Kernel(NamedTuple):
     rank: int = 4  # dimensions of the largest map read or made
     makes_dtype: str = "float32"
     traits: tuple[str, ...] = ()  # what is out of the ordinary, see delegate.TRAITS
+
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """All that decides how long it takes: two kernels of the same figures take the same time."""
+        return self[2:14], self.dilation, self.groups
 
 
 class Network(NamedTuple):
@@ -268,27 +276,35 @@ def _form(node: Node) -> Form:
 
 
 def _kernel(graph: Graph, form: Form, nodes: tuple[Node, ...]) -> Kernel:
-    first = nodes[0]
-    inputs, reads = graph.input_shapes(first), tuple(dict.fromkeys(first.inputs))
-    weights = first.op.parameter_shapes(*inputs)
-    batch, height, width, cout = graph.shapes[nodes[-1].name]
+    first, last = nodes[0], nodes[-1].name
+    reads = tuple(dict.fromkeys(first.inputs))
+    shapes = tuple([graph.shapes[name] for name in reads])
+    sized = _sized(first.op, graph.input_shapes(first), shapes, graph.shapes[last], form)
+    return Kernel(first.name, tuple([node.name for node in nodes]), *sized[2:14], reads, last, *sized[16:])
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _sized(op: Op, inputs: tuple[Shape, ...], reads: tuple[Shape, ...], made: Shape, form: Form) -> Kernel:
+    """Return a kernel but for names. Remembered: a search meets the same operations at the same few sizes."""
+    batch, height, width, cout = made
+    weights = sum([prod(shape) for shape in op.parameter_shapes(*inputs).values()])
     return Kernel(
-        name=first.name,
-        nodes=tuple([node.name for node in nodes]),
+        name="",
+        nodes=(),
         cls=form.cls,
         tflite_op=form.tflite_op,
-        macs=batch * first.op.macs(*inputs),
-        input_elements=sum([prod(graph.shapes[name]) for name in reads]),
+        macs=batch * op.macs(*inputs),
+        input_elements=sum([prod(shape) for shape in reads]),
         output_elements=batch * height * width * cout,
-        weight_elements=sum(map(prod, weights.values())) + (cout if form.gains_bias else 0),
+        weight_elements=weights + (cout if form.gains_bias else 0),
         cin=inputs[0][3],
         cout=cout,
         kernel=form.kernel,
         stride=form.stride,
         height=height,
         width=width,
-        reads=reads,
-        makes=nodes[-1].name,
+        reads=(),
+        makes="",
         version=form.version,
         biased=form.biased,
         fused=form.fused,
@@ -303,23 +319,20 @@ def _step_kernels(graph: Graph, form: Form, op: type[Op], nodes: tuple[Node, ...
     for part, sized in _sized_steps(STEPS[op], graph.input_shapes(nodes[0])[0]):
         name = f"{first}.{part.makes}"
         reads = tuple([nodes[0].inputs[0] if read == X else f"{first}.{read}" for read in part.reads])
-        made.append(sized._replace(name=name, reads=reads, makes=name))
+        made.append(Kernel(name, (), *sized[2:14], reads, name))
     made[-1] = made[-1]._replace(nodes=tuple([node.name for node in nodes]), makes=last, fused=form.fused)
     return made
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def _sized_steps(steps: Callable[[Shape], tuple[Step, ...]], shape: Shape) -> list[tuple[Step, Kernel]]:
-    """Return each step of an operation with its kernel but for names.
-
-    Remembered, because a normalisation has eleven and a search builds them again and again at few sizes.
-    """
+    """Return each step of an operation with its kernel but for names."""
     parts = steps(shape)
     shapes = {X: shape} | {part.makes: part.shape for part in parts}
-    return [(part, _sized(part, shapes)) for part in parts]
+    return [(part, _sized_step(part, shapes)) for part in parts]
 
 
-def _sized(part: Step, shapes: Mapping[str, Shape]) -> Kernel:
+def _sized_step(part: Step, shapes: Mapping[str, Shape]) -> Kernel:
     return Kernel(
         name="",
         nodes=(),

@@ -8,7 +8,7 @@ predictors of other devices, each class of kernels times a factor of its own, fo
 wider the further a network is beyond everything measured.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, log
@@ -20,6 +20,8 @@ from latency_models.roofline import Coefficients, Layout, kernel_amounts, overhe
 
 # A kernel that takes less of the network's time than this does not make the whole an extrapolation.
 NOTICED_SHARE = 0.02
+# So many kernels' times are remembered, a few hundred bytes each.
+MOST_PRICED = 100_000
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,30 @@ class Core:
     def _corrector(self) -> Corrector | None:
         return Corrector(self.residual) if self.residual else None
 
+    @cached_property
+    def _priced(self) -> dict[Hashable, float]:
+        """The times of kernels that were asked for before: a search meets the same few ten thousand again and again."""
+        return {}
+
     def start_ms(self, network: Network) -> float:
         """Return what the network takes before and after its kernels."""
         return time_ms(overhead_amounts(network, self.layout), self.coefficients)
 
     def kernels_ms(self, kernels: Sequence[Kernel]) -> list[float]:
         """Return each kernel's time; raise DeviceError where a coefficient is missing."""
+        known = self._priced
+        keys = [kernel.figures for kernel in kernels]
+        new = {key: kernel for key, kernel in zip(keys, kernels, strict=True) if key not in known}
+        if new:
+            if len(known) > MOST_PRICED:
+                known.clear()
+                new = dict(zip(keys, kernels, strict=True))
+            known.update(zip(new, self._price(list(new.values())), strict=True))
+        return [known[key] for key in keys]
+
+    def _price(self, kernels: Sequence[Kernel]) -> list[float]:
         times = [time_ms(kernel_amounts(kernel, self.layout), self.coefficients) for kernel in kernels]
-        if self._corrector is None or not kernels:
+        if self._corrector is None:
             return times
         return [t * factor for t, factor in zip(times, self._corrector.factors(kernels), strict=True)]
 

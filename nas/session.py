@@ -14,6 +14,7 @@ from nas.budget import Budget, duration
 from nas.config import DEFAULT_DEVICE, Asked, Opened, open_study, require_same_data
 from nas.data.pairs import DataConfig
 from nas.data.residence import warm
+from nas.runnable import runnable
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_json, print_rows
 from nas.target import Target
@@ -29,6 +30,7 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> 
         opened = open_study(asked, results, budget, read=read)
         warm(opened.pairs, available=host_bytes(), say=lambda line: console.print(line, highlight=False), progress=read)
     _announce(console, opened, budget)
+    opened = _without_refused(console, opened)
     with _only_search(opened.study.folder):
         opened = _as_it_is_now(opened)
         before = _rungs_reached(opened)
@@ -38,6 +40,15 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> 
     _conclude(console, opened, interrupted)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _without_refused(console: Console, opened: Opened) -> Opened:
+    """Leave out of the space what the device refuses, saying so."""
+    allow_fallback = opened.study.config.allow_fallback
+    space, left_out = runnable(opened.space, opened.device, allow_fallback=allow_fallback)
+    for each in left_out:
+        console.print(f"[dim]{each.sentence}[/]", highlight=False)
+    return replace(opened, space=space)
 
 
 def _as_it_is_now(opened: Opened) -> Opened:

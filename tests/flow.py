@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from latency_models.delegate import BUILTIN as DELEGATES
 from latency_models.device import Device, device_path, load_device
 from nas import study as studies
 from nas.budget import Budget
@@ -24,6 +25,7 @@ from nas.recipe import Recipe
 from nas.search import Search
 from nas.study import Study, StudyConfig
 from nas.workers import Failure, Slot
+from search_spaces import places
 from search_spaces.space import load_space
 
 COMMAND = Path(sys.executable).parent / "isp-nas"
@@ -58,6 +60,16 @@ def write_device(path: Path, **changes: object) -> Path:
     told = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(told | {"name": path.stem} | changes))
+    return path
+
+
+def write_delegate(path: Path, *, without: str) -> Path:
+    """Write a copy of the default device's delegate under the name of `path` that does not know one operation."""
+    told = json.loads(
+        places.find("delegates", load_device(DEFAULT_DEVICE).delegate.name, DELEGATES, ".json").read_text()
+    )
+    told["ops"].pop(without)
+    path.write_text(json.dumps(told | {"name": path.stem}))
     return path
 
 

@@ -125,7 +125,9 @@ def test_where_nobody_is_named_twelve_or_more_take_part_the_same_every_time() ->
     assert len({graph.structure for graph in graphs}) == len(networks)
     assert max(graph.macs for graph in graphs) <= audit.MOST_MACS
     device = load_device(DEFAULT_DEVICE)
-    assert all(audit_table.predicted_ms(device, network.spec) for network in networks)
+    # What the default device's delegate does not take whole has no runtime there.
+    normalises = {network.name for network in networks if network.spec.normalisation != "none"}
+    assert {n.name for n in networks if audit_table.predicted_ms(device, n.spec) is None} == normalises
     designs = [network.spec for network in networks if network.name in DESIGNS]
     assert len(designs) >= len(networks) / 3
     assert all(space.contains(network.spec) for network in networks if network.spec not in designs)

@@ -436,10 +436,10 @@ def test_a_missing_spec_file_is_refused(name: str) -> None:
 
 
 def test_a_damaged_device_is_refused_with_file_and_key(tmp_path: Path) -> None:
-    device = write_device(tmp_path / "phone.json", interval={"kind": "guessed", "factor": 1.5, "note": ""})
+    device = write_device(tmp_path / "phone.json", fallback={"ms_per_mb": {"value": 1, "note": ""}})
     sentence = refusal(in_process("show", "smallnet", "--device", device))
     assert "phone.json" in sentence
-    assert "interval.kind" in sentence
+    assert "fallback.ms_per_gmac is missing" in sentence
 
 
 def test_a_space_with_an_unknown_gene_is_refused_with_the_nearest(tmp_path: Path) -> None:

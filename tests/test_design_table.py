@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow import in_process, isp_nas, make_study, refusal, search, write_device
+from flow import in_process, isp_nas, make_study, refusal, search, write_delegate, write_device
 
 from latency_models.device import device_path, load_device
 from latency_models.memory import peak_activation_bytes
@@ -98,23 +98,34 @@ def test_what_is_unknown_is_null_and_a_dash(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_device_that_refuses_an_operation_has_no_runtime_and_says_why(tmp_path: Path) -> None:
-    kept = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))["supported_ops"]
-    without = {op: note for op, note in kept.items() if op != "TANH"}
-    path = write_device(tmp_path / "narrow.json", supported_ops=without)
+    table = write_delegate(tmp_path / "without-tanh.json", without="TANH")
+    path = write_device(tmp_path / "narrow.json", delegate=str(table))
     found = {r["name"]: r for r in told("--device", path, "--results", tmp_path)}
     assert found["smallnet"]["runtime_ms"] is None
     assert "TANH" in found["smallnet"]["unsupported"][0]
     assert found["csanet"]["runtime_ms"] is not None
     assert found["csanet"]["device"] == "narrow"
     shown = " ".join(in_process("designs", "--device", path, "--results", tmp_path).stdout.split())
-    assert 'No runtime of smallnet: TANH (node "' in shown
+    assert 'No runtime of smallnet: TANH ("stem1.tanh"): the delegate does not know the operation; ' in shown
+
+
+def test_eds_has_no_runtime_and_the_table_says_why(tmp_path: Path) -> None:
+    found = {r["name"]: r for r in told("--results", tmp_path)}
+    refused = {name for name, r in found.items() if r["unsupported"]}
+    assert refused == {"eds", "eds-shuffle"}
+    assert {name for name, r in found.items() if r["runtime_ms"] is None} == refused
+    shown = in_process("designs", "--results", tmp_path).stdout
+    assert next(line for line in shown.splitlines() if line.startswith("eds ")).split()[-1] == "—"
+    assert 'No runtime of eds: RSQRT ("down1.norm.rsqrt" and 8 more): it is handed on' in " ".join(shown.split())
 
 
 def test_a_device_without_a_coefficient_hides_no_other_design(tmp_path: Path) -> None:
     kept = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))
-    changed = {key: {n: v for n, v in kept[key].items() if "depthwise" not in n} for key in ("prior", "fitted")}
+    for costs in (kept["method"]["prior"], kept["predictor"]["core"]["coefficients"]):
+        for name in [name for name in costs if "depthwise" in name]:
+            del costs[name]
     measured = [row for row in kept["measurements"] if row["network"] == "smallnet"]
-    path = write_device(tmp_path / "narrow.json", **changed, measurements=measured)
+    path = write_device(tmp_path / "narrow.json", **kept | {"name": "narrow", "measurements": measured})
     found = {r["name"]: r for r in told("--device", path, "--results", tmp_path)}
     assert found["csanet"]["runtime_ms"] is None
     assert "depthwise" in found["csanet"]["unsupported"][0]
