@@ -140,7 +140,10 @@ def _of_camera(raw: "RawPy", path: Path) -> Mosaic:
 
 def _colours(raw: "RawPy", path: Path) -> list[int]:
     """Return LibRaw's indices of colours in the visible 2×2 tile, row by row."""
-    tile = raw.raw_pattern
+    try:
+        tile = raw.raw_pattern
+    except NotImplementedError as error:  # of sensors that LibRaw knows and rawpy does not
+        raise _no_bayer(path, f"filters of another kind ({error})") from None
     period = 0 if tile is None else len(tile)
     if tile is None or period != _BAYER:
         raise _no_bayer(path, _OTHER_SENSORS.get(period, f"a mosaic that repeats every {period} px"))

@@ -11,6 +11,7 @@ from nas.bar import progress_bar
 from nas.contract import read_contract
 from nas.isp_file import IspFile
 from nas.picture import FileKind
+from nas.raw_file import is_told
 from nas.render import Rendered, Renderer, Report, Task, plan
 from nas.tables import Column, Row, check_format, print_json, print_rows
 from nas.training_memory import host_bytes
@@ -63,6 +64,11 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
     most_bytes = _most_bytes(asked.max_memory_mb)
     tasks = plan(inputs, out, asked.kind, compare=asked.compare)
     contract, told = read_contract(model, asked.raw, input_kind=asked.input)
+    if told != contract.format and not any(is_told(task.input) for task in tasks):
+        raise UsageError(
+            "--bits, --black, --white and --pattern say how PNG mosaics are to be read where a card describes the "
+            "network, and there are none; leave them out, for a camera's RAW says so itself."
+        )
     renderer = Renderer(IspFile(model), contract, told, asked.kind, may_convert=asked.convert, most_bytes=most_bytes)
     with progress_bar("Rendering") as bar:
         outcomes = list(_render_all(renderer, tasks, bar))

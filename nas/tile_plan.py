@@ -114,8 +114,9 @@ def _note(size: tuple[int, int], axes: Sequence[Axis], field: Field) -> str | No
     cut_axes = [axis for axis in axes if len(axis.starts) > 1]
     if field.global_ops and (cut_axes or any(axis.size != length for axis, length in zip(axes, size, strict=True))):
         what = "tiles are blended" if cut_axes else "the reflected border counts, too"
-        names = ", ".join(field.global_ops)
-        return f"{names} sees the whole map, so the size of the input changes the picture a little; {what}."
+        names = " and ".join(field.global_ops)
+        sees = "sees" if len(field.global_ops) == 1 else "see"
+        return f"{names} {sees} the whole map, so the size of the input changes the picture a little; {what}."
     if cut_axes and field.reach is None:
         return f"How far {field.unknown_op} sees is not known; tiles overlap by half and are blended."
     if any(axis.overlap.margin < (field.reach or 0) for axis in cut_axes):

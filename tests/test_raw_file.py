@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +93,44 @@ def test_the_cameras_own_rendering_has_its_white_balance(tmp_path: Path) -> None
     assert reference.made_by == "LibRaw, camera white balance"
     inner = reference.rgb[8:-8, 8:-8].reshape(-1, 3)
     assert np.ptp(inner.mean(0)) < 4
+
+
+def jpeg(colour: tuple[int, int, int]) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (24, 16), colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("preview", "shown"),
+    [
+        (SimpleNamespace(format=rawpy.ThumbFormat.JPEG, data=jpeg((200, 100, 50))), (200, 100, 50)),
+        (SimpleNamespace(format=rawpy.ThumbFormat.BITMAP, data=np.full((16, 24, 3), 77, np.uint8)), (77, 77, 77)),
+        (SimpleNamespace(format=rawpy.ThumbFormat.JPEG, data=b"torn"), None),
+        (None, None),
+    ],
+    ids=["jpeg", "bitmap", "torn", "none"],
+)
+def test_what_libraw_cannot_develop_is_compared_with_its_preview_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, preview: SimpleNamespace | None, shown: tuple[int, int, int] | None
+) -> None:
+    def postprocess(**_: object) -> None:
+        raise rawpy.LibRawDataError(b"Data error")
+
+    def extract_thumb() -> SimpleNamespace:
+        if preview is None:
+            raise rawpy.LibRawNoThumbnailError(b"No thumbnail in file")
+        return preview
+
+    raw = SimpleNamespace(postprocess=postprocess, extract_thumb=extract_thumb)
+    monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
+    reference = read_reference(Path("camera.nef"))
+    if shown is None:
+        assert reference is None
+        return
+    assert reference is not None
+    assert reference.made_by == "embedded preview"
+    assert np.abs(reference.rgb.reshape(-1, 3).mean(0) - shown).max() < 3
 
 
 # What is none
@@ -185,6 +224,17 @@ def test_folders_are_walked_and_targets_of_pairs_are_no_raw(tmp_path: Path) -> N
         (tmp_path / name).touch()
     assert [str(path.relative_to(tmp_path)) for path in find_raw_files(tmp_path)] == shown
     assert find_raw_files(tmp_path / "preview.jpg") == [tmp_path / "preview.jpg"], "a file that is named is tried"
+
+
+def test_a_sensor_that_rawpy_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unknown:
+        @property
+        def raw_pattern(self) -> None:
+            raise NotImplementedError("filters: 42")
+
+    monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(Unknown()))
+    with pytest.raises(DataError, match="filters of another kind"):
+        read_mosaic(Path("camera.nef"), FMT)
 
 
 def test_nothing_to_find_is_one_sentence(tmp_path: Path) -> None:

@@ -275,6 +275,12 @@ def test_options_say_what_a_mosaic_is(model: Path, photo: Path, tmp_path: Path) 
     assert row["conversions"][0] == "GRBG → RGGB by leaving out the first column"
 
 
+def test_options_about_mosaics_are_not_silently_ignored_for_a_cameras_raw(model: Path, tmp_path: Path) -> None:
+    card(tmp_path, black=64)
+    Camera().write(tmp_path / "raw.dng", noise(*SIDES))
+    assert "there are none" in refused(model, "raw.dng", "--out", "out", "--pattern", "BGGR")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
