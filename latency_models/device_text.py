@@ -20,7 +20,7 @@ def save_device(device: Device, folder: Path) -> Path:
     if path.exists():
         raise UsageError(f"{path} exists already; choose another --name, or move it away.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(path, device_text(device).encode())
+    write_durably(path, f"{device_text(device)}\n".encode())
     return path
 
 

@@ -374,6 +374,22 @@ def _published(name: str, target: "Target") -> "PublishedRecipe":
 
 
 @app.command()
+def check(
+    model: Annotated[Path, typer.Argument(help="Any .tflite file.")],
+    device: DeviceName = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Height x width of the photograph, for a file that leaves it open.")
+    ] = None,
+    form: ShortForm = "table",
+) -> None:
+    """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 where it does not."""
+    from nas.file_check import show_file_check
+
+    if not show_file_check(model, device_name=device, size=size, form=form):
+        raise typer.Exit(2)
+
+
+@app.command()
 def audit(
     targets: Annotated[
         list[str] | None,
@@ -493,6 +509,57 @@ def export(
     from nas.export_session import run_export
 
     run_export(_resolve(target, results, study), out, options, device_name=device, form=form)
+
+
+@app.command()
+def render(
+    model: Annotated[Path, typer.Argument(help="A .tflite file that turns packed RAW into RGB, ours or any other.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="PNG mosaics, camera RAW, or folders.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures; no file in it is overwritten.")],
+    bits_out: Annotated[int, typer.Option("--bits-out", help="Bits per channel of a PNG: 8 or 16.")] = 8,
+    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Write JPEG of this quality, 1 to 100.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also draw the camera's own rendering, or a pair's target, beside ours.")
+    ] = False,
+    convert: Annotated[
+        bool, typer.Option("--convert", help="Convert RAW of another Bayer pattern, other levels or odd sides.")
+    ] = False,
+    max_memory: Annotated[
+        float | None,
+        typer.Option("--max-memory", help="MB that a network of open size may take; default half of the machine's."),
+    ] = None,
+    input_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="What the file reads: normalized, raw10, raw12, raw14; default its card's.",
+            rich_help_panel="RAW",
+        ),
+    ] = None,
+    bits: Bits = None,
+    black: Black = None,
+    white: White = None,
+    pattern: Pattern = None,
+    packing: Packing = None,
+    form: ShortForm = "table",
+) -> None:
+    """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
+
+    Options that say how RAW is read hold for PNG mosaics, and for a file without a card.
+    """
+    from nas.picture import FileKind
+    from nas.render_session import RenderAsked, run_render
+
+    raw = {"bits": bits, "black": black, "white": white, "pattern": pattern, "packing": packing}
+    asked = RenderAsked(
+        raw={name: value for name, value in raw.items() if value is not None},
+        input=input_kind,
+        kind=FileKind(bits_out, jpeg),
+        compare=compare,
+        convert=convert,
+        max_memory_mb=max_memory,
+    )
+    run_render(model, inputs, out, asked, form=form)
 
 
 @data_app.command("check")

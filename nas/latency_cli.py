@@ -15,7 +15,7 @@ Results = Annotated[Path, typer.Option("--results", help="Folder in which studie
 StudyName = Annotated[str | None, typer.Option("--study", help="Name of the study; the one used last if left out.")]
 DeviceName = Annotated[str | None, typer.Option("--device", help="Device name or a .json file.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the .tflite files and measurements.csv.")]
-Probes = Annotated[int | None, typer.Option("--probes", help="Networks of one operation; default 300.")]
+Probes = Annotated[int | None, typer.Option("--probes", help="Networks of one operation; default 400.")]
 Candidates = Annotated[int | None, typer.Option("--candidates", help="Whole networks at Full HD; default 40.")]
 LargestSide = Annotated[
     int | None, typer.Option("--largest-side", help="Probes have no map with a longer side; for small memory.")

@@ -26,8 +26,8 @@ from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 MEASUREMENTS, MODELS = "measurements.csv", "models"
-# 300 probes and 40 networks took 25 minutes here on one core; see results/latency.
-PROBES, CANDIDATES = 300, 40
+# As many as take half an hour on one core of a server, conversion included; see results/README.md.
+PROBES, CANDIDATES = 400, 40
 
 
 @dataclass(frozen=True)

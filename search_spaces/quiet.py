@@ -12,8 +12,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what native code writes to standard error; show it where an exception is raised."""
+def quiet(*, drop: bool = False) -> Iterator[None]:
+    """Hold back what native code writes to standard error; show it where an exception is raised.
+
+    With `drop` it is never shown: the exception says it all.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as log:
@@ -23,7 +26,7 @@ def quiet() -> Iterator[None]:
         except BaseException:
             os.dup2(kept, 2)
             log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
+            sys.stderr.write("" if drop else log.read().decode(errors="replace"))
             raise
         finally:
             os.dup2(kept, 2)

@@ -21,7 +21,11 @@ check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_A
 SHAPE_CHECKED = (
     "nas.losses",
     "nas.metrics",
+    "nas.picture",
+    "nas.raw_file",
+    "nas.raw_input",
     "nas.texture",
+    "nas.tiling",
     "nas.train_step",
     "nas.training",
     "nas.vgg",

@@ -65,6 +65,7 @@ def test_every_command_of_the_design_is_there() -> None:
         ("best",),
         ("train",),
         ("export",),
+        ("render",),
         ("audit",),
     }
     assert {*wanted, ("data", "check")} <= set(COMMANDS)

@@ -66,13 +66,14 @@ class LoadedModel:
 
     def warm_up(self) -> None:
         """Run until caches and memory are as they will be, and find out how many runs a turn takes."""
-        begun, runs = time.perf_counter(), 0
-        while runs < WARM_UP_RUNS or time.perf_counter() - begun < WARM_UP_S:
-            once = self.seconds(1)
-            runs += 1
-            if once > WARM_UP_S:
+        begun, seconds = time.perf_counter(), list[float]()
+        while len(seconds) < WARM_UP_RUNS or time.perf_counter() - begun < WARM_UP_S:
+            seconds.append(self.seconds(1))
+            if seconds[-1] > WARM_UP_S:
                 break
-        self.runs_per_turn = max(1, round(TURN_S / once))
+        # The shortest: after one disturbed run turns would be so short that they slip between other work's slices,
+        # beside turns of the other network that do not.
+        self.runs_per_turn = max(1, round(TURN_S / min(seconds)))
 
     def seconds(self, runs: int) -> float:
         """Return the mean seconds of so many runs."""

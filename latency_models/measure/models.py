@@ -5,10 +5,10 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from search_spaces.durable import write_durably
 
 from latency_models import probes
 from latency_models.probes import Probe
+from search_spaces.durable import write_durably
 from search_spaces.graph import Graph
 from search_spaces.space import load_space
 

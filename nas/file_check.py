@@ -1,0 +1,174 @@
+"""Will this .tflite file run on the device as it is, and what would have to change? For any file, whoever made it.
+
+What the device's delegate refuses comes from its table; what costs time or fails before that, open sizes, another batch
+or rank, conversions at the file's ends, from the file itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from latency_models.device import Device, load_device
+from latency_models.features import Network
+from latency_models.support import Support
+from latency_models.tflite_network import read_network
+from nas.config import DEFAULT_DEVICE
+from nas.tables import check_format, print_json
+from search_spaces.errors import IspNasError, UsageError
+from search_spaces.tflite_file import FileGraph, read_graph
+
+FORMATS = ("table", "json")
+FLOATS = ("float32", "float16")
+# Beyond so many names a person is not helped by more.
+SHOWN_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a file: how bad, where, what it is, and what to change."""
+
+    severity: Literal["error", "warning"]
+    name: str  # of the operation or of the file's input or output
+    what: str
+    what_to_do: str
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What a file is on a device."""
+
+    status: str  # "supported", "partial", "unsupported", or "unknown" where its sizes are open
+    partitions: int | None
+    delegated: int | None
+    kernels: int | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the delegate runs the whole file."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
+def check_file(content: bytes, device: Device, *, sizes: tuple[int, ...] | None = None) -> FileCheck:
+    """Return what `device` makes of a .tflite file; `sizes` stands for open sizes of its input.
+
+    Raises ExportError or DeviceError where the bytes are no .tflite, or of operations without a rule.
+    """
+    graph = read_graph(content)
+    found = [*_interface(graph), *_sizes(graph)]
+    if any(-1 in graph.tensors[index].shape for index in graph.inputs) and sizes is None:
+        return FileCheck("unknown", None, None, None, tuple(found))
+    network = read_network(content, sizes)
+    support = device.support(network)
+    found += _refused(device, support)
+    found += _conversions(network, support)
+    return FileCheck(support.status, support.partitions, support.delegated, support.kernels, tuple(found))
+
+
+def _interface(graph: FileGraph) -> Iterator[Finding]:
+    """Yield what is unusual at the file's ends: number, rank and batch of inputs and outputs."""
+    for end, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        if len(indices) != 1:
+            yield Finding("warning", end, f"the file has {len(indices)} {end}s", f"make one {end} of them for an ISP")
+        for index in indices:
+            tensor = graph.tensors[index]
+            if len(tensor.shape) != 4:
+                yield Finding(
+                    "error", tensor.name, f"{end} of rank {len(tensor.shape)}", "give it 4: [1, h, w, channels]"
+                )
+            elif tensor.shape[0] not in (1, -1):
+                yield Finding(
+                    "error", tensor.name, f"{end} with a batch of {tensor.shape[0]}", "convert with a batch of 1"
+                )
+
+
+def _sizes(graph: FileGraph) -> Iterator[Finding]:
+    for index in graph.inputs:
+        tensor = graph.tensors[index]
+        if -1 in tensor.shape:
+            shape = ", ".join("?" if size < 0 else str(size) for size in tensor.shape)
+            yield Finding(
+                "error", tensor.name, f"sizes are open: [{shape}]",
+                "convert with the sizes that the phone uses, for delegates take fixed ones (--size tells this check)",
+            )  # fmt: skip
+
+
+def _refused(device: Device, support: Support) -> Iterator[Finding]:
+    """Yield what the delegate does not take, one finding per operation and reason."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for refusal in support.refused:
+        groups.setdefault((refusal.op, refusal.condition, refusal.remedy), []).append(refusal.kernel)
+    # On a CPU what the delegate leaves stays where it is, and costs a little at most.
+    severity: Literal["error", "warning"] = "warning" if support.status == "supported" else "error"
+    for (op, condition, remedy), names in groups.items():
+        listed = ", ".join(names[:SHOWN_NAMES]) + (
+            f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        )
+        yield Finding(severity, f"{op} {listed}", f"{device.delegate.name} does not take it: {condition}", remedy)
+
+
+def _conversions(network: Network, support: Support) -> Iterator[Finding]:
+    """Yield conversions between floats and integers at the ends, and what several partitions cost."""
+    kernels = network.kernels
+    inside = {kernel.dtype for kernel in kernels if kernel.tflite_op not in ("QUANTIZE", "DEQUANTIZE")}
+    ends = [k for k in (kernels[0], kernels[-1]) if k.tflite_op in ("QUANTIZE", "DEQUANTIZE")]
+    if ends and not inside & set(FLOATS):
+        yield Finding(
+            "warning", ", ".join(f"{kernel.tflite_op} {kernel.name}" for kernel in ends),
+            "the file converts floats at its ends and computes in integers between",
+            "export it with integer input and output, which the camera has anyway",
+        )  # fmt: skip
+    if support.partitions > 1:
+        yield Finding(
+            "warning", "partitions", f"the delegate gets the file in {support.partitions} pieces",
+            "every change to the CPU and back copies maps; mend what is refused above",
+        )  # fmt: skip
+
+
+def show_file_check(path: Path, *, device_name: str | None, size: str | None, form: str) -> bool:
+    """Print what a device makes of a file; return whether it runs there as a whole."""
+    check_format(form, FORMATS)
+    device = load_device(device_name or DEFAULT_DEVICE)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+    try:
+        found = check_file(content, device, sizes=None if size is None else _parse_size(size))
+    except IspNasError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if form == "json":
+        print_json({"file": str(path), "device": device.name, **_as_data(found)})
+    else:
+        _print(Console(), path, device, found)
+    return found.is_fit
+
+
+def _parse_size(text: str) -> tuple[int, ...]:
+    """Return the packed input [1, h/2, w/2, 4] of a photograph of "HxW"."""
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise UsageError(f'A size is height x width of the photograph such as "1088x1920"; got "{text}".') from None
+    return (1, height // 2, width // 2, 4)
+
+
+def _as_data(found: FileCheck) -> dict[str, Any]:
+    return asdict(found) | {"fit": found.is_fit, "findings": [asdict(finding) for finding in found.findings]}
+
+
+def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
+    pieces = "" if found.kernels is None else (
+        f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
+        f"piece{'s' if found.partitions != 1 else ''}"
+    )  # fmt: skip
+    console.print(f"[bold]{path.name}[/] on {device.name} is {found.status}{pieces}", highlight=False)
+    for each in found.findings:
+        colour = "red" if each.severity == "error" else "yellow"
+        console.print(
+            f"[{colour}]{each.severity}[/] {each.name}: {each.what}. To do: {each.what_to_do}.", highlight=False
+        )
+    console.print("[green]Fit for the device.[/]" if found.is_fit else "[red]Not fit for the device.[/]")

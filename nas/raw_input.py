@@ -1,0 +1,97 @@
+"""From a mosaic as it came to the input that a network was trained on.
+
+A network knows one Bayer pattern and one pair of levels. Another pattern is the same one begun a row or a column later,
+so cropping converts it without touching a value; other levels are rescaled. Neither is done unless it was asked for.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float32, UInt16
+
+from nas.contract import Contract
+from nas.data.raw_format import RawFormat
+from nas.raw_file import Mosaic
+from search_spaces.errors import DataError
+
+
+def convert(mosaic: Mosaic, wanted: RawFormat, *, allowed: bool, name: str) -> tuple[Mosaic, tuple[str, ...]]:
+    """Return the mosaic as the format wants it, and what had to be done; levels are rescaled when it is packed.
+
+    Raises DataError where something had to be done and is not `allowed`.
+    """
+    rows, columns = _shift(mosaic.pattern, wanted.pattern)
+    cropped = _cropped(mosaic, rows, columns, wanted.pattern)
+    if not cropped.values.size:
+        raise DataError(f'Wanted a mosaic of some tiles of 2×2, got {_sides(mosaic)} in "{name}"; give a larger one.')
+    done = tuple(
+        filter(None, (_pattern_told(mosaic, wanted), _size_told(mosaic, cropped), _levels_told(mosaic, wanted)))
+    )
+    if done and not allowed:
+        raise DataError(
+            f"Wanted a {wanted.pattern} mosaic of even sides with levels {_levels(wanted)}, as the network was trained "
+            f'on, got {mosaic.pattern}, {_sides(mosaic)}, {mosaic.levels} in "{name}"; have it converted by --convert.'
+        )
+    return cropped, done
+
+
+def _shift(pattern: str, wanted: str) -> tuple[int, int]:
+    """Return how many rows and columns to leave out so that one pattern becomes the other; green tells of neither."""
+    (row, column), (to_row, to_column) = (divmod(p.index("R"), 2) for p in (pattern, wanted))
+    return (row - to_row) % 2, (column - to_column) % 2
+
+
+def _cropped(mosaic: Mosaic, rows: int, columns: int, pattern: str) -> Mosaic:
+    height, width = mosaic.values.shape
+    kept = mosaic.values[rows : rows + (height - rows) // 2 * 2, columns : columns + (width - columns) // 2 * 2]
+    black = np.roll(np.reshape(mosaic.black, (2, 2)), (-rows, -columns), (0, 1)).ravel()
+    return replace(mosaic, values=kept, pattern=pattern, black=tuple(black.tolist()))
+
+
+def _pattern_told(mosaic: Mosaic, wanted: RawFormat) -> str | None:
+    if mosaic.pattern == wanted.pattern:
+        return None
+    rows, columns = _shift(mosaic.pattern, wanted.pattern)
+    left_out = " and ".join(name for name, count in (("row", rows), ("column", columns)) if count)
+    return f"{mosaic.pattern} → {wanted.pattern} by leaving out the first {left_out}"
+
+
+def _size_told(mosaic: Mosaic, cropped: Mosaic) -> str | None:
+    if mosaic.values.shape == cropped.values.shape:
+        return None
+    return f"{_sides(mosaic)} → {_sides(cropped)}, whole tiles of 2×2"
+
+
+def _levels_told(mosaic: Mosaic, wanted: RawFormat) -> str | None:
+    if set(mosaic.black) == {wanted.black} and mosaic.white == wanted.white_level:
+        return None
+    return f"levels {mosaic.levels} → {_levels(wanted)} by rescaling"
+
+
+def _levels(fmt: RawFormat) -> str:
+    return f"{fmt.black}–{fmt.white_level}"
+
+
+def _sides(mosaic: Mosaic) -> str:
+    return "×".join(map(str, mosaic.values.shape))
+
+
+def pad(values: UInt16[np.ndarray, "h w"], rows: int, columns: int) -> UInt16[np.ndarray, "rows columns"]:
+    """Reflect a mosaic of even sides at its lower and right end up to a size.
+
+    Reflection about the last pixel takes even places to even ones, so the Bayer pattern goes on; about the edge
+    behind it would not.
+    """
+    missing = (rows - values.shape[0], columns - values.shape[1])
+    return values if missing == (0, 0) else np.pad(values, [(0, n) for n in missing], mode="reflect")
+
+
+def packed(values: UInt16[np.ndarray, "h w"], mosaic: Mosaic, contract: Contract) -> Float32[np.ndarray, "h/2 w/2 4"]:
+    """Return a piece of a mosaic, begun at an even place, as the network reads it."""
+    x = np.empty((values.shape[0] // 2, values.shape[1] // 2, 4), np.float32)
+    for channel, (row, column) in enumerate(contract.format.offsets()):
+        gain, offset = contract.affine(mosaic.black[2 * row + column], mosaic.white)
+        np.multiply(values[row::2, column::2], np.float32(gain), out=x[..., channel])
+        if offset:
+            x[..., channel] += np.float32(offset)
+    return x

@@ -1,0 +1,70 @@
+"""DNG files as a camera writes them, small enough to be made by a test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+_SHORT, _LONG, _RATIONAL, _SIGNED_RATIONAL, _BYTE, _TEXT = 3, 4, 5, 10, 1, 2
+_CFA = 32803  # a photometric interpretation
+_IDENTITY = [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]  # of XYZ to the camera's colours, as fractions
+COLOURS = {"R": 0, "G": 1, "B": 2}
+XTRANS = "GGRGGBGGBGGRBRGRBGGGBGGRGGRGGBRBGBRG"
+QUAD = "RRGGRRGGGGBBGGBB"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a DNG says of its mosaic."""
+
+    pattern: str = "RGGB"
+    black: Sequence[int] = (64, 64, 64, 64)  # of the places of the 2×2 tile, row by row
+    white: int = 1023
+    orientation: int = 1  # TIFF's number: 6 is to be turned clockwise
+    active: tuple[int, int, int, int] | None = None  # top, left, bottom, right of what is picture
+    white_balance: tuple[int, int, int] = (2, 1, 2)  # gains of red, green, blue
+
+    def write(self, path: Path, mosaic: np.ndarray) -> Path:
+        """Write a mosaic as an uncompressed DNG."""
+        side = round(len(self.pattern) ** 0.5)
+        filters = bytes(COLOURS[letter] for letter in self.pattern)
+        neutral = [part for gain in self.white_balance for part in (1, gain)]
+        tags: list[tuple[Any, ...]] = [
+            (33421, _SHORT, 2, (side, side)),  # CFARepeatPatternDim
+            (33422, _BYTE, len(filters), filters),  # CFAPattern
+            (50706, _BYTE, 4, bytes((1, 4, 0, 0))),  # DNGVersion
+            (50708, _TEXT, 0, "isp-nas test camera"),  # UniqueCameraModel
+            (50713, _SHORT, 2, (2, 2)),  # BlackLevelRepeatDim
+            (50714, _SHORT, 4, tuple(self.black)),  # BlackLevel
+            (50717, _LONG, 1, self.white),  # WhiteLevel
+            (50721, _SIGNED_RATIONAL, 9, tuple(_IDENTITY)),  # ColorMatrix1
+            (50728, _RATIONAL, 3, tuple(neutral)),  # AsShotNeutral
+            (50778, _SHORT, 1, 21),  # CalibrationIlluminant1: D65
+            (274, _SHORT, 1, self.orientation),
+        ]
+        if self.active is not None:
+            tags.append((50829, _LONG, 4, self.active))  # ActiveArea
+        file = BytesIO()
+        extra = [(*tag, True) for tag in tags]
+        tifffile.imwrite(file, mosaic, photometric=_CFA, extratags=extra, metadata=None, subfiletype=0)
+        path.write_bytes(file.getvalue())
+        return path
+
+
+def write_mosaic(path: Path, mosaic: np.ndarray) -> Path:
+    """Write a mosaic as the 16-bit grey PNG that data sets use."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mosaic).save(path)
+    return path
+
+
+def noise(rows: int, columns: int, *, low: int = 64, high: int = 1023, seed: int = 0) -> np.ndarray:
+    """Return a mosaic of random values, `high` among them; LibRaw reads none of less than 22 pixels a side."""
+    mosaic = np.random.default_rng(seed).integers(low, high + 1, (rows, columns), dtype=np.uint16)
+    mosaic[rows // 2, columns // 2] = high
+    return mosaic
