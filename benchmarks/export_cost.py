@@ -2,9 +2,9 @@
 
     python benchmarks/export_cost.py [--designs tuned-unet eds csanet] [--out benchmarks/export_cost.json]
 
-Every row is a process of its own, so that its peak of resident memory is its own: the seconds of the conversion to twin,
-Full-HD and dynamic file with 100 calibration pairs of the demo set, those of importing TensorFlow left out, and the peak
-over everything. "export" is a whole export of all precisions: converting, judging every file, writing.
+Every row is a process of its own, so that its peak of resident memory is its own: the seconds of the conversion to
+twin, Full-HD and dynamic file with 100 calibration pairs of the demo set, those of importing TensorFlow left out, and
+the peak over everything. "export" is a whole export of all precisions: converting, judging every file, writing.
 """
 
 import argparse

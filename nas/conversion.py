@@ -77,7 +77,7 @@ class Converter:
 
 
 def has_single_pixels(graph: Graph) -> bool:
-    """Tell whether a map, means apart, has a side of one pixel: the converter leaves out what is idle at such a size."""
+    """Tell whether a map, means apart, has a side of one pixel: the converter leaves out what is idle there."""
     n, h, w, c = graph.input_shape
     doubled = graph.at((n, 2 * h, 2 * w, c)).shapes
     return any(1 in shape[1:3] and shape != doubled[name] for name, shape in graph.shapes.items())

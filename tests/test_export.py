@@ -131,7 +131,9 @@ def test_an_export_holds_the_files_the_card_and_the_picture(exported: tuple[Path
     out, card = exported
     models = [f"model{p}{none}.tflite" for p in ("", "_fp16", "_int8", "_int16") for none in ("", "_none")]
     assert {path.name for path in out.iterdir()} == {*models, "card.json", "card.md", "patches.png"}
-    assert [(file.file, file.dynamic_file) for file in card.precisions] == list(zip(models[::2], models[1::2]))
+    assert [(file.file, file.dynamic_file) for file in card.precisions] == list(
+        zip(models[::2], models[1::2], strict=True)
+    )
     assert [file.size_bytes for file in card.precisions] == [(out / name).stat().st_size for name in models[::2]]
 
 
@@ -158,7 +160,8 @@ def test_the_card_on_disk_is_the_card(exported: tuple[Path, Card]) -> None:
 def test_a_file_on_disk_is_worth_what_its_card_says(exported: tuple[Path, Card], val: PairSet, number: int) -> None:
     out, card = exported
     told = card.precisions[number]
-    assert told.file and told.dynamic_file
+    assert told.file
+    assert told.dynamic_file
     deploy = TfliteModel((out / told.file).read_bytes())
     assert (deploy.input_shape, deploy.output_shape) == (tuple(card.input_shape), tuple(card.output_shape))
     assert vars(deploy.input) == told.input
@@ -242,7 +245,7 @@ def test_a_size_that_the_network_cannot_take_says_what_it_needs(
 def test_a_network_without_a_form_in_a_precision_is_refused_before_anything_is_converted(
     target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "unconvertible", lambda graph, name: ("median",) if name == "int16" else ())
+    monkeypatch.setattr(export, "unconvertible", lambda _, name: ("median",) if name == "int16" else ())
     monkeypatch.setattr(export, "Converter", None)
     with pytest.raises(ExportError, match="median; leave out int16"):
         export.export(target, tmp_path / "out", device, EVERYTHING)

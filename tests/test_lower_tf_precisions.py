@@ -181,7 +181,7 @@ def test_rounding_every_map_to_half_precision_shows_what_a_phone_would_lose() ->
 
 
 def test_a_network_that_has_no_form_in_a_precision_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lower_tf, "unconvertible", lambda graph, precision: (f"relu has no form in {precision}",))
+    monkeypatch.setattr(lower_tf, "unconvertible", lambda _, precision: (f"relu has no form in {precision}",))
     graph, weights, calibration = design("smallnet")
     with pytest.raises(ExportError, match="relu has no form in int8; choose another precision"):
         lower_tf.to_tflite(graph, weights, precision="int8", calibration=calibration)
