@@ -40,6 +40,7 @@ class FileTensor:
     values: tuple[int, ...] | None = None  # of a constant of whole numbers: shapes, axes, paddings
     scales: tuple[float, ...] = ()  # of quantised values; several where every channel has its own
     is_variable: bool = False  # it keeps its value from one run to the next
+    zero_points: tuple[int, ...] = ()  # what stands for 0, one for each scale
 
 
 @dataclass(frozen=True)
@@ -199,10 +200,12 @@ def _tensor(model: Any, tensor: Any) -> FileTensor:
     buffer = model.buffers[tensor.buffer]
     # Files of more than 2 GB keep their constants behind the schema's part, at an offset.
     constant = bool(len(_listed(buffer.data)) or buffer.offset > 1 or tensor.externalBuffer)
-    scales = () if tensor.quantization is None else tuple(map(float, _listed(tensor.quantization.scale)))
+    told = tensor.quantization
+    scales = () if told is None else tuple(map(float, _listed(told.scale)))
+    zero_points = () if told is None else _indices(told.zeroPoint)
     name = (tensor.name or b"").decode()
     values = _values(buffer.data, dtype, shape)
-    return FileTensor(name, signature or shape, dtype, constant, values, scales, bool(tensor.isVariable))
+    return FileTensor(name, signature or shape, dtype, constant, values, scales, bool(tensor.isVariable), zero_points)
 
 
 def _values(data: Any, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:

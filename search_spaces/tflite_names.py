@@ -17,9 +17,14 @@ def named_after_nodes(content: bytes, nodes: Sequence[str]) -> bytes:
     """
     model = parse(content)
     tensors = model.subgraphs[0].tensors
-    for index, name in _names(read_graph(content), {name: order for order, name in enumerate(nodes)}).items():
+    for index, name in tensor_names(read_graph(content), nodes).items():
         tensors[index].name = name.encode()
     return pack(model)
+
+
+def tensor_names(graph: FileGraph, nodes: Sequence[str]) -> dict[int, str]:
+    """Return what every tensor of a file is called by `named_after_nodes`, by its position."""
+    return _names(graph, {name: order for order, name in enumerate(nodes)})
 
 
 def _names(graph: FileGraph, order: Mapping[str, int]) -> dict[int, str]:
