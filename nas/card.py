@@ -31,6 +31,7 @@ class FileCard:
     output: dict[str, Any]
     input_contract: str
     calibration_pairs: int | None  # None where nothing was calibrated
+    fine_tuned: dict[str, Any] | None  # steps and folder of quantisation-aware training; None without
     val_psnr_db: float  # of the twin, run by LiteRT over the validation pairs
     val_ssim: float
     drop_db: float  # of the file against the trained network
@@ -109,6 +110,7 @@ def file_card(
     calibration_pairs: int | None,
 ) -> FileCard:
     """Return what is known of one precision; `names` are those of the deploy and the dynamic file."""
+    tuned = converted.fine_tuned
     return FileCard(
         precision=converted.precision.name,
         computes_in=converted.precision.title,
@@ -121,6 +123,7 @@ def file_card(
         output=asdict(judged.output),
         input_contract=contract(converted.levels, judged.input, judged.output, raw),
         calibration_pairs=calibration_pairs,
+        fine_tuned={"steps": tuned.steps, "folder": tuned.folder} if tuned else None,
         val_psnr_db=judged.val.psnr_db,
         val_ssim=judged.val.ssim,
         drop_db=judged.drop_db,

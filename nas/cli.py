@@ -319,6 +319,12 @@ def train(
     patience: Annotated[
         int | None, typer.Option("--patience", help="Stop after so many validations without a better PSNR.")
     ] = None,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Fine-tune the trained weights for int8, rounding as its file does.")
+    ] = False,
+    calibration: Annotated[
+        int, typer.Option("--calibration", help="Training pairs from which --qat takes its first ranges.")
+    ] = 100,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default results/trained/….")] = None,
     data: Source = None,
     study: StudyName = None,
@@ -362,7 +368,7 @@ def train(
     asked = TrainingAsked(
         options, config, steps=steps, recipe=None if recipe is None else _published(recipe, found),
         super_network=super_network, detach_at_db=detach_at, seed=seed, out=out, init_from=init_from,
-        validate_every=validate_every, patience=patience, vgg_file=vgg_weights,
+        validate_every=validate_every, patience=patience, vgg_file=vgg_weights, qat=qat, calibration=calibration,
     )  # fmt: skip
     run_training(found, asked, results=results, form=form)
 
@@ -483,6 +489,10 @@ def export(
             "--max-drop", help="Most dB that a file may lose: 0.3, or int8=1; else fp16 and int16 0.1, int8 0.5."
         ),
     ] = None,
+    qat: Annotated[
+        str | None,
+        typer.Option("--qat", help="Fine-tune for int8 for so many steps before, or the folder of `train --qat`."),
+    ] = None,
     device: DeviceName = None,
     study: StudyName = None,
     results: Results = Path("results"),
@@ -508,7 +518,8 @@ def export(
     options.validate()
     from nas.export_session import run_export
 
-    run_export(_resolve(target, results, study), out, options, device_name=device, form=form)
+    found = _resolve(target, results, study)
+    run_export(found, out, options, results=results, device_name=device, qat=qat, form=form)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from latency_models.device import Device
 from nas import provenance
 from nas.card import Card, FileCard, applies_to, file_card, runtime
 from nas.card_text import to_markdown
-from nas.conversion import Converted, Converter, calibration_index
+from nas.conversion import Converted, Converter, FineTuned, calibration_index
 from nas.data.cache import cache_dir
 from nas.data.pairs import PairSet, find_pairs, identity, open_prepared, prepare
 from nas.evaluate import network_input
@@ -58,9 +58,18 @@ def model_file(precision: str, *, dynamic: bool = False) -> str:
 
 
 def export(
-    target: Target, out: Path, device: Device, options: ExportOptions | None = None, *, say: Say = lambda _: None
+    target: Target,
+    out: Path,
+    device: Device,
+    options: ExportOptions | None = None,
+    *,
+    fine_tuned: FineTuned | None = None,
+    say: Say = lambda _: None,
 ) -> Card:
     """Write the files, the card and the picture into `out`; return the card.
+
+    The int8 file has the weights and ranges that were `fine_tuned` for it; like the others it is compared with the
+    trained network.
 
     Raises ExportError where `out` holds an export already or the float32 file does not do what the network does. A
     precision that loses more than allowed is told in the card and has no file; the others are written.
@@ -77,7 +86,7 @@ def export(
     val, train = open_prepared(folder, "val"), open_prepared(folder, "train")
     graph = _pair_sized(target, val)
     judge = FileJudge(graph, deploy.input_shape, weights, val, state.data)
-    found = list(_exported(Converter(graph, weights, train, options), judge, options, say))
+    found = list(_exported(Converter(graph, weights, train, options, fine_tuned), judge, options, say))
     card = _card(target, deploy, device, found, judge, options, train)
     _write(out, found, card, judge)
     return card
@@ -126,7 +135,8 @@ def _layer(converted: Converted, judged: Judged, judge: FileJudge) -> LayerError
     from search_spaces import lower_tf
 
     x = judge.patches[:1]
-    expected = lower_tf.predict_maps(judge.graph, judge.weights, x)
+    weights = converted.fine_tuned.weights if converted.fine_tuned else judge.weights
+    expected = lower_tf.predict_maps(judge.graph, weights, x)
     by_rounding_maps = judged.half_drop_db is not None and judged.half_drop_db >= judged.drop_db
     found = half_maps(judge.graph, judge.weights, x) if by_rounding_maps else file_maps(converted, x)
     return worst_layer(judge.graph, expected, found, best_db=converted.precision.best_snr_db)

@@ -66,7 +66,7 @@ def fake_quantised_weight(value: Float[Array, "..."], axis: int | None) -> Float
 
 
 def fake_quantised(
-    x: Float[Array, "..."], low: Float[Array, ""], high: Float[Array, ""]
+    x: Float[Array, "..."], low: Float[Array, "1"], high: Float[Array, "1"]
 ) -> Float[Array, "..."]:  # fmt: skip
     """Round a map to the 256 values of [low, high], of which one is 0; low ≤ 0 ≤ high.
 
@@ -84,14 +84,11 @@ def straight_through(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _in_range(quantised: QuantisedMaps, name: str, parameters: Parameters, x: Array) -> Array:
-    low, high = dict(quantised.ranges)[name]
-    if name in quantised.fixed:
-        return fake_quantised(x, jnp.float32(low), jnp.float32(high))
-    return fake_quantised(
-        x,
-        -jnp.exp(parameters[f"{name}/low"]) if low else jnp.float32(0),
-        jnp.exp(parameters[f"{name}/high"]) if high else jnp.float32(0),
-    )
+    low, high = (jnp.array([side], jnp.float32) for side in dict(quantised.ranges)[name])
+    if name not in quantised.fixed:  # a side that training does not move is 0
+        low = -jnp.exp(parameters[f"{name}/low"]) if f"{name}/low" in parameters else low
+        high = jnp.exp(parameters[f"{name}/high"]) if f"{name}/high" in parameters else high
+    return fake_quantised(x, low, high)
 
 
 def jit_apply(graph: Graph, quantised: QuantisedMaps) -> Callable[[Parameters, Array], Array]:

@@ -10,8 +10,10 @@ depth-to-space): their maps share one range. The ranges of tanh and sigmoid are 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp
 from typing import Any
+
+import numpy as np
 
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import Activation, Conv, DepthwiseConv, Op, TransposeConv
@@ -63,26 +65,26 @@ class QuantisedMaps:
         return tuple((name, sides) for name, sides in self.ranges if name not in self.fixed)
 
     @property
-    def first_logarithms(self) -> dict[str, float]:
-        """What training moves, by parameter name: the logarithm of every side of a range that is not 0.
+    def first_logarithms(self) -> dict[str, np.ndarray[Any, Any]]:
+        """What training moves, by parameter name: the logarithm of every side of a range that is not 0, float32 [1].
 
         Scales act by ratios: in logarithms one learning rate does for small and large maps.
         Source: Jain et al. 2019, "Trained Quantization Thresholds", arXiv 1903.08066, section 4.3.
         """
         return {
-            f"{name}/{side}": log(abs(value))
+            f"{name}/{side}": np.log(np.abs(np.array([value], np.float32)))
             for name, sides in self.learned
             for side, value in zip(("low", "high"), sides, strict=True)
             if value
         }
 
     def trained_ranges(self, logarithms: Mapping[str, Any]) -> dict[str, Range]:
-        """Return the range of every rounded map after training."""
+        """Return the range of every rounded map after training; each logarithm is an array of one number."""
         found = dict(self.ranges)
         for name, (low, high) in self.learned:
             found[name] = (
-                -exp(float(logarithms[f"{name}/low"])) if low else 0.0,
-                exp(float(logarithms[f"{name}/high"])) if high else 0.0,
+                -exp(logarithms[f"{name}/low"].item()) if low else 0.0,
+                exp(logarithms[f"{name}/high"].item()) if high else 0.0,
             )
         return {node: found[name] for node, name in self.maps}
 
@@ -99,11 +101,6 @@ class QuantisedMaps:
         """Read what `to_dict` wrote."""
         ranges = tuple((name, (float(low), float(high))) for name, (low, high) in data["ranges"].items())
         return cls(tuple(data["maps"].items()), ranges, frozenset(data["fixed"]))
-
-
-def is_logarithm_of_range(name: str) -> bool:
-    """Tell whether a trained array is a side of a range rather than a weight of the network."""
-    return name.endswith(("/low", "/high"))
 
 
 def channel_axis(node: Node, parameter: str) -> int | None:
