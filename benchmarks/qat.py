@@ -4,10 +4,10 @@
     python benchmarks/qat.py smallnet csanet results/reference/demo-5m/card.json --data demo --label demo
 
 Every network is trained in float32, and from that one state come: the int8 file with the ranges of TensorFlow's own
-calibration (`ptq_converter`), with those of its maps as they are (`ptq`, what `isp-nas export` writes), after as many more
-steps in float32 (`longer_ptq`, with `longer` the network itself), and after quantisation-aware fine-tuning (`qat`, what
-`isp-nas export --qat` writes). Each is judged as a file by LiteRT. Networks are designs or files with genes; checkpoints
-stay in --work, and after a stop the same command continues.
+calibration (`ptq_converter`), with those of its maps as they are (`ptq`, what `isp-nas export` writes), after as many
+more steps in float32 (`longer_ptq`, with `longer` the network itself), and after quantisation-aware fine-tuning (`qat`,
+what `isp-nas export --qat` writes). Each is judged as a file by LiteRT on the validation pairs. Networks are designs or
+files with genes; checkpoints stay in --work, and after a stop the same command continues.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--data", required=True)
     parser.add_argument("--label", required=True, help="what the pairs are called; their place is not kept")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--more-steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "isp-nas-qat")
@@ -54,10 +54,11 @@ def main() -> None:
     made_by = provenance.collect()
     made_by["command"] = f"python benchmarks/qat.py {' '.join(options.networks)} --data … --label {options.label}"
     data = DataConfig(options.data)
-    rows = [row(name, data, seed, options) for name in options.networks for seed in options.seeds]
+    rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
     told = {
         "provenance": made_by, "data": options.label, "data_identity": identity(data), "steps": options.steps,
-        "more_steps": options.more_steps, "recipe": Recipe().to_dict(), "calibration": OPTIONS.calibration, "rows": rows,
+        "more_steps": options.more_steps, "recipe": Recipe().to_dict(), "calibration": OPTIONS.calibration,
+        "rows": rows,
     }  # fmt: skip
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     print(text)

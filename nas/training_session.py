@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from nas.long_training import Finished, LongRun, SuperNetwork, Watcher
 
 
-# Weights that are good already are moved in smaller steps; see results/qat for what it brings.
-QAT_RATE = 0.1
+# Weights that are good already are moved in smaller steps; benchmarks/qat.json tells what it brings.
+QAT_RATE = 0.3
 
 
 @dataclass(frozen=True)
