@@ -44,6 +44,7 @@ _COLUMNS = (
 def _table(card: Card) -> str:
     rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(file) for file in card.precisions)]
     notes = [_reading(card), *(_half(file) for file in card.precisions if file.half_precision_drop_db is not None)]
+    notes += [_fine_tuned(file) for file in card.precisions if file.fine_tuned]
     return "\n".join(map(_row, rows)) + "\n\n" + "\n\n".join(notes)
 
 
@@ -78,6 +79,12 @@ def _half(file: FileCard) -> str:
     return f"""{file.precision}: weights are float16, and the file lets runtimes compute in it. With every map rounded
 to float16 the network loses {decibels(file.half_precision_drop_db)} dB; the row above is in the arithmetic of this
 machine's LiteRT, which may be float32."""
+
+
+def _fine_tuned(file: FileCard) -> str:
+    assert file.fine_tuned is not None
+    return f"""{file.precision}: weights and ranges were fine-tuned for it over {file.fine_tuned["steps"]} steps of
+quantisation-aware training; the other files have the weights as they were before."""
 
 
 def _refused(card: Card) -> str:

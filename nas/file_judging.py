@@ -130,7 +130,7 @@ class FileJudge:
         )
 
     def _run_deploy(self, converted: Converted, of_twin: Difference) -> tuple[TfliteModel, Difference, Quality, float]:
-        model = TfliteModel(converted.deploy)
+        model = _loaded(converted)
         if (model.input_shape, model.output_shape) != (self._deploy.input_shape, self._deploy.output_shape):
             raise _wrong(
                 f"maps {model.input_shape} to {model.output_shape}, wanted {self._deploy.input_shape} to "
@@ -162,6 +162,18 @@ class FileJudge:
             return lower_tf.predict_maps(self.graph, self.weights, x, half=True)[self.graph.output]
 
         return self.trained.psnr_db - quality_of(halved, self.val, batch=1).psnr_db
+
+
+def _loaded(converted: Converted) -> TfliteModel:
+    """Return the deploy file, ready to run; raise ExportError where LiteRT has no room for it on this machine."""
+    try:
+        return TfliteModel(converted.deploy)
+    except RuntimeError as error:
+        name = converted.precision.name
+        raise ExportError(
+            f"LiteRT cannot run the {name} file at this size on this machine's CPU ({error}), so it cannot be judged "
+            f"and nothing was written; choose a smaller --size, or leave out {name}."
+        ) from None
 
 
 def _reading_values(model: TfliteModel, converted: Converted) -> Network:

@@ -59,8 +59,8 @@ def _rounded_weight(node: Node, name: str, value: Array) -> Array:
 
 def fake_quantised_weight(value: Float[Array, "..."], axis: int | None) -> Float[Array, "..."]:
     """Round a weight to 255 values symmetric around 0, one scale for each channel of `axis` or one for all."""
-    others = tuple(number for number in range(value.ndim) if number != axis)
-    largest = jnp.max(jnp.abs(value), axis=others, keepdims=True)
+    others = [number for number in range(value.ndim) if number != axis]
+    largest = jnp.max(jnp.abs(value), axis=tuple(others), keepdims=True)
     scale = lax.stop_gradient(jnp.maximum(largest, LEAST_RANGE) / WEIGHT_STEPS)
     return straight_through(value / scale) * scale
 
