@@ -32,9 +32,12 @@ def apply(
 
     `parameters` holds the weights and, under the names of `quantised.first_logarithms`, the ranges.
     """
-    ranges = dict(quantised.maps)
+    ranges, before = dict(quantised.maps), dict(quantised.before)
 
     def rounded(name: str, value: Array) -> Array:
+        if name in before:
+            low, high = (jnp.array([side], jnp.float32) for side in before[name])
+            value = fake_quantised(value, low, high)
         return _in_range(quantised, ranges[name], parameters, value) if name in ranges else value
 
     maps = {INPUT: rounded(INPUT, x)}

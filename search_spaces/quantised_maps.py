@@ -41,12 +41,14 @@ class QuantisedMaps:
     maps: tuple[tuple[str, str], ...]  # a node (or the input) and the name of its range, in the order of the network
     ranges: tuple[tuple[str, Range], ...]  # as they were found: every name once
     fixed: frozenset[str] = frozenset()  # ranges that are the format's
+    before: tuple[tuple[str, Range], ...] = ()  # nodes that the file rounds over another range first
 
     @classmethod
     def of_file(cls, content: bytes, graph: Graph) -> "QuantisedMaps":
         """Read an int8 file of `graph` whose maps are called after its nodes; input and output are int8, too.
 
-        A map inside of a node (of an instance normalisation, say) is not among them.
+        A map inside of a node (of an instance normalisation, say) is not among them, but for one that is rounded anew:
+        a tanh in front of a concatenation has the format's scale first and then that of the concatenation.
         """
         file = read_graph(content)
         names = {name: index for index, name in _maps(file)}
@@ -57,7 +59,8 @@ class QuantisedMaps:
             owner.setdefault(leader[names[name]], name)
         told = tuple((name, owner[leader[names[name]]]) for name in rounded)
         ranges = tuple((name, _range(file.tensors[names[name]])) for name in owner.values())
-        return cls(told, ranges, frozenset(owner[leader[i]] for i in _fixed(file) if leader[i] in owner))
+        fixed = frozenset(owner[leader[index]] for index in _fixed(file) if leader[index] in owner)
+        return cls(told, ranges, fixed, tuple(_rounded_before(file, names)))
 
     @property
     def learned(self) -> tuple[tuple[str, Range], ...]:
@@ -94,13 +97,17 @@ class QuantisedMaps:
             "maps": dict(self.maps),
             "ranges": {name: list(sides) for name, sides in self.ranges},
             "fixed": sorted(self.fixed),
+            "before": {name: list(sides) for name, sides in self.before},
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "QuantisedMaps":
         """Read what `to_dict` wrote."""
-        ranges = tuple((name, (float(low), float(high))) for name, (low, high) in data["ranges"].items())
-        return cls(tuple(data["maps"].items()), ranges, frozenset(data["fixed"]))
+        ranges, before = (
+            tuple((name, (float(low), float(high))) for name, (low, high) in data[key].items())
+            for key in ("ranges", "before")
+        )
+        return cls(tuple(data["maps"].items()), ranges, frozenset(data["fixed"]), before)
 
 
 def channel_axis(node: Node, parameter: str) -> int | None:
@@ -140,6 +147,16 @@ def _range(tensor: FileTensor) -> Range:
 
 def _fixed(file: FileGraph) -> Iterator[int]:
     return (node.outputs[0] for node in file.nodes if node.op.name in FIXED_OPS)
+
+
+def _rounded_before(file: FileGraph, names: Mapping[str, int]) -> Iterator[tuple[str, Range]]:
+    """Yield the nodes whose map is made by rounding anew what the node had made, with the range of that."""
+    made = {index: name for name, index in names.items()}
+    for node in file.nodes:
+        if node.op.name == "QUANTIZE" and node.outputs[0] in made:
+            source, name = file.tensors[node.inputs[0]], made[node.outputs[0]]
+            if source.dtype == "int8" and source.name.startswith(f"{name}/"):
+                yield name, _range(source)
 
 
 def _shared_scales(file: FileGraph) -> dict[int, int]:

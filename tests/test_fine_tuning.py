@@ -131,7 +131,7 @@ def test_the_file_is_as_good_as_training_said(
         "export", folder, "--precision", "int8", "--qat", str(tuned.folder), "--max-drop", "9", "--out", "out", *SIZE,
         "--format", "json",
     )  # fmt: skip
-    plain, int8 = json.loads(done)["precisions"]
+    plain, int8 = json.loads(done.stdout)["precisions"]
     best = history.best(history.read(tuned.folder, until=100))
     assert best is not None
     # The twin's kernels round their sums once more than JAX does.
@@ -154,10 +154,10 @@ def test_an_export_fine_tunes_by_itself_and_does_not_do_it_twice(
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
     command = ["export", folder, "--precision", "int8", "--qat", "4", "--max-drop", "9", *SIZE, "--format", "json"]
-    first = json.loads(in_process(*command, "--out", "a"))["precisions"][1]
+    first = json.loads(in_process(*command, "--out", "a").stdout)["precisions"][1]
     (run,) = Path("results/trained").iterdir()
     stamp = (run / CHECKPOINT_FILE).stat().st_mtime_ns
-    second = json.loads(in_process(*command, "--out", "b"))["precisions"][1]
+    second = json.loads(in_process(*command, "--out", "b").stdout)["precisions"][1]
     assert first["fine_tuned"] == second["fine_tuned"] == {"steps": 4, "folder": str(run)}
     assert first["val_psnr_db"] == second["val_psnr_db"]
     assert (run / CHECKPOINT_FILE).stat().st_mtime_ns == stamp
@@ -177,12 +177,12 @@ def test_what_cannot_be_fine_tuned_is_refused(
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
     told = [option.replace("{float}", folder) for option in options]
-    assert sentence in refusal("export", folder, "--out", "out", *SIZE, *told)
+    assert sentence in refusal(in_process("export", folder, "--out", "out", *SIZE, *told))
     assert not Path("out").exists()
 
 
 def test_a_fine_tuning_is_not_exported_in_place_of_its_network(tuned: LongRun, tmp_path: Path) -> None:
-    sentence = refusal("export", str(tuned.folder), "--out", str(tmp_path / "out"), *SIZE)
+    sentence = refusal(in_process("export", str(tuned.folder), "--out", str(tmp_path / "out"), *SIZE))
     assert f"--qat {tuned.folder}" in sentence
 
 
@@ -195,5 +195,7 @@ def test_a_run_from_other_weights_is_not_exported(trained: Target, tuned: LongRu
 
 def test_what_has_no_trained_weights_cannot_be_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no trained weights" in refusal("train", "smallnet", "--qat", "--steps", "4")
-    assert "leave out --init-from" in refusal("train", "smallnet", "--qat", "--steps", "4", "--init-from", "cvml")
+    assert "no trained weights" in refusal(in_process("train", "smallnet", "--qat", "--steps", "4"))
+    assert "leave out --init-from" in refusal(
+        in_process("train", "smallnet", "--qat", "--steps", "4", "--init-from", "cvml")
+    )

@@ -1,5 +1,7 @@
 """Training rounds what an int8 file rounds, and what it learns is what the file has."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +108,21 @@ def test_maps_that_must_share_a_scale_share_a_range_and_those_of_the_format_stay
     assert maps.fixed == {"f"}
     assert dict(maps.ranges)["f"] == (-1.0, 127 / 128)
     assert {name for name in maps.first_logarithms if name.startswith("f/")} == set()
+
+
+def test_a_tanh_before_a_concatenation_is_rounded_twice_as_in_its_file() -> None:
+    g = GraphBuilder((1, 16, 16, 4))
+    f = g.add("f", Activation("tanh"), g.add("a", Conv(4), INPUT))
+    g.add("end", Conv(3), g.add("both", Concat(), f, g.add("b", Conv(4), f)))
+    graph, x = g.build(), spread_input((1, 16, 16, 4), 2)
+    weights = random_weights(graph)
+    weights["a/kernel"] *= np.float32(0.05)  # a tanh of small values, whose rounding by 1/128 is the coarser one
+    content, maps = converted(graph, weights, x)
+    assert dict(maps.before) == {"f": (-1.0, 127 / 128)}
+    once = as_file(graph, replace(maps, before=()), weights, x)
+    twice = as_file(graph, maps, weights, x)
+    file = TfliteModel(content)(x)
+    assert snr_db(file, twice) > snr_db(file, once) + 3
 
 
 def test_a_fused_activation_is_rounded_once_and_a_range_from_0_keeps_its_0() -> None:
