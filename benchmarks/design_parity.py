@@ -21,7 +21,7 @@ from nas.checkpoint import load
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, PairSet, open_prepared, prepare
 from nas.evaluate import network_input
-from nas.export import full_size_input, largest_difference
+from nas.file_judging import Difference, full_size_input
 from nas.litert import TfliteModel
 from nas.target import CHECKPOINT_FILE
 from search_spaces import lower_flax, lower_tf
@@ -80,7 +80,7 @@ def _compare(where: str, graph: Graph, weights: dict[str, Array], inputs: dict[s
     for name, images in inputs.items():
         made = {by: np.concatenate([run(x[None]) for x in images]) for by, run in by_name.items()}
         for a, b in (("flax", "tf"), ("flax", "file"), ("tf", "file")):
-            found[f"{where}_{name}_{a}_{b}"] = largest_difference(made[a], made[b])
+            found[f"{where}_{name}_{a}_{b}"] = Difference.between(made[a], made[b]).largest
     return found
 
 

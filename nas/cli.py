@@ -319,6 +319,12 @@ def train(
     patience: Annotated[
         int | None, typer.Option("--patience", help="Stop after so many validations without a better PSNR.")
     ] = None,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Fine-tune the trained weights for int8, rounding as its file does.")
+    ] = False,
+    calibration: Annotated[
+        int, typer.Option("--calibration", help="Training pairs from which --qat takes its first ranges.")
+    ] = 100,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default results/trained/….")] = None,
     data: Source = None,
     study: StudyName = None,
@@ -362,7 +368,7 @@ def train(
     asked = TrainingAsked(
         options, config, steps=steps, recipe=None if recipe is None else _published(recipe, found),
         super_network=super_network, detach_at_db=detach_at, seed=seed, out=out, init_from=init_from,
-        validate_every=validate_every, patience=patience, vgg_file=vgg_weights,
+        validate_every=validate_every, patience=patience, vgg_file=vgg_weights, qat=qat, calibration=calibration,
     )  # fmt: skip
     run_training(found, asked, results=results, form=form)
 
@@ -457,21 +463,63 @@ def audit(
 @app.command()
 def export(
     target: Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for model.tflite, card.json and patches.png.")],
-    precision: Annotated[str, typer.Option("--precision", help="fp32.")] = "fp32",
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files, card.md, card.json and patches.png.")],
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", help="fp32, fp16, int8, int16: one or more. fp32 always comes along."),
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="Height x width of the mosaic and the photograph.")] = "1088x1920",
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Also write files for any size, model_none.tflite and so on.")
+    ] = False,
+    input_counts: Annotated[
+        str, typer.Option("--input", help="What the files read: normalized, or counts: raw10, raw12, raw14.")
+    ] = "normalized",
+    io: Annotated[
+        str | None, typer.Option("--io", help="Input and output of integer files: int8, uint8, int16 or float32.")
+    ] = None,
+    calibration: Annotated[
+        int, typer.Option("--calibration", help="Training pairs from which integer files take their ranges.")
+    ] = 100,
+    max_drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-drop", help="Most dB that a file may lose: 0.3, or int8=1; else fp16 and int16 0.1, int8 0.5."
+        ),
+    ] = None,
+    qat: Annotated[
+        str | None,
+        typer.Option("--qat", help="Fine-tune for int8 for so many steps before, or the folder of `train --qat`."),
+    ] = None,
     device: DeviceName = None,
     study: StudyName = None,
     results: Results = Path("results"),
     form: ShortForm = "table",
 ) -> None:
-    """Write a verified TFLite file of the longest-trained checkpoint of a network."""
-    from search_spaces.errors import UnknownNameError
+    """Write verified TFLite files of the longest-trained checkpoint of a network, in one or more precisions.
 
-    if precision != "fp32":
-        raise UnknownNameError("precision", precision, ["fp32"])
-    from nas.session import run_export
+    Each is judged as a file. One that loses more than allowed is not written, and the layer at fault is named; the
+    exit code is 2 then.
+    """
+    from nas.export_options import ExportOptions, parse_max_drop, parse_precisions, parse_size
 
-    run_export(_resolve(target, results, study), out, device_name=device, form=form)
+    options = ExportOptions(
+        # `--precision fp16 int8` leaves the second word to the arguments.
+        precisions=parse_precisions([*(precision or ["fp32"]), *(more or [])]),
+        size=parse_size(size),
+        io=io,
+        input=input_counts,
+        calibration=calibration,
+        dynamic=dynamic,
+        max_drop_db=parse_max_drop(max_drop or []),
+    )
+    options.validate()
+    from nas.export_session import run_export
+
+    found = _resolve(target, results, study)
+    run_export(found, out, options, results=results, device_name=device, qat=qat, form=form)
 
 
 @app.command()

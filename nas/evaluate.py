@@ -24,10 +24,11 @@ from nas.data.raw_format import pack
 from nas.job import Job, Outcome
 from nas.train_step import EXECUTABLES
 from nas.training_memory import machine_bytes, require_memory
-from search_spaces import lower_flax
+from search_spaces import lower_flax, lower_quantised
 from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
+from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.spec import ArchSpec
 
 # Validation runs this many pixels of the mosaic at once: eight pairs of the challenge's size.
@@ -92,11 +93,12 @@ class Quality:
 class Judge:
     """A network compiled to be judged on one set of pairs, again and again with other weights."""
 
-    def __init__(self, graph: Graph, pairs: PairSet) -> None:
+    def __init__(self, graph: Graph, pairs: PairSet, quantised: QuantisedMaps | None = None) -> None:
+        """With `quantised` the network is judged as an int8 file computes it."""
         self._pairs = pairs
         self._batch, h, w = judged_at_once(pairs)
         begun = time.perf_counter()
-        self._network = executable(graph, (self._batch, h // 2, w // 2, 4))
+        self._network = executable(graph, (self._batch, h // 2, w // 2, 4), quantised)
         self.compile_s = time.perf_counter() - begun
 
     def quality(self, parameters: checkpoint.Arrays) -> Quality:
@@ -114,11 +116,16 @@ class Judge:
 
 
 @lru_cache(maxsize=EXECUTABLES)
-def executable(graph: Graph, packed: tuple[int, int, int, int]) -> Callable[..., jax.Array]:
+def executable(
+    graph: Graph, packed: tuple[int, int, int, int], quantised: QuantisedMaps | None = None
+) -> Callable[..., jax.Array]:
     """Compile a network for batches of that shape; kept like the compiled steps, and for the same reason."""
-    weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in graph.parameter_shapes.items()}
+    ranges = quantised.first_logarithms if quantised else {}
+    shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     x = jax.ShapeDtypeStruct(packed, jnp.float32)
-    network: Callable[..., jax.Array] = lower_flax.jit_apply(graph).lower(weights, x).compile()  # type: ignore[attr-defined]  # a jitted one
+    jitted: Any = lower_quantised.jit_apply(graph, quantised) if quantised else lower_flax.jit_apply(graph)
+    network: Callable[..., jax.Array] = jitted.lower(weights, x).compile()
     return network
 
 
@@ -147,6 +154,15 @@ def quality_of(
         psnr += np.asarray(judged[0])[:kept].tolist()
         ssim += np.asarray(judged[1])[:kept].tolist()
     return Quality(float(np.mean(psnr)), float(np.mean(ssim)), compile_s)
+
+
+def picture_quality(predicted: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> Quality:
+    """Return the quality of one picture [1, h, w, 3]; its SSIM is NaN where a side is shorter than the window."""
+    pictures = jnp.asarray(predicted), jnp.asarray(target)
+    if min(target.shape[1:3]) < metrics.WINDOW:
+        return Quality(float(metrics.psnr_db(*pictures)[0]), math.nan)
+    psnr, ssim = _metrics()(*pictures)
+    return Quality(float(psnr[0]), float(ssim[0]))
 
 
 @cache

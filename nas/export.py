@@ -1,14 +1,15 @@
-"""From a checkpoint to a file that may go on a phone: convert, judge the file, and only then write it.
+"""From a checkpoint to files that may go on a phone: convert, judge each file, and only then write.
 
-A static Full-HD file cannot run 256×256 pairs, so two files are made of the same weights. The *twin*, at the pairs'
-size, is compared with Flax and judged on the validation and test pairs; the *deploy* file is compared with
-TensorFlow on one full-size mosaic. Nothing is written unless the twin agrees.
+    trained weights ─ Converter ─► twin, deploy and dynamic file per precision ─ FileJudge ─► quality, differences
+                                     └── what lost more than allowed is named with its layer and left out
+    folder: model.tflite, model_fp16.tflite, …, card.json, card.md, patches.png
+
+The float32 file must do what the trained network does, or nothing is written.
 """
 
 import json
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,233 +17,226 @@ from typing import Any
 import numpy as np
 
 from latency_models.device import Device
-from latency_models.predictor import Prediction
 from nas import provenance
-from nas.checkpoint import Arrays
+from nas.card import Card, FileCard, applies_to, file_card, runtime
+from nas.card_text import to_markdown
+from nas.conversion import Converted, Converter, FineTuned, calibration_index
 from nas.data.cache import cache_dir
-from nas.data.pairs import DataConfig, PairSet, find_pairs, identity, load_split, open_prepared, prepare
-from nas.evaluate import Quality, judge, network_input, quality_of
+from nas.data.pairs import PairSet, find_pairs, identity, open_prepared, prepare
+from nas.evaluate import network_input
+from nas.export_options import ExportOptions
+from nas.file_judging import FileJudge, Judged
+from nas.layer_errors import LayerError, file_maps, half_maps, worst_layer
 from nas.litert import TfliteModel
 from nas.report import save_patches
 from nas.target import Target
-from search_spaces import lower_flax
 from search_spaces.errors import ExportError
-from search_spaces.graph import FULL_HD, Graph
+from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
-from search_spaces.tflite_file import op_counts
+from search_spaces.precision import PRECISIONS, unconvertible
 
-# Float32 rounding between two orders of summation stays two decades below this; a wrong kernel layout, padding or
-# pixel order is decades above.
-MAX_DIFFERENCE = 1e-4
-# At full size LiteRT's own operations are less exact: its MEAN over half a million pixels is off by up to 1.5e-5 where
-# TensorFlow sums in blocks. The designs stay below 3e-5 (benchmarks/design_parity.json); what is wrong is far above.
-MAX_DEPLOY_DIFFERENCE = 1e-3
-PARITY_PATCHES = 8
-MODEL_FILE = "model.tflite"
 CARD_FILE = "card.json"
+CARD_TEXT_FILE = "card.md"
 PATCHES_FILE = "patches.png"
-_SHOWN_PATCHES = 4
+_SHOWN_PATCHES = 3
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a person or a program must know about an exported file. Quality is of the file, not of its training."""
+class Exported:
+    """One precision with what was found of it."""
 
-    target: str
-    spec: dict[str, Any]
-    hash: str
-    steps: int
-    trained_by: str
-    input_shape: list[int]
-    output_shape: list[int]
-    input_contract: str
-    size_bytes: int
-    parameters: int
-    macs: int
-    ops: dict[str, int]
-    val_psnr_db: float  # of the twin, run by LiteRT over the validation pairs
-    val_ssim: float
-    trained_val_psnr_db: float  # of the network in Flax, same pairs
-    test_psnr_db: float | None  # None where the data has no test pairs
-    test_ssim: float | None
-    twin_difference: float  # the largest, Flax against twin on real patches
-    deploy_difference: float  # the largest, TensorFlow against the deploy file on one full-size mosaic
-    device: str
-    device_digest: str
-    device_unsupported: list[str]
-    runtime_ms: float | None
-    runtime_low_ms: float | None
-    runtime_high_ms: float | None
-    runtime_interval: str
-    data: dict[str, Any]
-    data_identity: str
-    provenance: dict[str, Any]
+    converted: Converted
+    judged: Judged
+    refused: str | None
 
 
-def export(target: Target, out: Path, device: Device, *, say: Say = lambda _: None) -> Card:
-    """Write model.tflite, card.json and patches.png into `out`; return the card.
+def model_file(precision: str, *, dynamic: bool = False) -> str:
+    """Return the name of a file: the challenge's model.tflite and model_none.tflite, others with their precision."""
+    return f"model{'' if precision == 'fp32' else f'_{precision}'}{'_none' if dynamic else ''}.tflite"
 
-    Raises ExportError where `out` holds an export already or the file does not do what the network does.
+
+def export(
+    target: Target,
+    out: Path,
+    device: Device,
+    options: ExportOptions | None = None,
+    *,
+    fine_tuned: FineTuned | None = None,
+    say: Say = lambda _: None,
+) -> Card:
+    """Write the files, the card and the picture into `out`; return the card.
+
+    The int8 file has the weights and ranges that were `fine_tuned` for it; like the others it is compared with the
+    trained network.
+
+    Raises ExportError where `out` holds an export already or the float32 file does not do what the network does. A
+    precision that loses more than allowed is told in the card and has no file; the others are written.
     """
+    options = options or ExportOptions()
+    options.validate()
     _refuse_overwriting(out)
+    deploy = build_graph(target.spec, options.packed_shape)  # refuses a size before anything is read
+    _require_convertible(deploy, options)
     state = target.trained
     say(f"Exporting {target.spec.description}, trained for {state.steps} steps ({state.origin}).")
     weights = state.load().parameters
-    pairs = open_prepared(prepare(state.data, cache_dir() / "pairs"), "val")
-    say("Converting with TensorFlow …")
-    twin_graph, deploy_graph = _twin_graph(target, pairs), build_graph(target.spec, FULL_HD)
-    twin, twin_difference = _checked_twin(twin_graph, weights, pairs)
-    content, deploy_difference = _deploy_file(deploy_graph, weights, pairs)
-    say(f"Judging the file on {len(pairs)} validation pairs …")
-    card = Card(
+    folder = prepare(state.data, cache_dir() / "pairs")
+    val, train = open_prepared(folder, "val"), open_prepared(folder, "train")
+    graph = _pair_sized(target, val)
+    judge = FileJudge(graph, deploy.input_shape, weights, val, state.data)
+    found = list(_exported(Converter(graph, weights, train, options, fine_tuned), judge, options, say))
+    card = _card(target, deploy, device, found, judge, options, train)
+    _write(out, found, card, judge)
+    return card
+
+
+def _refuse_overwriting(out: Path) -> None:
+    files = [model_file(name, dynamic=dynamic) for name in PRECISIONS for dynamic in (False, True)]
+    for name in (*files, CARD_FILE, CARD_TEXT_FILE, PATCHES_FILE):
+        if (out / name).exists():
+            raise ExportError(f"{out / name} exists and is not overwritten; name another folder with --out.")
+
+
+def _require_convertible(graph: Graph, options: ExportOptions) -> None:
+    for precision in options.wanted:
+        refused = unconvertible(graph, precision.name)
+        if refused:
+            raise ExportError(f"{'; '.join(refused)}; leave out {precision.name}, or choose a network without it.")
+
+
+def _pair_sized(target: Target, pairs: PairSet) -> Graph:
+    _, h, w = pairs.raw.shape
+    return build_graph(target.spec, (1, h // 2, w // 2, 4))
+
+
+def _exported(converter: Converter, judge: FileJudge, options: ExportOptions, say: Say) -> Iterator[Exported]:
+    for precision in options.wanted:
+        say(f"Converting to {precision.name} with TensorFlow …")
+        converted = converter.convert(precision)
+        judged = judge.judge(converted, say)
+        refused = None if precision.name == "fp32" else _refusal(converted, judged, judge, options)
+        yield Exported(converted, judged, refused)
+
+
+def _refusal(converted: Converted, judged: Judged, judge: FileJudge, options: ExportOptions) -> str | None:
+    """Return why a precision is not written, with the layer at which the error enters; None where it is."""
+    precision, allowed = converted.precision, options.allowed_drop_db(converted.precision)
+    if judged.worst_drop_db <= allowed:  # a NaN is no agreement either
+        return None
+    return (
+        f"{precision.name} loses {judged.worst_drop_db:.2f} dB against the trained network, allowed are {allowed:g}: "
+        f"{_layer(converted, judged, judge)}; take another precision, or allow more with --max-drop"
+    )
+
+
+def _layer(converted: Converted, judged: Judged, judge: FileJudge) -> LayerError:
+    from search_spaces import lower_tf
+
+    x = judge.patches[:1]
+    weights = converted.fine_tuned.weights if converted.fine_tuned else judge.weights
+    expected = lower_tf.predict_maps(judge.graph, weights, x)
+    by_rounding_maps = judged.half_drop_db is not None and judged.half_drop_db >= judged.drop_db
+    found = half_maps(judge.graph, judge.weights, x) if by_rounding_maps else file_maps(converted, x)
+    return worst_layer(judge.graph, expected, found, best_db=converted.precision.best_snr_db)
+
+
+def _card(
+    target: Target, deploy: Graph, device: Device, found: list[Exported], judge: FileJudge, options: ExportOptions,
+    train: PairSet,
+) -> Card:  # fmt: skip
+    state, raw = target.trained, judge.val.format
+    predicted = runtime(device, deploy)
+    files = [_file_card(each, predicted, options, train) for each in found]
+    plain = files[0]
+    return Card(
         target=target.label,
         spec=target.spec.to_dict(),
         hash=target.spec.hash,
         steps=state.steps,
         trained_by=state.origin,
-        input_shape=list(deploy_graph.input_shape),
-        output_shape=list(deploy_graph.output_shape),
-        input_contract=_contract(pairs),
-        size_bytes=len(content),
-        parameters=deploy_graph.parameters,
-        macs=deploy_graph.macs,
-        ops=op_counts(content),
-        **_qualities(twin, twin_graph, weights, pairs, state.data),
-        twin_difference=twin_difference,
-        deploy_difference=deploy_difference,
-        **_runtime(device, deploy_graph),
+        input_shape=list(deploy.input_shape),
+        output_shape=list(deploy.output_shape),
+        input_contract=plain.input_contract,
+        raw=asdict(raw) | {"white": raw.white_level},
+        input_levels=asdict(found[0].converted.levels),
+        parameters=deploy.parameters,
+        macs=deploy.macs,
+        trained_val_psnr_db=judge.trained.psnr_db,
+        trained_val_ssim=judge.trained.ssim,
+        **{name: getattr(plain, name) for name in _OF_FLOAT32},
+        **predicted,
+        precisions=files,
         data={name: value for name, value in state.data.to_dict().items() if value is not None},
         data_identity=identity(state.data),
+        data_licences=_licences(target),
         provenance=provenance.collect(),
     )
-    _write(out, content, card, twin, pairs)
-    return card
 
 
-def _refuse_overwriting(out: Path) -> None:
-    for name in (MODEL_FILE, CARD_FILE, PATCHES_FILE):
-        if (out / name).exists():
-            raise ExportError(f"{out / name} exists and is not overwritten; name another folder with --out.")
+_OF_FLOAT32 = (
+    "size_bytes", "ops", "val_psnr_db", "val_ssim", "test_psnr_db", "test_ssim", "twin_difference", "deploy_difference",
+)  # fmt: skip
 
 
-def _twin_graph(target: Target, pairs: PairSet) -> Graph:
-    _, h, w = pairs.raw.shape
-    return build_graph(target.spec, (1, h // 2, w // 2, 4))
+def _file_card(each: Exported, predicted: dict[str, Any], options: ExportOptions, train: PairSet) -> FileCard:
+    precision = each.converted.precision
+    written = each.refused is None
+    return file_card(
+        each.converted, each.judged, train.format, applies_to(predicted, precision),
+        names=(
+            model_file(precision.name) if written else None,
+            model_file(precision.name, dynamic=True) if written and options.dynamic else None,
+        ),
+        refused=each.refused,
+        max_drop_db=options.allowed_drop_db(precision),
+        calibration_pairs=len(calibration_index(train, options.calibration)) if precision.is_calibrated else None,
+    )  # fmt: skip
 
 
-def _checked_twin(graph: Graph, weights: Arrays, pairs: PairSet) -> tuple[TfliteModel, float]:
-    from search_spaces import lower_tf
-
-    twin = TfliteModel(lower_tf.to_tflite(graph, weights))
-    x = network_input(pairs, np.arange(min(PARITY_PATCHES, len(pairs))))
-    expected = np.asarray(lower_flax.jit_apply(graph)(weights, x))  # type: ignore[arg-type]  # NumPy arrays will do
-    difference = largest_difference(expected, np.concatenate([twin(patch[None]) for patch in x]))
-    _require_agreement(difference, MAX_DIFFERENCE, "the trained network on real patches")
-    return twin, difference
+def _licences(target: Target) -> list[str]:
+    """Return the names of files at the root of the pairs that say what may be done with them."""
+    data = target.trained.data
+    first = find_pairs(data)["train"][0].raw
+    folders = first.parents[:3] if data.source == "demo" else [Path(data.source).expanduser()]
+    names = {path.name for folder in folders for kind in ("LICEN[CS]E*", "COPYING*") for path in folder.glob(kind)}
+    return sorted(names)
 
 
-def _require_agreement(difference: float, largest: float, what: str) -> None:
-    if not difference <= largest:  # a NaN is no agreement either
-        raise ExportError(
-            f"The converted file differs by {difference:.2e} from {what}, more than {largest:g}; nothing was written. "
-            "Please report this network's genes as a bug."
-        )
-
-
-def largest_difference(expected: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:
-    """Return max |a − b| relative to the output's range, which is taken as at least 1: RGB in [0, 1]."""
-    return float(np.max(np.abs(expected - found)) / max(1.0, float(np.ptp(expected))))
-
-
-def _deploy_file(graph: Graph, weights: Arrays, pairs: PairSet) -> tuple[bytes, float]:
-    from search_spaces import lower_tf
-
-    content = lower_tf.to_tflite(graph, weights)
-    model = TfliteModel(content)
-    if (model.input_shape, model.output_shape) != (graph.input_shape, graph.output_shape):
-        raise ExportError(
-            f"The converted file maps {model.input_shape} to {model.output_shape}, wanted {graph.input_shape} to "
-            f"{graph.output_shape}; nothing was written. Please report this network's genes as a bug."
-        )
-    x = full_size_input(graph, pairs)
-    difference = largest_difference(lower_tf.predict(graph, weights, x), model(x))
-    _require_agreement(difference, MAX_DEPLOY_DIFFERENCE, "TensorFlow at full size")
-    return content, difference
-
-
-def full_size_input(graph: Graph, pairs: PairSet) -> np.ndarray[Any, Any]:
-    """Return real patches laid side by side until they fill the deploy input."""
-    _, height, width, _ = graph.input_shape
-    h, w = pairs.raw.shape[1] // 2, pairs.raw.shape[2] // 2
-    rows, columns = -(-height // h), -(-width // w)
-    patches = network_input(pairs, np.arange(min(len(pairs), rows * columns)))
-    index = np.arange(rows * columns).reshape(rows, columns) % len(patches)
-    tiled = np.concatenate([np.concatenate(list(patches[row]), axis=1) for row in index], axis=0)
-    return np.ascontiguousarray(tiled[None, :height, :width])
-
-
-def _qualities(twin: TfliteModel, graph: Graph, weights: Arrays, pairs: PairSet, data: DataConfig) -> dict[str, Any]:
-    val = quality_of(twin, pairs, batch=1)
-    trained = judge(graph, weights, pairs)
-    test = test_quality(twin, data)
-    return {
-        "val_psnr_db": val.psnr_db,
-        "val_ssim": val.ssim,
-        "trained_val_psnr_db": trained.psnr_db,
-        "test_psnr_db": test.psnr_db if test else None,
-        "test_ssim": test.ssim if test else None,
-    }
-
-
-def test_quality(network: Callable[[np.ndarray[Any, Any]], object], data: DataConfig) -> Quality | None:
-    """Judge on the test pairs, which no search reads; None where the data has none."""
-    if not find_pairs(data)["test"]:
-        return None
-    return quality_of(network, load_split(data, "test"), batch=1)
-
-
-def _contract(pairs: PairSet) -> str:
-    fmt = pairs.format
-    return (
-        f"float32 packed RAW, channels {fmt.packing} of a {fmt.pattern} mosaic, "
-        f"(value − {fmt.black}) / {fmt.white_level - fmt.black}; output RGB, nominally 0 … 1, to be clipped"
-    )
-
-
-def _runtime(device: Device, graph: Graph) -> dict[str, Any]:
-    refused = list(device.unsupported(graph))
-    predicted = None if refused else device.predict(graph)
-    return {
-        "device": device.name,
-        "device_digest": device.digest,
-        "device_unsupported": refused,
-        "runtime_ms": predicted.runtime_ms if predicted else None,
-        "runtime_low_ms": predicted.low_ms if predicted else None,
-        "runtime_high_ms": predicted.high_ms if predicted else None,
-        "runtime_interval": _interval(predicted),
-    }
-
-
-def _interval(predicted: Prediction | None) -> str:
-    if predicted is None:
-        return "no prediction"
-    return "the interval being " + ("assumed, not measured" if predicted.assumed_interval else "measured")
-
-
-def _write(out: Path, content: bytes, card: Card, twin: TfliteModel, pairs: PairSet) -> None:
-    """Fill a folder beside `out` and move its files over last, so that nothing half-written is left."""
+def _write(out: Path, found: list[Exported], card: Card, judge: FileJudge) -> None:
+    """Fill a folder inside `out` and move its files up last, so that nothing half-written has a file's name."""
+    is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as made:
             folder = Path(made)
-            (folder / MODEL_FILE).write_bytes(content)
-            (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n", "utf-8")
-            index = np.linspace(0, len(pairs) - 1, min(_SHOWN_PATCHES, len(pairs))).astype(int)
-            outputs = np.concatenate([twin(x[None]) for x in network_input(pairs, index)])
-            save_patches(folder / PATCHES_FILE, pairs, index, outputs)
-            for path in sorted(folder.iterdir()):
-                shutil.move(path, out / path.name)
+            _fill(folder, found, card, judge)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == CARD_FILE):  # the card closes the set
+                path.replace(out / path.name)
     except OSError as error:
-        raise ExportError(f"{out} cannot be written ({error.strerror}); name another folder with --out.") from None
+        if is_new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise ExportError(
+            f"{out} cannot be written ({error.strerror}); make room, or name another folder with --out."
+        ) from None
+
+
+def _fill(folder: Path, found: list[Exported], card: Card, judge: FileJudge) -> None:
+    for each, told in zip(found, card.precisions, strict=True):
+        if told.file:
+            (folder / told.file).write_bytes(each.converted.deploy)
+        if told.dynamic_file and each.converted.dynamic:
+            (folder / told.dynamic_file).write_bytes(each.converted.dynamic)
+    (folder / CARD_FILE).write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / CARD_TEXT_FILE).write_text(to_markdown(card), "utf-8")
+    val = judge.val
+    index = np.linspace(0, len(val) - 1, min(_SHOWN_PATCHES, len(val))).astype(int)
+    twin, levels = TfliteModel(found[0].converted.twin), found[0].converted.levels
+    outputs = np.concatenate([twin(levels.counts(x[None])) for x in network_input(val, index)])
+    save_patches(folder / PATCHES_FILE, val, index, outputs)
+
+
+def refusals(card: Card) -> list[str]:
+    """Return why precisions were not written."""
+    return [file.refused for file in card.precisions if file.refused]

@@ -1,6 +1,9 @@
 """Run a .tflite file on this machine's CPU with LiteRT, as it would be run on a phone."""
 
 import os
+import time
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -10,17 +13,57 @@ from search_spaces.quiet import quiet
 Array = np.ndarray[Any, Any]
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How a file takes or gives numbers: value = (stored − zero_point) · scale; plainly where the scale is 0."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, detail: dict[str, Any]) -> "Encoding":
+        """Read what the interpreter tells of a tensor."""
+        scale, zero_point = detail["quantization"]
+        return cls(np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
+
+    def encode(self, x: Array) -> Array:
+        """Return numbers as the file stores them: rounded, and clipped to what its type holds."""
+        if not self.scale:
+            return np.ascontiguousarray(x, self.dtype)
+        holds = np.iinfo(self.dtype)
+        stored: Array = np.clip(np.rint(x / self.scale) + self.zero_point, holds.min, holds.max).astype(self.dtype)
+        return stored
+
+    def decode(self, stored: Array) -> Array:
+        """Return what the file means by its numbers, float32."""
+        if not self.scale:
+            return np.asarray(stored, np.float32)
+        return (stored.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
 class TfliteModel:
-    """A .tflite file of one input and one output, ready to run."""
+    """A .tflite file of one input and one output, ready to run; it takes and gives float32 whatever it computes in.
 
-    def __init__(self, content: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    A file for any size is set to `input_shape`. With `keep_maps` every map can be read after a run: no delegate works
+    on the file then, whose maps would be its own.
+    """
 
+    def __init__(self, content: bytes, *, input_shape: tuple[int, ...] | None = None, keep_maps: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_maps else OpResolverType.AUTO
         with quiet():
-            self._interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
+            self._interpreter = Interpreter(
+                model_content=content, num_threads=threads(), experimental_op_resolver_type=kernels,
+                experimental_preserve_all_tensors=keep_maps,
+            )  # fmt: skip
+            if input_shape is not None:
+                self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], input_shape)
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
+        self.input, self.output = Encoding.of(self._input), Encoding.of(self._output)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -34,6 +77,30 @@ class TfliteModel:
 
     def __call__(self, x: Array) -> Array:
         """Return the output for one input of `input_shape`, float32."""
-        self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(x, np.float32))
+        self._interpreter.set_tensor(self._input["index"], self.input.encode(x))
         self._interpreter.invoke()
-        return np.array(self._interpreter.get_tensor(self._output["index"]))
+        return self.output.decode(np.array(self._interpreter.get_tensor(self._output["index"])))
+
+    def maps(self, x: Array) -> dict[str, Array]:
+        """Return every map of one run by its name in the file, float32; needs `keep_maps`."""
+        self(x)
+        details = self._interpreter.get_tensor_details()
+        return {
+            detail["name"]: Encoding.of(detail).decode(self._interpreter.get_tensor(detail["index"]))
+            for detail in details
+            if len(detail["shape"]) == 4 and len(detail["quantization_parameters"]["scales"]) <= 1
+        }
+
+    def runtime_ms(self, *, runs: int, budget_s: float) -> float:
+        """Return the median milliseconds of so many runs on the last input, fewer where they would take too long."""
+        taken: list[float] = []
+        while len(taken) < runs and (not taken or sum(taken) + taken[-1] < budget_s):
+            begun = time.perf_counter()
+            self._interpreter.invoke()
+            taken.append(time.perf_counter() - begun)
+        return 1e3 * median(taken)
+
+
+def threads() -> int:
+    """Return how many threads a file runs on here."""
+    return os.cpu_count() or 1

@@ -33,19 +33,23 @@ from nas.recipe import Recipe
 from nas.report import save_patches
 from nas.scalars import Scalars
 from nas.schedules import learning_rates
-from nas.target import BEST_FILE, CHECKPOINT_FILE, TRAINING_FILE, read_training
-from nas.training import Tick, Trained, train
+from nas.target import BEST_FILE, CHECKPOINT_FILE, QUANTISATION, TRAINING_FILE, read_training
+from nas.training import Tick, Trained, train, with_ranges
 from nas.training_memory import bytes_beside_training, machine_bytes, require_memory
 from search_spaces.durable import write_durably
 from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
+from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.spec import ArchSpec
 from search_spaces.supernet import BLOCKS, LAYERS, detach, heads, with_super_head
 
 PICTURES_FOLDER = "pictures"
 OWN_FILES = (CHECKPOINT_FILE, BEST_FILE, history.HISTORY_FILE)
-NAMES = {"data_identity": "pairs in the same place"}  # what people call a setting
+NAMES = {
+    "data_identity": "pairs in the same place",
+    QUANTISATION: "weights to start from, or their ranges",
+}  # what people call a setting
 SHOWN_PATCHES = 3
 # A checkpoint this often: losing at most a minute or so, spending under 1 % of the time on writing.
 STRETCHES = 20
@@ -79,6 +83,24 @@ class SuperNetwork:
 
 
 @dataclass(frozen=True)
+class Quantisation:
+    """What quantisation-aware training rounds, and what it started from."""
+
+    maps: QuantisedMaps
+    start: str  # SHA-256 of the checkpoint whose weights are fine-tuned
+    calibration: int  # pairs from which the first ranges were taken
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as training.toml has it."""
+        return {"start": self.start, "calibration": self.calibration, "maps": self.maps.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Quantisation":
+        """Read what `to_dict` wrote."""
+        return cls(QuantisedMaps.from_dict(data["maps"]), data["start"], data["calibration"])
+
+
+@dataclass(frozen=True)
 class LongRun:
     """One network, what it is trained on, and where its state is kept."""
 
@@ -91,8 +113,14 @@ class LongRun:
     validate_every: int | None = None  # steps; None: a twentieth of the training, but no less than LEAST_STRETCH
     init_from: str | None = None  # what names the checkpoint of the same network whose weights are the first ones
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
+    quantisation: Quantisation | None = None  # train as an int8 file computes; None: in plain float32
 
     def __post_init__(self) -> None:
+        if self.quantisation and self.recipe.precision != "float32":
+            raise UsageError(
+                f"Quantisation-aware training rounds float32 numbers, not {self.recipe.precision}; "
+                "give --precision float32."
+            )
         if self.validate_every is not None and self.validate_every < 1:
             raise UsageError(f"A validation comes after one step or more, got {self.validate_every}.")
 
@@ -107,8 +135,14 @@ class LongRun:
             "validate_every": self.validate_every,
             "init_from": self.init_from,
             "vgg": vgg_weights.used(self.recipe, self.vgg_file),
+            QUANTISATION: self.quantisation.to_dict() if self.quantisation else None,
         }
         return told | {name: value for name, value in more.items() if value is not None}
+
+    @property
+    def quantised(self) -> QuantisedMaps | None:
+        """What is rounded as in an int8 file."""
+        return self.quantisation.maps if self.quantisation else None
 
     @property
     def stretch(self) -> int:
@@ -172,8 +206,11 @@ def _first_state(long_run: LongRun, joint: Graph, find: Callable[[str], Path]) -
     """Return the state to continue from, or else that in which the run begins."""
     path = long_run.folder / CHECKPOINT_FILE
     state = load_or_start(long_run.spec, joint, path, seed=long_run.seed, initialiser=long_run.recipe.initialiser)
-    is_new = not path.exists() and long_run.init_from is not None
-    return _initialised(state, long_run, find(long_run.init_from or "")) if is_new else state
+    if path.exists():
+        return state
+    if long_run.init_from is not None:
+        state = _initialised(state, long_run, find(long_run.init_from))
+    return with_ranges(state, long_run.quantised) if long_run.quantised else state
 
 
 def _initialised(state: checkpoint.Checkpoint, long_run: LongRun, path: Path) -> checkpoint.Checkpoint:
@@ -189,7 +226,8 @@ def _initialised(state: checkpoint.Checkpoint, long_run: LongRun, path: Path) ->
             f"{path} belongs to network {given.spec_hash}, not to {long_run.spec.hash}; "
             "--init-from takes a checkpoint of the same network."
         )
-    return replace(state, parameters=state.parameters | detach(given.weights))
+    weights = detach(given.weights)  # beside them, one that was quantised holds ranges
+    return replace(state, parameters={name: weights.get(name, first) for name, first in state.parameters.items()})
 
 
 class _Run:
@@ -200,7 +238,7 @@ class _Run:
     ) -> None:
         self._run, self._graph, self._joint = long_run, graph, joint
         self._pairs, self._val, self._watcher = pairs, val, watcher
-        self._judge = Judge(graph, val)
+        self._judge = Judge(graph, val, long_run.quantised)
         self._rates = learning_rates(long_run.recipe)
 
     def to_the_end(self, state: checkpoint.Checkpoint, patience: int | None) -> Finished:
@@ -235,7 +273,7 @@ class _Run:
         trained = train(
             self._joint if state.phase == checkpoint.JOINT else self._graph, state, self._pairs,
             recipe=run.recipe, steps=_next_stop(run, state), seed=run.seed, tick=self._tick(scalars),
-            vgg_file=run.vgg_file,
+            vgg_file=run.vgg_file, quantised=run.quantised,
         )  # fmt: skip
         before = history.best(seen)
         seen.append(self._validated(trained))
@@ -280,7 +318,8 @@ class _Run:
             self._watcher.validated(seen)
 
     def _own(self, state: checkpoint.Checkpoint) -> checkpoint.Arrays:
-        return {name: state.weights[name] for name in self._graph.parameter_shapes}
+        ranges = self._run.quantised.first_logarithms if self._run.quantised else {}
+        return {name: state.weights[name] for name in (*self._graph.parameter_shapes, *ranges)}
 
 
 def _joined(graph: Graph, long_run: LongRun) -> Graph:
@@ -353,7 +392,7 @@ def _require_free(long_run: LongRun) -> None:
             )
         return
     told = _in_todays_terms(read_training(long_run.folder))
-    wanted = dict.fromkeys(("super_network", "validate_every", "init_from", "vgg")) | long_run.settings()
+    wanted = dict.fromkeys(("super_network", "validate_every", "init_from", "vgg", QUANTISATION)) | long_run.settings()
     told = {"data_identity": wanted["data_identity"], **told}  # not written down at first
     differs = [NAMES.get(name, name.replace("_", "-")) for name, value in wanted.items() if told.get(name) != value]
     if differs:

@@ -1,23 +1,21 @@
-"""The working commands: search, train, export and check, with what a person sees meanwhile."""
+"""The working commands search and check, with what a person sees meanwhile."""
 
 import signal
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from latency_models.device import load_device
 from nas import backend, front, study
 from nas.bar import progress_bar
 from nas.budget import Budget, duration
-from nas.config import DEFAULT_DEVICE, Asked, Opened, open_study, require_same_data
+from nas.config import Asked, Opened, open_study
 from nas.data.pairs import DataConfig
 from nas.data.residence import warm
 from nas.runnable import runnable
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
-from nas.tables import check_format, count, print_json, print_rows
-from nas.target import Target
+from nas.tables import check_format, count, print_rows
 from nas.training_memory import host_bytes
 from search_spaces.errors import StudyError
 
@@ -126,46 +124,6 @@ def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
     name = found.config.name
     console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)
     console.print(f"Export: isp-nas export best --study {name} --out export", highlight=False)
-
-
-def run_export(target: Target, out: Path, *, device_name: str | None, form: str) -> None:
-    """Export one network and print what the file is worth."""
-    check_format(form, SHORT_FORMATS)
-    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
-    if target.study and target.trained.data == target.study.config.data:
-        require_same_data(target.study)
-    backend.prepare()
-    console, aside = Console(), Console(stderr=True)
-    from nas.export import export
-
-    with aside.status("Exporting …") as status:
-
-        def say(line: str) -> None:
-            status.update(line)
-            aside.print(line, highlight=False)
-
-        card = export(target, out, device, say=say)
-    if form == "json":
-        print_json(asdict(card))
-        return
-    ops = ", ".join(f"{number} {op}" for op, number in card.ops.items())
-    test = "no test pairs" if card.test_psnr_db is None else f"{card.test_psnr_db:.2f} dB, SSIM {card.test_ssim:.4f}"
-    runs = (
-        f"{card.runtime_ms:.1f} ms ({card.runtime_low_ms:.0f}–{card.runtime_high_ms:.0f})" if card.runtime_ms else "—"
-    )
-    for name, value in {
-        "file": f"{out / 'model.tflite'}, {card.size_bytes:,} bytes, {card.input_shape} → {card.output_shape}",
-        "operations": ops,
-        "trained": f"{card.steps} steps, {card.trained_val_psnr_db:.3f} dB on the validation pairs in Flax",
-        "file on validation": f"{card.val_psnr_db:.3f} dB, SSIM {card.val_ssim:.4f} (LiteRT, twin at pair size)",
-        "file on test": test,
-        "differences": f"{card.twin_difference:.1e} Flax to twin, {card.deploy_difference:.1e} TF to file at Full HD",
-        f"on {card.device}": f"{runs}, {card.runtime_interval}",
-        "parameters, MACs": f"{count(card.parameters)}, {count(card.macs)}",
-    }.items():
-        console.print(f"[bold]{name:>22}[/]  {value}", highlight=False)
-    for refused in card.device_unsupported:
-        console.print(f"[red]warning[/] {refused}", highlight=False)
 
 
 def run_check(config: DataConfig, *, form: str) -> bool:

@@ -126,3 +126,8 @@ def runtime(row: Row) -> str:
     if row["runtime_ms"] is None:
         return "—"
     return f"{row['runtime_ms']:.1f} ({row['runtime_low_ms']:.0f}–{row['runtime_high_ms']:.0f})"
+
+
+def decibels(loss: float) -> str:
+    """Return a loss in dB with its sign, and nothing that rounds to nothing as 0."""
+    return "0" if abs(loss) < 5e-4 else f"{loss:+.3f}"

@@ -24,6 +24,7 @@ TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps
 TRAINING_FILE = "training.toml"
 CHECKPOINT_FILE = "checkpoint.safetensors"  # the last state of a run
 BEST_FILE = "best.safetensors"  # the state of its best validation
+QUANTISATION = "quantisation"  # under this name training.toml tells of quantisation-aware training
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,9 @@ def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:
             continue
         try:
             told = read_training(run)
-            state = _state_of_run(run, told) if told["spec"] == spec.to_dict() else None
+            # What was fine-tuned for int8 is no better network in float32, however long it was trained.
+            is_plain = told["spec"] == spec.to_dict() and QUANTISATION not in told
+            state = _state_of_run(run, told) if is_plain else None
         except IspNasError:
             continue  # a damaged run of another time must not stand in the way of this command
         if state is not None:

@@ -23,8 +23,9 @@ from nas.data.raw_format import RawFormat
 from nas.losses import LOSSES
 from nas.recipe import Recipe
 from nas.vgg_weights import weight_shapes
-from search_spaces import lower_flax
+from search_spaces import lower_flax, lower_quantised
 from search_spaces.graph import Graph
+from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.supernet import heads
 
 ADAM = optax.scale_by_adam()
@@ -61,14 +62,15 @@ class StepPlan:
     averages: bool
     precision: str
     vgg_layer: str | None  # None where the loss vgg takes no part
+    quantised: QuantisedMaps | None = None  # what is rounded as in an int8 file, in quantisation-aware training
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "StepPlan":
+    def of(cls, recipe: Recipe, quantised: QuantisedMaps | None = None) -> "StepPlan":
         """Return the plan of a recipe's present losses."""
         active = tuple(sorted(name for name, weight in recipe.loss.items() if weight > 0))
         layer = recipe.vgg_layer if "vgg" in active else None
         decays, clips, averages = recipe.weight_decay > 0, recipe.clip_norm > 0, recipe.ema > 0
-        return cls(active, recipe.batch, recipe.patch, decays, clips, averages, recipe.precision, layer)
+        return cls(active, recipe.batch, recipe.patch, decays, clips, averages, recipe.precision, layer, quantised)
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,9 @@ def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
     """Return the shapes of what the step reads, as JAX describes arrays."""
     n, half = plan.batch, plan.patch // 2
     f32: Callable[[tuple[int, ...]], Any] = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    parameters = {name: f32(shape) for name, shape in graph.parameter_shapes.items()}
+    ranges = plan.quantised.first_logarithms if plan.quantised else {}
+    shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
+    parameters = {name: f32(shape) for name, shape in shapes.items()}
     discriminator = _discriminator_shapes(plan)
     state = State(
         parameters,
@@ -237,6 +241,8 @@ def _step(
 
 
 def _output(graph: Graph, plan: StepPlan, parameters: lower_flax.Parameters, x: Array) -> Array:
+    if plan.quantised:
+        return lower_quantised.apply(graph, plan.quantised, parameters, x)
     own = {name: parameters[name] for name in graph.parameter_shapes}
     if plan.precision == "float32":
         return lower_flax.apply(graph, own, x)

@@ -27,6 +27,7 @@ from nas.training_memory import training_bytes
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError, UsageError
 from search_spaces.graph import Graph
+from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.supernet import heads
 
 # Progress is looked at this often: a fetch of the loss makes the host wait for the device.
@@ -62,6 +63,18 @@ def start(graph: Graph, *, seed: int, spec_hash: str, initialiser: str = "he") -
     return Checkpoint(0, spec_hash, parameters, zeros, dict(zeros), phase=JOINT if len(networks) > 1 else ALONE)
 
 
+def with_ranges(checkpoint: Checkpoint, quantised: QuantisedMaps) -> Checkpoint:
+    """Return a state in which the ranges of an int8 file's maps are trained along with the weights."""
+    first = quantised.first_logarithms
+    zeros = {name: np.zeros_like(value) for name, value in first.items()}
+    return replace(
+        checkpoint,
+        parameters=checkpoint.parameters | first,
+        first_moment=checkpoint.first_moment | zeros,
+        second_moment=checkpoint.second_moment | dict(zeros),
+    )
+
+
 def train(
     graph: Graph,
     checkpoint: Checkpoint,
@@ -72,11 +85,15 @@ def train(
     seed: int,
     tick: Tick | None = None,
     vgg_file: Path | None = None,
+    quantised: QuantisedMaps | None = None,
 ) -> Trained:
     """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
 
-    `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. Raises TrainingError where
-    the loss is no number, has diverged or memory runs out; UsageError beyond the recipe's horizon or without VGG-19.
+    `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. With `quantised` weights
+    and maps are rounded as in an int8 file, and the checkpoint holds the ranges, too (`with_ranges`).
+
+    Raises TrainingError where the loss is no number, has diverged or memory runs out; UsageError beyond the recipe's
+    horizon or without VGG-19.
     """
     if steps > recipe.horizon:
         raise UsageError(
@@ -87,7 +104,10 @@ def train(
     train_s = compile_s = waited_s = 0.0
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
         with _told_when_out_of_memory(graph, recipe):
-            part = _train_phase(graph, checkpoint, pairs, recipe, steps=until, seed=seed, tick=tick, vgg_file=vgg_file)
+            part = _train_phase(
+                graph, checkpoint, pairs, recipe,
+                steps=until, seed=seed, tick=tick, vgg_file=vgg_file, quantised=quantised,
+            )  # fmt: skip
         checkpoint = part.checkpoint
         train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
         waited_s += part.waited_s
@@ -122,10 +142,11 @@ def _train_phase(
     seed: int,
     tick: Tick | None,
     vgg_file: Path | None,
+    quantised: QuantisedMaps | None,
 ) -> Trained:
     """Train until `steps`, all of them with the losses of the first."""
     present = recipe.during(checkpoint.step)
-    plan = StepPlan.of(present)
+    plan = StepPlan.of(present, quantised)
     features = vgg_weights.needed(present, vgg_file) if present.uses("vgg") else {}
     constants = Constants.of(present, pairs.format, features)
     step_fn, compile_s = compiled_step(graph, plan)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from nas.long_training import Finished, LongRun, SuperNetwork, Watcher
 
 
+# Weights that are good already are moved in smaller steps; benchmarks/qat.json tells what it brings.
+QAT_RATE = 0.3
+
+
 @dataclass(frozen=True)
 class TrainingAsked:
     """The options of `isp-nas train`; None where the user said nothing.
@@ -45,6 +49,8 @@ class TrainingAsked:
     validate_every: int | None = None
     patience: int | None = None
     vgg_file: Path | None = None
+    qat: bool = False  # train on as an int8 file computes, from the target's trained weights
+    calibration: int = 100  # training pairs from which the first ranges of int8 are taken
 
     def __post_init__(self) -> None:
         if self.seed is not None and self.seed < 0:
@@ -53,6 +59,9 @@ class TrainingAsked:
             raise UsageError("Training needs a length: give --steps, or a recipe that has one with --recipe.")
         if self.detach_at_db is not None and not self.super_network:
             raise UsageError("--detach-at says when a super-network is taken off; ask for one with --super-network.")
+        if self.qat and (self.super_network or self.init_from):
+            other = "--super-network" if self.super_network else "--init-from"
+            raise UsageError(f"--qat fine-tunes the target's own trained weights; leave out {other}.")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"The patience is one validation or more, got {self.patience}.")
 
@@ -60,6 +69,22 @@ class TrainingAsked:
 def run_training(target: Target, asked: TrainingAsked, *, results: Path, form: str) -> None:
     """Train one network to the end, with a bar, and print its validation quality."""
     check_format(form, SHORT_FORMATS)
+    long_run, finished = train_target(target, asked, results)
+    if form == "json":
+        print_json(_as_data(finished, long_run, asked.recipe))
+    else:
+        _print_trained(target.label, long_run, finished, asked.recipe)
+
+
+def fine_tune(target: Target, steps: int, *, calibration: int, results: Path) -> Path:
+    """Fine-tune a trained network for int8, with a bar; return the run's folder. A finished run is not repeated."""
+    asked = TrainingAsked({}, steps=steps, qat=True, calibration=calibration)
+    long_run, _ = train_target(target, asked, results)
+    return long_run.folder
+
+
+def train_target(target: Target, asked: TrainingAsked, results: Path) -> "tuple[LongRun, Finished]":
+    """Train one network to the end, with a bar; return the run and what it came to."""
     recipe = _recipe(target, asked)
     backend.prepare()
     from nas.long_training import run
@@ -69,13 +94,17 @@ def run_training(target: Target, asked: TrainingAsked, *, results: Path, form: s
         finished = run(
             long_run, watcher=watcher, patience=asked.patience, find=partial(_checkpoint_of, results=results)
         )
-    if form == "json":
-        print_json(_as_data(finished, long_run, asked.recipe))
-    else:
-        _print_trained(target.label, long_run, finished, asked.recipe)
+    return long_run, finished
 
 
 def _recipe(target: Target, asked: TrainingAsked) -> Recipe:
+    recipe = _recipe_at_full_rate(target, asked)
+    if asked.qat and asked.recipe is None and "learning_rate" not in asked.options:
+        return recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
+    return recipe
+
+
+def _recipe_at_full_rate(target: Target, asked: TrainingAsked) -> Recipe:
     if asked.recipe:
         recipe = asked.recipe.recipe.changed(**asked.options)
     elif target.study:
@@ -89,16 +118,25 @@ def _long_run(target: Target, asked: TrainingAsked, recipe: Recipe, results: Pat
     from nas.long_training import LongRun
 
     settings = target.study.config if target.study else None
+    data = asked.data or (settings.data if settings else DEFAULT_DATA)
+    folder = asked.out or _folder(target, asked, recipe, results)
+    quantisation = None
+    if asked.qat:
+        from nas import fine_tuning
+
+        data = asked.data or target.trained.data
+        quantisation = fine_tuning.quantisation(target, data, folder, calibration=asked.calibration)
     return LongRun(
-        asked.out or _folder(target, asked, recipe, results),
+        folder,
         target.spec,
-        asked.data or (settings.data if settings else DEFAULT_DATA),
+        data,
         recipe,
         asked.seed if asked.seed is not None else (settings.seed if settings else 0),
         super_network=_super_network(target, asked, recipe),
         validate_every=asked.validate_every,
-        init_from=asked.init_from,
+        init_from=str(target.trained.path) if asked.qat else asked.init_from,
         vgg_file=asked.vgg_file,
+        quantisation=quantisation,
     )
 
 
@@ -115,6 +153,7 @@ def _super_network(target: Target, asked: TrainingAsked, recipe: Recipe) -> "Sup
 def _folder(target: Target, asked: TrainingAsked, recipe: Recipe, results: Path) -> Path:
     label = target.label if target.label.replace("-", "").isalnum() else "spec"
     named = (f"-{asked.recipe.name}" if asked.recipe else "") + ("-super" if asked.super_network else "")
+    named += "-int8" if asked.qat else ""
     return results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
 
 
@@ -188,8 +227,9 @@ def _best(found: Validation | None) -> dict[str, Any] | None:
 
 def _print_trained(label: str, done: "LongRun", finished: "Finished", chosen: PublishedRecipe | None) -> None:
     console = Console()
+    as_int8 = ", rounded as in an int8 file," if done.quantisation else ""
     console.print(
-        f"{label}: {_told_quality(finished.quality)} on the validation pairs after {finished.steps} steps on "
+        f"{label}: {_told_quality(finished.quality)}{as_int8} on the validation pairs after {finished.steps} steps on "
         f"{done.data.source} ({_told(done.recipe)}), kept in {done.folder}",
         highlight=False,
     )
@@ -211,7 +251,8 @@ def _print_trained(label: str, done: "LongRun", finished: "Finished", chosen: Pu
             highlight=False,
         )
     console.print(f"Look:   tensorboard --logdir {done.folder}", highlight=False)
-    console.print(f"Export: isp-nas export {done.folder} --out export", highlight=False)
+    qat = f"{label} --precision int8 --qat {done.folder}"
+    console.print(f"Export: isp-nas export {qat if done.quantisation else done.folder} --out export", highlight=False)
 
 
 def _told_quality(quality: "Quality") -> str:

@@ -5,7 +5,7 @@ Reads the flatbuffer with the schema that LiteRT ships; neither TensorFlow nor a
 
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -40,6 +40,7 @@ class FileTensor:
     values: tuple[int, ...] | None = None  # of a constant of whole numbers: shapes, axes, paddings
     scales: tuple[float, ...] = ()  # of quantised values; several where every channel has its own
     is_variable: bool = False  # it keeps its value from one run to the next
+    zero_points: tuple[int, ...] = ()  # what stands for 0, one for each scale
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class FileGraph:
 
 def read_graph(content: bytes) -> FileGraph:
     """Return the main subgraph; raise ExportError for bytes that are no .tflite, or a damaged one."""
-    model = _parse(content)
+    model = parse(content)
     try:
         return _graph(model)
     except _DAMAGE as error:
@@ -84,7 +85,7 @@ def read_graph(content: bytes) -> FileGraph:
 
 def read_ops(content: bytes) -> tuple[FileOp, ...]:
     """Return the operations of the main subgraph in order; raise ExportError for bytes that are no .tflite."""
-    model = _parse(content)
+    model = parse(content)
     return tuple(_file_op(model, op) for op in model.subgraphs[0].operators)
 
 
@@ -98,7 +99,7 @@ def without_bias(content: bytes) -> tuple[str, ...]:
 
     A phone's delegate may refuse those, so an exported file should have none.
     """
-    model = _parse(content)
+    model = parse(content)
     graph = model.subgraphs[0]
     named = ((_file_op(model, op).name, op) for op in graph.operators)
     return tuple(
@@ -118,9 +119,7 @@ def separate_transpose_conv_activations(content: bytes) -> bytes:
     A fused activation makes the operation version 4; MediaTek's Neuron delegate accepts version 3 at most
     and would leave the whole layer to the CPU. Source: neuron_delegate_validation.cc of tflite-neuron-delegate.
     """
-    import flatbuffers
-
-    model = _parse(content)
+    model = parse(content)
     graph = model.subgraphs[0]
     fused = [op for op in graph.operators if _is_fused_transpose_conv(model, op)]
     if not fused:
@@ -128,13 +127,12 @@ def separate_transpose_conv_activations(content: bytes) -> bytes:
     for op in fused:
         _separate(model, graph, op)
     _lower_transpose_conv_version(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return pack(model)
 
 
 @cache
-def _schema() -> Any:
+def schema() -> Any:
+    """Return the module of LiteRT's flatbuffer schema."""
     from ai_edge_litert import schema_py_generated
 
     return schema_py_generated
@@ -142,19 +140,32 @@ def _schema() -> Any:
 
 @cache
 def _names(enum: str) -> dict[int, str]:
-    return {value: name for name, value in vars(getattr(_schema(), enum)).items() if isinstance(value, int)}
+    return {value: name for name, value in vars(getattr(schema(), enum)).items() if isinstance(value, int)}
 
 
-def _parse(content: bytes) -> Any:
+def parse(content: bytes) -> Any:
+    """Return a file as the schema's tree of objects, to be changed and packed again.
+
+    Raises ExportError for bytes that are no .tflite, or a damaged one.
+    """
     if content[4:8] != _FILE_IDENTIFIER:
         raise ExportError("These bytes are not a .tflite file: the identifier TFL3 is missing; give a TFLite model.")
     try:
-        model = _schema().ModelT.InitFromPackedBuf(content)
+        model = schema().ModelT.InitFromPackedBuf(content)
     except _DAMAGE as error:
         raise _damaged(error) from None
     if not model.subgraphs or model.operatorCodes is None:
         raise _damaged(ValueError("it holds no network"))
     return model
+
+
+def pack(model: Any) -> bytes:
+    """Return the bytes of a file that `parse` took apart."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _damaged(error: Exception) -> ExportError:
@@ -189,10 +200,12 @@ def _tensor(model: Any, tensor: Any) -> FileTensor:
     buffer = model.buffers[tensor.buffer]
     # Files of more than 2 GB keep their constants behind the schema's part, at an offset.
     constant = bool(len(_listed(buffer.data)) or buffer.offset > 1 or tensor.externalBuffer)
-    scales = () if tensor.quantization is None else tuple(map(float, _listed(tensor.quantization.scale)))
+    told = tensor.quantization
+    scales = () if told is None else tuple(map(float, _listed(told.scale)))
+    zero_points = () if told is None else _indices(told.zeroPoint)
     name = (tensor.name or b"").decode()
     values = _values(buffer.data, dtype, shape)
-    return FileTensor(name, signature or shape, dtype, constant, values, scales, bool(tensor.isVariable))
+    return FileTensor(name, signature or shape, dtype, constant, values, scales, bool(tensor.isVariable), zero_points)
 
 
 def _values(data: Any, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -214,36 +227,49 @@ def _is_fused_transpose_conv(model: Any, op: Any) -> bool:
     return described.name == "TRANSPOSE_CONV" and described.fused_activation != "none"
 
 
+# RELU and RELU6 by the type of their maps. Source: TensorFlow Lite's op_version.cc.
+_POINTWISE_VERSIONS = {"float32": 1, "int8": 2, "int16": 3}
+
+
 def _separate(model: Any, graph: Any, op: Any) -> None:
     activation = _file_op(model, op).fused_activation.upper()
-    schema = _schema()
-    tensor = schema.TensorT()
     result = graph.tensors[op.outputs[0]]
-    tensor.shape, tensor.type, tensor.shapeSignature = result.shape, result.type, result.shapeSignature
-    tensor.name, tensor.buffer = result.name + b"/before_activation", 0  # buffer 0 is the empty one by definition
-    graph.tensors.append(tensor)
-    pointwise = schema.OperatorT()
-    pointwise.opcodeIndex = _opcode(model, activation, 1)
-    pointwise.inputs, pointwise.outputs = [len(graph.tensors) - 1], list(op.outputs)
+    # The ranges of a quantised result are those behind the activation; clipped to them before it, nothing changes.
+    before = add_tensor(graph, (result.name or b"") + b"/before_activation", result.type, result.shape)
+    graph.tensors[before].shapeSignature = result.shapeSignature
+    graph.tensors[before].quantization = result.quantization
+    pointwise = schema().OperatorT()
+    version = _POINTWISE_VERSIONS[_names("TensorType")[result.type].lower()]
+    pointwise.opcodeIndex = opcode(model, activation, version)
+    pointwise.inputs, pointwise.outputs = [before], list(op.outputs)
     graph.operators.insert(graph.operators.index(op) + 1, pointwise)
-    op.outputs = [len(graph.tensors) - 1]
+    op.outputs = [before]
     op.builtinOptions.fusedActivationFunction = 0
 
 
+def add_tensor(graph: Any, name: bytes, kind: int, shape: Sequence[int]) -> int:
+    """Append a map to a subgraph that `parse` read, and return its index."""
+    tensor = schema().TensorT()
+    # Buffer 0 is the empty one by definition.
+    tensor.name, tensor.type, tensor.shape, tensor.buffer, tensor.hasRank = name, kind, list(shape), 0, True
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
 def _lower_transpose_conv_version(model: Any) -> None:
-    number = _schema().BuiltinOperator.TRANSPOSE_CONV
+    number = schema().BuiltinOperator.TRANSPOSE_CONV
     for code in model.operatorCodes:
         if code.builtinCode == number:
             code.version = min(code.version, 3)  # 3 has the bias; only the fused activation asked for 4
 
 
-def _opcode(model: Any, name: str, version: int) -> int:
+def opcode(model: Any, name: str, version: int) -> int:
     """Return the index of an operator code, added where the file lacks it."""
-    number = getattr(_schema().BuiltinOperator, name)
+    number = getattr(schema().BuiltinOperator, name)
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == number and code.version == version:
             return index
-    code = _schema().OperatorCodeT()
+    code = schema().OperatorCodeT()
     # The deprecated field holds what fits into a signed byte; old readers look only there.
     code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
     model.operatorCodes.append(code)

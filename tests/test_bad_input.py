@@ -546,8 +546,49 @@ def test_a_network_without_weights_is_not_exported() -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_a_candidate_whose_checkpoint_is_gone_is_not_exported(searched: Study) -> None:
+    before = snapshot(searched.folder)
+    command = ("export", "best", "--results", searched.folder.parent, "--out", "out")
+    assert "best has no trained weights yet" in refusal(in_process(*command))
+    assert (snapshot(searched.folder), list(Path.cwd().iterdir())) == (before, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"\x10" + 40 * b"\0"])
+def test_a_candidate_whose_checkpoint_is_damaged_is_not_exported(
+    searched: Study, tmp_path: Path, content: bytes
+) -> None:
+    copied = studies.load(shutil.copytree(searched.folder, tmp_path / "results" / "tiny"))
+    path = copied.checkpoint(copied.best())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    command = ("export", "best", "--results", tmp_path / "results", "--out", "out")
+    assert f"The checkpoint {path} cannot be read" in refusal(in_process(*command))
+    assert list(Path.cwd().iterdir()) == []
+
+
+# One wrong option of an export, and what the sentence must say about it.
+WRONG_EXPORTS = [
+    (("--precision", "fp16,int9"), 'Did you mean "int8"?'),
+    (("--precision", "fp16", "int61"), 'Did you mean "int16"?'),
+    (("--size", "1088"), "such as 1088x1920"),
+    (("--size", "1087x1920"), "even height and width, got 1087×1920"),
+    (("--input", "raw11"), 'Did you mean "raw1'),
+    (("--precision", "int8", "--input", "raw12"), "12 bits do not fit into the 8-bit input of int8"),
+    (("--io", "uint8"), "can be float32, not"),
+    (("--calibration", "0"), "at least one pair, got 0"),
+    (("--max-drop", "int8=lots"), "int8=lots"),
+    (("--max-drop", "int9=1"), 'Did you mean "int8"?'),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), WRONG_EXPORTS, ids=lambda value: " ".join(value)[:40])
+def test_a_wrong_option_of_an_export_is_refused(options: tuple[str, ...], told: str) -> None:
+    assert told in refusal(in_process("export", "smallnet", *options, "--out", "out"))
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_a_folder_that_holds_an_export_is_not_written_to() -> None:
-    for name in ("model.tflite", "card.json", "patches.png"):
+    for name in ("model.tflite", "model_int8.tflite", "model_none.tflite", "card.json", "card.md", "patches.png"):
         shutil.rmtree("out", ignore_errors=True)
         Path("out").mkdir()
         (Path("out") / name).write_text("mine")

@@ -355,7 +355,27 @@ def test_an_export_takes_the_longest_trained_checkpoint_and_names_its_steps(smal
 
 
 def test_an_export_is_a_file_a_card_and_a_picture(smallnet: Path) -> None:
-    assert {path.name for path in smallnet.iterdir()} == {"model.tflite", "card.json", "patches.png"}
+    assert {path.name for path in smallnet.iterdir()} == {"model.tflite", "card.json", "card.md", "patches.png"}
+
+
+def test_an_export_in_several_precisions_writes_what_is_allowed_and_names_the_rest(
+    searched: Searched, trained: Path
+) -> None:
+    out = searched.results.parent / "precisions"
+    # As a person types them. Whether int8 loses anything after so short a training is chance; either way is looked at.
+    asked = ("--precision", "fp16", "int8", "--precision", "int16", "--size", "64x96", "--max-drop", "int8=0")
+    form = ("--format", "json")
+    done = isp_nas("export", trained, *asked, *form, "--dynamic", "--io", "uint8", "--out", out, timeout_s=300)
+    assert json.loads(done.stdout) == card(out)
+    told = {file["precision"]: file for file in card(out)["precisions"]}
+    assert list(told) == ["fp32", "fp16", "int8", "int16"]
+    refused = {name for name, file in told.items() if file["refused"]}
+    assert refused <= {"int8"}
+    assert done.returncode == (2 if refused else 0)
+    assert done.stderr.count("isp-nas: int8 loses") == len(refused)
+    names = {f"model{'' if name == 'fp32' else f'_{name}'}" for name in told.keys() - refused}
+    assert {path.stem for path in out.glob("*.tflite")} == names | {f"{name}_none" for name in names}
+    assert told["int8"]["output"]["dtype"] == "uint8"
 
 
 def test_the_card_tells_what_the_file_is_worth(smallnet: Path) -> None:

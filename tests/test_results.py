@@ -60,3 +60,10 @@ def test_the_card_is_of_a_network_of_the_run(name: str) -> None:
     assert (card["hash"], card["parameters"]) == (best.spec.hash, build_graph(best.spec).parameters)
     assert card["val_psnr_db"] == pytest.approx(card["trained_val_psnr_db"], abs=1e-3)
     assert card["twin_difference"] <= 1e-4
+
+
+def test_fine_tuned_int8_is_worth_more_than_what_is_converted_from_the_same_weights_or_trained_as_long() -> None:
+    told = json.loads((Path(__file__).parents[1] / "benchmarks" / "qat.json").read_text("utf-8"))
+    assert {row["network"] for row in told["rows"]} == {"smallnet", "csanet", "found"}
+    for row in told["rows"]:
+        assert row["qat"]["psnr_db"] > max(row["ptq"]["psnr_db"], row["longer_ptq"]["psnr_db"])

@@ -1,0 +1,105 @@
+"""What does it take to convert the largest designs, and to export one whole, in every precision?
+
+    python benchmarks/export_cost.py [--designs tuned-unet eds csanet] [--out benchmarks/export_cost.json]
+
+Every row is a process of its own, so that its peak of resident memory is its own: the seconds of the conversion to
+twin, Full-HD and dynamic file with 100 calibration pairs of the demo set, those of importing TensorFlow left out, and
+the peak over everything. "export" is a whole export of all precisions: converting, judging every file, writing.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from latency_models.device import load_device
+from nas import backend, checkpoint, provenance, training
+from nas.config import DEFAULT_DEVICE
+from nas.conversion import Converter
+from nas.data.cache import cache_dir
+from nas.data.pairs import DataConfig, open_prepared, prepare
+from nas.evaluate import peak_memory_mb
+from nas.export import export
+from nas.export_options import ExportOptions
+from nas.target import Target, TrainedState
+from search_spaces.designs import DESIGNS, find_design
+from search_spaces.errors import ExportError
+from search_spaces.networks import build_graph
+from search_spaces.precision import PRECISIONS
+
+LARGEST = ("tuned-unet", "eds", "csanet")  # by weights, by multiply-accumulates, and one of the usual size
+EXPORT = "export"
+LIMIT_S, LIMIT_MB = 60.0, 4000.0
+OPTIONS = ExportOptions(precisions=tuple(PRECISIONS), dynamic=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=LARGEST)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", nargs=2, metavar=("DESIGN", "WHAT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured(*options.one)))
+        return
+    made_by = provenance.collect()
+    made_by["command"] = "python benchmarks/export_cost.py"
+    rows = [in_a_process(design, what) for design in options.designs for what in (*PRECISIONS, EXPORT)]
+    limits = {"conversion_s": LIMIT_S, "peak_mb": LIMIT_MB}
+    text = json.dumps({"provenance": made_by, "limits": limits, "rows": rows}, indent=1) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text, "utf-8")
+
+
+def in_a_process(design: str, what: str) -> dict[str, object]:
+    """Return one row; raise CalledProcessError where the process fails."""
+    command = [sys.executable, __file__, "--one", design, what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(row), file=sys.stderr)
+    return row
+
+
+def measured(design: str, what: str) -> dict[str, object]:
+    backend.prepare()
+    row: dict[str, object] = {"design": design, "what": what}
+    try:
+        row["seconds"] = _export_s(design) if what == EXPORT else _conversion_s(design, what)
+    except ExportError as error:  # EdS in int16 at Full HD is too large for LiteRT's CPU kernels
+        row["refused"] = str(error)
+    return {**row, "peak_mb": peak_memory_mb()}
+
+
+def _conversion_s(design: str, precision: str) -> float:
+    from search_spaces import lower_tf  # noqa: F401 (its import is not counted)
+
+    train = open_prepared(prepare(DataConfig("demo"), cache_dir() / "pairs"), "train")
+    _, h, w = train.raw.shape
+    graph = build_graph(find_design(design).spec, (1, h // 2, w // 2, 4))
+    weights = training.start(graph, seed=0, spec_hash="").parameters
+    converter = Converter(graph, weights, train, OPTIONS)
+    begun = time.perf_counter()
+    converter.convert(PRECISIONS[precision])
+    return time.perf_counter() - begun
+
+
+def _export_s(design: str) -> float:
+    spec = find_design(design).spec
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        state = training.start(build_graph(spec), seed=0, spec_hash=spec.hash)
+        checkpoint.save(state, path)
+        target = Target(design, spec, None, None, TrainedState(path, 0, 0, DataConfig("demo"), "fresh weights"))
+        allowed = dict.fromkeys(PRECISIONS, 99.0)  # fresh weights are no measure of quality
+        begun = time.perf_counter()
+        export(target, Path(folder) / "out", load_device(DEFAULT_DEVICE), replace(OPTIONS, max_drop_db=allowed))
+        return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Does fine-tuning with the roundings of int8 keep more of a network than converting it does?
+
+    python benchmarks/qat.py --data pairs/ --label my-pairs [--out benchmarks/qat.json]
+    python benchmarks/qat.py smallnet csanet results/reference/demo-5m/card.json --data demo --label demo
+
+Every network is trained in float32, and from that one state come: the int8 file with the ranges of TensorFlow's own
+calibration (`ptq_converter`), with those of its maps as they are (`ptq`, what `isp-nas export` writes), after as many
+more steps in float32 (`longer_ptq`, with `longer` the network itself), and after quantisation-aware fine-tuning (`qat`,
+what `isp-nas export --qat` writes). Each is judged as a file by LiteRT on the validation pairs. Networks are designs or
+files with genes; checkpoints stay in --work, and after a stop the same command continues.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from nas import backend, provenance
+from nas.conversion import Converter, FineTuned
+from nas.data.cache import cache_dir
+from nas.data.pairs import DataConfig, PairSet, identity, open_prepared, prepare
+from nas.evaluate import Quality, judge, quality_of
+from nas.export_options import ExportOptions
+from nas.litert import TfliteModel
+from nas.recipe import Recipe
+from nas.target import Target, resolve
+from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
+from search_spaces.precision import PRECISIONS
+
+NETWORKS = ("smallnet", "csanet", "results/reference/demo-5m/card.json")
+OPTIONS = ExportOptions(precisions=("int8",))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--label", required=True, help="what the pairs are called; their place is not kept")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--more-steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "isp-nas-qat")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    backend.prepare()
+    made_by = provenance.collect()
+    made_by["command"] = f"python benchmarks/qat.py {' '.join(options.networks)} --data … --label {options.label}"
+    data = DataConfig(options.data)
+    rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
+    told = {
+        "provenance": made_by, "data": options.label, "data_identity": identity(data), "steps": options.steps,
+        "more_steps": options.more_steps, "recipe": Recipe().to_dict(), "calibration": OPTIONS.calibration,
+        "rows": rows,
+    }  # fmt: skip
+    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text, "utf-8")
+
+
+def row(name: str, data: DataConfig, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train, fine-tune, convert and judge one network from one seed."""
+    label = name if "/" not in name else "found"
+    folder = options.work / f"{label}-{seed}"
+    run = partial(trained, name, data=data, seed=seed)
+    start = run(folder / "float", steps=options.steps)
+    longer = run(folder / "longer", steps=options.more_steps, init_from=folder / "float")
+    tuned = fine_tuned_of(start, folder / "qat", options.more_steps, seed)
+    prepared = prepare(data, cache_dir() / "pairs")
+    train, val = open_prepared(prepared, "train"), open_prepared(prepared, "val")
+    weights = start.trained.load().parameters
+    graph = build_graph(start.spec, (1, val.raw.shape[1] // 2, val.raw.shape[2] // 2, 4))
+    as_int8 = partial(judged_as_int8, graph, train=train, val=val)
+    with converters_own_ranges():
+        by_converter = as_int8(weights)
+    found = {
+        "float": judge(graph, weights, val),
+        "ptq_converter": by_converter,
+        "ptq": as_int8(weights),
+        "longer": judge(graph, longer.trained.load().parameters, val),
+        "longer_ptq": as_int8(longer.trained.load().parameters),
+        "qat": as_int8(weights, tuned=tuned),
+    }
+    print(label, seed, {key: round(quality.psnr_db, 3) for key, quality in found.items()}, flush=True)
+    told = {key: {"psnr_db": quality.psnr_db, "ssim": quality.ssim} for key, quality in found.items()}
+    return {"network": label, "hash": start.spec.hash, "spec": start.spec.to_dict(), "seed": seed, **told}
+
+
+def trained(
+    name: str, folder: Path, *, data: DataConfig, seed: int, steps: int, init_from: Path | None = None
+) -> Target:
+    """Return a network after training in float32, with the recipe of a search; from other weights more gently."""
+    from nas.long_training import LongRun, run
+    from nas.training_session import QAT_RATE
+
+    recipe = Recipe().scaled(steps)
+    if init_from:
+        recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
+    spec = resolve(name, folder / "none").spec
+    first = None if init_from is None else str(resolve(str(init_from), folder / "none").trained.path)
+    run(LongRun(folder, spec, data, recipe, seed, init_from=first))
+    return resolve(str(folder), folder / "none")
+
+
+def fine_tuned_of(start: Target, folder: Path, steps: int, seed: int) -> FineTuned:
+    """Return what `isp-nas train --qat` comes to."""
+    from nas.fine_tuning import fine_tuned
+    from nas.training_session import TrainingAsked, train_target
+
+    train_target(start, TrainingAsked({}, steps=steps, qat=True, seed=seed, out=folder), folder / "none")
+    return fine_tuned(folder, start)
+
+
+def judged_as_int8(
+    graph: Graph, weights: Mapping[str, Any], *, train: PairSet, val: PairSet, tuned: FineTuned | None = None
+) -> Quality:
+    """Return what LiteRT makes of the validation pairs with the int8 file."""
+    model = TfliteModel(Converter(graph, dict(weights), train, OPTIONS, tuned).convert(PRECISIONS["int8"]).twin)
+    return quality_of(lambda batch: np.concatenate([model(x[None]) for x in batch]), val, batch=1)
+
+
+@contextmanager
+def converters_own_ranges() -> Iterator[None]:
+    """Leave the ranges of the maps to TensorFlow's calibration."""
+    from search_spaces import lower_tf
+
+    with patch.object(lower_tf, "map_ranges", lambda *_: {}):
+        yield
+
+
+if __name__ == "__main__":
+    main()

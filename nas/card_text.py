@@ -1,0 +1,163 @@
+"""The card as one page that a person reads: what the files are worth, what to feed them, how to run them on a phone."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from nas.card import Card, FileCard
+from nas.tables import count, decibels
+from search_spaces.spec import ArchSpec
+
+
+def to_markdown(card: Card) -> str:
+    """Return the page as Markdown; it shows patches.png of the same folder."""
+    sections = (_head(card), _table(card), _refused(card), _feeding(card), _running(card), _origin(card))
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _head(card: Card) -> str:
+    spec = ArchSpec.from_dict(card.spec)
+    height, width = card.output_shape[1:3]
+    return f"""# {spec.description}
+
+A learned ISP: packed RAW {card.input_shape} to RGB {card.output_shape}, {height}×{width} pixels.
+{count(card.parameters)} parameters, {count(card.macs)} multiply-accumulates; trained for {card.steps} steps
+({card.trained_by}). On {card.device}: {_runtime(card)}.
+
+![RAW, output, target](patches.png)"""
+
+
+def _runtime(card: Card) -> str:
+    if card.device_unsupported:
+        return "no prediction, because the device runs it only in part: " + "; ".join(card.device_unsupported)
+    return (
+        f"{card.runtime_ms:.1f} ms predicted ({card.runtime_low_ms:.0f}–{card.runtime_high_ms:.0f}, "
+        f"{card.runtime_interval}); the device was measured with: {card.device_precision or 'precision unknown'}"
+    )
+
+
+_COLUMNS = (
+    "file", "kB", "val dB", "loss dB", "SSIM", "test dB", "full-size loss dB", "largest / mean difference",
+    "predicted ms", "ms on this machine",
+)  # fmt: skip
+
+
+def _table(card: Card) -> str:
+    rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(file) for file in card.precisions)]
+    notes = [_reading(card), *(_half(file) for file in card.precisions if file.half_precision_drop_db is not None)]
+    notes += [_fine_tuned(file) for file in card.precisions if file.fine_tuned]
+    return "\n".join(map(_row, rows)) + "\n\n" + "\n\n".join(notes)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(file: FileCard) -> list[str]:
+    return [
+        file.file or f"{file.precision}: not written",
+        f"{file.size_bytes / 1e3:.1f}",
+        f"{file.val_psnr_db:.3f}",
+        decibels(file.drop_db),
+        f"{file.val_ssim:.4f}",
+        "—" if file.test_psnr_db is None else f"{file.test_psnr_db:.3f}",
+        decibels(file.full_size_drop_db),
+        f"{file.deploy_difference:.1e} / {file.deploy_mean_difference:.1e}",
+        "—" if file.runtime_ms is None else f"{file.runtime_ms:.1f}",
+        f"{file.local_runtime_ms:.0f}",
+    ]
+
+
+def _reading(card: Card) -> str:
+    return f"""Every figure is of the file, run by LiteRT; the loss is against the trained network's
+{card.trained_val_psnr_db:.3f} dB. Validation and test: a twin of pair size with the same weights and ranges. Largest
+and mean difference: the deploy file on one full-size mosaic of validation pairs, against TensorFlow in float32. This
+machine: {card.provenance.get("machine", "unknown")}, {card.precisions[0].local_threads} threads."""
+
+
+def _half(file: FileCard) -> str:
+    assert file.half_precision_drop_db is not None
+    return f"""{file.precision}: weights are float16, and the file lets runtimes compute in it. With every map rounded
+to float16 the network loses {decibels(file.half_precision_drop_db)} dB; the row above is in the arithmetic of this
+machine's LiteRT, which may be float32."""
+
+
+def _fine_tuned(file: FileCard) -> str:
+    assert file.fine_tuned is not None
+    return f"""{file.precision}: weights and ranges were fine-tuned for it over {file.fine_tuned["steps"]} steps of
+quantisation-aware training; the other files have the weights as they were before."""
+
+
+def _refused(card: Card) -> str:
+    reasons = [f"- {file.refused}" for file in card.precisions if file.refused]
+    return "\n".join(["## Not written", "", *reasons]) if reasons else ""
+
+
+def _feeding(card: Card) -> str:
+    written = [file for file in card.precisions if file.file]
+    raw = card.raw
+    return "\n".join([
+        "## What to feed",
+        "",
+        *(f"- `{file.file}`: {file.input_contract}." for file in written),
+        *_any_size(card.precisions),
+        "",
+        f"The network was trained on RAW of pattern {raw['pattern']}, {raw['bits']} bits, black {raw['black']}, white",
+        f'{raw["white"]}, channels packed as "{raw["packing"]}". Convert another pattern or black level to it first.',
+        "",
+        "Operations:",
+        "",
+        *(f"- `{file.file}`: {_ops(file.ops)}." for file in written),
+    ])  # fmt: skip
+
+
+def _any_size(files: Iterable[FileCard]) -> Iterator[str]:
+    names = [f"`{file.dynamic_file}`" for file in files if file.dynamic_file]
+    if names:
+        yield (
+            f"- {', '.join(names)}: the same for any height and width, to compute PSNR with; the delegates of phones "
+            "want fixed sizes."
+        )
+
+
+def _ops(ops: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in ops.items())
+
+
+def _running(card: Card) -> str:
+    file = next((file.file for file in card.precisions if file.file), "model.tflite")
+    return f"""## On a phone
+
+With AI Benchmark, as the challenge timed it:
+
+1. Install the app from https://ai-benchmark.com/download and run its standard tests.
+2. Enter the PRO mode and choose the tab *Custom Model*.
+3. Put the file into the phone's folder *Download* under the name `model.tflite`:
+   `adb push {file} /sdcard/Download/model.tflite`.
+4. Choose FP32 or FP16 for `model.tflite` and `model_fp16.tflite`, INT8 for `model_int8.tflite`; choose the
+   acceleration (on MediaTek: Neuron, on others NNAPI or TFLite GPU) and run.
+
+With TensorFlow Lite's own `benchmark_model`, built for android_arm64:
+
+1. `adb push benchmark_model {file} /data/local/tmp/`
+2. `adb shell chmod +x /data/local/tmp/benchmark_model`
+3. `adb shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/{file} --num_threads=4 --num_runs=50`;
+   add `--use_gpu=true --gpu_precision_loss_allowed=true`, `--use_nnapi=true` or `--use_xnnpack=true`, and
+   `--enable_op_profiling=true` to see each layer.
+4. `isp-nas latency import` reads the log, `isp-nas latency calibrate` makes a device of it."""
+
+
+def _origin(card: Card) -> str:
+    made_by: dict[str, Any] = card.provenance
+    return f"""## Licence and origin
+
+The files hold trained weights and no code of isp-nas, which claims no rights in them. Trained on the pairs
+"{card.data.get("source", "unknown")}" (identity {card.data_identity}); {_terms(card.data_licences)}.
+Made by `{made_by.get("command")}`, commit {made_by.get("commit")}, {made_by.get("created")}. All figures at full
+precision are in `card.json`."""
+
+
+def _terms(licences: Sequence[str]) -> str:
+    if not licences:
+        return "no licence lies beside them: whether the files may be passed on depends on the rights in the pictures"
+    names = ", ".join(f"`{name}`" for name in licences)
+    return f"beside them lies {names}, which says what may be done with what was learned from them"
