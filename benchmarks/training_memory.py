@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import provenance
+from search_spaces.machine import usable_cores
 
 DESIGN_NAMES = ("smallnet", "csanet")
 PATCHES, BATCHES = (64, 256), (4, 32)
@@ -33,7 +34,8 @@ def main() -> None:
         what, name, batch, patch = options.case
         print(json.dumps(measure(what, name, int(batch), int(patch))))
         return
-    report = {"provenance": provenance.collect() | {"command": " ".join(["python", *sys.argv])}, "cases": every_case()}
+    made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv])}
+    report = {"provenance": made_by, "cores": usable_cores(), "cases": every_case()}
     text = json.dumps(report, indent=1)
     print(text)
     if options.out:

@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from jaxtyping import Array, Float, UInt8, UInt16
 
 from nas import texture, vgg
 from nas.checkpoint import Arrays, Checkpoint
 from nas.data.raw_format import RawFormat
 from nas.losses import LOSSES
+from nas.micro_batch import images_at_once
 from nas.recipe import Recipe
 from nas.vgg_weights import weight_shapes
 from search_spaces import lower_flax, lower_quantised
@@ -224,6 +226,47 @@ def _step(
     rate: Float[Array, ""],
     constants: Constants,
 ) -> tuple[State, Terms]:
+    found = _found(graph, plan, state, raw, rgb, constants)
+    parameters, adam = _optimised(plan, state.parameters, state.adam, found.gradients, rate, constants)
+    average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
+    critic = _improved_discriminator(state, found.discriminator, rate) if "texture" in plan.losses else ({}, None)
+    return State(parameters, adam, average, *critic), found.terms
+
+
+class Found(NamedTuple):
+    """What a pass over images finds, each a mean over them."""
+
+    gradients: lower_flax.Parameters
+    discriminator: lower_flax.Parameters  # its gradients; empty where it takes no part
+    terms: Terms
+
+
+def _found(
+    graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants
+) -> Found:
+    """Take the batch in one pass, or a few images at a time where that is faster."""
+    one_pass = partial(_pass, graph, plan, state, constants)
+    at_once = images_at_once(graph, batch=plan.batch, patch=plan.patch)
+    if at_once == plan.batch:
+        return one_pass(raw, rgb)
+    passes = plan.batch // at_once
+    parts = tuple(array.reshape(passes, at_once, *array.shape[1:]) for array in (raw, rgb))
+
+    def add(total: Found, part: tuple[Array, Array]) -> tuple[Found, None]:
+        return jax.tree.map(operator.add, total, one_pass(*part)), None
+
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(one_pass, *(array[0] for array in parts)))
+    return jax.tree.map(lambda total: total / passes, lax.scan(add, nothing, parts)[0])
+
+
+def _pass(
+    graph: Graph,
+    plan: StepPlan,
+    state: State,
+    constants: Constants,
+    raw: UInt16[Array, "n h w 4"],
+    rgb: UInt8[Array, "n h2 w2 3"],
+) -> Found:
     x = (raw.astype(jnp.float32) - constants.black) / constants.span
     target = rgb.astype(jnp.float32) / 255
 
@@ -234,10 +277,8 @@ def _step(
         return total, (terms, outputs)
 
     (total, (terms, outputs)), gradients = jax.value_and_grad(objective, has_aux=True)(state.parameters)
-    parameters, adam = _optimised(plan, state.parameters, state.adam, gradients, rate, constants)
-    average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
-    critic = _improved_discriminator(state, outputs, target, rate) if "texture" in plan.losses else ({}, None)
-    return State(parameters, adam, average, *critic), {TOTAL: total, **terms}
+    mistakes = _gradients_of_mistakes(state.discriminator, outputs, target) if "texture" in plan.losses else {}
+    return Found(gradients, mistakes, {TOTAL: total, **terms})
 
 
 def _output(graph: Graph, plan: StepPlan, parameters: lower_flax.Parameters, x: Array) -> Array:
@@ -293,16 +334,22 @@ def _averaged(
     return {name: decay * value + (1 - decay) * parameters[name] for name, value in average.items()}
 
 
-def _improved_discriminator(
-    state: State, outputs: list[Array], target: Array, rate: Array
-) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
-    """One step of the discriminator on the same batch, at the network's learning rate."""
-
+def _gradients_of_mistakes(
+    discriminator: lower_flax.Parameters, outputs: list[Array], target: Array
+) -> lower_flax.Parameters:
     def mistakes(parameters: lower_flax.Parameters) -> Array:
         return reduce(operator.add, (texture.discriminator_loss(parameters, y, target) for y in outputs))
 
+    gradients: lower_flax.Parameters = jax.grad(mistakes)(discriminator)
+    return gradients
+
+
+def _improved_discriminator(
+    state: State, gradients: lower_flax.Parameters, rate: Array
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """One step of the discriminator on the same batch, at the network's learning rate."""
     assert state.discriminator_adam is not None
-    updates, adam = ADAM.update(jax.grad(mistakes)(state.discriminator), state.discriminator_adam)
+    updates, adam = ADAM.update(gradients, state.discriminator_adam)
     improved: lower_flax.Parameters = optax.apply_updates(
         state.discriminator, jax.tree.map(lambda u: -rate * u, updates)
     )

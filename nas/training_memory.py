@@ -6,6 +6,7 @@ and go like the maps of a forward pass, so their peak is that of the maps on a p
 unfolded for matrix products, padded, and masks of activations.
 
     training = 1.7 · (Σ maps + peak of maps) + pictures + 4 · parameters (they, their gradients and Adam's two moments)
+               maps of the images taken at once (see nas.micro_batch); once more the parameters where these are a part
     judging  = max(peak of maps, 5 · output)        prediction, target and what PSNR and SSIM keep
     needed   = max(training, judging) + PROCESS_BYTES
 
@@ -29,6 +30,7 @@ from math import prod
 from pathlib import Path
 
 from latency_models.memory import peak_activation_bytes
+from nas.micro_batch import images_at_once
 from nas.recipe import Recipe
 from nas.vgg_weights import weight_shapes
 from search_spaces.errors import TrainingError
@@ -43,8 +45,8 @@ ARRAYS_PER_PARAMETER = 4
 # and 4, patches of 64 and 128; jaxlib 0.10.2 on a CPU) were 1.0 to 3.2 times Σ maps + peak of maps, 1.9 in the middle;
 # with this factor every plan is within twice the estimate.
 COPIES_OF_MAPS = 1.7
-# RAW and RGB of a batch as integers and as floats, in bytes per pixel of the mosaic: 2 + 4 and 3 + 12.
-PICTURE_BYTES_PER_PIXEL = 21
+# RAW and RGB in bytes per pixel of the mosaic: of the batch as integers, of the images taken at once as floats, too.
+STORED_BYTES_PER_PIXEL, FLOAT_BYTES_PER_PIXEL = 2 + 3, 4 + 12
 # What networks that judge keep of every pixel of a batch, and how often their weights are there: XLA's plan for a step
 # of a small network over batches of 4 and 8 and patches of 64 and 128, less the network's own. VGG-19's kernels are
 # kept in another order, too; the discriminator has gradients and two moments.
@@ -59,18 +61,19 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 def training_bytes(graph: Graph, recipe: Recipe) -> int:
     """Return about how many bytes one training step takes, without the process around it."""
-    at = graph.at(_packed(recipe.batch, recipe.patch, recipe.patch))
+    at_once = images_at_once(graph, batch=recipe.batch, patch=recipe.patch)
+    at = graph.at(_packed(at_once, recipe.patch, recipe.patch))
     kept = FLOAT_BYTES * sum(map(prod, at.shapes.values()))
     maps = round(COPIES_OF_MAPS * (kept + peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES)))
-    pictures = PICTURE_BYTES_PER_PIXEL * recipe.batch * recipe.patch**2
-    arrays = ARRAYS_PER_PARAMETER + (recipe.ema > 0)
+    pictures = (STORED_BYTES_PER_PIXEL * recipe.batch + FLOAT_BYTES_PER_PIXEL * at_once) * recipe.patch**2
+    arrays = ARRAYS_PER_PARAMETER + (recipe.ema > 0) + (at_once < recipe.batch)
     weights = arrays * FLOAT_BYTES * graph.parameters
-    return maps + pictures + weights + _bytes_of_networks_that_judge(recipe)
+    return maps + pictures + weights + _bytes_of_networks_that_judge(recipe, at_once)
 
 
-def _bytes_of_networks_that_judge(recipe: Recipe) -> int:
+def _bytes_of_networks_that_judge(recipe: Recipe, at_once: int) -> int:
     """Return what VGG-19 and the discriminator take where their losses take part."""
-    pixels, total = recipe.batch * recipe.patch**2, 0
+    pixels, total = at_once * recipe.patch**2, 0
     if recipe.uses("vgg"):
         weights = FLOAT_BYTES * sum(map(prod, weight_shapes(recipe.vgg_layer).values()))
         total += VGG_BYTES_PER_PIXEL * pixels + VGG_COPIES * weights

@@ -13,7 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
 from search_spaces import kernels
@@ -81,7 +80,7 @@ class GraphModule(nn.Module):
         maps: dict[str, Array] = {INPUT: x}
         for node in self.graph.nodes:
             inputs = [maps[name] for name in node.inputs]
-            maps[node.name] = RULES[type(node.op)](node.op, self._parameters(node), *inputs)
+            maps[node.name] = kernels.kept(RULES[type(node.op)](node.op, self._parameters(node), *inputs))
         return maps[self.graph.output]
 
     def _parameters(self, node: Node) -> Parameters:
@@ -207,7 +206,7 @@ def _add(_: Op, __: Parameters, a: Map, b: Map) -> Map:
 
 
 def _multiply(_: Op, __: Parameters, a: Map, b: Map) -> Map:
-    return a * b
+    return a * b if a.shape == b.shape else kernels.gate(a, b)
 
 
 def _concat(_: Op, __: Parameters, *inputs: Map) -> Map:
@@ -238,11 +237,9 @@ def _scale(_: Op, p: Parameters, x: Map) -> Map:
 
 def _instance_norm(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, InstanceNorm)
-    full = x.astype(jnp.float32)  # where training is in half precision, a mean over a map is not
-    centred = full - kernels.map_mean(full)
-    variance = kernels.map_mean(centred**2)
-    gamma, beta = (p[name].astype(jnp.float32) for name in ("gamma", "beta"))
-    return kernels.add_channels(centred * (gamma * lax.rsqrt(variance + op.epsilon)), beta).astype(x.dtype)
+    # Where training is in half precision, a mean over a map is not.
+    full, gamma, beta = (value.astype(jnp.float32) for value in (x, p["gamma"], p["beta"]))
+    return kernels.instance_norm(full, gamma, beta, op.epsilon).astype(x.dtype)
 
 
 def _subtract(_: Op, __: Parameters, a: Map, b: Map) -> Map:

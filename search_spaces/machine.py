@@ -10,6 +10,14 @@ def described() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {processor()}"
 
 
+def usable_cores() -> int:
+    """Return the processor cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows bind no process to cores
+        return os.cpu_count() or 1
+
+
 def processor() -> str:
     """Return the processor's name as the system tells it."""
     try:

@@ -36,7 +36,7 @@ def assert_same(ours: Callable[..., Array], reference: Callable[..., Array], *in
 
     with jax.default_matmul_precision("highest"):
         mine, theirs = jax.jit(lambda: (run(ours), run(reference)))()
-    for name, a, b in zip(("value", "gradient of x", "gradient of w")[: 1 + len(inputs)], mine, theirs, strict=True):
+    for name, a, b in zip(("value", "gradient of x", "gradient of w", "gradient of b")[: 1 + len(inputs)], mine, theirs, strict=True):
         assert a.shape == b.shape
         largest = float(jnp.abs(a - b).max())
         assert largest < TOLERANCE, f"{name} differs by {largest}"
@@ -136,13 +136,26 @@ def test_the_mean_of_a_map_is_numpys(form: str) -> None:
     assert_same(kernels.map_mean, lambda x: x.mean(axis=(1, 2), keepdims=True), normal(2, H, W, C, seed=0))
 
 
-def test_the_gradient_goes_through_the_means_of_an_instance_norm(form: str) -> None:
-    def ours(x: Array, gamma: Array) -> Array:
-        centred = x - kernels.map_mean(x)
-        return centred * (gamma * lax.rsqrt(kernels.map_mean(centred**2) + 1e-3))
+def test_an_instance_norm_is_numpys(form: str) -> None:
+    def ours(x: Array, gamma: Array, beta: Array) -> Array:
+        return kernels.instance_norm(x, gamma, beta, 1e-3)
 
-    def reference(x: Array, gamma: Array) -> Array:
+    def reference(x: Array, gamma: Array, beta: Array) -> Array:
         mean, variance = x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True)
-        return gamma * (x - mean) / jnp.sqrt(variance + 1e-3)
+        return gamma * (x - mean) / jnp.sqrt(variance + 1e-3) + beta
 
-    assert_same(ours, reference, normal(2, H, W, C, seed=0), normal(C, seed=1))
+    assert_same(ours, reference, normal(2, H, W, C, seed=0), normal(C, seed=1), normal(C, seed=2))
+
+
+def test_a_gate_is_broadcasting(form: str) -> None:
+    assert_same(kernels.gate, lambda x, a: x * a, normal(2, H, W, C, seed=0), normal(2, 1, 1, C, seed=1))
+
+
+def test_a_map_that_two_read_is_computed_once() -> None:
+    def read_twice(x: Array) -> Array:
+        return jnp.concatenate([y := kernels.kept(jnp.maximum(2 * x, 0)), -y], 1)
+
+    program = jax.jit(read_twice).lower(jnp.ones((4, 4, 4, 4))).compile().as_text()
+    assert program is not None
+    assert program.count(" maximum(") == 1
+
