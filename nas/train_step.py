@@ -241,9 +241,7 @@ class Found(NamedTuple):
     terms: Terms
 
 
-def _found(
-    graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants
-) -> Found:
+def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants) -> Found:
     """Take the batch in one pass, or a few images at a time where that is faster."""
     one_pass = partial(_pass, graph, plan, state, constants)
     at_once = images_at_once(graph, batch=plan.batch, patch=plan.patch)

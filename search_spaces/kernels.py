@@ -111,9 +111,7 @@ def _instance_norm_forward(
     return normalised * gamma + beta, (normalised, inverse, gamma)
 
 
-def _instance_norm_backward(
-    _epsilon: float, saved: tuple[Array, Array, Array], g: Array
-) -> tuple[Array, Array, Array]:
+def _instance_norm_backward(_epsilon: float, saved: tuple[Array, Array, Array], g: Array) -> tuple[Array, Array, Array]:
     normalised, inverse, gamma = saved
     mean, slope = map_mean(g), map_mean(g * normalised)
     positions = g.shape[1] * g.shape[2]

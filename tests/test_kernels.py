@@ -36,7 +36,9 @@ def assert_same(ours: Callable[..., Array], reference: Callable[..., Array], *in
 
     with jax.default_matmul_precision("highest"):
         mine, theirs = jax.jit(lambda: (run(ours), run(reference)))()
-    for name, a, b in zip(("value", "gradient of x", "gradient of w", "gradient of b")[: 1 + len(inputs)], mine, theirs, strict=True):
+    for name, a, b in zip(
+        ("value", "gradient of x", "gradient of w", "gradient of b")[: 1 + len(inputs)], mine, theirs, strict=True
+    ):
         assert a.shape == b.shape
         largest = float(jnp.abs(a - b).max())
         assert largest < TOLERANCE, f"{name} differs by {largest}"
@@ -158,4 +160,3 @@ def test_a_map_that_two_read_is_computed_once() -> None:
     program = jax.jit(read_twice).lower(jnp.ones((4, 4, 4, 4))).compile().as_text()
     assert program is not None
     assert program.count(" maximum(") == 1
-
