@@ -250,11 +250,13 @@ def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, c
     passes = plan.batch // at_once
     parts = tuple(array.reshape(passes, at_once, *array.shape[1:]) for array in (raw, rgb))
 
-    def add(total: Found, part: tuple[Array, Array]) -> tuple[Found, None]:
+    def add(total: Found, part: tuple[Array, ...]) -> tuple[Found, None]:
         return jax.tree.map(operator.add, total, one_pass(*part)), None
 
     nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(one_pass, *(array[0] for array in parts)))
-    return jax.tree.map(lambda total: total / passes, lax.scan(add, nothing, parts)[0])
+    total, _ = lax.scan(add, nothing, parts)
+    mean: Found = jax.tree.map(lambda value: value / passes, total)
+    return mean
 
 
 def _pass(

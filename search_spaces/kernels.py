@@ -63,7 +63,8 @@ def kept(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     Left alone, XLA:CPU computes a map again inside everything that reads it, down to the last product: steps of six
     random networks of the space took a tenth longer, and a tenth longer to compile.
     """
-    return lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+    once: Array = lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
+    return once
 
 
 def scale_channels(x: Float[Array, "n h w c"], scale: Float[Array, " c"]) -> Float[Array, "n h w c"]:
@@ -262,9 +263,9 @@ def _summed_products(x: Float[Array, "p c"], g: Float[Array, "p f"]) -> Float[Ar
     2.6 ms in the other. The barrier keeps XLA from putting them back as they were.
     """
     over_pixels = (((0,), (0,)), ((), ()))
-    if x.shape[1] <= g.shape[1]:
-        return lax.optimization_barrier(lax.dot_general(x, g, over_pixels))
-    return lax.optimization_barrier(lax.dot_general(g, x, over_pixels)).T
+    narrow, wide = (x, g) if x.shape[1] <= g.shape[1] else (g, x)
+    product: Array = lax.optimization_barrier(lax.dot_general(narrow, wide, over_pixels))
+    return product if narrow is x else product.T
 
 
 _product.defvjp(
