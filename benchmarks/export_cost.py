@@ -94,7 +94,7 @@ def _export_s(design: str) -> float:
         path = Path(folder) / "state.safetensors"
         state = training.start(build_graph(spec), seed=0, spec_hash=spec.hash)
         checkpoint.save(state, path)
-        target = Target(design, spec, None, None, TrainedState(path, 0, 0, DataConfig("demo"), "fresh weights"))
+        target = Target(design, spec, None, None, TrainedState(path, 0, 0, DataConfig("demo"), None, "fresh weights"))
         allowed = dict.fromkeys(PRECISIONS, 99.0)  # fresh weights are no measure of quality
         begun = time.perf_counter()
         export(target, Path(folder) / "out", load_device(DEFAULT_DEVICE), replace(OPTIONS, max_drop_db=allowed))

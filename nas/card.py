@@ -1,6 +1,6 @@
 """What a person or a program must know about an exported file, as data: card.json."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isnan
 from typing import Any
 
@@ -92,6 +92,7 @@ class Card:
     data_identity: str
     data_licences: list[str]  # names of files beside the pairs that say what may be done with them
     provenance: dict[str, Any]
+    not_run: list[str] = field(default_factory=list)  # precisions that could not be judged here, and why
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as card.json has it."""

@@ -88,7 +88,8 @@ quantisation-aware training; the other files have the weights as they were befor
 
 
 def _refused(card: Card) -> str:
-    reasons = [f"- {file.refused}" for file in card.precisions if file.refused]
+    refused = [file.refused for file in card.precisions if file.refused]
+    reasons = [f"- {reason}" for reason in (*refused, *card.not_run)]
     return "\n".join(["## Not written", "", *reasons]) if reasons else ""
 
 

@@ -48,6 +48,7 @@ _PARTS_LATER = ("average", "discriminator", "discriminator_first_moment", "discr
 _TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
 # Older files have the defaults.
 _TOLD_LATER = {"phase": str, "detached_step": int, "detached_psnr_db": float, "discriminator_step": int}
+_CHECKSUM = "sha256"
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -57,8 +58,17 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     tensors = {
         f"{part}:{name}": a for part in (*_PARTS, *_PARTS_LATER) for name, a in getattr(checkpoint, part).items()
     }
-    told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER}
+    told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER} | {_CHECKSUM: _checksum(tensors)}
     write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
+
+
+def _checksum(tensors: Arrays) -> str:
+    """Return the SHA-256 over names and values, which safetensors does not keep itself."""
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        content.update(name.encode())
+        content.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return content.hexdigest()
 
 
 def load(path: Path) -> Checkpoint:
@@ -70,14 +80,21 @@ def load(path: Path) -> Checkpoint:
             told = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise StudyError(
-            f"The checkpoint {path} cannot be read ({error}); remove that file, and the candidate is trained again."
-        ) from None
+        raise _unreadable(path, str(error)) from None
     if not _TOLD.keys() <= told.keys():
         raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
+    if _CHECKSUM in told and told[_CHECKSUM] != _checksum(tensors):
+        raise _unreadable(path, "its values are not those that were written")
     parts = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
     plain = {name: read(told[name]) for name, read in (_TOLD | _TOLD_LATER).items() if name in told}
     return Checkpoint(**plain, **parts)  # type: ignore[arg-type]
+
+
+def _unreadable(path: Path, why: str) -> StudyError:
+    return StudyError(
+        f"The checkpoint {path} cannot be read ({why}); put a copy back, or remove that file: a search that needs it "
+        "trains the candidate again, and so does `isp-nas train`."
+    )
 
 
 def detached(checkpoint: Checkpoint, *, psnr_db: float) -> Checkpoint:

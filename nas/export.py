@@ -9,36 +9,46 @@ The float32 file must do what the trained network does, or nothing is written.
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latency_models.device import Device
+from latency_models.memory import peak_activation_bytes
 from nas import provenance
 from nas.card import Card, FileCard, applies_to, file_card, runtime
 from nas.card_text import to_markdown
+from nas.contract import CARD_FILE
 from nas.conversion import Converted, Converter, FineTuned, calibration_index
 from nas.data.cache import cache_dir
 from nas.data.pairs import PairSet, find_pairs, identity, open_prepared, prepare
 from nas.evaluate import network_input
+from nas.export_folder import (
+    CARD_TEXT_FILE,
+    PATCHES_FILE,
+    model_file,
+    refuse_overwriting,
+    require_place,
+)
 from nas.export_options import ExportOptions
-from nas.file_judging import FileJudge, Judged
+from nas.file_judging import CannotRunError, FileJudge, Judged
 from nas.layer_errors import LayerError, file_maps, half_maps, worst_layer
 from nas.litert import TfliteModel
 from nas.report import save_patches
 from nas.target import Target
+from nas.training_memory import host_bytes
 from search_spaces.errors import ExportError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
-from search_spaces.precision import PRECISIONS, unconvertible
+from search_spaces.precision import Precision, unconvertible
 
-CARD_FILE = "card.json"
-CARD_TEXT_FILE = "card.md"
-PATCHES_FILE = "patches.png"
 _SHOWN_PATCHES = 3
+# TensorFlow, its converter and LiteRT with a small network; and how many times the peak of the float32 maps all that
+# judge a file keep. Smallnet: 1.65 GB at Full HD, 12.1 GB at 4352×7680, whose peak is 1.07 GB.
+PROCESS_BYTES, COPIES_OF_MAPS = 1_000_000_000, 10
 
 Say = Callable[[str], None]
 
@@ -50,11 +60,6 @@ class Exported:
     converted: Converted
     judged: Judged
     refused: str | None
-
-
-def model_file(precision: str, *, dynamic: bool = False) -> str:
-    """Return the name of a file: the challenge's model.tflite and model_none.tflite, others with their precision."""
-    return f"model{'' if precision == 'fp32' else f'_{precision}'}{'_none' if dynamic else ''}.tflite"
 
 
 def export(
@@ -76,9 +81,10 @@ def export(
     """
     options = options or ExportOptions()
     options.validate()
-    _refuse_overwriting(out)
+    require_place(out)
     deploy = build_graph(target.spec, options.packed_shape)  # refuses a size before anything is read
     _require_convertible(deploy, options)
+    _require_memory(deploy, available=host_bytes())
     state = target.trained
     say(f"Exporting {target.spec.description}, trained for {state.steps} steps ({state.origin}).")
     weights = state.load().parameters
@@ -86,17 +92,13 @@ def export(
     val, train = open_prepared(folder, "val"), open_prepared(folder, "train")
     graph = _pair_sized(target, val)
     judge = FileJudge(graph, deploy.input_shape, weights, val, state.data)
-    found = list(_exported(Converter(graph, weights, train, options, fine_tuned), judge, options, say))
+    converter = Converter(graph, weights, train, options, fine_tuned)
+    tried = [_try(converter, judge, precision, options, say) for precision in options.wanted]
+    found = [each for each in tried if isinstance(each, Exported)]
     card = _card(target, deploy, device, found, judge, options, train)
+    card = replace(card, not_run=[str(each) for each in tried if isinstance(each, CannotRunError)])
     _write(out, found, card, judge)
     return card
-
-
-def _refuse_overwriting(out: Path) -> None:
-    files = [model_file(name, dynamic=dynamic) for name in PRECISIONS for dynamic in (False, True)]
-    for name in (*files, CARD_FILE, CARD_TEXT_FILE, PATCHES_FILE):
-        if (out / name).exists():
-            raise ExportError(f"{out / name} exists and is not overwritten; name another folder with --out.")
 
 
 def _require_convertible(graph: Graph, options: ExportOptions) -> None:
@@ -106,18 +108,37 @@ def _require_convertible(graph: Graph, options: ExportOptions) -> None:
             raise ExportError(f"{'; '.join(refused)}; leave out {precision.name}, or choose a network without it.")
 
 
+def _require_memory(deploy: Graph, *, available: int | None) -> None:
+    """Raise ExportError where judging at this size needs more memory than the machine has, if it tells."""
+    needed = PROCESS_BYTES + COPIES_OF_MAPS * peak_activation_bytes(deploy)
+    if available is not None and needed > available:
+        _, height, width, _ = deploy.input_shape
+        raise ExportError(
+            f"Judging a file of {2 * height}×{2 * width} would take about {needed / 1e9:.1f} GB of memory, this "
+            f"machine has {available / 1e9:.1f} GB; choose a smaller --size, and give other sizes to the file that "
+            "--dynamic makes."
+        )
+
+
 def _pair_sized(target: Target, pairs: PairSet) -> Graph:
     _, h, w = pairs.raw.shape
     return build_graph(target.spec, (1, h // 2, w // 2, 4))
 
 
-def _exported(converter: Converter, judge: FileJudge, options: ExportOptions, say: Say) -> Iterator[Exported]:
-    for precision in options.wanted:
-        say(f"Converting to {precision.name} with TensorFlow …")
-        converted = converter.convert(precision)
+def _try(
+    converter: Converter, judge: FileJudge, precision: Precision, options: ExportOptions, say: Say
+) -> Exported | CannotRunError:
+    """Convert and judge one precision; where LiteRT cannot run it here, the others may still be had."""
+    say(f"Converting to {precision.name} with TensorFlow …")
+    converted = converter.convert(precision)
+    try:
         judged = judge.judge(converted, say)
-        refused = None if precision.name == "fp32" else _refusal(converted, judged, judge, options)
-        yield Exported(converted, judged, refused)
+    except CannotRunError as error:
+        if precision.name == "fp32":  # what all others are compared with
+            raise ExportError(f"{error}.") from None
+        return error
+    refused = None if precision.name == "fp32" else _refusal(converted, judged, judge, options)
+    return Exported(converted, judged, refused)
 
 
 def _refusal(converted: Converted, judged: Judged, judge: FileJudge, options: ExportOptions) -> str | None:
@@ -125,10 +146,16 @@ def _refusal(converted: Converted, judged: Judged, judge: FileJudge, options: Ex
     precision, allowed = converted.precision, options.allowed_drop_db(converted.precision)
     if judged.worst_drop_db <= allowed:  # a NaN is no agreement either
         return None
+    where, lost = judged.worst_drop
+    remedy = "fine-tune for it with --qat STEPS" if _may_be_fine_tuned(converted) else "take another precision"
     return (
-        f"{precision.name} loses {judged.worst_drop_db:.2f} dB against the trained network, allowed are {allowed:g}: "
-        f"{_layer(converted, judged, judge)}; take another precision, or allow more with --max-drop"
+        f"{precision.name} loses {lost:.3g} dB {where} against the trained network, allowed are {allowed:g}: "
+        f"{_layer(converted, judged, judge)}; {remedy}, or allow more with --max-drop"
     )
+
+
+def _may_be_fine_tuned(converted: Converted) -> bool:
+    return converted.precision.name == "int8" and converted.fine_tuned is None
 
 
 def _layer(converted: Converted, judged: Judged, judge: FileJudge) -> LayerError:
@@ -212,6 +239,7 @@ def _write(out: Path, found: list[Exported], card: Card, judge: FileJudge) -> No
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as made:
             folder = Path(made)
             _fill(folder, found, card, judge)
+            refuse_overwriting(out)  # somebody may have made files there meanwhile
             for path in sorted(folder.iterdir(), key=lambda path: path.name == CARD_FILE):  # the card closes the set
                 path.replace(out / path.name)
     except OSError as error:
@@ -239,4 +267,4 @@ def _fill(folder: Path, found: list[Exported], card: Card, judge: FileJudge) -> 
 
 def refusals(card: Card) -> list[str]:
     """Return why precisions were not written."""
-    return [file.refused for file in card.precisions if file.refused]
+    return [file.refused for file in card.precisions if file.refused] + card.not_run

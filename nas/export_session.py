@@ -8,10 +8,11 @@ from rich.console import Console
 from latency_models.device import load_device
 from nas import backend
 from nas.config import DEFAULT_DEVICE, require_same_data
+from nas.export_folder import require_place
 from nas.export_options import ExportOptions
 from nas.show import SHORT_FORMATS
 from nas.tables import Column, Row, check_format, count, decibels, print_json, print_rows, runtime
-from nas.target import QUANTISATION, TRAINING_FILE, Target, read_training
+from nas.target import QUANTISATION, TRAINING_FILE, Target, read_training, require_same_pairs
 from search_spaces.errors import ExportError, UsageError
 
 if TYPE_CHECKING:
@@ -49,13 +50,16 @@ def run_export(
     options.validate()
     _refuse_qat_without_int8(qat, options)
     _refuse_fine_tuned(target)
+    require_place(out)
     device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
     if target.study and target.trained.data == target.study.config.data:
         require_same_data(target.study)
+    require_same_pairs(target.trained)
     backend.prepare()
+    from nas.export import export, refusals
+
     aside = Console(stderr=True)
     tuned = _fine_tuned(target, qat, options, results) if qat else None
-    from nas.export import export, refusals
 
     with aside.status("Exporting …") as status:
 

@@ -4,6 +4,7 @@ Each converted precision is run twice. Its twin, at the pairs' size, over all va
 file on one full-size mosaic, made of validation pairs laid side by side, for which there is a target, too.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from nas.litert import Encoding, TfliteModel
 from search_spaces import lower_flax
 from search_spaces.errors import ExportError
 from search_spaces.graph import Graph
+from search_spaces.input_levels import InputLevels
 from search_spaces.ops import Shape
 
 Array = np.ndarray[Any, Any]
@@ -69,9 +71,21 @@ class Judged:
     local_runtime_ms: float
 
     @property
+    def drops(self) -> dict[str, float]:
+        """What is lost in dB, by where."""
+        found = {"on the validation pairs": self.drop_db, "at full size": self.full_size_drop_db}
+        half = {} if self.half_drop_db is None else {"with every map in half precision": self.half_drop_db}
+        return found | half
+
+    @property
+    def worst_drop(self) -> tuple[str, float]:
+        """Where most is lost, and how much; a NaN is worst."""
+        return max(self.drops.items(), key=lambda drop: math.inf if math.isnan(drop[1]) else drop[1])
+
+    @property
     def worst_drop_db(self) -> float:
         """The largest of the drops; NaN where any is."""
-        return float(np.max([self.drop_db, self.full_size_drop_db, self.half_drop_db or 0.0]))
+        return self.worst_drop[1]
 
 
 class FileJudge:
@@ -121,7 +135,7 @@ class FileJudge:
             full_size=full_size,
             drop_db=self.trained.psnr_db - val.psnr_db,
             full_size_drop_db=expected_full.psnr_db - full_size.psnr_db,
-            half_drop_db=self._half_drop_db() if converted.precision.name == "fp16" else None,
+            half_drop_db=self._half_drop_db(converted.levels) if converted.precision.name == "fp16" else None,
             twin=of_twin,
             deploy=of_deploy,
             input=deploy.input,
@@ -155,24 +169,30 @@ class FileJudge:
         expected = lower_tf.predict(self.graph.at((n, h, w, c)), self.weights, x)
         _require_as_twin(converted, Difference.between(expected, found), of_twin, "TensorFlow at another size")
 
-    def _half_drop_db(self) -> float:
+    def _half_drop_db(self, levels: InputLevels) -> float:
+        """Return what the network loses with its maps, and its input as the file reads it, in half precision."""
         from search_spaces import lower_tf
 
         def halved(x: Array) -> Array:
-            return lower_tf.predict_maps(self.graph, self.weights, x, half=True)[self.graph.output]
+            rounded = levels.values(levels.counts(x).astype(np.float16))
+            return lower_tf.predict_maps(self.graph, self.weights, rounded, half=True)[self.graph.output]
 
         return self.trained.psnr_db - quality_of(halved, self.val, batch=1).psnr_db
 
 
+class CannotRunError(ExportError):
+    """LiteRT has no room for a file on this machine, so nobody knows what it is worth."""
+
+
 def _loaded(converted: Converted) -> TfliteModel:
-    """Return the deploy file, ready to run; raise ExportError where LiteRT has no room for it on this machine."""
+    """Return the deploy file, ready to run; raise CannotRunError where LiteRT has no room for it on this machine."""
     try:
         return TfliteModel(converted.deploy)
     except RuntimeError as error:
         name = converted.precision.name
-        raise ExportError(
-            f"LiteRT cannot run the {name} file at this size on this machine's CPU ({error}), so it cannot be judged "
-            f"and nothing was written; choose a smaller --size, or leave out {name}."
+        raise CannotRunError(
+            f"LiteRT cannot run the {name} file at this size on this machine's CPU ({error}), so it was neither judged "
+            f"nor written; choose a smaller --size, or leave out {name}"
         ) from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nas import study
 from nas.checkpoint import Checkpoint, load
-from nas.data.pairs import DataConfig
+from nas.data.pairs import DataConfig, identity
 from nas.study import Candidate, Study
 from search_spaces.designs import DESIGNS, find_design
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError, UsageError
@@ -35,6 +35,7 @@ class TrainedState:
     steps: int
     reached: int  # how long the run that it is the best of was trained; `steps` where nothing better is known
     data: DataConfig
+    data_identity: str | None  # of the pairs when they were trained on; None where it was not written down then
     origin: str  # for people: "trial 7 of study demo" or "training run smallnet"
 
     def load(self) -> Checkpoint:
@@ -57,11 +58,38 @@ class Target:
     def trained(self) -> TrainedState:
         """The longest-trained checkpoint; raise StudyError where there is none."""
         if self.state is None:
-            raise StudyError(
-                f"{self.label} has no trained weights yet; run `isp-nas train {self.label}` first, "
-                "or search until it is trained."
-            )
+            raise StudyError(self._why_untrained())
         return self.state
+
+    def _why_untrained(self) -> str:
+        if self.study and self.candidate in self.study.trained():
+            assert self.candidate is not None
+            return (
+                f"The checkpoint {self.study.checkpoint(self.candidate)} of {self.label} is missing; put a copy back, "
+                f"or train the network again: `isp-nas train {self.label}`."
+            )
+        if (Path(self.label) / TRAINING_FILE).is_file():
+            return (
+                f"The training run {self.label} has no checkpoint: it has not come to its first validation, or "
+                f"{CHECKPOINT_FILE} and {BEST_FILE} were removed; put a copy back, or give the command that started "
+                "it again."
+            )
+        return (
+            f"{self.label} has no trained weights yet; run `isp-nas train {self.label}` first, or search until it is "
+            "trained."
+        )
+
+
+def require_same_pairs(state: TrainedState) -> None:
+    """Raise StudyError where the pairs that a state was trained on are no longer what they were.
+
+    What was a pair to validate with may be one to train with by now, and the other way round.
+    """
+    if state.data_identity not in (None, identity(state.data)):
+        raise StudyError(
+            f"The pairs in {state.data.source} are not those that {state.origin} was trained on; restore them, or "
+            "train it on these."
+        )
 
 
 def find_study(results: Path, name: str | None) -> Study | None:
@@ -147,14 +175,23 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
     last, best = folder / CHECKPOINT_FILE, folder / BEST_FILE
-    if not last.exists():
-        return None
-    horizon, reached = told["recipe"]["horizon"], load(last).step
     path = best if best.exists() else last  # runs of before bests were kept have none
+    if not path.exists():
+        return None
     steps = load(path).step
+    reached = _reached(last, at_least=steps)
+    horizon = told["recipe"]["horizon"]
     origin = f"training run {folder.name}" + ("" if reached >= horizon else f", stopped before its {horizon} steps")
     origin += "" if steps == reached else f", at its best validation of {reached} steps"
-    return TrainedState(path, steps, reached, DataConfig.from_dict(told["data"]), origin)
+    return TrainedState(path, steps, reached, DataConfig.from_dict(told["data"]), told.get("data_identity"), origin)
+
+
+def _reached(last: Path, *, at_least: int) -> int:
+    """Return how far a run came; its best state is worth as much where its last one was lost."""
+    try:
+        return load(last).step
+    except StudyError:
+        return at_least
 
 
 def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
@@ -173,7 +210,8 @@ def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedSt
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"
             steps = load(path).step  # ahead of the record after a kill
-            yield TrainedState(path, steps, steps, opened.config.data, origin)
+            config = opened.config
+            yield TrainedState(path, steps, steps, config.data, config.data_fingerprint, origin)
 
 
 def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:

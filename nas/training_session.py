@@ -1,5 +1,6 @@
 """`isp-nas train`: one network to the end, with what a person sees meanwhile and afterwards."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas import backend
+from nas.checkpoint import digest
 from nas.config import DEFAULT_DATA, HARDWARE_RECIPE
 from nas.data.pairs import DataConfig
 from nas.history import Validation
@@ -151,10 +153,16 @@ def _super_network(target: Target, asked: TrainingAsked, recipe: Recipe) -> "Sup
 
 
 def _folder(target: Target, asked: TrainingAsked, recipe: Recipe, results: Path) -> Path:
-    label = target.label if target.label.replace("-", "").isalnum() else "spec"
+    label = Path(target.label).absolute().stem  # of a folder or file its name
     named = (f"-{asked.recipe.name}" if asked.recipe else "") + ("-super" if asked.super_network else "")
-    named += "-int8" if asked.qat else ""
+    named += f"-int8-{_start(target, asked)}" if asked.qat else ""
     return results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
+
+
+def _start(target: Target, asked: TrainingAsked) -> str:
+    """Return a name for what fine-tuning starts from, so that each start has a folder of its own."""
+    told = f"{digest(target.trained.path)} {asked.calibration}"
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def _checkpoint_of(text: str, *, results: Path) -> Path:

@@ -42,6 +42,10 @@ class InputLevels:
         """Return values in [0, 1] as counts, float32."""
         return np.asarray(x, np.float32) * np.float32(self.span) + np.float32(self.black)
 
+    def values(self, counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return counts as values, black 0 and white 1, float32."""
+        return (np.asarray(counts, np.float32) - np.float32(self.black)) / np.float32(self.span)
+
 
 def reading_counts(
     graph: Graph, weights: Weights, levels: InputLevels, *, fold: bool

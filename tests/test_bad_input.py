@@ -549,7 +549,8 @@ def test_a_network_without_weights_is_not_exported() -> None:
 def test_a_candidate_whose_checkpoint_is_gone_is_not_exported(searched: Study) -> None:
     before = snapshot(searched.folder)
     command = ("export", "best", "--results", searched.folder.parent, "--out", "out")
-    assert "best has no trained weights yet" in refusal(in_process(*command))
+    sentence = refusal(in_process(*command))
+    assert f"{searched.checkpoint(searched.best())} of best is missing; put a copy back, or train" in sentence
     assert (snapshot(searched.folder), list(Path.cwd().iterdir())) == (before, [])
 
 

@@ -81,7 +81,16 @@ def test_an_untrained_state_keeps_its_unknown_losses(tmp_path: Path) -> None:
 def test_a_torn_file_is_refused(path: Path, kept: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(StudyError, match=r"state\.safetensors cannot be read .*; remove that file"):
+    with pytest.raises(StudyError, match=r"state\.safetensors cannot be read .*; put a copy back, or remove"):
+        load(path)
+
+
+@pytest.mark.parametrize("by", [0x00, 0xFF])
+def test_changed_values_are_refused(path: Path, by: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[-4:] = bytes([by]) * 4
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match="values are not those that were written"):
         load(path)
 
 

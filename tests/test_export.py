@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from latency_models.device import Device, load_device
-from nas import checkpoint, export, file_judging, training
+from nas import checkpoint, export, export_folder, file_judging, training
 from nas.card import Card, FileCard, applies_to
 from nas.card_text import to_markdown
 from nas.data.pairs import DataConfig, PairSet, open_prepared
@@ -25,6 +25,7 @@ from nas.litert import TfliteModel
 from nas.recipe import Recipe
 from nas.target import Target, TrainedState
 from search_spaces.errors import ExportError, SpecError
+from search_spaces.input_levels import InputLevels
 from search_spaces.networks import build_graph
 from search_spaces.precision import PRECISIONS
 from search_spaces.spec import ArchSpec
@@ -53,7 +54,7 @@ def target_of(
     parameters = {name: np.array(value) for name, value in state.parameters.items()}
     change(parameters)
     checkpoint.save(replace(state, parameters=parameters), folder / "state.safetensors")
-    state_on_disk = TrainedState(folder / "state.safetensors", 0, 0, DataConfig(str(pairs)), "a test")
+    state_on_disk = TrainedState(folder / "state.safetensors", 0, 0, DataConfig(str(pairs)), None, "a test")
     return Target("a test", spec, None, None, state_on_disk)
 
 
@@ -226,11 +227,73 @@ def test_a_precision_that_loses_too_much_is_left_out_with_its_layer_and_the_othe
     written = {path.name for path in (tmp_path / "out").glob("*.tflite")}
     assert written == {"model.tflite", "model_none.tflite", "model_fp16.tflite", "model_fp16_none.tflite"}
     (reason,) = export.refusals(card)
-    assert re.match(r"int8 loses \d+\.\d\d dB against the trained network, allowed are 0: the error enters", reason)
+    assert re.match(r"int8 loses \S+ dB (on the|at full) .* against the trained network, allowed are 0: the er", reason)
+    assert "fine-tune for it with --qat STEPS, or allow more with --max-drop" in reason
     assert '"block1.conv.relu" (relu)' in reason
     refused = card.precisions[2]
     assert (refused.file, refused.dynamic_file, refused.refused) == (None, None, reason)
     assert f"- {reason}" in (tmp_path / "out" / "card.md").read_text("utf-8")
+
+
+def test_a_precision_that_cannot_run_here_is_told_and_the_others_are_written(
+    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(TfliteModel):
+        def __init__(self, content: bytes, **options: Any) -> None:
+            super().__init__(content, **options)
+            if self.input_shape == PACKED and self.input.dtype == "int16":
+                raise RuntimeError("im2col")
+
+    monkeypatch.setattr(file_judging, "TfliteModel", Small)
+    options = replace(EVERYTHING, precisions=("int8", "int16"), dynamic=False, io="int16")
+    card = export.export(target, tmp_path / "out", device, options)
+    assert {path.name for path in (tmp_path / "out").glob("*.tflite")} == {"model.tflite", "model_int8.tflite"}
+    (reason,) = export.refusals(card)
+    assert "LiteRT cannot run the int16 file at this size on this machine's CPU (im2col)" in reason
+    assert f"- {reason}" in (tmp_path / "out" / "card.md").read_text("utf-8")
+
+
+def test_a_file_made_meanwhile_is_not_overwritten(
+    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = export._fill
+
+    def beside_somebody_else(*arguments: Any) -> None:
+        (tmp_path / "out" / "card.md").write_text("mine")
+        fill(*arguments)
+
+    monkeypatch.setattr(export, "_fill", beside_somebody_else)
+    with pytest.raises(ExportError, match=r"card\.md exists and is not overwritten"):
+        export.export(target, tmp_path / "out", device, ExportOptions(size=SIZE))
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [("card.md", "mine")]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_converted(
+    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "Converter", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="is a file, wanted a folder"):
+        export.export(target, tmp_path / "file" / "out", device, ExportOptions(size=SIZE))
+    monkeypatch.setattr(export_folder.os, "access", lambda *_: False)
+    with pytest.raises(ExportError, match="Nothing can be written into"):
+        export.export(target, tmp_path / "new" / "out", device, ExportOptions(size=SIZE))
+
+
+def test_a_size_beyond_this_machines_memory_is_refused_before_anything_is_converted(
+    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "Converter", None)
+    monkeypatch.setattr(export, "host_bytes", lambda: 2_000_000_000)
+    with pytest.raises(ExportError, match=r"20000×20000 would take about \d+\.\d GB of memory.*2\.0 GB"):
+        export.export(target, tmp_path / "out", device, ExportOptions(size=(20_000, 20_000)))
+
+
+def test_half_precision_of_counts_is_part_of_what_is_lost(target: Target, val: PairSet) -> None:
+    judge = file_judging.FileJudge(build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val,
+                                   target.trained.data)  # fmt: skip
+    exact, rounded = (judge._half_drop_db(InputLevels(0.0, white)) for white in (1.0, 16383.0))
+    assert rounded != exact
 
 
 def test_a_size_that_the_network_cannot_take_says_what_it_needs(

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from flow import in_process, refusal
 
-from nas import checkpoint, fine_tuning, history, long_training
+from nas import checkpoint, fine_tuning, history, long_training, training_session
 from nas.data.pairs import DataConfig
 from nas.litert import TfliteModel
 from nas.long_training import LongRun, Watcher
 from nas.recipe import Recipe
 from nas.target import BEST_FILE, CHECKPOINT_FILE, Target, resolve
+from nas.training_session import TrainingAsked
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.spec import ArchSpec
 
@@ -108,6 +109,21 @@ def test_a_run_does_not_go_on_from_other_weights(trained: Target, tuned: LongRun
 def test_half_precision_and_roundings_do_not_go_together(tuned: LongRun) -> None:
     with pytest.raises(UsageError, match="float32"):
         replace(tuned, recipe=replace(TUNING, precision="bfloat16"))
+
+
+def test_every_start_has_a_folder_of_its_own(trained: Target, tmp_path: Path) -> None:
+    def folder(start: Target, calibration: int) -> Path:
+        asked = TrainingAsked({}, steps=60, qat=True, calibration=calibration)
+        return training_session._folder(start, asked, TUNING, tmp_path)
+
+    assert trained.state is not None
+    last = trained.trained.path.parent / CHECKPOINT_FILE
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(replace(checkpoint.load(last), step=1), other)
+    again = replace(trained, state=replace(trained.state, path=other))
+    assert folder(trained, 100) == folder(trained, 100)
+    assert len({folder(trained, 100), folder(trained, 50), folder(again, 100)}) == 3
+    assert folder(trained, 100).name.startswith(trained.trained.path.parent.name)
 
 
 def test_what_was_fine_tuned_is_not_taken_for_the_network_itself(

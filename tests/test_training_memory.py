@@ -146,7 +146,7 @@ def test_a_candidate_that_does_not_fit_is_refused_before_it_is_trained(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("it was trained"))
-    with pytest.raises(TrainingError, match=r"Training with batch 2 and patch 32 would take about 0\.30 GB"):
+    with pytest.raises(TrainingError, match=r"Training with batch 2 and patch 32 would take about 0\.35 GB"):
         evaluate.evaluate(job, available=lambda: 1)
     assert not job.checkpoint.exists()
 
