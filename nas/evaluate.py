@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -43,24 +44,32 @@ def evaluate(
     Raises TrainingError where loss or output is no number, the loss diverges, or the memory would not do.
     """
     graph = build_graph(job.spec)
+    state = _state(job, graph)
+    pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
+    require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
+    with ThreadPoolExecutor(1) as beside:  # training steps of a small batch leave cores to compile on
+        judge_of_val = beside.submit(Judge, graph, val)
+        trained = training.train(
+            graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick, vgg_file=job.vgg_file
+        )
+        checkpoint.save(trained.checkpoint, job.checkpoint)
+        begun = time.perf_counter()
+    waited_s, begun = time.perf_counter() - begun, time.perf_counter()
+    quality = judge_of_val.result().quality(trained.checkpoint.weights)
+    if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
+        raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
+    evaluate_s = time.perf_counter() - begun
+    return Outcome(
+        job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
+        trained.compile_s + waited_s, evaluate_s, peak_memory_mb(),
+    )  # fmt: skip
+
+
+def _state(job: Job, graph: Graph) -> checkpoint.Checkpoint:
     state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed, initialiser=job.recipe.initialiser)
     if state.step > job.steps:
         raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")
-    pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
-    require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
-    trained = training.train(
-        graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick, vgg_file=job.vgg_file
-    )
-    checkpoint.save(trained.checkpoint, job.checkpoint)
-    begun = time.perf_counter()
-    quality = judge(graph, trained.checkpoint.weights, val)
-    if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
-        raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
-    evaluate_s = time.perf_counter() - begun - quality.compile_s
-    return Outcome(
-        job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
-        trained.compile_s + quality.compile_s, evaluate_s, peak_memory_mb(),
-    )  # fmt: skip
+    return state
 
 
 def load_or_start(
@@ -83,11 +92,10 @@ def peak_memory_mb() -> float:
 
 @dataclass(frozen=True)
 class Quality:
-    """Mean PSNR in dB and SSIM over a set of pairs, and the seconds spent compiling."""
+    """Mean PSNR in dB and SSIM over a set of pairs."""
 
     psnr_db: float
     ssim: float
-    compile_s: float = 0.0
 
 
 class Judge:
@@ -97,14 +105,12 @@ class Judge:
         """With `quantised` the network is judged as an int8 file computes it."""
         self._pairs = pairs
         self._batch, h, w = judged_at_once(pairs)
-        begun = time.perf_counter()
         self._network = executable(graph, (self._batch, h // 2, w // 2, 4), quantised)
-        self.compile_s = time.perf_counter() - begun
 
     def quality(self, parameters: checkpoint.Arrays) -> Quality:
         """Return the mean quality over all pairs, each at its full size."""
         network = partial(self._network, jax.tree.map(jnp.asarray, parameters))
-        return quality_of(network, self._pairs, batch=self._batch, compile_s=self.compile_s)
+        return quality_of(network, self._pairs, batch=self._batch)
 
     def outputs(self, parameters: checkpoint.Arrays, index: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return what the network makes of some pairs, float32 [n, h, w, 3]."""
@@ -140,9 +146,7 @@ def judged_at_once(pairs: PairSet) -> tuple[int, int, int]:
     return min(len(pairs), max(1, EVALUATION_PIXELS // (h * w))), h, w
 
 
-def quality_of(
-    network: Callable[[np.ndarray[Any, Any]], object], pairs: PairSet, *, batch: int, compile_s: float = 0.0
-) -> Quality:
+def quality_of(network: Callable[[np.ndarray[Any, Any]], object], pairs: PairSet, *, batch: int) -> Quality:
     """Judge anything that turns packed RAW float32[batch, h/2, w/2, 4] into RGB [batch, h, w, 3]."""
     psnr: list[float] = []
     ssim: list[float] = []
@@ -153,7 +157,7 @@ def quality_of(
         judged = _metrics()(jnp.asarray(network(network_input(pairs, index))), targets(pairs, index))
         psnr += np.asarray(judged[0])[:kept].tolist()
         ssim += np.asarray(judged[1])[:kept].tolist()
-    return Quality(float(np.mean(psnr)), float(np.mean(ssim)), compile_s)
+    return Quality(float(np.mean(psnr)), float(np.mean(ssim)))
 
 
 def picture_quality(predicted: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> Quality:
