@@ -5,7 +5,7 @@ or rank, conversions at the file's ends, from the file itself.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from rich.console import Console
 from latency_models.device import Device, load_device
 from latency_models.features import Network
 from latency_models.support import Support
-from latency_models.tflite_network import read_network
+from latency_models.tflite_network import read_any_network
+from latency_models.tflite_shapes import UnknownSizeError
 from nas.config import DEFAULT_DEVICE
 from nas.tables import check_format, print_json
 from search_spaces.errors import IspNasError, UsageError
@@ -55,17 +56,27 @@ class FileCheck:
 def check_file(content: bytes, device: Device, *, sizes: tuple[int, ...] | None = None) -> FileCheck:
     """Return what `device` makes of a .tflite file; `sizes` stands for open sizes of its input.
 
-    Raises ExportError or DeviceError where the bytes are no .tflite, or of operations without a rule.
+    Raises ExportError where the bytes are no .tflite or damaged, DeviceError for sizes that do not fit the file.
     """
     graph = read_graph(content)
     found = [*_interface(graph), *_sizes(graph)]
-    if any(-1 in graph.tensors[index].shape for index in graph.inputs) and sizes is None:
-        return FileCheck("unknown", None, None, None, tuple(found))
-    network = read_network(content, sizes)
+    is_open = any(-1 in graph.tensors[index].shape for index in graph.inputs)
+    try:
+        network = None if is_open and sizes is None else read_any_network(content, sizes or _fixed_shape(graph))
+    except UnknownSizeError as error:
+        network = None
+        found.append(Finding("error", "sizes", error.condition, "convert the network with fixed sizes"))
+    if network is None:
+        return FileCheck("unknown", None, None, None, (*found, *_unlisted(device, read_any_network(content))))
     support = device.support(network)
     found += _refused(device, support)
     found += _conversions(network, support)
     return FileCheck(support.status, support.partitions, support.delegated, support.kernels, tuple(found))
+
+
+def _fixed_shape(graph: FileGraph) -> tuple[int, ...] | None:
+    """Return the shape of the first input, from which sizes follow that are open further inside."""
+    return graph.tensors[graph.inputs[0]].shape if graph.inputs else None
 
 
 def _interface(graph: FileGraph) -> Iterator[Finding]:
@@ -101,13 +112,24 @@ def _refused(device: Device, support: Support) -> Iterator[Finding]:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for refusal in support.refused:
         groups.setdefault((refusal.op, refusal.condition, refusal.remedy), []).append(refusal.kernel)
-    # On a CPU what the delegate leaves stays where it is, and costs a little at most.
-    severity: Literal["error", "warning"] = "warning" if support.status == "supported" else "error"
     for (op, condition, remedy), names in groups.items():
-        listed = ", ".join(names[:SHOWN_NAMES]) + (
-            f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        )
-        yield Finding(severity, f"{op} {listed}", f"{device.delegate.name} does not take it: {condition}", remedy)
+        # On a CPU what the delegate leaves stays and costs a little at most; but no CPU knows a custom operation.
+        is_lost = support.status != "supported" or op.startswith("CUSTOM")
+        severity: Literal["error", "warning"] = "error" if is_lost else "warning"
+        where = f"{op} {_listed(names)}".rstrip()
+        yield Finding(severity, where, f"{device.delegate.name} does not take it: {condition}", remedy)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def _unlisted(device: Device, network: Network) -> Iterator[Finding]:
+    """Yield operations that the delegate does not know, whatever the sizes are."""
+    support = device.support(network)
+    refused = tuple(refusal for refusal in support.refused if refusal.op not in device.delegate.ops)
+    yield from _refused(device, replace(support, refused=refused))
 
 
 def _conversions(network: Network, support: Support) -> Iterator[Finding]:

@@ -141,3 +141,64 @@ def test_a_size_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     assert 'such as "1088x1920"; got "big"' in in_process("check", path, "--size", "big").stderr
     done = in_process("check", path, "--size", "16x16", "--format", "json")
     assert json.loads(done.stdout)["status"] == "supported"
+
+
+# Operations that nobody here has a rule for
+
+
+def foreign_file(name: str, *, custom: str = "", shape: tuple[int, ...] = MAP) -> bytes:
+    """An operation without a rule between two that have one; its convolution has no bias."""
+    b = FileBuilder()
+    x = b.op("RELU", [b.input(*shape)], shape)
+    y = b.op(name, [x], shape, custom=custom)
+    return b.file(b.op("RSQRT", [y], shape))
+
+
+@pytest.mark.parametrize("name", ["CONV_3D", "RFFT2D", "WHILE", "IF"])
+def test_an_operation_that_nobody_knows_is_a_finding_beside_the_others(name: str) -> None:
+    checked, told = found(foreign_file(name))
+    assert f"error {name} t2: mediatek-neuron does not take it: the delegate does not know the operation" in told
+    assert any(line.startswith("error RSQRT t3") for line in told)
+    assert (checked.status, checked.kernels, checked.is_fit) == ("partial", 3, False)
+
+
+@pytest.mark.parametrize("device", [APU, CPU], ids=["phone", "cpu"])
+def test_a_custom_operation_is_named_and_an_error_everywhere(device: object) -> None:
+    checked, told = found(foreign_file("CUSTOM", custom="FlexErf"), device)
+    assert any(line.startswith("error CUSTOM FlexErf t2: ") for line in told)
+    assert not checked.is_fit
+
+
+def test_an_operation_that_nobody_knows_hides_no_other_rank() -> None:
+    _, told = found(foreign_file("CONV_3D", shape=(1, 2, 8, 8, 4)))
+    assert any(line.endswith("input of rank 5") for line in told)
+    assert any(line.startswith("error CONV_3D") for line in told)
+
+
+def test_an_operation_without_output_is_a_finding() -> None:
+    b = FileBuilder()
+    x = b.input(*MAP)
+    b.op("ASSIGN_VARIABLE", [x], MAP)
+    b.graph.operators[0].outputs = []
+    y = b.op("RELU", [x], MAP)
+    _, told = found(b.file(y))
+    assert any(line.startswith("error ASSIGN_VARIABLE") for line in told)
+
+
+@pytest.mark.parametrize("sizes", [None, (1, 8, 8, 4)])
+def test_an_operation_that_nobody_knows_is_told_of_a_file_with_open_sizes(sizes: tuple[int, ...] | None) -> None:
+    checked, told = found(foreign_file("CONV_3D", shape=(1, -1, -1, 4)), sizes=sizes)
+    assert checked.status == "unknown"
+    assert any(line.startswith("error CONV_3D t2") for line in told)
+    assert ("error sizes: CONV_3D makes maps whose sizes cannot be worked out here" in told) == (sizes is not None)
+
+
+def test_unknown_operations_are_printed_and_not_priced(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.tflite"
+    path.write_bytes(foreign_file("CONV_3D"))
+    done = in_process("check", path, "--format", "json")
+    assert done.returncode == 2
+    assert [row["name"] for row in json.loads(done.stdout)["findings"]][:1] == ["CONV_3D t2"]
+    done = in_process("latency", "predict", path)
+    assert done.returncode == 2
+    assert "needs a latency rule" in done.stderr
