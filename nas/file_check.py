@@ -134,9 +134,10 @@ def _unlisted(device: Device, network: Network) -> Iterator[Finding]:
 
 def _conversions(network: Network, support: Support) -> Iterator[Finding]:
     """Yield conversions between floats and integers at the ends, and what several partitions cost."""
-    kernels = network.kernels
-    inside = {kernel.dtype for kernel in kernels if kernel.tflite_op not in ("QUANTIZE", "DEQUANTIZE")}
-    ends = [k for k in (kernels[0], kernels[-1]) if k.tflite_op in ("QUANTIZE", "DEQUANTIZE")]
+    conversions = [kernel for kernel in network.kernels if kernel.tflite_op in ("QUANTIZE", "DEQUANTIZE")]
+    inside = {kernel.dtype for kernel in network.kernels if kernel not in conversions}
+    # A QUANTIZE from uint8 to int8 is the whole-number input of a camera, and costs next to nothing.
+    ends = [kernel for kernel in conversions if {kernel.dtype, kernel.makes_dtype} & set(FLOATS)]
     if ends and not inside & set(FLOATS):
         yield Finding(
             "warning", ", ".join(f"{kernel.tflite_op} {kernel.name}" for kernel in ends),

@@ -78,6 +78,20 @@ def test_floats_around_integers_are_a_warning() -> None:
     assert checked.is_fit
 
 
+@pytest.mark.parametrize("device", [APU, CPU], ids=["phone", "cpu"])
+def test_uint8_around_int8_is_no_conversion_of_floats(device: object) -> None:
+    checked, told = found(conv_file(*MAP, dtype="int8", input_dtype="uint8"), device)
+    assert not [line for line in told if "floats" in line.rpartition(": ")[2]]
+    assert checked.is_fit
+
+
+def test_floats_that_come_out_of_integers_are_a_warning() -> None:
+    b = FileBuilder()
+    x = b.op("RELU", [b.input(*MAP, dtype="int8")], MAP, dtype="int8")
+    _, told = found(b.file(b.op("DEQUANTIZE", [x], MAP)), CPU)
+    assert "warning DEQUANTIZE t2: the file converts floats at its ends and computes in integers between" in told
+
+
 def test_several_inputs_are_told() -> None:
     b = FileBuilder()
     y = b.op("ADD", [b.input(*MAP), b.input(*MAP)], MAP)
