@@ -275,6 +275,17 @@ def test_options_say_what_a_mosaic_is(model: Path, photo: Path, tmp_path: Path) 
     assert row["conversions"][0] == "GRBG → RGGB by leaving out the first column"
 
 
+def test_a_mosaic_of_odd_sides_is_cropped_where_that_was_asked_for(model: Path, tmp_path: Path) -> None:
+    whole = noise(SIDES[0] + 1, SIDES[1] + 1, low=0)
+    write_mosaic(tmp_path / "odd.png", whole)
+    write_mosaic(tmp_path / "even.png", whole[: SIDES[0], : SIDES[1]])
+    assert "got RGGB, 65×97, 0–1023" in refused(model, "odd.png", "--out", "out")
+    (row,) = rendered(model, "odd.png", "--out", "out", "--convert")
+    assert row["conversions"] == ["65×97 → 64×96, whole tiles of 2×2"]
+    rendered(model, "even.png", "--out", "out")
+    np.testing.assert_array_equal(pixels(Path("out/odd.png")), pixels(Path("out/even.png")))
+
+
 def test_options_about_mosaics_are_not_silently_ignored_for_a_cameras_raw(model: Path, tmp_path: Path) -> None:
     card(tmp_path, black=64)
     Camera().write(tmp_path / "raw.dng", noise(*SIDES))
