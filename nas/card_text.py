@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nas.card import Card, FileCard
-from nas.tables import count, decibels
+from nas.tables import count, decibels, interval_ms, milliseconds, predicted_ms
 from search_spaces.spec import ArchSpec
 
 
@@ -29,9 +29,13 @@ A learned ISP: packed RAW {card.input_shape} to RGB {card.output_shape}, {height
 def _runtime(card: Card) -> str:
     if card.device_unsupported:
         return "no prediction, because the device runs it only in part: " + "; ".join(card.device_unsupported)
+    assert card.runtime_ms is not None
+    assert card.runtime_low_ms is not None
+    assert card.runtime_high_ms is not None
+    interval = interval_ms(card.runtime_ms, card.runtime_low_ms, card.runtime_high_ms)
     return (
-        f"{card.runtime_ms:.1f} ms predicted ({card.runtime_low_ms:.0f}–{card.runtime_high_ms:.0f}, "
-        f"{card.runtime_interval}); the device was measured with: {card.device_precision or 'precision unknown'}"
+        f"{predicted_ms(card.runtime_ms)} ms predicted ({interval}, {card.runtime_interval}); the device was measured "
+        f"with: {card.device_precision or 'precision unknown'}"
     )
 
 
@@ -62,8 +66,8 @@ def _cells(file: FileCard) -> list[str]:
         "—" if file.test_psnr_db is None else f"{file.test_psnr_db:.3f}",
         decibels(file.full_size_drop_db),
         f"{file.deploy_difference:.1e} / {file.deploy_mean_difference:.1e}",
-        "—" if file.runtime_ms is None else f"{file.runtime_ms:.1f}",
-        f"{file.local_runtime_ms:.0f}",
+        "—" if file.runtime_ms is None else predicted_ms(file.runtime_ms),
+        milliseconds(file.local_runtime_ms),
     ]
 
 

@@ -10,7 +10,7 @@ from nas import backend
 from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.export_options import ExportOptions
 from nas.show import SHORT_FORMATS
-from nas.tables import Column, Row, check_format, count, decibels, print_json, print_rows, runtime
+from nas.tables import Column, Row, check_format, count, decibels, milliseconds, print_json, print_rows, runtime
 from nas.target import QUANTISATION, TRAINING_FILE, Target, read_training
 from search_spaces.errors import ExportError, UsageError
 
@@ -25,7 +25,7 @@ FILE_COLUMNS = (
     Column("loss dB", lambda r: decibels(r["drop_db"])),
     Column("SSIM", lambda r: f"{r['val_ssim']:.4f}"),
     Column("at full size", lambda r: decibels(r["full_size_drop_db"])),
-    Column("here ms", lambda r: f"{r['local_runtime_ms']:.0f}"),
+    Column("here ms", lambda r: milliseconds(r["local_runtime_ms"])),
 )
 
 

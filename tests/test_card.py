@@ -1,0 +1,12 @@
+"""card.md: what a person reads of an export."""
+
+from made_up_card import card, file_card
+
+from nas.card_text import to_markdown
+
+
+def test_short_times_are_shown_with_their_digits() -> None:
+    quick = {"runtime_ms": 1.8, "runtime_low_ms": 1.6, "runtime_high_ms": 2.1}
+    page = to_markdown(card(**quick, precisions=[file_card(**quick, local_runtime_ms=0.37)]))
+    assert "1.8 ms predicted (1.6–2.1, " in page
+    assert "| 1.8 | 0.37 |" in page
