@@ -1,6 +1,6 @@
 """The card as one page that a person reads: what the files are worth, what to feed them, how to run them on a phone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nas.card import Card, FileCard
@@ -156,8 +156,14 @@ def _origin(card: Card) -> str:
 
 The files hold trained weights and no code of isp-nas, which claims no rights in them. Trained on the pairs
 "{card.data.get("source", "unknown")}" (identity {card.data_identity}); {_terms(card.data_licences)}.
-Made by `{made_by.get("command")}`, commit {made_by.get("commit")}, {made_by.get("created")}. All figures at full
+Made by `{made_by.get("command")}`, {_maker(made_by)}, {made_by.get("created")}. All figures at full
 precision are in `card.json`."""
+
+
+def _maker(made_by: Mapping[str, Any]) -> str:
+    """Return which isp-nas made the files: an installed copy knows its version alone."""
+    told = f"isp-nas {made_by.get('versions', {}).get('isp-nas', 'of unknown version')}"
+    return f"{told} at commit {made_by['commit']}" if made_by.get("commit") else told
 
 
 def _terms(licences: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """card.md: what a person reads of an export."""
 
+from dataclasses import replace
+
 from made_up_card import card, file_card
 
 from nas.card_text import to_markdown
@@ -10,3 +12,11 @@ def test_short_times_are_shown_with_their_digits() -> None:
     page = to_markdown(card(**quick, precisions=[file_card(**quick, local_runtime_ms=0.37)]))
     assert "1.8 ms predicted (1.6–2.1, " in page
     assert "| 1.8 | 0.37 |" in page
+
+
+def test_the_commit_is_told_where_it_is_known() -> None:
+    known = card()
+    assert "isp-nas 0.1.0 at commit 0123456789ab, 2026-01-01" in to_markdown(known)
+    page = to_markdown(replace(known, provenance=known.provenance | {"commit": None}))
+    assert "isp-nas 0.1.0, 2026-01-01" in page
+    assert "None" not in page
