@@ -106,12 +106,23 @@ def _feeding(card: Card) -> str:
         *_any_size(card.precisions),
         "",
         f"The network was trained on RAW of pattern {raw['pattern']}, {raw['bits']} bits, black {raw['black']}, white",
-        f'{raw["white"]}, channels packed as "{raw["packing"]}". Convert another pattern or black level to it first.',
+        f'{raw["white"]}, channels packed as "{raw["packing"]}". {_to_convert(card)}',
         "",
         "Operations:",
         "",
         *(f"- `{file.file}`: {_ops(file.ops)}." for file in written),
     ])  # fmt: skip
+
+
+def _to_convert(card: Card) -> str:
+    """Say what has to be done to RAW that is not what the files read."""
+    black, white = (f"{card.input_levels[name]:g}" for name in ("black", "white"))
+    if (black, white) == ("0", "1"):
+        return "Convert another pattern or black level to it first."
+    return (
+        f"The levels are in the files: feed counts of which black is {black} and white {white}, scaled to these where "
+        "they\nhave other levels. Convert another pattern first."
+    )
 
 
 def _any_size(files: Iterable[FileCard]) -> Iterator[str]:

@@ -20,3 +20,13 @@ def test_the_commit_is_told_where_it_is_known() -> None:
     page = to_markdown(replace(known, provenance=known.provenance | {"commit": None}))
     assert "isp-nas 0.1.0, 2026-01-01" in page
     assert "None" not in page
+
+
+def test_a_file_with_the_levels_in_it_is_fed_with_its_own_counts() -> None:
+    """Counts of 10 bits for a network that was trained on 12."""
+    raw = {"bits": 12, "black": 256, "white": 4095, "pattern": "RGGB", "packing": "challenge"}
+    page = to_markdown(card(raw=raw, input_levels={"black": 64.0, "white": 1023.0}))
+    assert "trained on RAW of pattern RGGB, 12 bits, black 256, white\n4095" in page
+    assert "feed counts of which black is 64 and white 1023" in page
+    assert "black level to it first" not in page
+    assert "Convert another pattern or black level to it first." in to_markdown(card(raw=raw))
