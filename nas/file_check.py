@@ -6,22 +6,15 @@ or rank, conversions at the file's ends, from the file itself.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
-from latency_models.device import Device, load_device
+from latency_models.device import Device
 from latency_models.features import Network
 from latency_models.support import Support
 from latency_models.tflite_network import read_any_network
 from latency_models.tflite_shapes import UnknownSizeError
-from nas.config import DEFAULT_DEVICE
-from nas.tables import check_format, print_json
-from search_spaces.errors import IspNasError, UsageError
 from search_spaces.tflite_file import FileGraph, read_graph
 
-FORMATS = ("table", "json")
 FLOATS = ("float32", "float16")
 # Beyond so many names a person is not helped by more.
 SHOWN_NAMES = 3
@@ -51,6 +44,10 @@ class FileCheck:
     def is_fit(self) -> bool:
         """Whether the delegate runs the whole file."""
         return not any(finding.severity == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as `isp-nas check --format json` and card.json have it."""
+        return asdict(self) | {"fit": self.is_fit, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def check_file(content: bytes, device: Device, *, sizes: tuple[int, ...] | None = None) -> FileCheck:
@@ -149,49 +146,3 @@ def _conversions(network: Network, support: Support) -> Iterator[Finding]:
             "warning", "partitions", f"the delegate gets the file in {support.partitions} pieces",
             "every change to the CPU and back copies maps; mend what is refused above",
         )  # fmt: skip
-
-
-def show_file_check(path: Path, *, device_name: str | None, size: str | None, form: str) -> bool:
-    """Print what a device makes of a file; return whether it runs there as a whole."""
-    check_format(form, FORMATS)
-    device = load_device(device_name or DEFAULT_DEVICE)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
-    try:
-        found = check_file(content, device, sizes=None if size is None else _parse_size(size))
-    except IspNasError as error:
-        raise UsageError(f"{path}: {error}") from None
-    if form == "json":
-        print_json({"file": str(path), "device": device.name, **_as_data(found)})
-    else:
-        _print(Console(), path, device, found)
-    return found.is_fit
-
-
-def _parse_size(text: str) -> tuple[int, ...]:
-    """Return the packed input [1, h/2, w/2, 4] of a photograph of "HxW"."""
-    try:
-        height, width = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise UsageError(f'A size is height x width of the photograph such as "1088x1920"; got "{text}".') from None
-    return (1, height // 2, width // 2, 4)
-
-
-def _as_data(found: FileCheck) -> dict[str, Any]:
-    return asdict(found) | {"fit": found.is_fit, "findings": [asdict(finding) for finding in found.findings]}
-
-
-def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
-    pieces = "" if found.kernels is None else (
-        f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
-        f"piece{'s' if found.partitions != 1 else ''}"
-    )  # fmt: skip
-    console.print(f"[bold]{path.name}[/] on {device.name} is {found.status}{pieces}", highlight=False)
-    for each in found.findings:
-        colour = "red" if each.severity == "error" else "yellow"
-        console.print(
-            f"[{colour}]{each.severity}[/] {each.name}: {each.what}. To do: {each.what_to_do}.", highlight=False
-        )
-    console.print("[green]Fit for the device.[/]" if found.is_fit else "[red]Not fit for the device.[/]")

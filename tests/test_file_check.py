@@ -149,11 +149,28 @@ def test_mistakes_are_one_sentence(
     assert told in done.stderr
 
 
-def test_a_size_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ("big", 'such as 1088x1920; got "big"'),
+        ("1087x1921", "even height and width, got 1087×1921"),
+        ("16x-16", 'got "16x-16"'),
+    ],
+)
+def test_a_size_that_is_none_is_one_sentence(tmp_path: Path, size: str, told: str) -> None:
     path = tmp_path / "open.tflite"
     path.write_bytes(conv_file(1, -1, -1, 4))
-    assert 'such as "1088x1920"; got "big"' in in_process("check", path, "--size", "big").stderr
-    done = in_process("check", path, "--size", "16x16", "--format", "json")
+    done = in_process("check", path, "--size", size)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["16x16", "16×16"])
+def test_a_size_is_read_as_export_reads_it(tmp_path: Path, size: str) -> None:
+    path = tmp_path / "open.tflite"
+    path.write_bytes(conv_file(1, -1, -1, 4))
+    done = in_process("check", path, "--size", size, "--format", "json")
     assert json.loads(done.stdout)["status"] == "supported"
 
 
@@ -205,6 +222,12 @@ def test_an_operation_that_nobody_knows_is_told_of_a_file_with_open_sizes(sizes:
     assert checked.status == "unknown"
     assert any(line.startswith("error CONV_3D t2") for line in told)
     assert ("error sizes: CONV_3D makes maps whose sizes cannot be worked out here" in told) == (sizes is not None)
+
+
+def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "brackets.tflite"
+    path.write_bytes(foreign_file("CUSTOM", custom="[/red]op"))
+    assert "CUSTOM [/red]op t2: " in in_process("check", path).stdout
 
 
 def test_unknown_operations_are_printed_and_not_priced(tmp_path: Path) -> None:
