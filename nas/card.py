@@ -8,11 +8,12 @@ from latency_models.device import Device
 from latency_models.predictor import Prediction
 from nas.conversion import Converted
 from nas.data.raw_format import RawFormat
+from nas.file_check import check_file
 from nas.file_judging import Judged
+from nas.file_runtime import predict_file
 from nas.litert import Encoding, threads
 from search_spaces.graph import Graph
 from search_spaces.input_levels import InputLevels
-from search_spaces.precision import Precision
 from search_spaces.tflite_file import op_counts
 
 
@@ -48,9 +49,11 @@ class FileCard:
     deploy_mean_difference: float
     local_runtime_ms: float  # of the deploy file on the machine of `provenance`, median
     local_threads: int
-    runtime_ms: float | None  # predicted for the device; None where it was calibrated for another precision
+    runtime_ms: float | None  # predicted for the device; None where nobody knows
     runtime_low_ms: float | None
     runtime_high_ms: float | None
+    runtime_unknown: str | None  # why there is no predicted runtime
+    device_check: dict[str, Any]  # what `isp-nas check` says of the file on the device
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def file_card(
     converted: Converted,
     judged: Judged,
     raw: RawFormat,
-    runtime: dict[str, Any],
+    device: Device,
     *,
     names: tuple[str | None, str | None],
     refused: str | None,
@@ -111,6 +114,7 @@ def file_card(
 ) -> FileCard:
     """Return what is known of one precision; `names` are those of the deploy and the dynamic file."""
     tuned = converted.fine_tuned
+    predicted, unknown = predict_file(converted.deploy, device)
     return FileCard(
         precision=converted.precision.name,
         computes_in=converted.precision.title,
@@ -140,7 +144,9 @@ def file_card(
         deploy_mean_difference=judged.deploy.mean,
         local_runtime_ms=judged.local_runtime_ms,
         local_threads=threads(),
-        **{name: runtime[name] for name in ("runtime_ms", "runtime_low_ms", "runtime_high_ms")},
+        **_runtime_fields(predicted),
+        runtime_unknown=unknown,
+        device_check=check_file(converted.deploy, device).to_dict(),
     )
 
 
@@ -186,20 +192,17 @@ def runtime(device: Device, graph: Graph) -> dict[str, Any]:
         "device_digest": device.digest,
         "device_precision": device.conditions.precision,
         "device_unsupported": refused,
-        "runtime_ms": predicted.runtime_ms if predicted else None,
-        "runtime_low_ms": predicted.low_ms if predicted else None,
-        "runtime_high_ms": predicted.high_ms if predicted else None,
+        **_runtime_fields(predicted),
         "runtime_interval": _interval(predicted),
     }
 
 
-def applies_to(runtime: dict[str, Any], precision: Precision) -> dict[str, Any]:
-    """Return the runtime for a file of one precision: none where the device was measured in another kind of numbers."""
-    measured_in_integers = runtime["device_precision"].startswith("int")
-    fits = (
-        runtime["device_precision"].startswith(precision.name) if measured_in_integers else not precision.is_calibrated
-    )
-    return runtime if fits else runtime | dict.fromkeys(("runtime_ms", "runtime_low_ms", "runtime_high_ms"))
+def _runtime_fields(predicted: Prediction | None) -> dict[str, Any]:
+    return {
+        "runtime_ms": predicted.runtime_ms if predicted else None,
+        "runtime_low_ms": predicted.low_ms if predicted else None,
+        "runtime_high_ms": predicted.high_ms if predicted else None,
+    }
 
 
 def _interval(predicted: Prediction | None) -> str:

@@ -41,13 +41,15 @@ def _runtime(card: Card) -> str:
 
 _COLUMNS = (
     "file", "kB", "val dB", "loss dB", "SSIM", "test dB", "full-size loss dB", "largest / mean difference",
-    "predicted ms", "ms on this machine",
+    "on the device", "predicted ms", "ms on this machine",
 )  # fmt: skip
 
 
 def _table(card: Card) -> str:
     rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(file) for file in card.precisions)]
     notes = [_reading(card), *(_half(file) for file in card.precisions if file.half_precision_drop_db is not None)]
+    notes += [_unpriced(file) for file in card.precisions if file.runtime_unknown]
+    notes += [unfit(file, card.device) for file in card.precisions if not file.device_check["fit"]]
     notes += [_fine_tuned(file) for file in card.precisions if file.fine_tuned]
     return "\n".join(map(_row, rows)) + "\n\n" + "\n\n".join(notes)
 
@@ -66,6 +68,7 @@ def _cells(file: FileCard) -> list[str]:
         "—" if file.test_psnr_db is None else f"{file.test_psnr_db:.3f}",
         decibels(file.full_size_drop_db),
         f"{file.deploy_difference:.1e} / {file.deploy_mean_difference:.1e}",
+        "fit" if file.device_check["fit"] else "not fit",
         "—" if file.runtime_ms is None else predicted_ms(file.runtime_ms),
         milliseconds(file.local_runtime_ms),
     ]
@@ -76,6 +79,25 @@ def _reading(card: Card) -> str:
 {card.trained_val_psnr_db:.3f} dB. Validation and test: a twin of pair size with the same weights and ranges. Largest
 and mean difference: the deploy file on one full-size mosaic of validation pairs, against TensorFlow in float32. This
 machine: {card.provenance.get("machine", "unknown")}, {card.precisions[0].local_threads} threads."""
+
+
+def _named(file: FileCard) -> str:
+    return file.file or file.precision
+
+
+def _unpriced(file: FileCard) -> str:
+    return f"{_named(file)} has no predicted ms: {file.runtime_unknown}."
+
+
+def unfit(file: FileCard, device: str) -> str:
+    """Return the first reason why a file does not run on the device as a whole."""
+    errors = [finding for finding in file.device_check["findings"] if finding["severity"] == "error"]
+    first = errors[0]
+    more = f" `isp-nas check` tells {len(errors) - 1} more." if errors[1:] else ""
+    return (
+        f"{_named(file)} does not run on {device} as a whole: {first['name']}: {first['what']}. To do: "
+        f"{first['what_to_do']}.{more}"
+    )
 
 
 def _half(file: FileCard) -> str:

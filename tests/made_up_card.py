@@ -53,6 +53,8 @@ _FILE = FileCard(
     runtime_ms=58.9,
     runtime_low_ms=39.3,
     runtime_high_ms=88.4,
+    runtime_unknown=None,
+    device_check={"fit": True, "findings": []},
 )
 _CARD = Card(
     target="smallnet",
