@@ -160,6 +160,23 @@ def _ops(ops: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in ops.items())
 
 
+# The modes of AI Benchmark for one's own file. Source: the report of the challenge, section 2.2.
+_MODES = {"fp32": "FP32 or FP16", "fp16": "FP32 or FP16", "int8": "INT8"}
+
+
+def _modes(card: Card) -> str:
+    files: dict[str, list[str]] = {}
+    for file in card.precisions:
+        if file.file and file.precision in _MODES:
+            files.setdefault(_MODES[file.precision], []).append(f"`{file.file}`")
+    return ", ".join(f"{mode} for {' and '.join(names)}" for mode, names in files.items())
+
+
+def _without_mode(card: Card) -> str:
+    names = " and ".join(f"`{file.file}`" for file in card.precisions if file.file and file.precision not in _MODES)
+    return f"\n   It has no mode for {names}: time that with `benchmark_model`, as below." if names else ""
+
+
 def _running(card: Card) -> str:
     file = next((file.file for file in card.precisions if file.file), "model.tflite")
     return f"""## On a phone
@@ -170,8 +187,8 @@ With AI Benchmark, as the challenge timed it:
 2. Enter the PRO mode and choose the tab *Custom Model*.
 3. Put the file into the phone's folder *Download* under the name `model.tflite`:
    `adb push {file} /sdcard/Download/model.tflite`.
-4. Choose FP32 or FP16 for `model.tflite` and `model_fp16.tflite`, INT8 for `model_int8.tflite`; choose the
-   acceleration (on MediaTek: Neuron, on others NNAPI or TFLite GPU) and run.
+4. Choose {_modes(card)};
+   choose the acceleration (on MediaTek: Neuron, on others NNAPI or TFLite GPU) and run.{_without_mode(card)}
 
 With TensorFlow Lite's own `benchmark_model`, built for android_arm64:
 

@@ -46,3 +46,14 @@ def test_the_table_says_which_files_the_device_runs_and_why_one_has_no_time() ->
         "model_int16.tflite does not run on dimensity-1000-plus as a whole: CONV_2D x: its maps are int16. To do: "
         "convert to int8. `isp-nas check` tells 1 more."
     ) in page
+
+
+def test_the_steps_of_ai_benchmark_name_a_mode_for_every_file_that_has_one() -> None:
+    names = ("fp16", "int8", "int16")
+    files = [file_card(precision=name, file=f"model_{name}.tflite") for name in names]
+    page = to_markdown(card(precisions=[file_card(), *files]))
+    assert "FP32 or FP16 for `model.tflite` and `model_fp16.tflite`, INT8 for `model_int8.tflite`;" in page
+    assert "It has no mode for `model_int16.tflite`: time that with `benchmark_model`" in page
+    page = to_markdown(card())
+    assert "Choose FP32 or FP16 for `model.tflite`;" in page
+    assert "no mode" not in page
