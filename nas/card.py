@@ -1,5 +1,6 @@
 """What a person or a program must know about an exported file, as data: card.json."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from math import isnan
 from typing import Any
@@ -25,6 +26,8 @@ class FileCard:
     computes_in: str
     file: str | None  # None where it lost more than allowed
     dynamic_file: str | None
+    sha256: str | None  # of the file, by which a card is known to belong to it
+    dynamic_sha256: str | None
     refused: str | None  # why there is no file, with the layer at which the error enters
     size_bytes: int
     ops: dict[str, int]
@@ -120,6 +123,8 @@ def file_card(
         computes_in=converted.precision.title,
         file=names[0],
         dynamic_file=names[1],
+        sha256=_sha256(converted.deploy, names[0]),
+        dynamic_sha256=_sha256(converted.dynamic, names[1]),
         refused=refused,
         size_bytes=len(converted.deploy),
         ops=op_counts(converted.deploy),
@@ -148,6 +153,11 @@ def file_card(
         runtime_unknown=unknown,
         device_check=check_file(converted.deploy, device).to_dict(),
     )
+
+
+def _sha256(content: bytes | None, name: str | None) -> str | None:
+    """Return the hash of a file that is written."""
+    return hashlib.sha256(content).hexdigest() if content and name else None
 
 
 def contract(levels: InputLevels, taken: Encoding, given: Encoding, raw: RawFormat) -> str:

@@ -34,6 +34,13 @@ class Port:
     scale: float  # of one step; 1 for floating point
     zero_point: int
 
+    @property
+    def largest(self) -> float | None:
+        """The largest value that it can hold; None of floating point, which has room for everything here."""
+        if self.dtype in _FLOATS:
+            return None
+        return float((np.iinfo(self.dtype).max - self.zero_point) * self.scale)
+
     def encode(self, x: Array) -> Array:
         """Turn real values into what the file reads; what its integers cannot hold is clipped."""
         if self.dtype in _FLOATS:

@@ -96,6 +96,7 @@ class Renderer:
     kind: FileKind
     may_convert: bool
     most_bytes: float  # that a network of open size may take
+    assumed: str | None = None  # of what the network reads, for nobody told
 
     def render(self, task: Task, *, report: Report = lambda _, __: None) -> Rendered:
         """Make one picture and write it.
@@ -115,6 +116,7 @@ class Renderer:
         if task.comparison and reference:
             _write(task.comparison, self._compared(picture, reference))
         height, width, _ = picture.shape
+        nothing = NOTHING_TO_COMPARE if task.comparison and not reference else None
         return Rendered(
             input=str(task.input),
             output=str(task.output),
@@ -126,7 +128,7 @@ class Renderer:
             inference_s=rendered - decoded,
             encode_s=time.perf_counter() - rendered,
             conversions=conversions,
-            notes=tuple(filter(None, (layout.note, NOTHING_TO_COMPARE if task.comparison and not reference else None))),
+            notes=tuple(filter(None, (self.assumed, layout.note, nothing))),
         )
 
     def _compared(self, picture: Integers, reference: Reference) -> bytes:

@@ -1,5 +1,6 @@
 """An export is written when the files do what the network does, and otherwise not at all."""
 
+import hashlib
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from latency_models.device import Device, load_device
 from nas import checkpoint, export, file_judging, training
 from nas.card import Card, FileCard
 from nas.card_text import to_markdown
+from nas.contract import read_contract
 from nas.data.pairs import DataConfig, PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.evaluate import network_input
@@ -136,6 +138,20 @@ def test_an_export_holds_the_files_the_card_and_the_picture(exported: tuple[Path
         zip(models[::2], models[1::2], strict=True)
     )
     assert [file.size_bytes for file in card.precisions] == [(out / name).stat().st_size for name in models[::2]]
+
+
+def test_a_file_is_known_by_its_hash_and_says_what_it_reads_without_its_card(
+    exported: tuple[Path, Card], tmp_path: Path
+) -> None:
+    out, card = exported
+    for file in card.precisions:
+        for name, known_by in ((file.file, file.sha256), (file.dynamic_file, file.dynamic_sha256)):
+            assert name
+            assert hashlib.sha256((out / name).read_bytes()).hexdigest() == known_by
+            alone = tmp_path / name
+            alone.write_bytes((out / name).read_bytes())
+            assert read_contract(alone, {}, input_kind=None) == read_contract(out / name, {}, input_kind=None)
+            assert read_contract(alone, {}, input_kind=None).contract.format.bits == 10
 
 
 def test_an_export_is_not_overwritten(
