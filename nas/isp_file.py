@@ -35,9 +35,19 @@ class Port:
     zero_point: int
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it stores whole numbers."""
+        return self.dtype in _INTEGERS
+
+    @property
+    def is_of_bytes(self) -> bool:
+        """Whether it stores numbers of 8 bits."""
+        return self.is_whole and np.dtype(self.dtype).itemsize == 1
+
+    @property
     def largest(self) -> float | None:
         """The largest value that it can hold; None of floating point, which has room for everything here."""
-        if self.dtype in _FLOATS:
+        if not self.is_whole:
             return None
         return float((np.iinfo(self.dtype).max - self.zero_point) * self.scale)
 
@@ -103,14 +113,18 @@ class IspFile:
 
         What `use` is handed may be the interpreter's own memory and must not be kept.
         """
-        self._interpreter.set_tensor(self._input["index"], self.input.encode(x))
+        self.run_stored(self.input.encode(x), lambda y: use(self.output.decode(y)))
+
+    def run_stored(self, x: Array, use: Callable[[Array], None]) -> None:
+        """As `run`, on numbers as `input` encodes them, and handing on numbers that `output` decodes."""
+        self._interpreter.set_tensor(self._input["index"], x)
         self.invoke()
         n, rows, columns, _ = x.shape
         y = self._interpreter.tensor(self._output["index"])()
         wanted = (n, 2 * rows, 2 * columns, _RGB)
         if y.shape != wanted:
             raise UsageError(f"Wanted {self.path} to make {list(wanted)} of {list(x.shape)}, got {list(y.shape)}.")
-        use(self.output.decode(y))
+        use(y)
 
     def invoke(self) -> None:
         """Run again on the last input and use nothing of it: the time that no way of rendering can go below."""

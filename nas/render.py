@@ -16,10 +16,11 @@ import numpy as np
 
 from nas.contract import Contract
 from nas.data.raw_format import RawFormat
-from nas.isp_file import IspFile
+from nas.isp_file import IspFile, Port
+from nas.lookup import byte_table, look_up_bytes
 from nas.picture import FileKind, Integers, encode, side_by_side, to_integers
 from nas.raw_file import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
-from nas.raw_input import convert, packed, pad
+from nas.raw_input import convert, count_tables, packed, packed_by_tables, pad
 from nas.tile_plan import Layout, Place, lay_out
 from nas.tiling import blend
 from search_spaces.durable import write_durably
@@ -149,20 +150,29 @@ class Renderer:
     def rgb(
         self, mosaic: Mosaic, layout: Layout, *, finish: Callable[[Array], Array], report: Report = lambda _, __: None
     ) -> Array:
-        """Return what `finish` makes of the network's RGB [h, w, 3], which is not to be kept.
+        """Return what `finish` makes of the network's RGB [h, w, 3], value by value; its argument is not to be kept.
 
         Raises UsageError where the network's output is no number.
         """
         at_once = self.model.allocate(layout.rows.tile, layout.columns.tile)
         values = pad(mosaic.values, 2 * layout.rows.size, 2 * layout.columns.size)
-        canvas = _Canvas(mosaic.values.shape, layout, finish)
+        canvas = _Canvas(mosaic.values.shape, layout, self.model.output, finish)
+        stored = self._stored(mosaic)
         report(0, layout.tiles)
         for first in range(0, layout.tiles, at_once):
             group = layout.places[first : first + at_once]
-            pieces = [packed(layout.piece(values, place), mosaic, self.contract) for place in group]
-            self.model.run(_filled(pieces, at_once), partial(canvas.add, group))
+            pieces = [stored(layout.piece(values, place)) for place in group]
+            self.model.run_stored(_filled(pieces, at_once), partial(canvas.add, group))
             report(first + len(group), layout.tiles)
         return canvas.finished()
+
+    def _stored(self, mosaic: Mosaic) -> Callable[[Array], Array]:
+        """Return what makes the network's input, as its file stores it, of a piece of the mosaic."""
+        encode = self.model.input.encode
+        if self.model.input.is_whole:
+            tables = count_tables(mosaic, self.contract, encode)
+            return partial(packed_by_tables, tables=tables, fmt=self.contract.format)
+        return lambda values: encode(packed(values, mosaic, self.contract))
 
 
 def _filled(tiles: list[Array], count: int) -> Array:
@@ -173,27 +183,42 @@ def _filled(tiles: list[Array], count: int) -> Array:
 class _Canvas:
     """RGB that tiles are added to, each with its weights; a single one is finished where it lies, without a copy."""
 
-    def __init__(self, size: tuple[int, ...], layout: Layout, finish: Callable[[Array], Array]) -> None:
-        self._size, self._layout, self._finish = size, layout, finish
+    def __init__(self, size: tuple[int, ...], layout: Layout, output: Port, finish: Callable[[Array], Array]) -> None:
+        self._size, self._layout, self._output, self._finish = size, layout, output, finish
         self._rows, self._columns = layout.rows.weights(scale=2), layout.columns.weights(scale=2)
         self._sum: Array | None = None
         self._finished: Array | None = None
 
-    def add(self, places: Sequence[Place], y: Array) -> None:
-        """Add a batch of tiles by their places; raise UsageError where it holds what is no number."""
-        if not np.isfinite(y.sum()):
-            raise UsageError(
-                "The network's output is not a number; check its file, and that RAW is as it was trained on."
-            )
+    def add(self, places: Sequence[Place], stored: Array) -> None:
+        """Add a batch of tiles, as the file stores them, by their places.
+
+        Raises UsageError where it holds what is no number.
+        """
         if self._layout.tiles == 1:
-            self._finished = self._finish(y[0, : self._size[0], : self._size[1]])
+            self._finished = self._single(stored)
             return
+        y = self._decoded(stored)
         if self._sum is None:
             self._sum = np.zeros((2 * self._layout.rows.size, 2 * self._layout.columns.size, 3), np.float32)
         for (row, column), tile in zip(places, y, strict=False):  # a batch may be filled up
             blend(
                 tile, self._layout.piece(self._sum, (row, column)), rows=self._rows[row], columns=self._columns[column]
             )
+
+    def _single(self, stored: Array) -> Array:
+        place = (0, slice(self._size[0]), slice(self._size[1]))
+        if self._output.is_of_bytes:
+            table = byte_table(lambda values: self._finish(self._output.decode(values)), self._output.dtype)
+            return look_up_bytes(stored[place], table)
+        return self._finish(self._decoded(stored)[place])
+
+    def _decoded(self, stored: Array) -> Array:
+        y = self._output.decode(stored)
+        if not np.isfinite(y.sum()):
+            raise UsageError(
+                "The network's output is not a number; check its file, and that RAW is as it was trained on."
+            )
+        return y
 
     def finished(self) -> Array:
         """Return what all tiles make together."""

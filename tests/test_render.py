@@ -92,6 +92,20 @@ def test_a_mosaic_becomes_the_picture_that_the_file_makes_of_it(model: Path, pho
     np.testing.assert_allclose(pixels(Path("out/photo.png")) / 255, direct(model, pixels(photo)), atol=0.51 / 255)
 
 
+@pytest.mark.parametrize("sides", [SIDES, (200, 150)], ids=["whole", "tiles"])
+@pytest.mark.parametrize("types", [("int8", "int8"), ("uint8", "int8"), ("float32", "uint8"), ("int16", "int16")])
+def test_whole_numbers_make_nearly_the_picture_of_real_ones(
+    model: Path, tmp_path: Path, types: tuple[str, str], sides: tuple[int, int]
+) -> None:
+    whole = tmp_path / "whole.tflite"
+    whole.write_bytes(isp(SIDES[0] // 2, SIDES[1] // 2, input_type=types[0], output_type=types[1]))
+    write_mosaic(tmp_path / "photo.png", noise(*sides, low=0))
+    rendered(model, "photo.png", "--out", "real")
+    rendered(whole, "photo.png", "--out", "out")
+    difference = np.abs(pixels(Path("out/photo.png")).astype(int) - pixels(Path("real/photo.png")))
+    assert difference.max() <= 3
+
+
 def test_sixteen_bits_hold_what_eight_round_away(model: Path, photo: Path) -> None:
     rendered(model, photo, "--out", "out", "--bits-out", 16)
     found = sixteen_bits(Path("out/photo.png")) / 65535
