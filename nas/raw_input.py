@@ -13,7 +13,8 @@ from jaxtyping import Float32, Shaped, UInt16
 
 from nas.contract import Contract
 from nas.data.raw_format import RawFormat
-from nas.lookup import ROWS
+from nas.lookup import ROWS, look_up
+from nas.port import Port
 from nas.raw_file import Mosaic
 from search_spaces.errors import DataError
 
@@ -106,33 +107,37 @@ def _scale(counts: Array, gain: float, offset: float, *, out: Array) -> None:
         out += np.float32(offset)
 
 
-def count_tables(mosaic: Mosaic, contract: Contract, encode: Callable[[Array], Array]) -> list[Array]:
-    """Return what a file of whole numbers stores for every count up to white, one table for each packed channel."""
-    counts = np.arange(min(int(mosaic.white), 2**16 - 1) + 1, dtype=np.uint16)
-    x = np.empty(counts.shape, np.float32)
-    tables: dict[float, Array] = {}
+LookUp = Callable[[Array], Array]  # counts → what a file stores for them
+
+
+def count_look_ups(mosaic: Mosaic, contract: Contract, port: Port) -> list[LookUp]:
+    """Return what a file of whole numbers stores for counts up to white, for each packed channel."""
+    found: dict[float, LookUp] = {}
     for black in set(mosaic.black):
-        _scale(counts, *contract.affine(black, mosaic.white), out=x)
-        tables[black] = encode(x)
-    return [tables[mosaic.black[2 * row + column]] for row, column in contract.format.offsets()]
+        gain, offset = contract.affine(black, mosaic.white)
+        counts = np.arange(min(int(mosaic.white), 2**16 - 1) + 1, dtype=np.uint16)
+        x = np.empty(counts.shape, np.float32)
+        _scale(counts, gain, offset, out=x)
+        found[black] = look_up(port.encode(x), gain / port.scale, offset / port.scale + port.zero_point)
+    return [found[mosaic.black[2 * row + column]] for row, column in contract.format.offsets()]
 
 
-def packed_by_tables(
-    values: UInt16[np.ndarray, "h w"], *, tables: Sequence[Array], fmt: RawFormat
+def packed_by_look_ups(
+    values: UInt16[np.ndarray, "h w"], *, look_ups: Sequence[LookUp], fmt: RawFormat, dtype: str
 ) -> Shaped[np.ndarray, "h/2 w/2 4"]:
     """Return what `packed` does, as a file stores it; some rows at a time, which stay in the processor's cache."""
-    x = np.empty((values.shape[0] // 2, values.shape[1] // 2, 4), tables[0].dtype)
+    x = np.empty((values.shape[0] // 2, values.shape[1] // 2, 4), dtype)
     for first in range(0, len(values), ROWS):
         place = x[first // 2 : (first + ROWS) // 2]
-        for channel, stored in enumerate(_channels(values[first : first + ROWS], tables, fmt)):
+        for channel, stored in enumerate(_channels(values[first : first + ROWS], look_ups, fmt)):
             place[..., channel] = stored
     return x
 
 
-def _channels(rows: UInt16[np.ndarray, "h w"], tables: Sequence[Array], fmt: RawFormat) -> Iterator[Array]:
-    if all(table is tables[0] for table in tables):  # one black level: looked up in one go, a fifth faster
-        stored = np.take(tables[0], rows, mode="clip")
+def _channels(rows: UInt16[np.ndarray, "h w"], look_ups: Sequence[LookUp], fmt: RawFormat) -> Iterator[Array]:
+    if all(each is look_ups[0] for each in look_ups):  # one black level: in one go, which is faster
+        stored = look_ups[0](rows)
         yield from (stored[row::2, column::2] for row, column in fmt.offsets())
     else:
-        for table, (row, column) in zip(tables, fmt.offsets(), strict=True):
-            yield np.take(table, rows[row::2, column::2], mode="clip")
+        for each, (row, column) in zip(look_ups, fmt.offsets(), strict=True):
+            yield each(rows[row::2, column::2])

@@ -16,11 +16,12 @@ import numpy as np
 
 from nas.contract import Contract
 from nas.data.raw_format import RawFormat
-from nas.isp_file import IspFile, Port
+from nas.isp_file import IspFile
 from nas.lookup import byte_table, look_up_bytes
 from nas.picture import FileKind, Integers, encode, side_by_side, to_integers
+from nas.port import Port
 from nas.raw_file import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
-from nas.raw_input import convert, count_tables, packed, packed_by_tables, pad
+from nas.raw_input import convert, count_look_ups, packed, packed_by_look_ups, pad
 from nas.tile_plan import Layout, Place, lay_out
 from nas.tiling import blend
 from search_spaces.durable import write_durably
@@ -168,11 +169,11 @@ class Renderer:
 
     def _stored(self, mosaic: Mosaic) -> Callable[[Array], Array]:
         """Return what makes the network's input, as its file stores it, of a piece of the mosaic."""
-        encode = self.model.input.encode
-        if self.model.input.is_whole:
-            tables = count_tables(mosaic, self.contract, encode)
-            return partial(packed_by_tables, tables=tables, fmt=self.contract.format)
-        return lambda values: encode(packed(values, mosaic, self.contract))
+        port, fmt = self.model.input, self.contract.format
+        if port.is_whole:
+            look_ups = count_look_ups(mosaic, self.contract, port)
+            return partial(packed_by_look_ups, look_ups=look_ups, fmt=fmt, dtype=port.dtype)
+        return lambda values: port.encode(packed(values, mosaic, self.contract))
 
 
 def _filled(tiles: list[Array], count: int) -> Array:

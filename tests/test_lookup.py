@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from nas import lookup
 from nas.contract import Contract
 from nas.data.raw_format import PATTERNS, RawFormat
-from nas.isp_file import Port
 from nas.lookup import byte_table, look_up_bytes
 from nas.picture import to_integers
+from nas.port import Port
 from nas.raw_file import Mosaic
-from nas.raw_input import count_tables, packed, packed_by_tables
+from nas.raw_input import count_look_ups, packed, packed_by_look_ups
 
 SCALES = st.floats(1e-4, 0.1)
 
@@ -23,14 +23,15 @@ SCALES = st.floats(1e-4, 0.1)
     st.sampled_from(["uint8", "int8", "int16"]), SCALES, st.integers(-128, 127), st.sampled_from(PATTERNS),
     st.lists(st.integers(0, 300), min_size=4, max_size=4) | st.integers(0, 300).map(lambda black: [black] * 4),
 )  # fmt: skip
-def test_a_mosaic_is_packed_through_tables_as_it_is_computed(
+def test_a_mosaic_is_packed_by_looking_up_as_it_is_computed(
     dtype: str, scale: float, zero_point: int, pattern: str, blacks: list[int]
 ) -> None:
     port = Port(dtype, scale, zero_point)
     values = np.random.default_rng(0).integers(0, 1024, (2 * lookup.ROWS + 6, 8), dtype=np.uint16)
     mosaic = Mosaic(values, pattern, tuple(map(float, blacks)), 1023.0)
     contract = Contract(RawFormat(pattern=pattern, black=64))
-    found = packed_by_tables(values, tables=count_tables(mosaic, contract, port.encode), fmt=contract.format)
+    look_ups = count_look_ups(mosaic, contract, port)
+    found = packed_by_look_ups(values, look_ups=look_ups, fmt=contract.format, dtype=dtype)
     computed = port.encode(packed(values, mosaic, contract))
     assert found.dtype == computed.dtype
     np.testing.assert_array_equal(found, computed)
