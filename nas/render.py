@@ -17,8 +17,8 @@ import numpy as np
 from nas.contract import Contract
 from nas.data.raw_format import RawFormat
 from nas.isp_file import IspFile
-from nas.lookup import byte_table, look_up_bytes
-from nas.picture import FileKind, Integers, encode, side_by_side, to_integers
+from nas.lookup import look_up_bytes
+from nas.picture import BITS, FileKind, Integers, encode, side_by_side, to_integers
 from nas.port import Port
 from nas.raw_file import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
 from nas.raw_input import convert, count_look_ups, packed, packed_by_look_ups, pad
@@ -31,6 +31,10 @@ Array = np.ndarray[Any, Any]
 Report = Callable[[int, int], None]  # (tiles done, tiles in all)
 COMPARISON_SUFFIX = ".compare.jpg"
 NOTHING_TO_COMPARE = "There is no other rendering of this mosaic to compare with."
+
+
+# What makes whole numbers of RGB; one of each, so that tables of them are made once.
+_FINISH = {bits: partial(to_integers, bits=bits) for bits in BITS}
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ class Renderer:
 
     def picture(self, mosaic: Mosaic, layout: Layout, *, report: Report = lambda _, __: None) -> Integers:
         """Return the picture of a mosaic, upright, in whole numbers."""
-        whole = self.rgb(mosaic, layout, finish=partial(to_integers, bits=self.kind.bits), report=report)
+        whole = self.rgb(mosaic, layout, finish=_FINISH[self.kind.bits], report=report)
         return np.ascontiguousarray(np.rot90(whole, mosaic.turns))
 
     def rgb(
@@ -209,8 +213,7 @@ class _Canvas:
     def _single(self, stored: Array) -> Array:
         place = (0, slice(self._size[0]), slice(self._size[1]))
         if self._output.is_of_bytes:
-            table = byte_table(lambda values: self._finish(self._output.decode(values)), self._output.dtype)
-            return look_up_bytes(stored[place], table)
+            return look_up_bytes(stored[place], self._finish, self._output)
         return self._finish(self._decoded(stored)[place])
 
     def _decoded(self, stored: Array) -> Array:
