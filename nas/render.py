@@ -22,6 +22,7 @@ from nas.picture import BITS, FileKind, Integers, encode, side_by_side, to_integ
 from nas.port import Port
 from nas.raw_file import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
 from nas.raw_input import convert, count_look_ups, packed, packed_by_look_ups, pad
+from nas.strips import in_strips
 from nas.tile_plan import Layout, Place, lay_out
 from nas.tiling import blend
 from search_spaces.durable import write_durably
@@ -218,7 +219,7 @@ class _Canvas:
 
     def _decoded(self, stored: Array) -> Array:
         y = self._output.decode(stored)
-        if not np.isfinite(y.sum()):
+        if not self._output.is_whole and not _is_finite(y):
             raise UsageError(
                 "The network's output is not a number; check its file, and that RAW is as it was trained on."
             )
@@ -230,6 +231,14 @@ class _Canvas:
             assert self._sum is not None, "no tile was added"
             self._finished = self._finish(self._sum[: self._size[0], : self._size[1]])
         return self._finished
+
+
+def _is_finite(y: Array) -> bool:
+    """Tell whether tiles [n, h, w, 3] hold numbers alone: what is none makes the sum of its row none."""
+    rows_of_all = y.reshape(-1, y.shape[2] * y.shape[3])
+    sums: list[np.float32] = []
+    in_strips(len(rows_of_all), lambda rows: sums.append(rows_of_all[rows].sum()))
+    return bool(np.isfinite(sums).all())
 
 
 def _write(path: Path, content: bytes) -> None:
