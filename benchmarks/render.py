@@ -2,10 +2,10 @@
 
     python benchmarks/render.py [--pairs 40] [--out benchmarks/render.json]
 
-Full-HD mosaics of noise go through float32 files of three designs, with random weights, as `isp-nas render` sends
-them: levels, packing, the interpreter, clipping and rounding to 8 bits; decoding and encoding are left out. In turns
-with that the same interpreter is invoked alone on the same input, so that both see the same disturbances; what counts
-is the median of the ratios. A photo of 12 megapixels is compared with as many bare invokes as it has tiles.
+Full-HD mosaics of noise go through float32 and int8 files of three designs, with random weights, as `isp-nas render`
+sends them: levels, packing, the interpreter, clipping and rounding to 8 bits; decoding and encoding are left out. In
+turns with that the same interpreter is invoked alone on the same input, so that both see the same disturbances; what
+counts is the median of the ratios. A photo of 12 megapixels is compared with as many bare invokes as it has tiles.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,8 +34,11 @@ from search_spaces import lower_tf
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import FULL_HD
 from search_spaces.networks import build_graph
+from search_spaces.tflite_resize import resized
 
 NETWORKS = ("smallnet", "acvlab", "csanet")
+PRECISIONS = ("fp32", "int8")
+SMALL = (1, 64, 64, 4)
 FORMAT = RawFormat()
 SIZES = {"full_hd": (1088, 1920), "12_megapixels": (3024, 4032)}
 SEED = 0
@@ -46,7 +50,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [measure(name, Path(folder), options.pairs) for name in NETWORKS]
+        files = product(NETWORKS, PRECISIONS)
+        found = [measure(name, precision, Path(folder), options.pairs) for name, precision in files]
     made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv]), "load_average": os.getloadavg()}
     text = json.dumps({"provenance": made_by, "pairs": options.pairs, "networks": found}, indent=1) + "\n"
     print(text)
@@ -54,20 +59,23 @@ def main() -> None:
         options.out.write_text(text)
 
 
-def measure(name: str, folder: Path, pairs: int) -> dict[str, Any]:
-    path = folder / f"{name}.tflite"
-    path.write_bytes(full_hd_file(name))
+def measure(name: str, precision: str, folder: Path, pairs: int) -> dict[str, Any]:
+    path = folder / f"{name}_{precision}.tflite"
+    path.write_bytes(full_hd_file(name, precision))
     renderer = Renderer(IspFile(path), Contract(FORMAT), FORMAT, FileKind(), may_convert=False, most_bytes=1e12)
     cases = {case: ratios(renderer, noise(*size), pairs) for case, size in SIZES.items()}
-    print(name, json.dumps(cases), file=sys.stderr)
-    return {"network": name, **cases}
+    print(name, precision, json.dumps(cases), file=sys.stderr)
+    return {"network": name, "precision": precision, **cases}
 
 
-def full_hd_file(name: str) -> bytes:
-    graph = build_graph(DESIGNS[name].spec, FULL_HD)
+def full_hd_file(name: str, precision: str) -> bytes:
+    """Return a file as exports make it: converted small, its ranges those of noise there, and then resized."""
+    graph = build_graph(DESIGNS[name].spec, SMALL)
     rng = np.random.default_rng(SEED)
     shapes = graph.parameter_shapes.items()
-    return lower_tf.to_tflite(graph, {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes})
+    weights = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes}
+    calibration = [rng.random(SMALL, np.float32)] if precision == "int8" else []
+    return resized(lower_tf.to_tflite(graph, weights, precision=precision, calibration=calibration), FULL_HD)
 
 
 def noise(rows: int, columns: int) -> Mosaic:

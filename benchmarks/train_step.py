@@ -23,8 +23,8 @@ Taken:
 - Transposed convolutions as product and sum of windows, no zeros multiplied: 256 → 128 on 2×2, 7.5 → 0.7 ms forward and
   backward; 32 → 16 on 16×16, 1.8 → 1.0 ms.
 - LLVM level 1: see compile_cost.py.
-- Every map kept behind a barrier that survives until after fusion (nas.backend): XLA computed a map, and the gradient of a
-  loss, again in all that read them. Random member 3 of the space (4×64) 57 → 36 ms with the two next, CSANet 8.9 → 7.7.
+- Every map kept behind a barrier that survives until after fusion (nas.backend): XLA computed a map, and the gradient
+  of a loss, again in all that read them. Random member 3 of the space (4×64) 57 → 36 ms, CSANet 8.9 → 7.7 ms.
 - Sums over pixels with the narrower factor in front: 4096×512 and 4096×64 take 7.6 ms in one order, 2.6 in the other.
 - Instance normalisation with its gradient written out, and means over maps by columns: member 3 36 → 29 ms.
 - Batches a few images at a time (nas.micro_batch), so that maps stay in the cache: Smallnet 16×128 49 → 31 ms.
@@ -36,11 +36,11 @@ Rejected:
   process would compile every candidate again; and the call is undocumented.
 - xla_cpu_use_onednn and its fusions, YNN for convolutions, XNNPACK off: products and convolutions as fast as before.
 - Whole windows unfolded (im2col): 9 times the map is moved; 0.33 to 0.56 ms against 0.27. Nine products of shifted
-  slices: 0.49 ms. Single convolutions in chunks of images, unrolled or in a loop: no faster on large maps, slow to compile.
-- Multi-output fusion: a fifth less to compile, but CSANet 6.1 → 7.8 ms, and before maps were kept chains of enlargements
-  fused into one kernel that took thirty times as long.
-- Dots that are split over parts of the pixels (batched): as fast. Transposing maps before the product: slower but for one
-  shape of ten.
+  slices: 0.49 ms. Single convolutions in chunks of images, unrolled or in a loop: no faster on large maps, slow to
+  compile.
+- Multi-output fusion: a fifth less to compile, but CSANet 6.1 → 7.8 ms; before maps were kept it fused chains of
+  enlargements into one kernel that took thirty times as long.
+- Products split over parts of the pixels: as fast. Maps transposed before the product: slower but for one shape of ten.
 - Weights and moments in one flat vector: Smallnet 2.9 → 3.9 ms, U-Net 29 → 37 ms, since XLA copies into the vector.
 - One executable per layer, shared by all candidates: 29 segments cost CSANet 4 to 5 ms a step in calls; see
   compile_cost.py.

@@ -19,6 +19,8 @@ from search_spaces.tflite_file import FileGraph, FileNode, read_graph
 
 # Of constants, these are worked out once, when the network is loaded: float16 weights, sparse weights.
 UNPACKING = ("DEQUANTIZE", "DENSIFY")
+# The class of an operation without a rule: a delegate can be asked about it, and nothing can price it.
+UNKNOWN_CLASS = "unknown"
 CALLS = ("CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE")
 
 
@@ -30,8 +32,27 @@ def read_network(content: bytes, input_shape: Sizes | None = None) -> Network:
     """
     graph = with_input_shape(_loaded(read_graph(content)), input_shape)
     names = _names(graph)
-    kernels = tuple([_kernel(_operation(graph, node), node, names) for node in graph.nodes])
-    return Network(kernels, _elements(graph, graph.inputs), _elements(graph, graph.outputs))
+    return _network(graph, [_kernel(_operation(graph, node), node, names) for node in graph.nodes])
+
+
+def read_any_network(content: bytes, input_shape: Sizes | None = None) -> Network:
+    """Return the kernels of a .tflite file of any operations, to ask a delegate about them.
+
+    One without a rule is of UNKNOWN_CLASS and has no figures. Where no input shape is given, sizes that the file leaves
+    open stay open (−1): delegates ask for types, versions and ranks, and figures mean nothing then. Raises ExportError
+    for bytes that are no .tflite or damaged, DeviceError for a shape that does not fit the file, UnknownSizeError
+    where the other sizes do not follow from it.
+    """
+    graph = _loaded(read_graph(content))
+    if input_shape is not None:
+        graph = with_input_shape(graph, input_shape)
+    names = _names(graph)
+    operations = [(_operation(graph, node), node) for node in graph.nodes]
+    return _network(graph, [(_kernel if _has_rule(op) else _unknown)(op, node, names) for op, node in operations])
+
+
+def _network(graph: FileGraph, kernels: list[Kernel]) -> Network:
+    return Network(tuple(kernels), _elements(graph, graph.inputs), _elements(graph, graph.outputs))
 
 
 def _elements(graph: FileGraph, indices: tuple[int, ...]) -> int:
@@ -93,9 +114,47 @@ def _kernel(op: Operation, node: FileNode, names: Mapping[int, str]) -> Kernel:
     )
 
 
+def _unknown(op: Operation, node: FileNode, names: Mapping[int, str]) -> Kernel:
+    """Return what a file says of an operation without a rule: its name, version, types and ranks."""
+    maps = {
+        node.inputs[position]: tensor for position, tensor in enumerate(op.inputs) if tensor and not tensor.is_constant
+    }
+    made = op.outputs[0] if op.outputs else None
+    name = names[node.outputs[0]] if made else ""
+    tensors = (*maps.values(), *op.outputs)
+    height, width, cout = _height_width_channels(made.shape if made else ())
+    return Kernel(
+        name=name,
+        nodes=(name,),
+        cls=UNKNOWN_CLASS,
+        tflite_op=f"{node.op.name} {node.custom}".rstrip(),
+        macs=0,
+        input_elements=0,
+        output_elements=0,
+        weight_elements=0,
+        cin=0,
+        cout=cout,
+        kernel=1,
+        stride=1,
+        height=height,
+        width=width,
+        reads=tuple(dict.fromkeys(map(names.__getitem__, maps))),
+        makes=name,
+        version=node.op.version,
+        fused=node.op.fused_activation,
+        dtype=tensors[0].dtype if tensors else "",
+        rank=max([len(tensor.shape) for tensor in tensors], default=0),
+        makes_dtype=made.dtype if made else "",
+    )
+
+
+def _has_rule(op: Operation) -> bool:
+    return bool(op.node.op.name in RULES and op.outputs and op.inputs)
+
+
 def _rule(op: Operation) -> Rule:
     name = op.node.op.name
-    if name in RULES and op.outputs and op.inputs:
+    if _has_rule(op):
         return RULES[name]
     made = op.outputs[0].name if op.outputs else "nothing"
     if name in CALLS:

@@ -20,6 +20,17 @@ Values = tuple[int, ...]
 _VALID = 1  # the padding that adds nothing; 0 is SAME
 
 
+_CONVERT = "convert the network with fixed shapes"
+
+
+class UnknownSizeError(DeviceError):
+    """A size that cannot be worked out here, because of an operation or because it depends on the picture."""
+
+    def __init__(self, condition: str) -> None:
+        super().__init__(f"{condition}; {_CONVERT}.")
+        self.condition = condition
+
+
 class Sized(NamedTuple):
     """An operation whose inputs have sizes."""
 
@@ -32,21 +43,18 @@ class Sized(NamedTuple):
         return int(self.node.options.get(name, default))
 
     def known(self, position: int) -> Values:
-        """Return the numbers of an input; raise DeviceError where they depend on the picture."""
+        """Return the numbers of an input; raise UnknownSizeError where they depend on the picture."""
         found = self.values[position] if position < len(self.values) else None
         if found is None:
-            raise DeviceError(f"{self.node.op.name} takes a size that depends on the picture; {_CONVERT}.")
+            raise UnknownSizeError(f"{self.node.op.name} takes a size that depends on the picture")
         return found
-
-
-_CONVERT = "convert the network with fixed shapes"
 
 
 def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
     """Return `graph` with every size known: as the file fixes them, or as they follow from the first input's shape.
 
-    Raises DeviceError where sizes are open and no shape is given, where it does not fit what the file fixes, and for
-    an operation without a rule.
+    Raises DeviceError where sizes are open and no shape is given and where it does not fit what the file fixes,
+    UnknownSizeError for an operation without a rule.
     """
     if input_shape is not None:
         _check(graph, input_shape)
@@ -102,7 +110,7 @@ def _made(op: Sized, stored: Sizes) -> tuple[Sizes, Values | None]:
     name = op.node.op.name
     if name not in SHAPES:
         if min(stored, default=0) < 0:
-            raise DeviceError(f"{name} makes maps whose sizes cannot be worked out here; {_CONVERT}.")
+            raise UnknownSizeError(f"{name} makes maps whose sizes cannot be worked out here")
         return stored, None
     try:
         return SHAPES[name](op), _computed(op)
@@ -197,7 +205,7 @@ def _slice(op: Sized) -> Sizes:
 
 def _strided_slice(op: Sized) -> Sizes:
     if op.option("ellipsisMask") or op.option("newAxisMask") or len(op.known(1)) != len(op.shapes[0]):
-        raise DeviceError(f"STRIDED_SLICE leaves out or adds dimensions; {_CONVERT}.")
+        raise UnknownSizeError("STRIDED_SLICE leaves out or adds dimensions")
     cut = [range(size)[_cut(op, axis)] for axis, size in enumerate(op.shapes[0])]
     return tuple([len(part) for axis, part in enumerate(cut) if not op.option("shrinkAxisMask") >> axis & 1])
 

@@ -1,5 +1,6 @@
 """What a person or a program must know about an exported file, as data: card.json."""
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from math import isnan
 from typing import Any
@@ -8,11 +9,12 @@ from latency_models.device import Device
 from latency_models.predictor import Prediction
 from nas.conversion import Converted
 from nas.data.raw_format import RawFormat
+from nas.file_check import check_file
 from nas.file_judging import Judged
+from nas.file_runtime import predict_file
 from nas.litert import Encoding, threads
 from search_spaces.graph import Graph
 from search_spaces.input_levels import InputLevels
-from search_spaces.precision import Precision
 from search_spaces.tflite_file import op_counts
 
 
@@ -24,6 +26,8 @@ class FileCard:
     computes_in: str
     file: str | None  # None where it lost more than allowed
     dynamic_file: str | None
+    sha256: str | None  # of the file, by which a card is known to belong to it
+    dynamic_sha256: str | None
     refused: str | None  # why there is no file, with the layer at which the error enters
     size_bytes: int
     ops: dict[str, int]
@@ -48,9 +52,11 @@ class FileCard:
     deploy_mean_difference: float
     local_runtime_ms: float  # of the deploy file on the machine of `provenance`, median
     local_threads: int
-    runtime_ms: float | None  # predicted for the device; None where it was calibrated for another precision
+    runtime_ms: float | None  # predicted for the device; None where nobody knows
     runtime_low_ms: float | None
     runtime_high_ms: float | None
+    runtime_unknown: str | None  # why there is no predicted runtime
+    device_check: dict[str, Any]  # what `isp-nas check` says of the file on the device
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def file_card(
     converted: Converted,
     judged: Judged,
     raw: RawFormat,
-    runtime: dict[str, Any],
+    device: Device,
     *,
     names: tuple[str | None, str | None],
     refused: str | None,
@@ -112,11 +118,14 @@ def file_card(
 ) -> FileCard:
     """Return what is known of one precision; `names` are those of the deploy and the dynamic file."""
     tuned = converted.fine_tuned
+    predicted, unknown = predict_file(converted.deploy, device)
     return FileCard(
         precision=converted.precision.name,
         computes_in=converted.precision.title,
         file=names[0],
         dynamic_file=names[1],
+        sha256=_sha256(converted.deploy, names[0]),
+        dynamic_sha256=_sha256(converted.dynamic, names[1]),
         refused=refused,
         size_bytes=len(converted.deploy),
         ops=op_counts(converted.deploy),
@@ -141,8 +150,15 @@ def file_card(
         deploy_mean_difference=judged.deploy.mean,
         local_runtime_ms=judged.local_runtime_ms,
         local_threads=threads(),
-        **{name: runtime[name] for name in ("runtime_ms", "runtime_low_ms", "runtime_high_ms")},
+        **_runtime_fields(predicted),
+        runtime_unknown=unknown,
+        device_check=check_file(converted.deploy, device).to_dict(),
     )
+
+
+def _sha256(content: bytes | None, name: str | None) -> str | None:
+    """Return the hash of a file that is written."""
+    return hashlib.sha256(content).hexdigest() if content and name else None
 
 
 def contract(levels: InputLevels, taken: Encoding, given: Encoding, raw: RawFormat) -> str:
@@ -187,20 +203,17 @@ def runtime(device: Device, graph: Graph) -> dict[str, Any]:
         "device_digest": device.digest,
         "device_precision": device.conditions.precision,
         "device_unsupported": refused,
-        "runtime_ms": predicted.runtime_ms if predicted else None,
-        "runtime_low_ms": predicted.low_ms if predicted else None,
-        "runtime_high_ms": predicted.high_ms if predicted else None,
+        **_runtime_fields(predicted),
         "runtime_interval": _interval(predicted),
     }
 
 
-def applies_to(runtime: dict[str, Any], precision: Precision) -> dict[str, Any]:
-    """Return the runtime for a file of one precision: none where the device was measured in another kind of numbers."""
-    measured_in_integers = runtime["device_precision"].startswith("int")
-    fits = (
-        runtime["device_precision"].startswith(precision.name) if measured_in_integers else not precision.is_calibrated
-    )
-    return runtime if fits else runtime | dict.fromkeys(("runtime_ms", "runtime_low_ms", "runtime_high_ms"))
+def _runtime_fields(predicted: Prediction | None) -> dict[str, Any]:
+    return {
+        "runtime_ms": predicted.runtime_ms if predicted else None,
+        "runtime_low_ms": predicted.low_ms if predicted else None,
+        "runtime_high_ms": predicted.high_ms if predicted else None,
+    }
 
 
 def _interval(predicted: Prediction | None) -> str:

@@ -1,10 +1,10 @@
 """The card as one page that a person reads: what the files are worth, what to feed them, how to run them on a phone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nas.card import Card, FileCard
-from nas.tables import count, decibels
+from nas.tables import count, decibels, interval_ms, milliseconds, predicted_ms
 from search_spaces.spec import ArchSpec
 
 
@@ -29,21 +29,27 @@ A learned ISP: packed RAW {card.input_shape} to RGB {card.output_shape}, {height
 def _runtime(card: Card) -> str:
     if card.device_unsupported:
         return "no prediction, because the device runs it only in part: " + "; ".join(card.device_unsupported)
+    assert card.runtime_ms is not None
+    assert card.runtime_low_ms is not None
+    assert card.runtime_high_ms is not None
+    interval = interval_ms(card.runtime_ms, card.runtime_low_ms, card.runtime_high_ms)
     return (
-        f"{card.runtime_ms:.1f} ms predicted ({card.runtime_low_ms:.0f}–{card.runtime_high_ms:.0f}, "
-        f"{card.runtime_interval}); the device was measured with: {card.device_precision or 'precision unknown'}"
+        f"{predicted_ms(card.runtime_ms)} ms predicted ({interval}, {card.runtime_interval}); the device was measured "
+        f"with: {card.device_precision or 'precision unknown'}"
     )
 
 
 _COLUMNS = (
     "file", "kB", "val dB", "loss dB", "SSIM", "test dB", "full-size loss dB", "largest / mean difference",
-    "predicted ms", "ms on this machine",
+    "on the device", "predicted ms", "ms on this machine",
 )  # fmt: skip
 
 
 def _table(card: Card) -> str:
     rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(file) for file in card.precisions)]
     notes = [_reading(card), *(_half(file) for file in card.precisions if file.half_precision_drop_db is not None)]
+    notes += [_unpriced(file) for file in card.precisions if file.runtime_unknown]
+    notes += [unfit(file, card.device) for file in card.precisions if not file.device_check["fit"]]
     notes += [_fine_tuned(file) for file in card.precisions if file.fine_tuned]
     return "\n".join(map(_row, rows)) + "\n\n" + "\n\n".join(notes)
 
@@ -62,8 +68,9 @@ def _cells(file: FileCard) -> list[str]:
         "—" if file.test_psnr_db is None else f"{file.test_psnr_db:.3f}",
         decibels(file.full_size_drop_db),
         f"{file.deploy_difference:.1e} / {file.deploy_mean_difference:.1e}",
-        "—" if file.runtime_ms is None else f"{file.runtime_ms:.1f}",
-        f"{file.local_runtime_ms:.0f}",
+        "fit" if file.device_check["fit"] else "not fit",
+        "—" if file.runtime_ms is None else predicted_ms(file.runtime_ms),
+        milliseconds(file.local_runtime_ms),
     ]
 
 
@@ -72,6 +79,25 @@ def _reading(card: Card) -> str:
 {card.trained_val_psnr_db:.3f} dB. Validation and test: a twin of pair size with the same weights and ranges. Largest
 and mean difference: the deploy file on one full-size mosaic of validation pairs, against TensorFlow in float32. This
 machine: {card.provenance.get("machine", "unknown")}, {card.precisions[0].local_threads} threads."""
+
+
+def _named(file: FileCard) -> str:
+    return file.file or file.precision
+
+
+def _unpriced(file: FileCard) -> str:
+    return f"{_named(file)} has no predicted ms: {file.runtime_unknown}."
+
+
+def unfit(file: FileCard, device: str) -> str:
+    """Return the first reason why a file does not run on the device as a whole."""
+    errors = [finding for finding in file.device_check["findings"] if finding["severity"] == "error"]
+    first = errors[0]
+    more = f" `isp-nas check` tells {len(errors) - 1} more." if errors[1:] else ""
+    return (
+        f"{_named(file)} does not run on {device} as a whole: {first['name']}: {first['what']}. To do: "
+        f"{first['what_to_do']}.{more}"
+    )
 
 
 def _half(file: FileCard) -> str:
@@ -103,12 +129,23 @@ def _feeding(card: Card) -> str:
         *_any_size(card.precisions),
         "",
         f"The network was trained on RAW of pattern {raw['pattern']}, {raw['bits']} bits, black {raw['black']}, white",
-        f'{raw["white"]}, channels packed as "{raw["packing"]}". Convert another pattern or black level to it first.',
+        f'{raw["white"]}, channels packed as "{raw["packing"]}". {_to_convert(card)}',
         "",
         "Operations:",
         "",
         *(f"- `{file.file}`: {_ops(file.ops)}." for file in written),
     ])  # fmt: skip
+
+
+def _to_convert(card: Card) -> str:
+    """Say what has to be done to RAW that is not what the files read."""
+    black, white = (f"{card.input_levels[name]:g}" for name in ("black", "white"))
+    if (black, white) == ("0", "1"):
+        return "Convert another pattern or black level to it first."
+    return (
+        f"The levels are in the files: feed counts of which black is {black} and white {white}, scaled to these where "
+        "they\nhave other levels. Convert another pattern first."
+    )
 
 
 def _any_size(files: Iterable[FileCard]) -> Iterator[str]:
@@ -124,6 +161,23 @@ def _ops(ops: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in ops.items())
 
 
+# The modes of AI Benchmark for one's own file. Source: the report of the challenge, section 2.2.
+_MODES = {"fp32": "FP32 or FP16", "fp16": "FP32 or FP16", "int8": "INT8"}
+
+
+def _modes(card: Card) -> str:
+    files: dict[str, list[str]] = {}
+    for file in card.precisions:
+        if file.file and file.precision in _MODES:
+            files.setdefault(_MODES[file.precision], []).append(f"`{file.file}`")
+    return ", ".join(f"{mode} for {' and '.join(names)}" for mode, names in files.items())
+
+
+def _without_mode(card: Card) -> str:
+    names = " and ".join(f"`{file.file}`" for file in card.precisions if file.file and file.precision not in _MODES)
+    return f"\n   It has no mode for {names}: time that with `benchmark_model`, as below." if names else ""
+
+
 def _running(card: Card) -> str:
     file = next((file.file for file in card.precisions if file.file), "model.tflite")
     return f"""## On a phone
@@ -134,8 +188,8 @@ With AI Benchmark, as the challenge timed it:
 2. Enter the PRO mode and choose the tab *Custom Model*.
 3. Put the file into the phone's folder *Download* under the name `model.tflite`:
    `adb push {file} /sdcard/Download/model.tflite`.
-4. Choose FP32 or FP16 for `model.tflite` and `model_fp16.tflite`, INT8 for `model_int8.tflite`; choose the
-   acceleration (on MediaTek: Neuron, on others NNAPI or TFLite GPU) and run.
+4. Choose {_modes(card)};
+   choose the acceleration (on MediaTek: Neuron, on others NNAPI or TFLite GPU) and run.{_without_mode(card)}
 
 With TensorFlow Lite's own `benchmark_model`, built for android_arm64:
 
@@ -153,8 +207,14 @@ def _origin(card: Card) -> str:
 
 The files hold trained weights and no code of isp-nas, which claims no rights in them. Trained on the pairs
 "{card.data.get("source", "unknown")}" (identity {card.data_identity}); {_terms(card.data_licences)}.
-Made by `{made_by.get("command")}`, commit {made_by.get("commit")}, {made_by.get("created")}. All figures at full
+Made by `{made_by.get("command")}`, {_maker(made_by)}, {made_by.get("created")}. All figures at full
 precision are in `card.json`."""
+
+
+def _maker(made_by: Mapping[str, Any]) -> str:
+    """Return which isp-nas made the files: an installed copy knows its version alone."""
+    told = f"isp-nas {made_by.get('versions', {}).get('isp-nas', 'of unknown version')}"
+    return f"{told} at commit {made_by['commit']}" if made_by.get("commit") else told
 
 
 def _terms(licences: Sequence[str]) -> str:

@@ -384,12 +384,13 @@ def check(
     model: Annotated[Path, typer.Argument(help="Any .tflite file.")],
     device: DeviceName = None,
     size: Annotated[
-        str | None, typer.Option("--size", help="Height x width of the photograph, for a file that leaves it open.")
+        str | None,
+        typer.Option("--size", help="Height x width of the photograph, both even, for a file of open size."),
     ] = None,
     form: ShortForm = "table",
 ) -> None:
     """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 where it does not."""
-    from nas.file_check import show_file_check
+    from nas.check_session import show_file_check
 
     if not show_file_check(model, device_name=device, size=size, form=form):
         raise typer.Exit(2)

@@ -1,18 +1,23 @@
 """What RAW does a network read: which format was it trained on, and are values normalised in the file or before it?
 
-The card beside an exported file tells. A file without a card is taken to be as the user says.
+An exported file tells, and the card beside it. A file without either is taken to be as the user says.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas.data.raw_format import RawFormat
-from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.errors import ExportError, UnknownNameError, UsageError
+from search_spaces.tflite_metadata import read_metadata, with_metadata
 
 CARD_FILE = "card.json"
+METADATA = "isp_nas_raw"  # the entry of a file in which it says what it reads
+# What data raises that is not what was written here.
+_NOT_TOLD = (ValueError, KeyError, TypeError, AttributeError, UsageError)
 NORMALIZED = "normalized"
 # What the input of a file may hold: values from black to white as 0 … 1, or counts of so many bits.
 INPUT_BITS = {NORMALIZED: None, "raw10": 10, "raw12": 12, "raw14": 14}
@@ -50,28 +55,72 @@ def contract_of(fmt: RawFormat, input_kind: str) -> Contract:
     return Contract(fmt, fmt.black * finer, 2.0**bits - 1 if is_full_scale else fmt.white_level * finer)
 
 
-def read_contract(model: Path, raw: Mapping[str, Any], *, input_kind: str | None) -> tuple[Contract, RawFormat]:
-    """Return what RAW a network reads, and what mosaics mean that do not say so themselves.
+class Reading(NamedTuple):
+    """What RAW a network reads, and what mosaics mean that do not say so themselves."""
 
-    `raw` are the fields of RawFormat that the user gave. The card beside the file tells what the network reads; without
-    one it is as the user says. Raises UsageError for a card that does not tell, and for options that contradict it.
+    contract: Contract
+    told: RawFormat
+    assumed: str | None  # what nobody told and was assumed, in one sentence
+
+
+def describing(content: bytes, contract: Contract) -> bytes:
+    """Return a .tflite file that says itself what RAW it reads, wherever its card is."""
+    return with_metadata(content, METADATA, json.dumps(_to_data(contract)).encode())
+
+
+def _to_data(contract: Contract) -> dict[str, Any]:
+    fmt = asdict(contract.format) | {"white": contract.format.white_level}
+    return {"raw": fmt, "input_levels": {"black": contract.black, "white": contract.white}}
+
+
+def read_contract(model: Path, raw: Mapping[str, Any], *, input_kind: str | None) -> Reading:
+    """Return what RAW a network reads.
+
+    `raw` are the fields of RawFormat that the user gave. The file tells what it reads, or the card beside it; without
+    either it is as the user says. Raises UsageError for a card that does not tell or is of other files, and for options
+    that contradict it.
     """
-    card = _card(model)
-    if card is None:
+    found = _described(model) or _card(model)
+    if found is None:
         contract = contract_of(RawFormat(**raw), input_kind or NORMALIZED)
-        return contract, contract.format
-    # The card's white level is one of the card's bits.
-    told = replace(card.format, **({"white": None, **raw} if "bits" in raw else raw))
+        return Reading(contract, contract.format, _assumed(contract.format, raw, input_kind))
+    # The network's white level is one of its bits.
+    told = replace(found.format, **({"white": None, **raw} if "bits" in raw else raw))
     told.validate()
-    if told.packing != card.format.packing:
-        raise UsageError(_contradiction("--packing", told.packing, card.format.packing))
-    if input_kind is not None and contract_of(card.format, input_kind) != card:
-        raise UsageError(_contradiction("--input", input_kind, f"black {card.black:g} and white {card.white:g}"))
-    return card, told
+    if told.packing != found.format.packing:
+        raise UsageError(_contradiction("--packing", told.packing, found.format.packing))
+    if input_kind is not None and contract_of(found.format, input_kind) != found:
+        raise UsageError(_contradiction("--input", input_kind, f"black {found.black:g} and white {found.white:g}"))
+    return Reading(found, told, None)
 
 
 def _contradiction(option: str, given: str, carded: str) -> str:
-    return f"{option} belongs to the network, and its {CARD_FILE} says {carded}, not {given}; leave it out."
+    return f"{option} belongs to the network, and its file or {CARD_FILE} says {carded}, not {given}; leave it out."
+
+
+def _assumed(fmt: RawFormat, raw: Mapping[str, Any], input_kind: str | None) -> str | None:
+    """Say what was assumed of a file that nobody described; None where everything was said."""
+    levels = {"bits": fmt.bits, "black": fmt.black, "white": fmt.white_level}
+    values = {**levels, "pattern": fmt.pattern, "packing": fmt.packing}
+    said = {*raw, *(("input",) if input_kind else ())}
+    open_ones = {name: value for name, value in {"input": NORMALIZED, **values}.items() if name not in said}
+    if not open_ones:
+        return None
+    listed = ", ".join(f"--{name} {value}" for name, value in open_ones.items())
+    return f"Neither the network's file nor a {CARD_FILE} tells what it reads; assumed: {listed}."
+
+
+def _described(model: Path) -> Contract | None:
+    """Return what a file says of itself; None where it says nothing, or is no file that can be read."""
+    try:
+        data = read_metadata(model.read_bytes(), METADATA)
+        return None if data is None else _read(json.loads(data))
+    except (OSError, ExportError):  # whoever runs the file says so better
+        return None
+    except _NOT_TOLD as error:
+        raise UsageError(
+            f"Wanted {model} to tell what RAW it reads, got {type(error).__name__}: {error}; export it again."
+        ) from None
 
 
 def _card(model: Path) -> Contract | None:
@@ -80,15 +129,39 @@ def _card(model: Path) -> Contract | None:
         return None
     try:
         card = json.loads(path.read_text("utf-8"))
-        levels = card.get("input_levels", {"black": 0.0, "white": 1.0})  # cards of before had normalised inputs alone
-        fmt = RawFormat(**(card["raw"] if "raw" in card else card["data"]["raw"]))
-        fmt.validate()
-        contract = Contract(fmt, float(levels["black"]), float(levels["white"]))
-        if not contract.black < contract.white:
-            raise ValueError("input levels of which white is not above black")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        contract = _read(card)
+        files = _files(card)
+    except (OSError, *_NOT_TOLD) as error:
         raise UsageError(
             f"Wanted {path} to tell what RAW the network was trained on, got {type(error).__name__}: {error}; export "
             "again, or move the card away and give --bits, --black, --white, --pattern and --packing."
         ) from None
+    _refuse_other_files(model, files)
     return contract
+
+
+def _read(data: Mapping[str, Any]) -> Contract:
+    levels = data.get("input_levels", {"black": 0.0, "white": 1.0})  # cards of before had normalised inputs alone
+    fmt = RawFormat(**(data["raw"] if "raw" in data else data["data"]["raw"]))
+    fmt.validate()
+    contract = Contract(fmt, float(levels["black"]), float(levels["white"]))
+    if not contract.black < contract.white:
+        raise ValueError("input levels of which white is not above black")
+    return contract
+
+
+def _files(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return the hashes of the files that a card describes, with their names; none of a card of before."""
+    told = [file for file in card.get("precisions", ()) if file.get("sha256")]
+    dynamic = {file["dynamic_sha256"]: file["dynamic_file"] for file in told if file.get("dynamic_sha256")}
+    return {file["sha256"]: file["file"] for file in told} | dynamic
+
+
+def _refuse_other_files(model: Path, files: Mapping[str, str]) -> None:
+    if not files or not model.is_file() or hashlib.sha256(model.read_bytes()).hexdigest() in files:
+        return
+    raise UsageError(
+        f"{model} is none of the files that {CARD_FILE} beside it describes ({', '.join(files.values())}), or was "
+        "changed since; move it to a folder of its own and say what it reads by --input, --bits, --black, --white, "
+        "--pattern and --packing."
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nas.checkpoint import Arrays
+from nas.contract import Contract, describing
 from nas.data.pairs import PairSet
 from nas.evaluate import network_input
 from nas.export_options import ExportOptions
@@ -74,6 +75,7 @@ class Converter:
         twin = self._twin(graph, weights, precision, io, self._ranges(tuned))
         if io == "int16" and not self._levels.is_normalized:
             twin = taking_counts(twin)
+        twin = describing(twin, Contract(self._train.format, self._levels.black, self._levels.white))
         deploy = resized(twin, self._options.packed_shape)
         at_any_size = dynamic(twin) if self._options.dynamic else None
         return Converted(precision, io, self._levels, graph, twin, deploy, at_any_size, tuned)

@@ -12,14 +12,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from latency_models.device import Device
 from latency_models.memory import peak_activation_bytes
 from nas import provenance
-from nas.card import Card, FileCard, applies_to, file_card, runtime
+from nas.card import Card, FileCard, file_card, runtime
 from nas.card_text import to_markdown
 from nas.contract import CARD_FILE
 from nas.conversion import Converted, Converter, FineTuned, calibration_index
@@ -175,7 +174,7 @@ def _card(
 ) -> Card:  # fmt: skip
     state, raw = target.trained, judge.val.format
     predicted = runtime(device, deploy)
-    files = [_file_card(each, predicted, options, train) for each in found]
+    files = [_file_card(each, device, options, train) for each in found]
     plain = files[0]
     return Card(
         target=target.label,
@@ -207,11 +206,11 @@ _OF_FLOAT32 = (
 )  # fmt: skip
 
 
-def _file_card(each: Exported, predicted: dict[str, Any], options: ExportOptions, train: PairSet) -> FileCard:
+def _file_card(each: Exported, device: Device, options: ExportOptions, train: PairSet) -> FileCard:
     precision = each.converted.precision
     written = each.refused is None
     return file_card(
-        each.converted, each.judged, train.format, applies_to(predicted, precision),
+        each.converted, each.judged, train.format, device,
         names=(
             model_file(precision.name) if written else None,
             model_file(precision.name, dynamic=True) if written and options.dynamic else None,

@@ -67,8 +67,7 @@ class ExportOptions:
     @property
     def packed_shape(self) -> tuple[int, int, int, int]:
         """The shape that the file takes."""
-        height, width = self.size
-        return (1, height // 2, width // 2, 4)
+        return packed_shape(self.size)
 
     def io_of(self, precision: Precision) -> str:
         """Return the type of a file's input and output."""
@@ -108,6 +107,12 @@ def parse_size(text: str) -> tuple[int, int]:
     if height % 2 or width % 2:
         raise UsageError(f"A Bayer mosaic has an even height and width, got {height}×{width}; add or remove a row.")
     return height, width
+
+
+def packed_shape(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the shape of packed RAW of a mosaic's even height and width."""
+    height, width = size
+    return (1, height // 2, width // 2, 4)
 
 
 def parse_max_drop(texts: Iterable[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from latency_models.device import load_device
 from nas import backend
@@ -11,7 +12,7 @@ from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.export_folder import require_place
 from nas.export_options import ExportOptions
 from nas.show import SHORT_FORMATS
-from nas.tables import Column, Row, check_format, count, decibels, print_json, print_rows, runtime
+from nas.tables import Column, Row, check_format, count, decibels, milliseconds, print_json, print_rows, runtime
 from nas.target import QUANTISATION, TRAINING_FILE, Target, read_training, require_same_pairs
 from search_spaces.errors import ExportError, UsageError
 
@@ -26,7 +27,8 @@ FILE_COLUMNS = (
     Column("loss dB", lambda r: decibels(r["drop_db"])),
     Column("SSIM", lambda r: f"{r['val_ssim']:.4f}"),
     Column("at full size", lambda r: decibels(r["full_size_drop_db"])),
-    Column("here ms", lambda r: f"{r['local_runtime_ms']:.0f}"),
+    Column("fit", lambda r: "yes" if r["device_check"]["fit"] else "[red]no[/]", right=False),
+    Column("here ms", lambda r: milliseconds(r["local_runtime_ms"])),
 )
 
 
@@ -101,6 +103,8 @@ def _fine_tuned(target: Target, qat: str, options: ExportOptions, results: Path)
 
 
 def _show(card: "Card", out: Path, console: Console) -> None:
+    from nas.card_text import unfit
+
     rows: list[Row] = card.to_dict()["precisions"]
     ops = ", ".join(f"{number} {op}" for op, number in card.ops.items())
     for name, value in {
@@ -116,5 +120,6 @@ def _show(card: "Card", out: Path, console: Console) -> None:
         console.print(f"[bold]{name:>22}[/]  {value}", highlight=False)
     console.print()
     print_rows(rows, FILE_COLUMNS, form="table", console=console)
-    for refused in card.device_unsupported:
-        console.print(f"[red]warning[/] {refused}", highlight=False)
+    for file in card.precisions:
+        if not file.device_check["fit"]:
+            console.print("[red]warning[/]", escape(unfit(file, card.device)), highlight=False)

@@ -5,22 +5,16 @@ or rank, conversions at the file's ends, from the file itself.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from rich.console import Console
-
-from latency_models.device import Device, load_device
+from latency_models.device import Device
 from latency_models.features import Network
 from latency_models.support import Support
-from latency_models.tflite_network import read_network
-from nas.config import DEFAULT_DEVICE
-from nas.tables import check_format, print_json
-from search_spaces.errors import IspNasError, UsageError
+from latency_models.tflite_network import read_any_network
+from latency_models.tflite_shapes import UnknownSizeError
 from search_spaces.tflite_file import FileGraph, read_graph
 
-FORMATS = ("table", "json")
 FLOATS = ("float32", "float16")
 # Beyond so many names a person is not helped by more.
 SHOWN_NAMES = 3
@@ -51,21 +45,35 @@ class FileCheck:
         """Whether the delegate runs the whole file."""
         return not any(finding.severity == "error" for finding in self.findings)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as `isp-nas check --format json` and card.json have it."""
+        return asdict(self) | {"fit": self.is_fit, "findings": [asdict(finding) for finding in self.findings]}
+
 
 def check_file(content: bytes, device: Device, *, sizes: tuple[int, ...] | None = None) -> FileCheck:
     """Return what `device` makes of a .tflite file; `sizes` stands for open sizes of its input.
 
-    Raises ExportError or DeviceError where the bytes are no .tflite, or of operations without a rule.
+    Raises ExportError where the bytes are no .tflite or damaged, DeviceError for sizes that do not fit the file.
     """
     graph = read_graph(content)
     found = [*_interface(graph), *_sizes(graph)]
-    if any(-1 in graph.tensors[index].shape for index in graph.inputs) and sizes is None:
-        return FileCheck("unknown", None, None, None, tuple(found))
-    network = read_network(content, sizes)
+    is_open = any(-1 in graph.tensors[index].shape for index in graph.inputs)
+    try:
+        network = None if is_open and sizes is None else read_any_network(content, sizes or _fixed_shape(graph))
+    except UnknownSizeError as error:
+        network = None
+        found.append(Finding("error", "sizes", error.condition, "convert the network with fixed sizes"))
+    if network is None:
+        return FileCheck("unknown", None, None, None, (*found, *_unlisted(device, read_any_network(content))))
     support = device.support(network)
     found += _refused(device, support)
     found += _conversions(network, support)
     return FileCheck(support.status, support.partitions, support.delegated, support.kernels, tuple(found))
+
+
+def _fixed_shape(graph: FileGraph) -> tuple[int, ...] | None:
+    """Return the shape of the first input, from which sizes follow that are open further inside."""
+    return graph.tensors[graph.inputs[0]].shape if graph.inputs else None
 
 
 def _interface(graph: FileGraph) -> Iterator[Finding]:
@@ -101,20 +109,32 @@ def _refused(device: Device, support: Support) -> Iterator[Finding]:
     groups: dict[tuple[str, str, str], list[str]] = {}
     for refusal in support.refused:
         groups.setdefault((refusal.op, refusal.condition, refusal.remedy), []).append(refusal.kernel)
-    # On a CPU what the delegate leaves stays where it is, and costs a little at most.
-    severity: Literal["error", "warning"] = "warning" if support.status == "supported" else "error"
     for (op, condition, remedy), names in groups.items():
-        listed = ", ".join(names[:SHOWN_NAMES]) + (
-            f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        )
-        yield Finding(severity, f"{op} {listed}", f"{device.delegate.name} does not take it: {condition}", remedy)
+        # On a CPU what the delegate leaves stays and costs a little at most; but no CPU knows a custom operation.
+        is_lost = support.status != "supported" or op.startswith("CUSTOM")
+        severity: Literal["error", "warning"] = "error" if is_lost else "warning"
+        where = f"{op} {_listed(names)}".rstrip()
+        yield Finding(severity, where, f"{device.delegate.name} does not take it: {condition}", remedy)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def _unlisted(device: Device, network: Network) -> Iterator[Finding]:
+    """Yield operations that the delegate does not know, whatever the sizes are."""
+    support = device.support(network)
+    refused = tuple(refusal for refusal in support.refused if refusal.op not in device.delegate.ops)
+    yield from _refused(device, replace(support, refused=refused))
 
 
 def _conversions(network: Network, support: Support) -> Iterator[Finding]:
     """Yield conversions between floats and integers at the ends, and what several partitions cost."""
-    kernels = network.kernels
-    inside = {kernel.dtype for kernel in kernels if kernel.tflite_op not in ("QUANTIZE", "DEQUANTIZE")}
-    ends = [k for k in (kernels[0], kernels[-1]) if k.tflite_op in ("QUANTIZE", "DEQUANTIZE")]
+    conversions = [kernel for kernel in network.kernels if kernel.tflite_op in ("QUANTIZE", "DEQUANTIZE")]
+    inside = {kernel.dtype for kernel in network.kernels if kernel not in conversions}
+    # A QUANTIZE from uint8 to int8 is the whole-number input of a camera, and costs next to nothing.
+    ends = [kernel for kernel in conversions if {kernel.dtype, kernel.makes_dtype} & set(FLOATS)]
     if ends and not inside & set(FLOATS):
         yield Finding(
             "warning", ", ".join(f"{kernel.tflite_op} {kernel.name}" for kernel in ends),
@@ -126,49 +146,3 @@ def _conversions(network: Network, support: Support) -> Iterator[Finding]:
             "warning", "partitions", f"the delegate gets the file in {support.partitions} pieces",
             "every change to the CPU and back copies maps; mend what is refused above",
         )  # fmt: skip
-
-
-def show_file_check(path: Path, *, device_name: str | None, size: str | None, form: str) -> bool:
-    """Print what a device makes of a file; return whether it runs there as a whole."""
-    check_format(form, FORMATS)
-    device = load_device(device_name or DEFAULT_DEVICE)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
-    try:
-        found = check_file(content, device, sizes=None if size is None else _parse_size(size))
-    except IspNasError as error:
-        raise UsageError(f"{path}: {error}") from None
-    if form == "json":
-        print_json({"file": str(path), "device": device.name, **_as_data(found)})
-    else:
-        _print(Console(), path, device, found)
-    return found.is_fit
-
-
-def _parse_size(text: str) -> tuple[int, ...]:
-    """Return the packed input [1, h/2, w/2, 4] of a photograph of "HxW"."""
-    try:
-        height, width = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise UsageError(f'A size is height x width of the photograph such as "1088x1920"; got "{text}".') from None
-    return (1, height // 2, width // 2, 4)
-
-
-def _as_data(found: FileCheck) -> dict[str, Any]:
-    return asdict(found) | {"fit": found.is_fit, "findings": [asdict(finding) for finding in found.findings]}
-
-
-def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
-    pieces = "" if found.kernels is None else (
-        f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
-        f"piece{'s' if found.partitions != 1 else ''}"
-    )  # fmt: skip
-    console.print(f"[bold]{path.name}[/] on {device.name} is {found.status}{pieces}", highlight=False)
-    for each in found.findings:
-        colour = "red" if each.severity == "error" else "yellow"
-        console.print(
-            f"[{colour}]{each.severity}[/] {each.name}: {each.what}. To do: {each.what_to_do}.", highlight=False
-        )
-    console.print("[green]Fit for the device.[/]" if found.is_fit else "[red]Not fit for the device.[/]")

@@ -8,12 +8,12 @@ that outside of this module RAW and RGB are float32.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nas.port import FLOATS, INTEGERS, Port
 from nas.receptive_field import read_field
 from search_spaces.errors import UsageError
 from search_spaces.quiet import quiet
@@ -21,34 +21,7 @@ from search_spaces.quiet import quiet
 Array = np.ndarray[Any, Any]
 Side = int | None  # None: left open
 
-_FLOATS = ("float32", "float16")
-_INTEGERS = ("uint8", "int8", "int16")
 _PACKED, _RGB = 4, 3
-
-
-@dataclass(frozen=True)
-class Port:
-    """What the numbers of a file's input or output are."""
-
-    dtype: str
-    scale: float  # of one step; 1 for floating point
-    zero_point: int
-
-    def encode(self, x: Array) -> Array:
-        """Turn real values into what the file reads; what its integers cannot hold is clipped."""
-        if self.dtype in _FLOATS:
-            return np.ascontiguousarray(x, self.dtype)
-        bounds = np.iinfo(self.dtype)
-        steps = np.rint(x / np.float32(self.scale)) + self.zero_point
-        whole: Array = np.clip(steps, bounds.min, bounds.max).astype(self.dtype)
-        return whole
-
-    def decode(self, y: Array) -> Array:
-        """Turn what the file writes into real values, float32; no copy where they are that already."""
-        if self.dtype in _FLOATS:
-            return y.astype(np.float32, copy=False)
-        real: Array = (y.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
-        return real
 
 
 class IspFile:
@@ -96,14 +69,18 @@ class IspFile:
 
         What `use` is handed may be the interpreter's own memory and must not be kept.
         """
-        self._interpreter.set_tensor(self._input["index"], self.input.encode(x))
+        self.run_stored(self.input.encode(x), lambda y: use(self.output.decode(y)))
+
+    def run_stored(self, x: Array, use: Callable[[Array], None]) -> None:
+        """As `run`, on numbers as `input` encodes them, and handing on numbers that `output` decodes."""
+        self._interpreter.set_tensor(self._input["index"], x)
         self.invoke()
         n, rows, columns, _ = x.shape
         y = self._interpreter.tensor(self._output["index"])()
         wanted = (n, 2 * rows, 2 * columns, _RGB)
         if y.shape != wanted:
             raise UsageError(f"Wanted {self.path} to make {list(wanted)} of {list(x.shape)}, got {list(y.shape)}.")
-        use(self.output.decode(y))
+        use(y)
 
     def invoke(self) -> None:
         """Run again on the last input and use nothing of it: the time that no way of rendering can go below."""
@@ -170,12 +147,12 @@ def _shown(sides: tuple[Side, ...]) -> str:
 
 def _port(path: Path, detail: dict[str, Any]) -> Port:
     dtype = np.dtype(detail["dtype"]).name
-    if dtype in _FLOATS:
+    if dtype in FLOATS:
         return Port(dtype, 1.0, 0)
     told = detail["quantization_parameters"]
-    if dtype not in _INTEGERS or len(told["scales"]) != 1 or not told["scales"][0] > 0:
+    if dtype not in INTEGERS or len(told["scales"]) != 1 or not told["scales"][0] > 0:
         raise UsageError(
             f"Wanted float32, float16 or quantised uint8, int8 or int16, got {dtype} "
-            f"{'without one scale' if dtype in _INTEGERS else 'values'} in {path}; export it with another type."
+            f"{'without one scale' if dtype in INTEGERS else 'values'} in {path}; export it with another type."
         )
     return Port(dtype, float(told["scales"][0]), int(told["zero_points"][0]))

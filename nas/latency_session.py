@@ -17,7 +17,7 @@ from latency_models.probes import Probe
 from nas import front
 from nas.bar import progress_bar
 from nas.latency_table import ACCURACY_COLUMNS, accuracy_line, accuracy_rows
-from nas.tables import Column, Row, print_json, print_rows
+from nas.tables import Column, Row, predicted_with_interval, print_json, print_rows
 from nas.target import the_study
 from search_spaces import places
 from search_spaces.errors import MeasurementError, UsageError
@@ -317,7 +317,7 @@ VALIDATED_COLUMNS = (
     Column("trial", lambda r: str(r["trial"])),
     Column("network", lambda r: str(r["network"]), right=False, stretches=True),
     Column("measured ms", lambda r: f"{r['measured_ms']:.1f}"),
-    Column("predicted ms", lambda r: f"{r['predicted_ms']:.1f} ({r['low_ms']:.0f}–{r['high_ms']:.0f})"),
+    Column("predicted ms", lambda r: predicted_with_interval(r["predicted_ms"], r["low_ms"], r["high_ms"])),
     Column("error", lambda r: f"{100 * r['error']:+.1f} %"),
     Column("in interval", lambda r: "yes" if r["inside"] else "[red]no[/]", right=False),
 )

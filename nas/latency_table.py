@@ -15,6 +15,7 @@ from latency_models.features import Network, network
 from latency_models.predictor import Prediction
 from latency_models.tflite_network import read_network
 from nas.config import DEFAULT_DEVICE
+from nas.file_runtime import FLOATING, kind_of_file, mismatch
 from nas.show import runtime_fields
 from nas.tables import Column, Row, check_format, count, print_json, print_rows, runtime
 from nas.target import resolve
@@ -29,6 +30,9 @@ def predict(
     check_format(form)
     device = load_device(device_name or DEFAULT_DEVICE)
     seen = find_network(name, results, study)
+    why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
+    if why:
+        raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
     support = device.support(seen)
     refused = told(support.refused)
     refusal = device.refusal(seen, allow_fallback=allow_fallback)
@@ -46,6 +50,14 @@ def predict(
                     "kernels": rows})  # fmt: skip
     else:
         _print_prediction(Console(), name, device, seen, prediction, rows, refused)
+
+
+def _otherwise(seen: Network) -> str:
+    """Say what to do about a file of which the device knows nothing."""
+    kind = kind_of_file(seen)
+    if kind == FLOATING:
+        return "Name its integer file, or a device that was calibrated in floating point."
+    return f"Predict its float32 file, or calibrate a device from measurements in {kind}."
 
 
 def find_network(name: str, results: Path, study: str | None) -> Network:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 
-from nas.data.decode import check_levels, read_raw, read_rgb
+from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
 from nas.data.layout import LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES
 from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError
@@ -100,7 +100,7 @@ def read_mosaic(path: Path, fmt: RawFormat) -> Mosaic:
     if not is_told(path):
         with _opened(path) as raw:
             return _of_camera(raw, path)
-    values = read_raw(path)
+    values = read_raw_of_any_size(path)
     check_levels(values, path, fmt)
     return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level))
 

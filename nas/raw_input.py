@@ -4,15 +4,23 @@ A network knows one Bayer pattern and one pair of levels. Another pattern is the
 so cropping converts it without touching a value; other levels are rescaled. Neither is done unless it was asked for.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt16
+from jaxtyping import Float32, Shaped, UInt16
 
 from nas.contract import Contract
 from nas.data.raw_format import RawFormat
+from nas.lookup import look_up
+from nas.port import Port
 from nas.raw_file import Mosaic
+from nas.strips import in_strips
 from search_spaces.errors import DataError
+
+Array = np.ndarray[Any, Any]
 
 
 def convert(mosaic: Mosaic, wanted: RawFormat, *, allowed: bool, name: str) -> tuple[Mosaic, tuple[str, ...]]:
@@ -89,9 +97,62 @@ def pad(values: UInt16[np.ndarray, "h w"], rows: int, columns: int) -> UInt16[np
 def packed(values: UInt16[np.ndarray, "h w"], mosaic: Mosaic, contract: Contract) -> Float32[np.ndarray, "h/2 w/2 4"]:
     """Return a piece of a mosaic, begun at an even place, as the network reads it."""
     x = np.empty((values.shape[0] // 2, values.shape[1] // 2, 4), np.float32)
-    for channel, (row, column) in enumerate(contract.format.offsets()):
-        gain, offset = contract.affine(mosaic.black[2 * row + column], mosaic.white)
-        np.multiply(values[row::2, column::2], np.float32(gain), out=x[..., channel])
-        if offset:
-            x[..., channel] += np.float32(offset)
+
+    def some(rows: slice) -> None:
+        part, place = values[rows], x[rows.start // 2 : rows.stop // 2]
+        for channel, (row, column) in enumerate(contract.format.offsets()):
+            gain, offset = contract.affine(mosaic.black[2 * row + column], mosaic.white)
+            _scale(part[row::2, column::2], gain, offset, out=place[..., channel])
+
+    in_strips(len(values), some)
     return x
+
+
+def _scale(counts: Array, gain: float, offset: float, *, out: Array) -> None:
+    np.multiply(counts, np.float32(gain), out=out)
+    if offset:
+        out += np.float32(offset)
+
+
+LookUp = Callable[[Array], Array]  # counts → what a file stores for them
+
+
+def count_look_ups(mosaic: Mosaic, contract: Contract, port: Port) -> list[LookUp]:
+    """Return what a file of whole numbers stores for counts up to white, for each packed channel."""
+    return [
+        _look_up_of(mosaic.black[2 * row + column], mosaic.white, contract, port)
+        for row, column in contract.format.offsets()
+    ]
+
+
+@lru_cache(maxsize=16)  # the same for all pictures of a camera, and often for the four places
+def _look_up_of(black: float, white: float, contract: Contract, port: Port) -> LookUp:
+    gain, offset = contract.affine(black, white)
+    counts = np.arange(min(int(white), 2**16 - 1) + 1, dtype=np.uint16)
+    x = np.empty(counts.shape, np.float32)
+    _scale(counts, gain, offset, out=x)
+    return look_up(port.encode(x), gain / port.scale, offset / port.scale + port.zero_point)
+
+
+def packed_by_look_ups(
+    values: UInt16[np.ndarray, "h w"], *, look_ups: Sequence[LookUp], fmt: RawFormat, dtype: str
+) -> Shaped[np.ndarray, "h/2 w/2 4"]:
+    """Return what `packed` does, as a file stores it."""
+    x = np.empty((values.shape[0] // 2, values.shape[1] // 2, 4), dtype)
+
+    def some(rows: slice) -> None:
+        place = x[rows.start // 2 : rows.stop // 2]
+        for channel, stored in enumerate(_channels(values[rows], look_ups, fmt)):
+            place[..., channel] = stored
+
+    in_strips(len(values), some)
+    return x
+
+
+def _channels(rows: UInt16[np.ndarray, "h w"], look_ups: Sequence[LookUp], fmt: RawFormat) -> Iterator[Array]:
+    if all(each is look_ups[0] for each in look_ups):  # one black level: in one go, which is faster
+        stored = look_ups[0](rows)
+        yield from (stored[row::2, column::2] for row, column in fmt.offsets())
+    else:
+        for each, (row, column) in zip(look_ups, fmt.offsets(), strict=True):
+            yield each(rows[row::2, column::2])

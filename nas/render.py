@@ -17,9 +17,12 @@ import numpy as np
 from nas.contract import Contract
 from nas.data.raw_format import RawFormat
 from nas.isp_file import IspFile
-from nas.picture import FileKind, Integers, encode, side_by_side, to_integers
+from nas.lookup import look_up_bytes
+from nas.picture import BITS, FileKind, Integers, encode, side_by_side, to_integers
+from nas.port import Port
 from nas.raw_file import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
-from nas.raw_input import convert, packed, pad
+from nas.raw_input import convert, count_look_ups, packed, packed_by_look_ups, pad
+from nas.strips import in_strips
 from nas.tile_plan import Layout, Place, lay_out
 from nas.tiling import blend
 from search_spaces.durable import write_durably
@@ -29,6 +32,10 @@ Array = np.ndarray[Any, Any]
 Report = Callable[[int, int], None]  # (tiles done, tiles in all)
 COMPARISON_SUFFIX = ".compare.jpg"
 NOTHING_TO_COMPARE = "There is no other rendering of this mosaic to compare with."
+
+
+# What makes whole numbers of RGB; one of each, so that tables of them are made once.
+_FINISH = {bits: partial(to_integers, bits=bits) for bits in BITS}
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Renderer:
     kind: FileKind
     may_convert: bool
     most_bytes: float  # that a network of open size may take
+    assumed: str | None = None  # of what the network reads, for nobody told
 
     def render(self, task: Task, *, report: Report = lambda _, __: None) -> Rendered:
         """Make one picture and write it.
@@ -115,6 +123,7 @@ class Renderer:
         if task.comparison and reference:
             _write(task.comparison, self._compared(picture, reference))
         height, width, _ = picture.shape
+        nothing = NOTHING_TO_COMPARE if task.comparison and not reference else None
         return Rendered(
             input=str(task.input),
             output=str(task.output),
@@ -126,7 +135,7 @@ class Renderer:
             inference_s=rendered - decoded,
             encode_s=time.perf_counter() - rendered,
             conversions=conversions,
-            notes=tuple(filter(None, (layout.note, NOTHING_TO_COMPARE if task.comparison and not reference else None))),
+            notes=tuple(filter(None, (self.assumed, layout.note, nothing))),
         )
 
     def _compared(self, picture: Integers, reference: Reference) -> bytes:
@@ -141,26 +150,35 @@ class Renderer:
 
     def picture(self, mosaic: Mosaic, layout: Layout, *, report: Report = lambda _, __: None) -> Integers:
         """Return the picture of a mosaic, upright, in whole numbers."""
-        whole = self.rgb(mosaic, layout, finish=partial(to_integers, bits=self.kind.bits), report=report)
+        whole = self.rgb(mosaic, layout, finish=_FINISH[self.kind.bits], report=report)
         return np.ascontiguousarray(np.rot90(whole, mosaic.turns))
 
     def rgb(
         self, mosaic: Mosaic, layout: Layout, *, finish: Callable[[Array], Array], report: Report = lambda _, __: None
     ) -> Array:
-        """Return what `finish` makes of the network's RGB [h, w, 3], which is not to be kept.
+        """Return what `finish` makes of the network's RGB [h, w, 3], value by value; its argument is not to be kept.
 
         Raises UsageError where the network's output is no number.
         """
         at_once = self.model.allocate(layout.rows.tile, layout.columns.tile)
         values = pad(mosaic.values, 2 * layout.rows.size, 2 * layout.columns.size)
-        canvas = _Canvas(mosaic.values.shape, layout, finish)
+        canvas = _Canvas(mosaic.values.shape, layout, self.model.output, finish)
+        stored = self._stored(mosaic)
         report(0, layout.tiles)
         for first in range(0, layout.tiles, at_once):
             group = layout.places[first : first + at_once]
-            pieces = [packed(layout.piece(values, place), mosaic, self.contract) for place in group]
-            self.model.run(_filled(pieces, at_once), partial(canvas.add, group))
+            pieces = [stored(layout.piece(values, place)) for place in group]
+            self.model.run_stored(_filled(pieces, at_once), partial(canvas.add, group))
             report(first + len(group), layout.tiles)
         return canvas.finished()
+
+    def _stored(self, mosaic: Mosaic) -> Callable[[Array], Array]:
+        """Return what makes the network's input, as its file stores it, of a piece of the mosaic."""
+        port, fmt = self.model.input, self.contract.format
+        if port.is_whole:
+            look_ups = count_look_ups(mosaic, self.contract, port)
+            return partial(packed_by_look_ups, look_ups=look_ups, fmt=fmt, dtype=port.dtype)
+        return lambda values: port.encode(packed(values, mosaic, self.contract))
 
 
 def _filled(tiles: list[Array], count: int) -> Array:
@@ -171,21 +189,21 @@ def _filled(tiles: list[Array], count: int) -> Array:
 class _Canvas:
     """RGB that tiles are added to, each with its weights; a single one is finished where it lies, without a copy."""
 
-    def __init__(self, size: tuple[int, ...], layout: Layout, finish: Callable[[Array], Array]) -> None:
-        self._size, self._layout, self._finish = size, layout, finish
+    def __init__(self, size: tuple[int, ...], layout: Layout, output: Port, finish: Callable[[Array], Array]) -> None:
+        self._size, self._layout, self._output, self._finish = size, layout, output, finish
         self._rows, self._columns = layout.rows.weights(scale=2), layout.columns.weights(scale=2)
         self._sum: Array | None = None
         self._finished: Array | None = None
 
-    def add(self, places: Sequence[Place], y: Array) -> None:
-        """Add a batch of tiles by their places; raise UsageError where it holds what is no number."""
-        if not np.isfinite(y.sum()):
-            raise UsageError(
-                "The network's output is not a number; check its file, and that RAW is as it was trained on."
-            )
+    def add(self, places: Sequence[Place], stored: Array) -> None:
+        """Add a batch of tiles, as the file stores them, by their places.
+
+        Raises UsageError where it holds what is no number.
+        """
         if self._layout.tiles == 1:
-            self._finished = self._finish(y[0, : self._size[0], : self._size[1]])
+            self._finished = self._single(stored)
             return
+        y = self._decoded(stored)
         if self._sum is None:
             self._sum = np.zeros((2 * self._layout.rows.size, 2 * self._layout.columns.size, 3), np.float32)
         for (row, column), tile in zip(places, y, strict=False):  # a batch may be filled up
@@ -193,12 +211,34 @@ class _Canvas:
                 tile, self._layout.piece(self._sum, (row, column)), rows=self._rows[row], columns=self._columns[column]
             )
 
+    def _single(self, stored: Array) -> Array:
+        place = (0, slice(self._size[0]), slice(self._size[1]))
+        if self._output.is_of_bytes:
+            return look_up_bytes(stored[place], self._finish, self._output)
+        return self._finish(self._decoded(stored)[place])
+
+    def _decoded(self, stored: Array) -> Array:
+        y = self._output.decode(stored)
+        if not self._output.is_whole and not _is_finite(y):
+            raise UsageError(
+                "The network's output is not a number; check its file, and that RAW is as it was trained on."
+            )
+        return y
+
     def finished(self) -> Array:
         """Return what all tiles make together."""
         if self._finished is None:
             assert self._sum is not None, "no tile was added"
             self._finished = self._finish(self._sum[: self._size[0], : self._size[1]])
         return self._finished
+
+
+def _is_finite(y: Array) -> bool:
+    """Tell whether tiles [n, h, w, 3] hold numbers alone: what is none makes the sum of its row none."""
+    rows_of_all = y.reshape(-1, y.shape[2] * y.shape[3])
+    sums: list[np.float32] = []
+    in_strips(len(rows_of_all), lambda rows: sums.append(rows_of_all[rows].sum()))
+    return bool(np.isfinite(sums).all())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -21,6 +21,8 @@ FORMATS = ("table", "json")
 # A network may take half of the machine: the picture, the system and other programs need the rest.
 SHARE_OF_MEMORY = 0.5
 UNKNOWN_MEMORY_BYTES = 8e9
+# Values in [0, 1] leave half of such an integer's steps unused and more; of counts it is the least.
+MOST_NORMALIZED = 2.0
 SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 
@@ -63,17 +65,32 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
     check_format(form, FORMATS)
     most_bytes = _most_bytes(asked.max_memory_mb)
     tasks = plan(inputs, out, asked.kind, compare=asked.compare)
-    contract, told = read_contract(model, asked.raw, input_kind=asked.input)
+    contract, told, assumed = read_contract(model, asked.raw, input_kind=asked.input)
     if told != contract.format and not any(is_told(task.input) for task in tasks):
         raise UsageError(
             "--bits, --black, --white and --pattern say how PNG mosaics are to be read where a card describes the "
             "network, and there are none; leave them out, for a camera's RAW says so itself."
         )
-    renderer = Renderer(IspFile(model), contract, told, asked.kind, may_convert=asked.convert, most_bytes=most_bytes)
+    file = IspFile(model)
+    if assumed and asked.input is None:
+        _refuse_counts(file)
+    renderer = Renderer(
+        file, contract, told, asked.kind, may_convert=asked.convert, most_bytes=most_bytes, assumed=assumed
+    )
     with progress_bar("Rendering") as bar:
         outcomes = list(_render_all(renderer, tasks, bar))
     _show(outcomes, form)
     _complain(outcomes, len(tasks))
+
+
+def _refuse_counts(file: IspFile) -> None:
+    """Raise UsageError where a file's integers reach so far that values in [0, 1] would be black to it."""
+    largest = file.input.largest
+    if largest is not None and largest > MOST_NORMALIZED:
+        raise UsageError(
+            f"{file.path} reads integers that stand for values up to {largest:g}, which are counts and not [0, 1], and "
+            "nothing tells which counts are black and white; say so by --input raw10, raw12 or raw14."
+        )
 
 
 def _most_bytes(max_memory_mb: float | None) -> float:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Any
 
 from rich.cells import cell_len
@@ -18,6 +19,7 @@ from search_spaces.errors import UnknownNameError
 FORMATS = ("table", "json", "csv")
 _GAP = 2  # between two columns
 _LEAST = 8  # of a flexible column, however little is left
+_MOST_DECIMALS = 6  # of a time
 Row = Mapping[str, Any]
 
 
@@ -122,10 +124,42 @@ def count(value: float) -> str:
 
 
 def runtime(row: Row) -> str:
-    """Return a predicted runtime with its interval: 61 (41–92)."""
+    """Return the predicted runtime of a row with its interval."""
     if row["runtime_ms"] is None:
         return "—"
-    return f"{row['runtime_ms']:.1f} ({row['runtime_low_ms']:.0f}–{row['runtime_high_ms']:.0f})"
+    return predicted_with_interval(row["runtime_ms"], row["runtime_low_ms"], row["runtime_high_ms"])
+
+
+def predicted_with_interval(ms: float, low: float, high: float) -> str:
+    """Return a predicted time with its interval: 61.0 (41–92), 1.8 (1.2–2.7)."""
+    return f"{predicted_ms(ms)} ({interval_ms(ms, low, high)})"
+
+
+def milliseconds(ms: float) -> str:
+    """Return a time as a person reads it, two digits of it at least: 131, 8.4, 0.35."""
+    return f"{ms:.{_decimals(ms)}f}"
+
+
+def predicted_ms(ms: float) -> str:
+    """Return a predicted time: 131.0, 8.4, 0.35."""
+    return f"{ms:.{_predicted_decimals(ms)}f}"
+
+
+def interval_ms(ms: float, low: float, high: float) -> str:
+    """Return the interval of a predicted time, with as many digits as it takes to hold the time as it is shown."""
+    shown, decimals = round(ms, _predicted_decimals(ms)), _decimals(low)
+    while decimals < _MOST_DECIMALS and not round(low, decimals) <= shown <= round(high, decimals):
+        decimals += 1
+    return f"{low:.{decimals}f}–{high:.{decimals}f}"
+
+
+def _predicted_decimals(ms: float) -> int:
+    return max(1, _decimals(ms))
+
+
+def _decimals(value: float) -> int:
+    """Return behind which decimal a number may be rounded so that two digits of it are left."""
+    return min(_MOST_DECIMALS, max(0, 1 - floor(log10(value)))) if value > 0 else 0
 
 
 def decibels(loss: float) -> str:

@@ -1,5 +1,6 @@
 """An export is written when the files do what the network does, and otherwise not at all."""
 
+import hashlib
 import json
 import math
 import re
@@ -14,12 +15,14 @@ import pytest
 
 from latency_models.device import Device, load_device
 from nas import checkpoint, export, export_folder, file_judging, training
-from nas.card import Card, FileCard, applies_to
+from nas.card import Card, FileCard
 from nas.card_text import to_markdown
+from nas.contract import read_contract
 from nas.data.pairs import DataConfig, PairSet, open_prepared
 from nas.data.raw_format import pack
 from nas.evaluate import network_input
 from nas.export_options import ExportOptions
+from nas.file_check import check_file
 from nas.file_judging import Difference
 from nas.litert import TfliteModel
 from nas.recipe import Recipe
@@ -138,6 +141,20 @@ def test_an_export_holds_the_files_the_card_and_the_picture(exported: tuple[Path
     assert [file.size_bytes for file in card.precisions] == [(out / name).stat().st_size for name in models[::2]]
 
 
+def test_a_file_is_known_by_its_hash_and_says_what_it_reads_without_its_card(
+    exported: tuple[Path, Card], tmp_path: Path
+) -> None:
+    out, card = exported
+    for file in card.precisions:
+        for name, known_by in ((file.file, file.sha256), (file.dynamic_file, file.dynamic_sha256)):
+            assert name
+            assert hashlib.sha256((out / name).read_bytes()).hexdigest() == known_by
+            alone = tmp_path / name
+            alone.write_bytes((out / name).read_bytes())
+            assert read_contract(alone, {}, input_kind=None) == read_contract(out / name, {}, input_kind=None)
+            assert read_contract(alone, {}, input_kind=None).contract.format.bits == 10
+
+
 def test_an_export_is_not_overwritten(
     exported: tuple[Path, Card], tmp_path: Path, tiny_pairs: Path, device: Device
 ) -> None:
@@ -209,9 +226,20 @@ def test_a_runtime_is_predicted_for_the_numbers_that_the_device_was_measured_in(
     _, card = exported
     predicted = device.predict(build_graph(SPEC, PACKED)).runtime_ms
     assert [file.runtime_ms for file in card.precisions] == [predicted, predicted, None, None]
-    measured = {"device_precision": "int8, per channel", "runtime_ms": 5, "runtime_low_ms": 4, "runtime_high_ms": 6}
-    told = {name: applies_to(measured, precision)["runtime_ms"] for name, precision in PRECISIONS.items()}
-    assert told == {"fp32": None, "fp16": None, "int8": 5, "int16": None}
+    assert [file.runtime_unknown for file in card.precisions][:2] == [None, None]
+    assert card.precisions[2].runtime_unknown == (
+        "dimensity-1000-plus was calibrated in floating point, and the file computes in int8"
+    )
+
+
+def test_every_file_is_checked_for_the_device_as_the_command_checks_it(
+    exported: tuple[Path, Card], device: Device
+) -> None:
+    out, card = exported
+    for file in card.precisions:
+        assert file.file
+        assert file.device_check == check_file((out / file.file).read_bytes(), device).to_dict()
+    assert "model_int8.tflite has no predicted ms: " in to_markdown(card)
 
 
 # What is not

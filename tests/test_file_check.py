@@ -78,6 +78,20 @@ def test_floats_around_integers_are_a_warning() -> None:
     assert checked.is_fit
 
 
+@pytest.mark.parametrize("device", [APU, CPU], ids=["phone", "cpu"])
+def test_uint8_around_int8_is_no_conversion_of_floats(device: object) -> None:
+    checked, told = found(conv_file(*MAP, dtype="int8", input_dtype="uint8"), device)
+    assert not [line for line in told if "floats" in line.rpartition(": ")[2]]
+    assert checked.is_fit
+
+
+def test_floats_that_come_out_of_integers_are_a_warning() -> None:
+    b = FileBuilder()
+    x = b.op("RELU", [b.input(*MAP, dtype="int8")], MAP, dtype="int8")
+    _, told = found(b.file(b.op("DEQUANTIZE", [x], MAP)), CPU)
+    assert "warning DEQUANTIZE t2: the file converts floats at its ends and computes in integers between" in told
+
+
 def test_several_inputs_are_told() -> None:
     b = FileBuilder()
     y = b.op("ADD", [b.input(*MAP), b.input(*MAP)], MAP)
@@ -135,9 +149,93 @@ def test_mistakes_are_one_sentence(
     assert told in done.stderr
 
 
-def test_a_size_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ("big", 'such as 1088x1920; got "big"'),
+        ("1087x1921", "even height and width, got 1087×1921"),
+        ("16x-16", 'got "16x-16"'),
+    ],
+)
+def test_a_size_that_is_none_is_one_sentence(tmp_path: Path, size: str, told: str) -> None:
     path = tmp_path / "open.tflite"
     path.write_bytes(conv_file(1, -1, -1, 4))
-    assert 'such as "1088x1920"; got "big"' in in_process("check", path, "--size", "big").stderr
-    done = in_process("check", path, "--size", "16x16", "--format", "json")
+    done = in_process("check", path, "--size", size)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["16x16", "16×16"])
+def test_a_size_is_read_as_export_reads_it(tmp_path: Path, size: str) -> None:
+    path = tmp_path / "open.tflite"
+    path.write_bytes(conv_file(1, -1, -1, 4))
+    done = in_process("check", path, "--size", size, "--format", "json")
     assert json.loads(done.stdout)["status"] == "supported"
+
+
+# Operations that nobody here has a rule for
+
+
+def foreign_file(name: str, *, custom: str = "", shape: tuple[int, ...] = MAP) -> bytes:
+    """An operation without a rule between two that have one; its convolution has no bias."""
+    b = FileBuilder()
+    x = b.op("RELU", [b.input(*shape)], shape)
+    y = b.op(name, [x], shape, custom=custom)
+    return b.file(b.op("RSQRT", [y], shape))
+
+
+@pytest.mark.parametrize("name", ["CONV_3D", "RFFT2D", "WHILE", "IF"])
+def test_an_operation_that_nobody_knows_is_a_finding_beside_the_others(name: str) -> None:
+    checked, told = found(foreign_file(name))
+    assert f"error {name} t2: mediatek-neuron does not take it: the delegate does not know the operation" in told
+    assert any(line.startswith("error RSQRT t3") for line in told)
+    assert (checked.status, checked.kernels, checked.is_fit) == ("partial", 3, False)
+
+
+@pytest.mark.parametrize("device", [APU, CPU], ids=["phone", "cpu"])
+def test_a_custom_operation_is_named_and_an_error_everywhere(device: object) -> None:
+    checked, told = found(foreign_file("CUSTOM", custom="FlexErf"), device)
+    assert any(line.startswith("error CUSTOM FlexErf t2: ") for line in told)
+    assert not checked.is_fit
+
+
+def test_an_operation_that_nobody_knows_hides_no_other_rank() -> None:
+    _, told = found(foreign_file("CONV_3D", shape=(1, 2, 8, 8, 4)))
+    assert any(line.endswith("input of rank 5") for line in told)
+    assert any(line.startswith("error CONV_3D") for line in told)
+
+
+def test_an_operation_without_output_is_a_finding() -> None:
+    b = FileBuilder()
+    x = b.input(*MAP)
+    b.op("ASSIGN_VARIABLE", [x], MAP)
+    b.graph.operators[0].outputs = []
+    y = b.op("RELU", [x], MAP)
+    _, told = found(b.file(y))
+    assert any(line.startswith("error ASSIGN_VARIABLE") for line in told)
+
+
+@pytest.mark.parametrize("sizes", [None, (1, 8, 8, 4)])
+def test_an_operation_that_nobody_knows_is_told_of_a_file_with_open_sizes(sizes: tuple[int, ...] | None) -> None:
+    checked, told = found(foreign_file("CONV_3D", shape=(1, -1, -1, 4)), sizes=sizes)
+    assert checked.status == "unknown"
+    assert any(line.startswith("error CONV_3D t2") for line in told)
+    assert ("error sizes: CONV_3D makes maps whose sizes cannot be worked out here" in told) == (sizes is not None)
+
+
+def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "brackets.tflite"
+    path.write_bytes(foreign_file("CUSTOM", custom="[/red]op"))
+    assert "CUSTOM [/red]op t2: " in in_process("check", path).stdout
+
+
+def test_unknown_operations_are_printed_and_not_priced(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.tflite"
+    path.write_bytes(foreign_file("CONV_3D"))
+    done = in_process("check", path, "--format", "json")
+    assert done.returncode == 2
+    assert [row["name"] for row in json.loads(done.stdout)["findings"]][:1] == ["CONV_3D t2"]
+    done = in_process("latency", "predict", path)
+    assert done.returncode == 2
+    assert "needs a latency rule" in done.stderr

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from isp_builder import RANGES, Trunk, isp, ones
 from tflite_builder import FileBuilder
 
-from nas.isp_file import IspFile, Port
+from nas.isp_file import IspFile
+from nas.port import Port
 from search_spaces.errors import UsageError
 
 STEP = {"float32": 1e-6, "float16": 1e-3, "uint8": 1 / 255, "int8": 1 / 255, "int16": 1 / 32767}  # of outputs

@@ -160,21 +160,21 @@ BGGR_12 = {"bits": 12, "black": 64, "white": 4000, "pattern": "BGGR", "packing":
 
 def test_the_card_tells_what_the_network_reads_and_mosaics_are_of_that_format(tmp_path: Path) -> None:
     model = write_card(tmp_path, {"raw": BGGR_12, "input_levels": {"black": 64.0, "white": 4000.0}})
-    contract, told = read_contract(model, {}, input_kind=None)
+    contract, told, _ = read_contract(model, {}, input_kind=None)
     assert contract == Contract(RawFormat(**BGGR_12), 64.0, 4000.0)  # type: ignore[arg-type]
     assert told == contract.format
 
 
 def test_options_say_what_mosaics_are_and_leave_the_card_its_word_on_the_network(tmp_path: Path) -> None:
     model = write_card(tmp_path, {"data": {"raw": BGGR_12}})
-    contract, told = read_contract(model, {"pattern": "RGGB", "bits": 14}, input_kind=None)
+    contract, told, _ = read_contract(model, {"pattern": "RGGB", "bits": 14}, input_kind=None)
     assert contract.format == RawFormat(**BGGR_12)  # type: ignore[arg-type]
     assert told == replace(contract.format, pattern="RGGB", bits=14, white=None)
     assert read_contract(model, {"white": 3000}, input_kind=None)[1] == replace(contract.format, white=3000)
 
 
 def test_without_a_card_options_say_both(tmp_path: Path) -> None:
-    contract, told = read_contract(tmp_path / "model.tflite", {"pattern": "GBRG"}, input_kind="raw10")
+    contract, told, _ = read_contract(tmp_path / "model.tflite", {"pattern": "GBRG"}, input_kind="raw10")
     assert contract == Contract(RawFormat(pattern="GBRG"), 0.0, 1023.0)
     assert told == contract.format
 

@@ -1,6 +1,7 @@
 """`isp-nas render` as people use it: RAW in, pictures out, and one sentence where that cannot be."""
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,21 @@ import png
 import pytest
 from dng import QUAD, Camera, noise, write_mosaic
 from flow import in_process, isp_nas, refusal, snapshot, truncate
-from isp_builder import isp
+from isp_builder import RANGES, isp
 from PIL import Image
 
 from nas import render
+from nas.contract import Contract, describing
+from nas.data.raw_format import RawFormat
 from nas.isp_file import IspFile
 from nas.render_session import _Tiles
 from search_spaces import durable
 
 SIDES = (64, 96)  # of a mosaic of the file's own size
+ASSUMED = (
+    "Neither the network's file nor a card.json tells what it reads; assumed: --input normalized, --bits 10, "
+    "--black 0, --white 1023, --pattern RGGB, --packing challenge."
+)
 REAL_PAIRS = Path(__file__).parents[2] / "shared" / "data" / "raw_pairs"
 
 
@@ -80,9 +87,23 @@ def test_a_mosaic_becomes_the_picture_that_the_file_makes_of_it(model: Path, pho
     (row,) = rendered(model, photo, "--out", "out")
     assert (row["input"], row["output"]) == (str(photo), "out/photo.png")
     assert (row["height"], row["width"], row["tiles"]) == (*SIDES, 1)
-    assert (row["conversions"], row["notes"], row["comparison"]) == ([], [], None)
+    assert (row["conversions"], row["notes"], row["comparison"]) == ([], [ASSUMED], None)
     assert all(row[name] >= 0 for name in ("decode_s", "inference_s", "encode_s"))
     np.testing.assert_allclose(pixels(Path("out/photo.png")) / 255, direct(model, pixels(photo)), atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("sides", [SIDES, (200, 150)], ids=["whole", "tiles"])
+@pytest.mark.parametrize("types", [("int8", "int8"), ("uint8", "int8"), ("float32", "uint8"), ("int16", "int16")])
+def test_whole_numbers_make_nearly_the_picture_of_real_ones(
+    model: Path, tmp_path: Path, types: tuple[str, str], sides: tuple[int, int]
+) -> None:
+    whole = tmp_path / "whole.tflite"
+    whole.write_bytes(isp(SIDES[0] // 2, SIDES[1] // 2, input_type=types[0], output_type=types[1]))
+    write_mosaic(tmp_path / "photo.png", noise(*sides, low=0))
+    rendered(model, "photo.png", "--out", "real")
+    rendered(whole, "photo.png", "--out", "out")
+    difference = np.abs(pixels(Path("out/photo.png")).astype(int) - pixels(Path("real/photo.png")))
+    assert difference.max() <= 3
 
 
 def test_sixteen_bits_hold_what_eight_round_away(model: Path, photo: Path) -> None:
@@ -156,7 +177,8 @@ def test_what_tiles_cannot_do_exactly_is_said(tmp_path: Path) -> None:
     write_mosaic(tmp_path / "photo.png", noise(200, 200, low=0))
     (row,) = rendered(path, "photo.png", "--out", "out")
     assert row["notes"] == [
-        "MEAN sees the whole map, so the size of the input changes the picture a little; tiles are blended."
+        ASSUMED,
+        "MEAN sees the whole map, so the size of the input changes the picture a little; tiles are blended.",
     ]
     table = in_process("render", path, "photo.png", "--out", "other")
     assert "photo.png: MEAN sees the whole map" in table.stdout
@@ -187,7 +209,7 @@ def test_a_comparison_shows_the_cameras_rendering_or_the_target(model: Path, tmp
 def test_where_there_is_nothing_to_compare_with_that_is_said(model: Path, photo: Path) -> None:
     (row,) = rendered(model, photo, "--out", "out", "--compare")
     assert row["comparison"] is None
-    assert row["notes"] == ["There is no other rendering of this mosaic to compare with."]
+    assert row["notes"] == [ASSUMED, "There is no other rendering of this mosaic to compare with."]
     assert [path.name for path in Path("out").iterdir()] == ["photo.png"]
 
 
@@ -273,6 +295,63 @@ def test_options_say_what_a_mosaic_is(model: Path, photo: Path, tmp_path: Path) 
     assert "got GRBG" in refused(model, photo, "--out", "out", "--pattern", "GRBG")
     (row,) = rendered(model, photo, "--out", "out", "--pattern", "GRBG", "--convert")
     assert row["conversions"][0] == "GRBG → RGGB by leaving out the first column"
+
+
+RAW_12 = Contract(RawFormat(bits=12, black=256), 256.0, 4095.0)
+
+
+def test_a_file_that_says_what_it_reads_needs_no_card(model: Path, tmp_path: Path) -> None:
+    write_mosaic(tmp_path / "photo.png", noise(*SIDES, low=256, high=4095))
+    card(tmp_path, bits=12, black=256)
+    carded = json.loads(Path("card.json").read_text()) | {"input_levels": {"black": 256.0, "white": 4095.0}}
+    Path("card.json").write_text(json.dumps(carded))
+    rendered(model, "photo.png", "--out", "carded")
+    Path("card.json").unlink()
+    model.write_bytes(describing(model.read_bytes(), RAW_12))
+    (row,) = rendered(model, "photo.png", "--out", "out")
+    assert row["notes"] == []
+    np.testing.assert_array_equal(pixels(Path("out/photo.png")), pixels(Path("carded/photo.png")))
+
+
+def test_a_card_of_other_files_is_not_believed(model: Path, photo: Path, tmp_path: Path) -> None:
+    card(tmp_path)
+    told = json.loads(Path("card.json").read_text())
+    ours = {"file": "model.tflite", "sha256": "0" * 64, "dynamic_file": None, "dynamic_sha256": None}
+    Path("card.json").write_text(json.dumps(told | {"precisions": [ours]}))
+    assert "isp.tflite is none of the files that card.json beside it describes (model.tflite)" in refused(
+        model, photo, "--out", "out"
+    )
+    ours |= {"dynamic_file": "model_none.tflite", "dynamic_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+    Path("card.json").write_text(json.dumps(told | {"precisions": [ours]}))
+    assert rendered(model, photo, "--out", "out")[0]["notes"] == []
+
+
+def test_what_was_said_is_not_assumed(model: Path, photo: Path) -> None:
+    said = ("--input", "raw10", "--bits", 10, "--black", 0, "--white", 1023, "--pattern", "RGGB")
+    (row,) = rendered(model, photo, "--out", "out", *said)
+    assert row["notes"][0].endswith("assumed: --packing challenge.")
+    assert rendered(model, photo, "--out", "more", *said, "--packing", "challenge")[0]["notes"] == []
+
+
+def test_integers_that_hold_counts_are_not_taken_for_values_up_to_one(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RANGES, "int16", (1.0, 0))
+    counts = tmp_path / "counts.tflite"
+    counts.write_bytes(isp(SIDES[0] // 2, SIDES[1] // 2, input_type="int16"))
+    assert "stand for values up to 32767, which are counts" in refused(counts, photo, "--out", "out")
+    rendered(counts, photo, "--out", "out", "--input", "raw10")
+
+
+def test_a_mosaic_of_odd_sides_is_cropped_where_that_was_asked_for(model: Path, tmp_path: Path) -> None:
+    whole = noise(SIDES[0] + 1, SIDES[1] + 1, low=0)
+    write_mosaic(tmp_path / "odd.png", whole)
+    write_mosaic(tmp_path / "even.png", whole[: SIDES[0], : SIDES[1]])
+    assert "got RGGB, 65×97, 0–1023" in refused(model, "odd.png", "--out", "out")
+    (row,) = rendered(model, "odd.png", "--out", "out", "--convert")
+    assert row["conversions"] == ["65×97 → 64×96, whole tiles of 2×2"]
+    rendered(model, "even.png", "--out", "out")
+    np.testing.assert_array_equal(pixels(Path("out/odd.png")), pixels(Path("out/even.png")))
 
 
 def test_options_about_mosaics_are_not_silently_ignored_for_a_cameras_raw(model: Path, tmp_path: Path) -> None:

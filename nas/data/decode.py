@@ -31,6 +31,16 @@ def workers() -> int:
 
 def read_raw(path: Path) -> Mosaic:
     """Read a 16-bit single-channel mosaic of even height and width; its levels are not judged here."""
+    image = read_raw_of_any_size(path)
+    if image.shape[0] % 2 or image.shape[1] % 2:
+        raise DataError(
+            f'Wanted a mosaic of even height and width at "{path}", got {_size(image)}; crop it to whole 2×2 tiles.'
+        )
+    return image
+
+
+def read_raw_of_any_size(path: Path) -> Mosaic:
+    """Read a 16-bit single-channel mosaic, odd sides included; its levels are not judged here."""
     image, mode = _pixels(path)
     _refuse_not_a_number(image, path, "16-bit grey PNG")
     if mode in ("RGB", "RGBA"):
@@ -42,10 +52,6 @@ def read_raw(path: Path) -> Mosaic:
         raise DataError(
             f'Wanted a 16-bit single-channel mosaic at "{path}", got mode {mode} ({image.dtype.itemsize * 8}-bit); '
             "write it as a 16-bit grey PNG without rescaling."
-        )
-    if image.shape[0] % 2 or image.shape[1] % 2:
-        raise DataError(
-            f'Wanted a mosaic of even height and width at "{path}", got {_size(image)}; crop it to whole 2×2 tiles.'
         )
     return image
 
