@@ -5,10 +5,11 @@ all of them. Rows that stay in a core's cache while everything is done to them h
 another third.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+
+from search_spaces.machine import usable_cores
 
 # Rows at a time: even, so that Bayer tiles stay whole. At Full HD 32 are too little work for a thread and 128 leave the
 # cache: a float32 Smallnet took 1.20 times the interpreter with 64, 1.55 with 128; an int8 one 1.33, and 1.42 with 32.
@@ -21,7 +22,7 @@ def in_strips(height: int, work: Callable[[slice], None]) -> None:
     It must not depend on order, and NumPy must do what takes time in it: that lets go of the interpreter.
     """
     firsts = range(0, height, ROWS)
-    count = max(1, min(_cores(), len(firsts)))
+    count = max(1, min(usable_cores(), len(firsts)))
 
     def share(number: int) -> None:
         for first in firsts[number * len(firsts) // count : (number + 1) * len(firsts) // count]:
@@ -33,10 +34,6 @@ def in_strips(height: int, work: Callable[[slice], None]) -> None:
         other.result()  # raises what it raised
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores())
+    return ThreadPoolExecutor(usable_cores())

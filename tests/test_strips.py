@@ -19,13 +19,13 @@ def test_every_row_is_worked_on_once_and_strips_begin_at_even_rows(cores: int, h
         seen[rows] += 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strips, "_cores", lambda: cores)
+        patch.setattr(strips, "usable_cores", lambda: cores)
         strips.in_strips(height, work)
     assert (seen == 1).all()
 
 
 def test_what_a_thread_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strips, "_cores", lambda: 2)
+    monkeypatch.setattr(strips, "usable_cores", lambda: 2)
 
     def work(rows: slice) -> None:
         if rows.start:
