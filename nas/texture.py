@@ -132,10 +132,7 @@ def _conv(parameters: Parameters, name: str, x: Float[Array, "n h w c"], stride:
 
 
 def _instance_norm(parameters: Parameters, name: str, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    centred = x - kernels.map_mean(x)
-    variance = kernels.map_mean(centred**2)
-    scaled = centred * (parameters[f"{name}/gamma"] * lax.rsqrt(variance + _EPSILON))
-    return kernels.add_channels(scaled, parameters[f"{name}/beta"])
+    return kernels.instance_norm(x, parameters[f"{name}/gamma"], parameters[f"{name}/beta"], _EPSILON)
 
 
 def _dense(parameters: Parameters, name: str, x: Float[Array, "n k"]) -> Float[Array, "n f"]:
