@@ -8,9 +8,9 @@ weights takes more images at once.
 Processor time of a step of 16 patches of 128 pixels, L1 and Adam, in ms (one core of an AMD EPYC with 1 MiB of L2):
 
     images at once      1      2      4      8     16
-    Smallnet           31     31     37     40     55
-    CSANet             89     90    101    100    110
-    Tuned U-Net       312    253    230    239    267
+    Smallnet           28     29     30     33     48
+    CSANet             65     69     75     79     94
+    Tuned U-Net       274    215    198    193    223
 
 On a GPU the whole batch is one pass.
 """
@@ -23,7 +23,7 @@ from search_spaces.machine import usable_cores
 # calls.
 LEAST_POSITIONS = 64 * 64
 # Each weight should be multiplied so often in a pass, or moving it takes as long as using it.
-LEAST_USES = 128
+LEAST_USES = 256
 
 
 def images_at_once(graph: Graph, *, batch: int, patch: int) -> int:
