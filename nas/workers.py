@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # JAX keeps what it compiled; after this many candidates a process is replaced and its memory returned.
 TASKS_PER_PROCESS = 25
 _WATCH_EVERY_S = 1.0
+_MANAGER_ENDS_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,14 @@ class Slot:
         if self._executor is None:
             return
         processes = list((self._executor._processes or {}).values())
+        manager: threading.Thread | None = self._executor._executor_manager_thread  # type: ignore[assignment]  # typeshed errs
         if kill:
             for process in processes:
                 process.kill()
         self._executor.shutdown(wait=not kill, cancel_futures=True)
+        if manager is not None:
+            # It ends soon after its process; left running, Python 3.11 writes at exit to a pipe that it is closing.
+            manager.join(_MANAGER_ENDS_S)
         self._executor, self._tasks = None, 0
 
     def _pool(self) -> ProcessPoolExecutor:
