@@ -12,7 +12,8 @@ from nas.data.raw_format import RawFormat
 from nas.file_check import check_file
 from nas.file_judging import Judged
 from nas.file_runtime import predict_file
-from nas.litert import Encoding, threads
+from nas.litert import threads
+from nas.port import Port
 from search_spaces.graph import Graph
 from search_spaces.input_levels import InputLevels
 from search_spaces.tflite_file import op_counts
@@ -161,7 +162,7 @@ def _sha256(content: bytes | None, name: str | None) -> str | None:
     return hashlib.sha256(content).hexdigest() if content and name else None
 
 
-def contract(levels: InputLevels, taken: Encoding, given: Encoding, raw: RawFormat) -> str:
+def contract(levels: InputLevels, taken: Port, given: Port, raw: RawFormat) -> str:
     """Say in one sentence what to feed and what comes out."""
     channels = f"packed RAW, channels {raw.packing} of a {raw.pattern} mosaic"
     if levels.is_normalized:
@@ -174,20 +175,20 @@ def contract(levels: InputLevels, taken: Encoding, given: Encoding, raw: RawForm
     )
 
 
-def _taken(encoding: Encoding) -> str:
-    if not _is_scaled(encoding):
+def _taken(port: Port) -> str:
+    if not _is_scaled(port):
         return ""
-    return f", stored as round(value / {encoding.scale:.6g}){_signed(encoding.zero_point)}"
+    return f", stored as round(value / {port.scale:.6g}){_signed(port.zero_point)}"
 
 
-def _given(encoding: Encoding) -> str:
-    if not _is_scaled(encoding):
+def _given(port: Port) -> str:
+    if not _is_scaled(port):
         return ""
-    return f", value = (stored{_signed(-encoding.zero_point)}) · {encoding.scale:.6g}"
+    return f", value = (stored{_signed(-port.zero_point)}) · {port.scale:.6g}"
 
 
-def _is_scaled(encoding: Encoding) -> bool:
-    return bool(encoding.scale) and (encoding.scale, encoding.zero_point) != (1.0, 0)
+def _is_scaled(port: Port) -> bool:
+    return bool(port.scale) and (port.scale, port.zero_point) != (1.0, 0)
 
 
 def _signed(number: int) -> str:

@@ -16,7 +16,8 @@ from nas.checkpoint import Arrays
 from nas.conversion import Converted
 from nas.data.pairs import DataConfig, PairSet, find_pairs, load_split
 from nas.evaluate import Quality, judge, network_input, picture_quality, quality_of, targets
-from nas.litert import Encoding, TfliteModel
+from nas.litert import TfliteModel
+from nas.port import Port
 from search_spaces import lower_flax
 from search_spaces.errors import ExportError
 from search_spaces.graph import Graph
@@ -66,8 +67,8 @@ class Judged:
     half_drop_db: float | None  # of the network with every map rounded to half precision; only for fp16
     twin: Difference
     deploy: Difference
-    input: Encoding
-    output: Encoding
+    input: Port
+    output: Port
     local_runtime_ms: float
 
     @property

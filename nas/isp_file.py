@@ -148,7 +148,7 @@ def _shown(sides: tuple[Side, ...]) -> str:
 def _port(path: Path, detail: dict[str, Any]) -> Port:
     dtype = np.dtype(detail["dtype"]).name
     if dtype in FLOATS:
-        return Port(dtype, 1.0, 0)
+        return Port(dtype, 0.0, 0)
     told = detail["quantization_parameters"]
     if dtype not in INTEGERS or len(told["scales"]) != 1 or not told["scales"][0] > 0:
         raise UsageError(

@@ -2,44 +2,15 @@
 
 import os
 import time
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from nas.port import Port
 from search_spaces.quiet import quiet
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How a file takes or gives numbers: value = (stored − zero_point) · scale; plainly where the scale is 0."""
-
-    dtype: str
-    scale: float
-    zero_point: int
-
-    @classmethod
-    def of(cls, detail: dict[str, Any]) -> "Encoding":
-        """Read what the interpreter tells of a tensor."""
-        scale, zero_point = detail["quantization"]
-        return cls(np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
-
-    def encode(self, x: Array) -> Array:
-        """Return numbers as the file stores them: rounded, and clipped to what its type holds."""
-        if not self.scale:
-            return np.ascontiguousarray(x, self.dtype)
-        holds = np.iinfo(self.dtype)
-        stored: Array = np.clip(np.rint(x / self.scale) + self.zero_point, holds.min, holds.max).astype(self.dtype)
-        return stored
-
-    def decode(self, stored: Array) -> Array:
-        """Return what the file means by its numbers, float32."""
-        if not self.scale:
-            return np.asarray(stored, np.float32)
-        return (stored.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
 class TfliteModel:
@@ -63,7 +34,7 @@ class TfliteModel:
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
-        self.input, self.output = Encoding.of(self._input), Encoding.of(self._output)
+        self.input, self.output = Port.of(self._input), Port.of(self._output)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -86,7 +57,7 @@ class TfliteModel:
         self(x)
         details = self._interpreter.get_tensor_details()
         return {
-            detail["name"]: Encoding.of(detail).decode(self._interpreter.get_tensor(detail["index"]))
+            detail["name"]: Port.of(detail).decode(self._interpreter.get_tensor(detail["index"]))
             for detail in details
             if len(detail["shape"]) == 4 and len(detail["quantization_parameters"]["scales"]) <= 1
         }

@@ -1,5 +1,6 @@
-"""What are the numbers of a file's input or output? Real values, or whole numbers that stand for them."""
+"""What are the numbers of a file's input, output and maps? Real values, or whole numbers that stand for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,17 @@ INTEGERS = ("uint8", "int8", "int16")
 
 @dataclass(frozen=True)
 class Port:
-    """What the numbers of a file's input or output are."""
+    """How a file takes or gives numbers: value = (stored − zero_point) · scale; plainly where the scale is 0."""
 
     dtype: str
-    scale: float  # of one step; 1 for floating point
+    scale: float
     zero_point: int
+
+    @classmethod
+    def of(cls, detail: Mapping[str, Any]) -> "Port":
+        """Read what the interpreter tells of a tensor of one scale."""
+        scale, zero_point = detail["quantization"]
+        return cls(np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
 
     @property
     def is_whole(self) -> bool:
@@ -37,8 +44,8 @@ class Port:
         return float((np.iinfo(self.dtype).max - self.zero_point) * self.scale)
 
     def encode(self, x: Array) -> Array:
-        """Turn real values into what the file reads; what its integers cannot hold is clipped."""
-        if self.dtype in FLOATS:
+        """Turn real values into what the file stores: rounded, and clipped to what its type holds."""
+        if not self.scale:
             return np.ascontiguousarray(x, self.dtype)
         bounds = np.iinfo(self.dtype)
         steps = np.rint(x / np.float32(self.scale)) + self.zero_point
@@ -46,8 +53,8 @@ class Port:
         return whole
 
     def decode(self, y: Array) -> Array:
-        """Turn what the file writes into real values, float32; no copy where they are that already."""
-        if self.dtype in FLOATS:
+        """Turn what the file stores into real values, float32; no copy where they are that already."""
+        if not self.scale:
             return y.astype(np.float32, copy=False)
         real: Array = (y.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
         return real

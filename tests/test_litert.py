@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lower_tf import random_weights
 
-from nas.litert import Encoding, TfliteModel
+from nas.litert import TfliteModel
+from nas.port import Port
 from search_spaces import lower_tf
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT
@@ -19,23 +20,23 @@ TYPES = st.sampled_from(["int8", "uint8", "int16"])
 def test_what_a_file_stores_is_a_value_within_half_a_step(dtype: str, scale: float, data: st.DataObject) -> None:
     holds = np.iinfo(dtype)
     zero = data.draw(st.integers(int(holds.min), int(holds.max)))
-    encoding = Encoding(dtype, scale, zero)
+    port = Port(dtype, scale, zero)
     stored = data.draw(st.integers(int(holds.min), int(holds.max)))
-    value = encoding.decode(np.array([stored], dtype))
-    assert encoding.encode(value).tolist() == [stored]
+    value = port.decode(np.array([stored], dtype))
+    assert port.encode(value).tolist() == [stored]
     beside = value + np.float32(0.4 * scale)
-    assert abs(int(encoding.encode(beside)[0]) - stored) <= 1
+    assert abs(int(port.encode(beside)[0]) - stored) <= 1
 
 
 def test_a_value_outside_the_range_is_its_nearest_end_and_does_not_wrap() -> None:
     for dtype in ("int8", "uint8", "int16"):
-        encoded = Encoding(dtype, 0.01, 3).encode(np.array([-1e6, 1e6], np.float32))
+        encoded = Port(dtype, 0.01, 3).encode(np.array([-1e6, 1e6], np.float32))
         assert encoded.tolist() == [np.iinfo(dtype).min, np.iinfo(dtype).max]
 
 
 def test_a_float_is_taken_as_it_is() -> None:
     x = np.array([-1.5, 1e6], np.float32)
-    plain = Encoding("float32", 0.0, 0)
+    plain = Port("float32", 0.0, 0)
     assert plain.decode(plain.encode(x)).tolist() == x.tolist()
 
 
