@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,21 +75,38 @@ def _checksum(tensors: Arrays) -> str:
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; raise StudyError where the file is missing or damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            told = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, str(error)) from None
-    if not _TOLD.keys() <= told.keys():
-        raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
+    with _opened(path) as file:
+        told = _told(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if _CHECKSUM in told and told[_CHECKSUM] != _checksum(tensors):
         raise _unreadable(path, "its values are not those that were written")
     parts = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
     plain = {name: read(told[name]) for name, read in (_TOLD | _TOLD_LATER).items() if name in told}
     return Checkpoint(**plain, **parts)  # type: ignore[arg-type]
+
+
+def step_of(path: Path) -> int:
+    """Return how far a checkpoint was trained, without its values; raise StudyError where there is no whole file."""
+    with _opened(path) as file:
+        return int(_told(file, path)["step"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _told(file: Any, path: Path) -> dict[str, str]:
+    told: dict[str, str] = file.metadata() or {}
+    if not _TOLD.keys() <= told.keys():
+        raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
+    return told
 
 
 def _unreadable(path: Path, why: str) -> StudyError:

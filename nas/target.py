@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import study
-from nas.checkpoint import Checkpoint, load
+from nas.checkpoint import Checkpoint, load, step_of
 from nas.data.pairs import DataConfig, identity
 from nas.study import Candidate, Study
 from search_spaces.designs import DESIGNS, find_design
@@ -178,7 +178,7 @@ def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
     path = best if best.exists() else last  # runs of before bests were kept have none
     if not path.exists():
         return None
-    steps = load(path).step
+    steps = step_of(path)
     reached = _reached(last, at_least=steps)
     horizon = told["recipe"]["horizon"]
     origin = f"training run {folder.name}" + ("" if reached >= horizon else f", stopped before its {horizon} steps")
@@ -189,7 +189,7 @@ def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
 def _reached(last: Path, *, at_least: int) -> int:
     """Return how far a run came; its best state is worth as much where its last one was lost."""
     try:
-        return load(last).step
+        return step_of(last)
     except StudyError:
         return at_least
 
@@ -209,7 +209,7 @@ def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedSt
         path = opened.checkpoint(candidate)
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"
-            steps = load(path).step  # ahead of the record after a kill
+            steps = step_of(path)  # ahead of the record after a kill
             config = opened.config
             yield TrainedState(path, steps, steps, config.data, config.data_fingerprint, origin)
 
