@@ -9,15 +9,14 @@ from latency_models.device import Device, load_device
 from nas.config import DEFAULT_DEVICE
 from nas.export_options import packed_shape, parse_size
 from nas.file_check import FileCheck, check_file
+from nas.show import SHORT_FORMATS
 from nas.tables import check_format, print_json
 from search_spaces.errors import IspNasError, UsageError
-
-FORMATS = ("table", "json")
 
 
 def show_file_check(path: Path, *, device_name: str | None, size: str | None, form: str) -> bool:
     """Print what a device makes of a file; return whether it runs there as a whole."""
-    check_format(form, FORMATS)
+    check_format(form, SHORT_FORMATS)
     sizes = None if size is None else packed_shape(parse_size(size))
     device = load_device(device_name or DEFAULT_DEVICE)
     try:

@@ -13,11 +13,11 @@ from nas.isp_file import IspFile
 from nas.picture import FileKind
 from nas.raw_file import is_told
 from nas.render import Rendered, Renderer, Report, Task, plan
+from nas.show import SHORT_FORMATS
 from nas.tables import Column, Row, check_format, print_json, print_rows
 from nas.training_memory import host_bytes
 from search_spaces.errors import DataError, ExportError, IspNasError, UsageError
 
-FORMATS = ("table", "json")
 # A network may take half of the machine: the picture, the system and other programs need the rest.
 SHARE_OF_MEMORY = 0.5
 UNKNOWN_MEMORY_BYTES = 8e9
@@ -62,7 +62,7 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
 
     A RAW file that cannot be used does not keep others from being rendered; DataError tells of it in the end.
     """
-    check_format(form, FORMATS)
+    check_format(form, SHORT_FORMATS)
     most_bytes = _most_bytes(asked.max_memory_mb)
     tasks = plan(inputs, out, asked.kind, compare=asked.compare)
     contract, told, assumed = read_contract(model, asked.raw, input_kind=asked.input)
