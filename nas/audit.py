@@ -220,6 +220,12 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of an audit that goes on in the folder; None where it begins."""
+    path = folder / SETTINGS_FILE
+    return read(path) if path.exists() else None
+
+
 def _in_todays_terms(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored settings with what recipes could not say when they were written: its default is what was done."""
     others = {name: told.get(name) for name in ("data", "hardware")}

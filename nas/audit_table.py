@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,10 @@ from nas.audit import Audit, Plan
 from nas.audit_report import Audited, audited, derived, notes, rung_rows, to_dict
 from nas.bar import progress_bar
 from nas.budget import Budget
-from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE, HARDWARE_RECIPE, check_fits
+from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE, check_fits, default_recipe
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, find_pairs, identity, prepare
 from nas.data.residence import warm
-from nas.recipe import Recipe
 from nas.report import Panel, check_plot, save_panels
 from nas.rungs import GPU_FACTOR, LADDER_TOPS, default_ladder
 from nas.tables import Column, Row, check_format, print_json, print_rows
@@ -72,11 +71,11 @@ def run_audit(
         raise UsageError(f"An audit needs at least one worker, got {workers}.")
     targets = audit.named(question.targets, results, question.study)
     config = _study_of(targets, question, results)
-    plan = _plan(targets, question, config)
     data = question.data or (config.data if config else DEFAULT_DATA)
+    folder = out or results / AUDITS / _label(data)
+    plan = _plan(targets, question, config, audit.begun(folder))
     device = load_device(question.device or (config.device if config else DEFAULT_DEVICE))
     backend.prepare(processes=workers)
-    folder = out or results / AUDITS / _label(data)
     of = _trained(folder, plan, data, device, workers, question.vgg_file)
     described = _described(data, device, workers)
     audit.save(folder / AUDIT_FILE, to_dict(of, plan, described))
@@ -93,11 +92,13 @@ def _study_of(targets: Sequence[Target], question: Question, results: Path) -> "
     return next((t.study.config for t in targets if t.candidate is not None and t.study is not None), None)
 
 
-def _plan(targets: Sequence[Target], question: Question, config: "StudyConfig | None") -> Plan:
+def _plan(
+    targets: Sequence[Target], question: Question, config: "StudyConfig | None", begun: Mapping[str, Any] | None = None
+) -> Plan:
     hardware = backend.expected()
     networks = audit.networks_of(targets) or audit.default_networks(load_space(DEFAULT_SPACE))
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
-    recipe = config.recipe if config else Recipe(**HARDWARE_RECIPE[hardware])
+    recipe = config.recipe if config else default_recipe(hardware, begun)
     recipe = recipe.changed(**question.training or {})
     vgg_weights.needed(recipe, question.vgg_file)  # refused now, not by every training
     ladders = tuple(dict.fromkeys(question.ladders)) or default_ladders(steps, hardware)

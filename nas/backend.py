@@ -23,7 +23,10 @@ from pathlib import Path
 from nas.data.cache import cache_dir
 from search_spaces.durable import write_durably
 
-CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",)
+CPU_FLAGS = (
+    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "--xla_cpu_use_fusion_emitters=false",
+)
 # These would reach the code for GPUs, too.
 CPU_ONLY_FLAGS = ("--xla_backend_optimization_level=1", "--xla_disable_hlo_passes=cse_barrier_expander")
 CACHE_LIMIT_BYTES = 2 * 1024**3

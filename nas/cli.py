@@ -58,7 +58,8 @@ Loss = Annotated[
     typer.Option("--loss", help='Losses with weights, "l1=1,ssim=0.2"; else l1.', rich_help_panel="Training"),
 ]
 Rate = Annotated[
-    float | None, typer.Option("--learning-rate", help="Adam's first rate; else 3e-3.", rich_help_panel="Training")
+    float | None,
+    typer.Option("--learning-rate", help="Initial learning rate; else 0.02 (of Muon).", rich_help_panel="Training"),
 ]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Patches per step; else 4, on a GPU 16.", rich_help_panel="Training")

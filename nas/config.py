@@ -6,6 +6,7 @@ was given and differs is refused by name: a study whose settings change half-way
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from nas import backend, provenance, study, vgg_weights
 from nas.budget import Budget
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, Progress, identity, open_prepared, prepare
-from nas.recipe import Recipe
+from nas.recipe import DEFAULTS, Recipe
 from nas.rungs import OBJECTIVES, check_ladder, default_ladder
 from nas.study import Study, StudyConfig
 from search_spaces.errors import DataError, StudyError, UnknownNameError, UsageError
@@ -25,8 +26,22 @@ SAMPLER_NAMES = ("tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS;
 DEFAULT_DEVICE = "dimensity-1000-plus"
 DEFAULT_SPACE = "mai21"
 # A GPU would be idle during most of a step of four small patches.
-HARDWARE_RECIPE: dict[str, dict[str, Any]] = {"cpu": {"batch": 4, "patch": 64}, "gpu": {"batch": 16, "patch": 128}}
+HARDWARE_RECIPE: dict[str, dict[str, Any]] = {
+    "cpu": {**DEFAULTS, "batch": 4, "patch": 64},
+    "gpu": {**DEFAULTS, "batch": 16, "patch": 128},
+}
 DEFAULT_DATA = DataConfig("demo")
+
+
+def default_recipe(hardware: str, begun: Mapping[str, Any] | None = None) -> Recipe:
+    """Return what trains where nothing else is asked for.
+
+    `begun` is the stored recipe of a run that goes on: where it knows nothing of Muon, the defaults were Adam's then.
+    """
+    options = HARDWARE_RECIPE[hardware]
+    if begun is not None and "vector_rate" not in begun:
+        options = {name: value for name, value in options.items() if name not in DEFAULTS}
+    return Recipe(**options)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, UInt8, UInt16
 
-from nas import texture, vgg
+from nas import muon, texture, vgg
 from nas.checkpoint import Arrays, Checkpoint
 from nas.data.raw_format import RawFormat
 from nas.losses import LOSSES
@@ -59,6 +59,7 @@ class StepPlan:
     losses: tuple[str, ...]
     batch: int
     patch: int
+    orthogonalises: bool  # Muon moves the kernels
     decays_weights: bool
     clips: bool
     averages: bool
@@ -71,8 +72,18 @@ class StepPlan:
         """Return the plan of a recipe's present losses."""
         active = tuple(sorted(name for name, weight in recipe.loss.items() if weight > 0))
         layer = recipe.vgg_layer if "vgg" in active else None
-        decays, clips, averages = recipe.weight_decay > 0, recipe.clip_norm > 0, recipe.ema > 0
-        return cls(active, recipe.batch, recipe.patch, decays, clips, averages, recipe.precision, layer, quantised)
+        return cls(
+            losses=active,
+            batch=recipe.batch,
+            patch=recipe.patch,
+            orthogonalises=recipe.optimiser == "muon",
+            decays_weights=recipe.weight_decay > 0,
+            clips=recipe.clip_norm > 0,
+            averages=recipe.averages,
+            precision=recipe.precision,
+            vgg_layer=layer,
+            quantised=quantised,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,19 +95,32 @@ class Constants:
     span: Any  # from black to white
     weight_decay: Any
     clip_norm: Any
-    ema: Any
+    vector_rate: Any
+    average: tuple[Any, Any, Any]  # of the weights' average: the largest decay, and what it grows with
     vgg: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, raw: RawFormat, vgg_arrays: Arrays) -> "Constants":
         """Return the constants of a recipe's present losses on pairs of this format."""
         weights = {name: np.float32(recipe.loss[name]) for name in StepPlan.of(recipe).losses}
-        numbers = (raw.black, raw.white_level - raw.black, recipe.weight_decay, recipe.clip_norm, recipe.ema)
-        black, span, weight_decay, clip_norm, ema = map(np.float32, numbers)
-        return cls(weights, black, span, weight_decay, clip_norm, ema, vgg_arrays)
+        numbers = (raw.black, raw.white_level - raw.black, recipe.weight_decay, recipe.clip_norm, recipe.vector_rate)
+        black, span, weight_decay, clip_norm, vector_rate = map(np.float32, numbers)
+        most, lead, lag = map(np.float32, _average_rule(recipe))
+        return cls(weights, black, span, weight_decay, clip_norm, vector_rate, (most, lead, lag), vgg_arrays)
 
 
 jax.tree_util.register_dataclass(Constants)
+
+
+def _average_rule(recipe: Recipe) -> tuple[float, float, float]:
+    """Return (most, lead, lag) of the decay min(most, (lead + steps) / (lag + steps)).
+
+    A share s of all steps comes of steps / (1/s + steps): the weight of a step is then 1 / (1 + s·steps), the
+    polynomial-decay averaging of Shamir and Zhang 2013 (arXiv 1212.1824).
+    """
+    if recipe.average_share:
+        return 1.0, 0.0, 1 / recipe.average_share
+    return recipe.ema, 1.0, 1.0 + _AVERAGE_LAG
 
 
 def state_of(checkpoint: Checkpoint, plan: StepPlan) -> State:
@@ -204,9 +228,8 @@ def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
     raw = jax.ShapeDtypeStruct((n, half, half, 4), jnp.uint16)
     rgb = jax.ShapeDtypeStruct((n, plan.patch, plan.patch, 3), jnp.uint8)
     features = {name: f32(shape) for name, shape in weight_shapes(plan.vgg_layer).items()} if plan.vgg_layer else {}
-    constants = Constants(
-        {name: f32(()) for name in plan.losses}, f32(()), f32(()), f32(()), f32(()), f32(()), features
-    )
+    one = f32(())
+    constants = Constants(dict.fromkeys(plan.losses, one), one, one, one, one, one, (one, one, one), features)
     return state, raw, rgb, f32(()), constants
 
 
@@ -227,9 +250,10 @@ def _step(
     constants: Constants,
 ) -> tuple[State, Terms]:
     found = _found(graph, plan, state, raw, rgb, constants)
-    parameters, adam = _optimised(plan, state.parameters, state.adam, found.gradients, rate, constants)
+    parameters, adam = _optimised(graph, plan, state.parameters, state.adam, found.gradients, rate, constants)
     average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
-    critic = _improved_discriminator(state, found.discriminator, rate) if "texture" in plan.losses else ({}, None)
+    adam_rate = constants.vector_rate * rate
+    critic = _improved_discriminator(state, found.discriminator, adam_rate) if "texture" in plan.losses else ({}, None)
     return State(parameters, adam, average, *critic), found.terms
 
 
@@ -306,6 +330,7 @@ def _sum_of_terms(every: Iterable[Terms]) -> Terms:
 
 
 def _optimised(
+    graph: Graph,
     plan: StepPlan,
     parameters: lower_flax.Parameters,
     adam: optax.ScaleByAdamState,
@@ -313,13 +338,44 @@ def _optimised(
     rate: Array,
     constants: Constants,
 ) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
-    """Adam, or AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101), which decays weights beside the moments."""
+    """Muon with Adam, Adam, or AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101), which decays weights itself."""
     if plan.clips:
         gradients, _ = optax.clip_by_global_norm(constants.clip_norm).update(gradients, optax.EmptyState())
-    updates, adam = ADAM.update(gradients, adam, parameters)
+    if plan.orthogonalises:
+        updates, adam = _muon_updates(graph, plan, adam, gradients, constants)
+    else:
+        updates, adam = ADAM.update(gradients, adam, parameters)
     if plan.decays_weights:
         updates = {name: u + _decay(name, parameters[name], constants) for name, u in updates.items()}
     return optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates)), adam
+
+
+def _muon_updates(
+    graph: Graph,
+    plan: StepPlan,
+    moments: optax.ScaleByAdamState,
+    gradients: lower_flax.Parameters,
+    constants: Constants,
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """Muon with Nesterov's momentum for kernels, Adam for the rest; the second moments of kernels stay zero.
+
+    They stay in the state, so that checkpoints have one form whatever the optimiser.
+    """
+    kinds = muon.kernels(graph, batch=plan.batch, patch=plan.patch)
+    rest = [name for name in gradients if name not in kinds]
+    of_rest = optax.ScaleByAdamState(
+        moments.count, {name: moments.mu[name] for name in rest}, {name: moments.nu[name] for name in rest}
+    )
+    updates, of_rest = ADAM.update({name: gradients[name] for name in rest}, of_rest)
+    momentum = {name: _mixed(moments.mu[name], gradients[name]) for name in kinds}
+    ahead = {name: _mixed(momentum[name], gradients[name]) for name in kinds}
+    steps = muon.directions(kinds, ahead) | {name: constants.vector_rate * u for name, u in updates.items()}
+    changed = optax.ScaleByAdamState(of_rest.count, moments.mu | momentum | of_rest.mu, moments.nu | of_rest.nu)
+    return {name: steps[name] for name in gradients}, changed
+
+
+def _mixed(momentum: Array, gradient: Array) -> Array:
+    return muon.MOMENTUM * momentum + (1 - muon.MOMENTUM) * gradient
 
 
 def _decay(name: str, value: Array, constants: Constants) -> Array | float:
@@ -330,7 +386,8 @@ def _decay(name: str, value: Array, constants: Constants) -> Array | float:
 def _averaged(
     average: lower_flax.Parameters, parameters: lower_flax.Parameters, count: Array, constants: Constants
 ) -> lower_flax.Parameters:
-    decay = jnp.minimum(constants.ema, (1.0 + count) / (1.0 + _AVERAGE_LAG + count))
+    most, lead, lag = constants.average
+    decay = jnp.minimum(most, (lead + count) / (lag + count))
     return {name: decay * value + (1 - decay) * parameters[name] for name, value in average.items()}
 
 
@@ -347,7 +404,7 @@ def _gradients_of_mistakes(
 def _improved_discriminator(
     state: State, gradients: lower_flax.Parameters, rate: Array
 ) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
-    """One step of the discriminator on the same batch, at the network's learning rate."""
+    """One step of the discriminator on the same batch, at the learning rate that the network's own Adam has."""
     assert state.discriminator_adam is not None
     updates, adam = ADAM.update(gradients, state.discriminator_adam)
     improved: lower_flax.Parameters = optax.apply_updates(

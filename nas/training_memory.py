@@ -66,7 +66,7 @@ def training_bytes(graph: Graph, recipe: Recipe) -> int:
     kept = FLOAT_BYTES * sum(map(prod, at.shapes.values()))
     maps = round(COPIES_OF_MAPS * (kept + peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES)))
     pictures = (STORED_BYTES_PER_PIXEL * recipe.batch + FLOAT_BYTES_PER_PIXEL * at_once) * recipe.patch**2
-    arrays = ARRAYS_PER_PARAMETER + (recipe.ema > 0) + (at_once < recipe.batch)
+    arrays = ARRAYS_PER_PARAMETER + recipe.averages + (at_once < recipe.batch)
     weights = arrays * FLOAT_BYTES * graph.parameters
     return maps + pictures + weights + _bytes_of_networks_that_judge(recipe, at_once)
 

@@ -13,14 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nas import backend
 from nas.checkpoint import digest
-from nas.config import DEFAULT_DATA, HARDWARE_RECIPE
+from nas.config import DEFAULT_DATA, default_recipe
 from nas.data.pairs import DataConfig
 from nas.history import Validation
 from nas.recipe import Recipe
 from nas.recipe_file import PublishedRecipe
 from nas.show import SHORT_FORMATS
 from nas.tables import check_format, print_json
-from nas.target import TRAINED, Target, resolve
+from nas.target import TRAINED, TRAINING_FILE, Target, read_training, resolve
 from search_spaces.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def fine_tune(target: Target, steps: int, *, calibration: int, results: Path) ->
 
 def train_target(target: Target, asked: TrainingAsked, results: Path) -> "tuple[LongRun, Finished]":
     """Train one network to the end, with a bar; return the run and what it came to."""
-    recipe = _recipe(target, asked)
+    recipe = _recipe(target, asked, results)
     backend.prepare()
     from nas.long_training import run
 
@@ -99,20 +99,23 @@ def train_target(target: Target, asked: TrainingAsked, results: Path) -> "tuple[
     return long_run, finished
 
 
-def _recipe(target: Target, asked: TrainingAsked) -> Recipe:
+def _recipe(target: Target, asked: TrainingAsked, results: Path) -> Recipe:
     recipe = _recipe_at_full_rate(target, asked)
+    path = (asked.out or _folder(target, asked, recipe, results)) / TRAINING_FILE
+    if path.exists():
+        recipe = _recipe_at_full_rate(target, asked, begun=read_training(path.parent)["recipe"])
     if asked.qat and asked.recipe is None and "learning_rate" not in asked.options:
         return recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
     return recipe
 
 
-def _recipe_at_full_rate(target: Target, asked: TrainingAsked) -> Recipe:
+def _recipe_at_full_rate(target: Target, asked: TrainingAsked, begun: Mapping[str, Any] | None = None) -> Recipe:
     if asked.recipe:
         recipe = asked.recipe.recipe.changed(**asked.options)
     elif target.study:
         recipe = target.study.config.recipe.changed(**asked.options)
     else:
-        recipe = Recipe(**HARDWARE_RECIPE[backend.expected()] | asked.options)
+        recipe = default_recipe(backend.expected(), begun).changed(**asked.options)
     return recipe if asked.steps is None else recipe.scaled(asked.steps)
 
 

@@ -21,6 +21,7 @@ check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_A
 SHAPE_CHECKED = (
     "nas.losses",
     "nas.metrics",
+    "nas.muon",
     "nas.picture",
     "nas.raw_file",
     "nas.raw_input",

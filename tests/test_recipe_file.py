@@ -11,6 +11,8 @@ import pytest
 import tomli_w
 from flow import in_process, refusal
 
+from nas import backend
+from nas.config import HARDWARE_RECIPE
 from nas.recipe import LOSS_NAMES, LossPhase, Recipe
 from nas.recipe_file import BUILTIN, load_recipe, recipe_for, recipe_names
 from search_spaces.designs import DESIGNS
@@ -42,6 +44,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 }
 # What nobody does who does not say so.
 SPECIAL = {"warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"}
+SPECIAL |= {"vector_rate", "average_share"}
 SETTINGS = {f.name for f in fields(Recipe)} - {"horizon", "phases", "loss"} - SPECIAL | {"steps"}
 
 every_design = pytest.mark.parametrize("name", GIVEN)
@@ -244,9 +247,13 @@ def test_options_go_before_the_recipe_and_steps_scale_its_phases(work: Path, tin
     assert (other.loss, other.phases, other.horizon) == ({"mse": 1.0}, (), 1)
 
 
-def test_a_training_that_began_before_recipes_had_phases_goes_on(work: Path, tiny_pairs: Path) -> None:
+def test_a_training_that_began_before_recipes_had_phases_goes_on(
+    work: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ("--steps", 4, "--batch", 2, "--patch", 16, "--data", tiny_pairs)
-    told = trained(*options)
+    with monkeypatch.context() as before_muon:
+        before_muon.setitem(HARDWARE_RECIPE, backend.expected(), {"batch": 4, "patch": 64})
+        told = trained(*options)
     path = Path(told["folder"]) / "training.toml"
     settings = tomllib.loads(path.read_text("utf-8"))
     old = {"loss", "learning_rate", "batch", "patch", "horizon"}
@@ -276,7 +283,11 @@ def test_every_field_of_a_recipe_can_be_said_in_a_file(work: Path) -> None:
     }  # fmt: skip
     (work / "all.toml").write_text(tomli_w.dumps(said))
     found = load_recipe("all.toml").recipe
-    assert {f.name for f in fields(Recipe)} == said.keys() - {"steps"} | {"horizon"}
+    other = {"optimiser": "muon", "vector_rate": 0.1, "average_share": 0.1}  # what goes with no AdamW and no ema
+    assert {f.name for f in fields(Recipe)} == said.keys() - {"steps"} | {"horizon"} | other.keys()
+    (work / "muon.toml").write_text(tomli_w.dumps({"loss": {"l1": 1.0}, "steps": 50, **other}))
+    muon = load_recipe("muon.toml").recipe
+    assert {name: setting(muon, name) for name in other} == other
     assert {name: setting(found, name) for name in said if name != "phases"} == {
         name: value for name, value in said.items() if name != "phases"
     }

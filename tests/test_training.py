@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas import checkpoint
+from nas import checkpoint, muon
 from nas.checkpoint import Arrays, Checkpoint
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
@@ -21,6 +21,7 @@ from nas.training import CHECK_EVERY, DIVERGED, LossWatch, start, train
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError
 from search_spaces.networks import build_graph
+from search_spaces.ops import Conv
 from search_spaces.spec import ArchSpec
 
 # Every kind of trained array: kernels of all three convolutions, biases, and PReLU's slopes.
@@ -237,10 +238,37 @@ def test_the_average_follows_the_weights_by_its_rule(pairs: PairSet) -> None:
         np.testing.assert_allclose(state.weights[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_an_average_over_a_share_weighs_late_steps_alone(pairs: PairSet) -> None:
+    wanted = fresh().parameters
+    for step in range(12):
+        weight = 1 / (1 + 0.5 * step)  # the first step replaces the random start
+        now = run(fresh(), pairs, step + 1).parameters
+        wanted = {name: value + weight * (now[name] - value) for name, value in wanted.items()}
+    state = run(fresh(), pairs, 12, replace(RECIPE, average_share=0.5))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(state.weights[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_muon_moves_kernels_by_the_rate_and_the_rest_as_adam_does(pairs: PairSet) -> None:
+    rate = 0.01
+    moved = run(fresh(), pairs, 1, replace(RECIPE, optimiser="muon", learning_rate=rate, vector_rate=0.5))
+    by_adam = run(fresh(), pairs, 1, replace(RECIPE, learning_rate=rate / 2))
+    kinds = muon.kernels(GRAPH, batch=RECIPE.batch, patch=RECIPE.patch)
+    assert kinds
+    for name, first in fresh().parameters.items():
+        if name not in kinds:
+            np.testing.assert_allclose(moved.parameters[name], by_adam.parameters[name], rtol=1e-4, atol=1e-7)
+        elif kinds[name] is Conv:
+            step = (moved.parameters[name] - first).reshape(-1, first.shape[3])
+            assert 0.5 * rate < np.linalg.norm(step, 2) < 2 * rate, name
+            assert not moved.second_moment[name].any(), name
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"ema": 0.9, "clip_norm": 0.1},
+        {"optimiser": "muon", "vector_rate": 0.1, "average_share": 0.1},
         {"optimiser": "adamw", "weight_decay": 0.01, "warmup": 4},
         {"schedule": "step", "drop_every": 5, "drop_factor": 0.5},
         {"precision": "bfloat16"},
