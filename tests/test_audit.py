@@ -15,12 +15,12 @@ from flow import InlineSlot, in_process, isp_nas, made_up, made_up_psnr, refusal
 from scipy import stats
 
 from latency_models.device import load_device
-from nas import audit, audit_table, checkpoint
+from nas import audit, audit_table, backend, checkpoint
 from nas.audit import Network, Plan, Record
 from nas.audit_report import Audited, derived, from_dict, ladder_rows, notes, rung_rows
 from nas.audit_table import default_ladders
 from nas.budget import Budget
-from nas.config import DEFAULT_DEVICE, HARDWARE_RECIPE
+from nas.config import DEFAULT_DEVICE, HARDWARE_RECIPE, default_recipe
 from nas.data.pairs import DataConfig, identity
 from nas.evaluate import load_or_start
 from nas.job import Job, Outcome
@@ -102,7 +102,7 @@ def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
     assert len(jobs) == len(NETWORKS) * 3 * (2 + 3)
     assert {(job.recipe.horizon, job.steps) for job in jobs} == {(4, 2), (4, 4), (8, 2), (8, 4), (8, 8)}
     assert {job.seed for job in jobs} == {0, 1, 2}
-    wanted = Recipe(batch=2, patch=16, learning_rate=0.001)
+    wanted = default_recipe(backend.expected()).changed(batch=2, patch=16, learning_rate=0.001)
     assert {replace(job.recipe, horizon=wanted.horizon) == wanted for job in jobs} == {True}
 
 

@@ -1,0 +1,151 @@
+"""Compare training recipes: what a network is worth after so many steps, by recipe, data and seed.
+
+    python benchmarks/training_recipes.py --data demo --recipes adam muon --networks smallnet csanet \
+        --steps 300 900 --seeds 1 2 3 --out results/training/designs.jsonl
+
+Every row is a training of its own, whose learning rate falls over its steps, judged on all validation pairs with
+the weights that would be exported. Rows are appended as they come, each with what made it; the same command goes on
+where it stopped, and trains nothing twice. `--table` prints means and standard deviations over seeds. Members of
+`mai21` are called `member-1`, `member-2`, … as in `isp-nas audit`.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas import backend, provenance
+from nas.config import HARDWARE_RECIPE
+from nas.recipe import Recipe
+from search_spaces.designs import DESIGNS
+from search_spaces.space import load_space
+from search_spaces.spec import ArchSpec
+
+ADAM = Recipe(batch=4, patch=64)  # the default until Muon came
+MUON = Recipe(**HARDWARE_RECIPE["cpu"])
+RECIPES: dict[str, Recipe] = {
+    "adam": ADAM,
+    "adam-average": replace(ADAM, average_share=0.1),
+    "muon": MUON,
+    "muon-0.01": replace(MUON, learning_rate=0.01),
+    "muon-0.03": replace(MUON, learning_rate=0.03),
+    "muon-vectors-1": replace(MUON, vector_rate=1.0),
+    "muon-vectors-0.3": replace(MUON, vector_rate=0.3),
+    "muon-batch-8": replace(MUON, batch=8),
+    "muon-xavier": replace(MUON, initialiser="xavier"),
+    "muon-clip": replace(MUON, clip_norm=1.0),
+}
+KEY = ("network", "spec", "data", "recipe", "steps", "seed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--networks", nargs="+", default=[n for n, d in DESIGNS.items() if d.variant_of is None])
+    parser.add_argument("--recipes", nargs="+", default=["adam", "muon"], choices=RECIPES)
+    parser.add_argument("--steps", nargs="+", type=int, default=[300, 900])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", action="store_true", help="print what the file holds and train nothing")
+    options = parser.parse_args()
+    if not options.table:
+        train_all(options)
+    sys.stdout.write(table(read(options.out)))
+
+
+def train_all(options: argparse.Namespace) -> None:
+    backend.prepare()
+    specs = dict(networks(options.networks))
+    done = {key(row) for row in read(options.out)}
+    made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv])}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for seed, steps, name, recipe in itertools.product(options.seeds, options.steps, specs, options.recipes):
+        wanted = {"network": name, "spec": specs[name].hash, "data": label(options.data), "recipe": recipe}
+        wanted |= {"steps": steps, "seed": seed}
+        if key(wanted) in done:
+            continue
+        row = wanted | trained(specs[name], options.data, RECIPES[recipe].scaled(steps), seed)
+        with options.out.open("a") as file:
+            file.write(json.dumps(row | {"load": os.getloadavg()[0], "made_by": made_by}, ensure_ascii=False) + "\n")
+        sys.stderr.write(f"{name} {recipe} {steps} steps, seed {seed}: {row.get('psnr_db', row.get('failure'))}\n")
+
+
+def networks(names: Sequence[str]) -> Iterator[tuple[str, ArchSpec]]:
+    from nas.audit import default_networks
+
+    members = {network.name: network.spec for network in default_networks(load_space("mai21"))}
+    for name in names:
+        yield name, DESIGNS[name].spec if name in DESIGNS else members[name]
+
+
+def label(data: str) -> str:
+    return "demo" if data == "demo" else Path(data).resolve().name
+
+
+def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str, Any]:
+    from nas import training
+    from nas.config import DEFAULT_DATA
+    from nas.data.cache import cache_dir
+    from nas.data.demo import demo_folder
+    from nas.data.pairs import open_prepared, prepare
+    from nas.evaluate import Judge
+    from search_spaces.errors import TrainingError
+    from search_spaces.networks import build_graph
+
+    if source == "demo":
+        demo_folder()
+    prepared = prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
+    graph = build_graph(spec)
+    state = training.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
+    try:
+        done = training.train(
+            graph, state, open_prepared(prepared, "train"), recipe=recipe, steps=recipe.horizon, seed=seed
+        )
+    except TrainingError as error:
+        return {"failure": str(error)}
+    begun = time.perf_counter()
+    quality = Judge(graph, open_prepared(prepared, "val")).quality(done.checkpoint.weights)
+    seconds = {"train_s": done.train_s, "compile_s": done.compile_s, "judge_s": time.perf_counter() - begun}
+    return {"psnr_db": quality.psnr_db, "ssim": quality.ssim, **seconds}
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a line per network, data and recipe: mean ± standard deviation of PSNR over the seeds, by steps."""
+    steps = sorted({row["steps"] for row in rows})
+    lines = [f"{'data':<12} {'network':<16} {'recipe':<16}" + "".join(f"{n:>18}" for n in steps)]
+    groups = sorted({(row["data"], row["network"], row["recipe"]) for row in rows})
+    for group in groups:
+        cells = [
+            cell([r for r in rows if (r["data"], r["network"], r["recipe"], r["steps"]) == (*group, n)]) for n in steps
+        ]
+        lines.append(f"{group[0]:<12} {group[1]:<16} {group[2]:<16}" + "".join(f"{text:>18}" for text in cells))
+    return "\n".join(lines) + "\n"
+
+
+def cell(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    if any("failure" in row for row in rows):
+        return f"{sum('failure' in row for row in rows)} of {len(rows)} failed"
+    values = [row["psnr_db"] for row in rows]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread} ({len(values)})"
+
+
+if __name__ == "__main__":
+    main()
