@@ -366,7 +366,7 @@ def test_the_installed_command_trains_judges_and_keeps_no_checkpoint(trained: Pa
 
 
 def test_a_rung_is_what_the_search_trains_in_its_place(trained: Path, prepared_tiny: Path, tmp_path: Path) -> None:
-    recipe = Recipe(batch=2, patch=16, horizon=4)
+    recipe = default_recipe(backend.expected()).changed(batch=2, patch=16).scaled(4)
     wanted = [run_job(Job(SPECS[0], steps, tmp_path / "c", prepared_tiny, recipe, 0)) for steps in (2, 4)]
     found = [r for r in told(trained)["records"] if (r["hash"], r["horizon"]) == (SPECS[0].hash, 4)]
     assert [r["psnr_db"] for r in found] == pytest.approx([w.psnr_db for w in wanted], abs=1e-4)  # type: ignore[union-attr]

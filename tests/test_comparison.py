@@ -18,10 +18,10 @@ from scipy import stats
 from nas import comparison, long_training
 from nas.checkpoint import Checkpoint, load
 from nas.comparison import QUALITIES, Comparison, Run, correlation_text, rank_correlation, read_comparisons, summaries
+from nas.config import default_recipe
 from nas.data.pairs import DataConfig, identity, load_split
 from nas.evaluate import judge
 from nas.long_training import LongRun
-from nas.recipe import Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import StudyError, TrainingError
 from search_spaces.networks import build_graph
@@ -149,7 +149,7 @@ def made(script: ModuleType, tiny_pairs: Path, tmp_path_factory: pytest.TempPath
 def test_the_file_says_what_was_trained_on_what_and_how(made: Path, tiny_pairs: Path) -> None:
     told = json.loads((made / "tiny.json").read_text("utf-8"))
     assert (told["label"], told["steps"], told["seeds"]) == ("tiny", STEPS, [0, 1])
-    assert told["recipe"] == Recipe(horizon=STEPS).to_dict()
+    assert told["recipe"] == default_recipe("cpu").scaled(STEPS).to_dict()
     assert told["data"] == {
         "pairs": {"train": 8, "val": 4, "test": 2},
         "identity": identity(DataConfig(str(tiny_pairs))),
@@ -175,7 +175,7 @@ def test_the_figures_are_those_of_the_trained_network(made: Path, tiny_pairs: Pa
         state = load(made / "work" / f"smallnet-{told['seed']}" / "checkpoint.safetensors")
         assert state.step == STEPS
         for split in ("val", "test"):
-            quality = judge(graph, state.parameters, load_split(data, split))
+            quality = judge(graph, state.weights, load_split(data, split))
             assert told[f"{split}_psnr_db"] == pytest.approx(quality.psnr_db, abs=1e-6)
             assert told[f"{split}_ssim"] == pytest.approx(quality.ssim, abs=1e-6)
         assert told["train_s"] > 0
@@ -184,7 +184,7 @@ def test_the_figures_are_those_of_the_trained_network(made: Path, tiny_pairs: Pa
 
 def test_the_network_is_the_one_that_isp_nas_train_makes(made: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     trained = long_training.run(
-        LongRun(tmp_path, SMALLNET.spec, DataConfig(str(tiny_pairs)), Recipe(horizon=STEPS), seed=0)
+        LongRun(tmp_path, SMALLNET.spec, DataConfig(str(tiny_pairs)), default_recipe("cpu").scaled(STEPS), seed=0)
     )
     told = json.loads((made / "tiny.json").read_text("utf-8"))["runs"][0]
     assert told["val_psnr_db"] == pytest.approx(trained.quality.psnr_db, abs=1e-4)
