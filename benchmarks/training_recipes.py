@@ -64,7 +64,8 @@ def train_all(options: argparse.Namespace) -> None:
     backend.prepare()
     specs = dict(networks(options.networks))
     done = {key(row) for row in read(options.out)}
-    made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv])}
+    words = [label(word) if word == options.data else word for word in sys.argv]  # where pairs lie is nobody's business
+    made_by = provenance.collect() | {"command": " ".join(["python", *words])}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed, steps, name, recipe in itertools.product(options.seeds, options.steps, specs, options.recipes):
         wanted = {"network": name, "spec": specs[name].hash, "data": label(options.data), "recipe": recipe}
