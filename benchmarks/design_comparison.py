@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import backend, comparison, provenance
 from nas.comparison import Comparison, Run
-from nas.config import HARDWARE_RECIPE
+from nas.config import default_recipe
 from nas.data.pairs import DataConfig, PairSet, find_pairs, identity, load_split
 from nas.recipe import Recipe
 from nas.target import CHECKPOINT_FILE
@@ -93,7 +93,7 @@ def compare(options: argparse.Namespace) -> Comparison:
     require_clean(made_by.get("commit"), options.allow_dirty)
     backend.prepare()
     data = DataConfig(options.data)
-    recipe = Recipe(**HARDWARE_RECIPE["cpu"], horizon=options.steps)
+    recipe = default_recipe("cpu", data).scaled(options.steps)
     work = options.work or default_work(options, made_by.get("commit"))
     pairs = {split: len(found) for split, found in find_pairs(data).items()}
     claim(work, {"data": identity(data), "recipe": recipe.to_dict(), "commit": made_by.get("commit")})

@@ -73,7 +73,7 @@ def run_audit(
     config = _study_of(targets, question, results)
     data = question.data or (config.data if config else DEFAULT_DATA)
     folder = out or results / AUDITS / _label(data)
-    plan = _plan(targets, question, config, audit.begun(folder))
+    plan = _plan(targets, question, config, data, audit.begun(folder))
     device = load_device(question.device or (config.device if config else DEFAULT_DEVICE))
     backend.prepare(processes=workers)
     of = _trained(folder, plan, data, device, workers, question.vgg_file)
@@ -93,12 +93,16 @@ def _study_of(targets: Sequence[Target], question: Question, results: Path) -> "
 
 
 def _plan(
-    targets: Sequence[Target], question: Question, config: "StudyConfig | None", begun: Mapping[str, Any] | None = None
+    targets: Sequence[Target],
+    question: Question,
+    config: "StudyConfig | None",
+    data: DataConfig,
+    begun: Mapping[str, Any] | None,
 ) -> Plan:
     hardware = backend.expected()
     networks = audit.networks_of(targets) or audit.default_networks(load_space(DEFAULT_SPACE))
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
-    recipe = config.recipe if config else default_recipe(hardware, begun)
+    recipe = config.recipe if config else default_recipe(hardware, data, begun)
     recipe = recipe.changed(**question.training or {})
     vgg_weights.needed(recipe, question.vgg_file)  # refused now, not by every training
     ladders = tuple(dict.fromkeys(question.ladders)) or default_ladders(steps, hardware)

@@ -33,6 +33,7 @@ class Checkpoint:
     phase: str = ALONE
     detached_step: int = 0  # when a super-network was taken off; 0: never
     detached_psnr_db: float = math.nan  # the larger head's, on the validation pairs, at that step
+    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
     average: Arrays = field(default_factory=dict)  # moving average of the parameters; empty where none is kept
     discriminator: Arrays = field(default_factory=dict)  # of the texture loss, once it took part
     discriminator_first_moment: Arrays = field(default_factory=dict)
@@ -49,7 +50,13 @@ _PARTS = ("parameters", "first_moment", "second_moment")
 _PARTS_LATER = ("average", "discriminator", "discriminator_first_moment", "discriminator_second_moment")
 _TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
 # Older files have the defaults.
-_TOLD_LATER = {"phase": str, "detached_step": int, "detached_psnr_db": float, "discriminator_step": int}
+_TOLD_LATER = {
+    "phase": str,
+    "detached_step": int,
+    "detached_psnr_db": float,
+    "discriminator_step": int,
+    "rate_share": float,
+}
 _CHECKSUM = "sha256"
 
 

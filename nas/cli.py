@@ -61,11 +61,9 @@ Rate = Annotated[
     float | None,
     typer.Option("--learning-rate", help="Initial learning rate; else 0.02 (of Muon).", rich_help_panel="Training"),
 ]
-Batch = Annotated[
-    int | None, typer.Option("--batch", help="Patches per step; else 4, on a GPU 16.", rich_help_panel="Training")
-]
+Batch = Annotated[int | None, typer.Option("--batch", help="Patches per step; else 16.", rich_help_panel="Training")]
 Patch = Annotated[
-    int | None, typer.Option("--patch", help="Pixels of a patch; else 64, on a GPU 128.", rich_help_panel="Training")
+    int | None, typer.Option("--patch", help="Pixels of a patch; else 32, on a GPU 128.", rich_help_panel="Training")
 ]
 Precision = Annotated[
     str | None,

@@ -61,7 +61,7 @@ def evaluate(
     evaluate_s = time.perf_counter() - begun
     return Outcome(
         job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
-        trained.compile_s + waited_s, evaluate_s, peak_memory_mb(),
+        trained.compile_s + waited_s, evaluate_s, peak_memory_mb(), trained.checkpoint.rate_share,
     )  # fmt: skip
 
 

@@ -32,3 +32,4 @@ class Outcome:
     compile_s: float
     evaluate_s: float
     memory_mb: float  # the highest resident memory of the training process so far
+    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged

@@ -275,6 +275,11 @@ class _Run:
             recipe=run.recipe, steps=_next_stop(run, state), seed=run.seed, tick=self._tick(scalars),
             vgg_file=run.vgg_file, quantised=run.quantised,
         )  # fmt: skip
+        if trained.checkpoint.rate_share != state.rate_share and self._watcher.say:
+            self._watcher.say(
+                f"The loss diverged after step {state.step}; training goes on from there at "
+                f"{trained.checkpoint.rate_share:.2g} of the learning rate."
+            )
         before = history.best(seen)
         seen.append(self._validated(trained))
         try:
@@ -300,7 +305,7 @@ class _Run:
         quality = self._judge.quality(self._own(state))
         if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
             raise TrainingError(f"The output on the validation pairs is not a number after {state.step} steps.")
-        rate = float(self._rates[state.step - 1])
+        rate = state.rate_share * float(self._rates[state.step - 1])
         return Validation(
             state.step, quality.psnr_db, quality.ssim, {**trained.terms}, rate, trained.train_s, trained.waited_s
         )

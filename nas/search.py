@@ -428,8 +428,11 @@ class Search:
     def _told(self, candidate: Candidate, rung: int) -> str:
         reached = candidate.rungs[rung]
         label = f"{candidate.name} " if candidate.name else ""
+        calmer = (
+            "" if reached.rate_share == 1 else f" at {reached.rate_share:.2g} of the learning rate, having diverged"
+        )
         return (
-            f"Trial {candidate.trial} {label}at {reached.steps} steps: {reached.psnr_db:.2f} dB, "
+            f"Trial {candidate.trial} {label}at {reached.steps} steps{calmer}: {reached.psnr_db:.2f} dB, "
             f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}  ({candidate.spec.description})"
         )
 

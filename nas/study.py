@@ -82,6 +82,7 @@ class Rung:
     compile_s: float
     evaluate_s: float
     memory_mb: float
+    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
 
     @property
     def seconds(self) -> float:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from nas.schedules import learning_rates
 from nas.train_step import TOTAL, Constants, StepPlan, Terms, compiled_step, ready, state_of, stored
 from nas.training_memory import training_bytes
 from search_spaces import lower_flax
-from search_spaces.errors import TrainingError, UsageError
+from search_spaces.errors import DivergedError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.supernet import heads
@@ -34,6 +35,8 @@ from search_spaces.supernet import heads
 CHECK_EVERY = 10
 # A mean loss above this many times the first one does not come back within a rung.
 DIVERGED = 3.0
+# A training that diverged goes on from its last state with this share of the learning rates.
+CALMER = 1 / 3
 
 # Called with the step and the losses, means since the last call; the weighted sum is called TOTAL.
 Tick = Callable[[int, Mapping[str, float]], None]
@@ -92,7 +95,10 @@ def train(
     `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. With `quantised` weights
     and maps are rounded as in an int8 file, and the checkpoint holds the ranges, too (`with_ranges`).
 
-    Raises TrainingError where the loss is no number, has diverged or memory runs out; UsageError beyond the recipe's
+    Where the loss is no number or diverges, training begins once more from `checkpoint` with CALMER of the learning
+    rates, which the checkpoint that comes of it tells and keeps to.
+
+    Raises DivergedError where that does not help, TrainingError where memory runs out; UsageError beyond the recipe's
     horizon or without VGG-19.
     """
     if steps > recipe.horizon:
@@ -101,6 +107,30 @@ def train(
         )
     if checkpoint.step >= steps:  # trained before a crash that came before the record
         return Trained(checkpoint, 0.0, 0.0, {})
+    once = partial(
+        _train_once, graph, pairs=pairs, recipe=recipe, steps=steps, seed=seed, tick=tick, vgg_file=vgg_file,
+        quantised=quantised,
+    )  # fmt: skip
+    try:
+        return once(checkpoint)
+    except DivergedError:
+        if checkpoint.rate_share < 1:
+            raise
+        return once(replace(checkpoint, rate_share=CALMER))
+
+
+def _train_once(
+    graph: Graph,
+    checkpoint: Checkpoint,
+    pairs: PairSet,
+    *,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    tick: Tick | None,
+    vgg_file: Path | None,
+    quantised: QuantisedMaps | None,
+) -> Trained:
     train_s = compile_s = waited_s = 0.0
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
         with _told_when_out_of_memory(graph, recipe):
@@ -151,7 +181,7 @@ def _train_phase(
     constants = Constants.of(present, pairs.format, features)
     step_fn, compile_s = compiled_step(graph, plan)
     checkpoint = ready(checkpoint, plan, seed=seed)
-    state, rates = state_of(checkpoint, plan), learning_rates(recipe)
+    state, rates = state_of(checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
     watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
@@ -201,11 +231,11 @@ class LossWatch:
     def _judge(self, step: int, latest: float, first: float) -> None:
         before, self.latest = self.latest, latest
         if not math.isfinite(self.terms[TOTAL]):
-            raise TrainingError(f"The loss was not a number by step {step}; a smaller learning rate may help.")
+            raise DivergedError(f"The loss was not a number by step {step}; a smaller learning rate may help.")
         if math.isinf(self.first):
             self.first = first
         if self._rescales:
             self.first *= self.latest / before
             self._rescales = False
         if self.latest > DIVERGED * self.first:
-            raise TrainingError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")
+            raise DivergedError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")

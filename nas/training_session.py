@@ -115,7 +115,8 @@ def _recipe_at_full_rate(target: Target, asked: TrainingAsked, begun: Mapping[st
     elif target.study:
         recipe = target.study.config.recipe.changed(**asked.options)
     else:
-        recipe = default_recipe(backend.expected(), begun).changed(**asked.options)
+        data = asked.data or (target.trained.data if asked.qat else DEFAULT_DATA)
+        recipe = default_recipe(backend.expected(), data, begun).changed(**asked.options)
     return recipe if asked.steps is None else recipe.scaled(asked.steps)
 
 

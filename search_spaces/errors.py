@@ -55,5 +55,9 @@ class TrainingError(IspNasError):
     """A candidate whose training cannot give a result: the loss is not finite or diverged."""
 
 
+class DivergedError(TrainingError):
+    """A training whose loss left the road; a lower learning rate may keep it there."""
+
+
 class ExportError(IspNasError):
     """A file that was not written because it would not be what it claims to be."""

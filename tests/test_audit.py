@@ -20,7 +20,7 @@ from nas.audit import Network, Plan, Record
 from nas.audit_report import Audited, derived, from_dict, ladder_rows, notes, rung_rows
 from nas.audit_table import default_ladders
 from nas.budget import Budget
-from nas.config import DEFAULT_DEVICE, HARDWARE_RECIPE, default_recipe
+from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE, default_recipe
 from nas.data.pairs import DataConfig, identity
 from nas.evaluate import load_or_start
 from nas.job import Job, Outcome
@@ -102,7 +102,7 @@ def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
     assert len(jobs) == len(NETWORKS) * 3 * (2 + 3)
     assert {(job.recipe.horizon, job.steps) for job in jobs} == {(4, 2), (4, 4), (8, 2), (8, 4), (8, 8)}
     assert {job.seed for job in jobs} == {0, 1, 2}
-    wanted = default_recipe(backend.expected()).changed(batch=2, patch=16, learning_rate=0.001)
+    wanted = default_recipe(backend.expected(), DEFAULT_DATA).changed(batch=2, patch=16, learning_rate=0.001)
     assert {replace(job.recipe, horizon=wanted.horizon) == wanted for job in jobs} == {True}
 
 
@@ -366,7 +366,7 @@ def test_the_installed_command_trains_judges_and_keeps_no_checkpoint(trained: Pa
 
 
 def test_a_rung_is_what_the_search_trains_in_its_place(trained: Path, prepared_tiny: Path, tmp_path: Path) -> None:
-    recipe = default_recipe(backend.expected()).changed(batch=2, patch=16).scaled(4)
+    recipe = default_recipe(backend.expected(), DEFAULT_DATA).changed(batch=2, patch=16).scaled(4)
     wanted = [run_job(Job(SPECS[0], steps, tmp_path / "c", prepared_tiny, recipe, 0)) for steps in (2, 4)]
     found = [r for r in told(trained)["records"] if (r["hash"], r["horizon"]) == (SPECS[0].hash, 4)]
     assert [r["psnr_db"] for r in found] == pytest.approx([w.psnr_db for w in wanted], abs=1e-4)  # type: ignore[union-attr]

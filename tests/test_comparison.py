@@ -149,7 +149,7 @@ def made(script: ModuleType, tiny_pairs: Path, tmp_path_factory: pytest.TempPath
 def test_the_file_says_what_was_trained_on_what_and_how(made: Path, tiny_pairs: Path) -> None:
     told = json.loads((made / "tiny.json").read_text("utf-8"))
     assert (told["label"], told["steps"], told["seeds"]) == ("tiny", STEPS, [0, 1])
-    assert told["recipe"] == default_recipe("cpu").scaled(STEPS).to_dict()
+    assert told["recipe"] == default_recipe("cpu", DataConfig(str(tiny_pairs))).scaled(STEPS).to_dict()
     assert told["data"] == {
         "pairs": {"train": 8, "val": 4, "test": 2},
         "identity": identity(DataConfig(str(tiny_pairs))),
@@ -184,7 +184,13 @@ def test_the_figures_are_those_of_the_trained_network(made: Path, tiny_pairs: Pa
 
 def test_the_network_is_the_one_that_isp_nas_train_makes(made: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     trained = long_training.run(
-        LongRun(tmp_path, SMALLNET.spec, DataConfig(str(tiny_pairs)), default_recipe("cpu").scaled(STEPS), seed=0)
+        LongRun(
+            tmp_path,
+            SMALLNET.spec,
+            DataConfig(str(tiny_pairs)),
+            default_recipe("cpu", DataConfig(str(tiny_pairs))).scaled(STEPS),
+            seed=0,
+        )
     )
     told = json.loads((made / "tiny.json").read_text("utf-8"))["runs"][0]
     assert told["val_psnr_db"] == pytest.approx(trained.quality.psnr_db, abs=1e-4)

@@ -17,7 +17,7 @@ from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
 from nas.recipe import INITIALISERS, LossPhase, Recipe
 from nas.train_step import StepPlan, compiled_step, executable
-from nas.training import CHECK_EVERY, DIVERGED, LossWatch, start, train
+from nas.training import CALMER, CHECK_EVERY, DIVERGED, LossWatch, start, train
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError
 from search_spaces.networks import build_graph
@@ -29,6 +29,7 @@ SPEC = ArchSpec(width=4, scale=4, attention="spatial", activation="prelu")
 GRAPH = build_graph(SPEC)
 RECIPE = Recipe(batch=2, patch=32, horizon=12)
 SEED = 0
+TOO_HIGH = 0.3  # a learning rate at which RECIPE diverges; a third of it does not
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,17 @@ def test_a_loss_that_is_no_number_ends_the_training(pairs: PairSet) -> None:
 def test_a_learning_rate_that_is_far_too_high_is_told_as_divergence(pairs: PairSet) -> None:
     with pytest.raises(TrainingError, match=r"The loss diverged: .* at step \d+, .* at the start"):
         run(fresh(), pairs, 12, replace(RECIPE, learning_rate=1.0))
+
+
+def test_a_training_that_diverges_goes_on_at_a_lower_rate_and_says_so(pairs: PairSet, tmp_path: Path) -> None:
+    high = replace(RECIPE, learning_rate=TOO_HIGH)
+    calm = run(fresh(), pairs, 12, high)
+    assert calm.rate_share == CALMER
+    by_hand = run(fresh(), pairs, 12, replace(RECIPE, learning_rate=TOO_HIGH * CALMER))
+    for name, value in by_hand.parameters.items():
+        np.testing.assert_allclose(calm.parameters[name], value, rtol=1e-3, atol=1e-5)
+    checkpoint.save(calm, tmp_path / "state")
+    assert checkpoint.load(tmp_path / "state").rate_share == CALMER
 
 
 def test_divergence_is_measured_from_the_first_loss_of_all_even_after_a_restart(
