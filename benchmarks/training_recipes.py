@@ -33,12 +33,13 @@ MUON = Recipe(**HARDWARE_RECIPE["cpu"])
 RECIPES: dict[str, Recipe] = {
     "adam": ADAM,
     "adam-average": replace(ADAM, average_share=0.1),
+    "adam-16x32": replace(ADAM, average_share=0.1, batch=16, patch=32),
     "muon": MUON,
+    "muon-4x64": replace(MUON, batch=4, patch=64),
     "muon-0.01": replace(MUON, learning_rate=0.01),
     "muon-0.03": replace(MUON, learning_rate=0.03),
     "muon-vectors-1": replace(MUON, vector_rate=1.0),
     "muon-vectors-0.3": replace(MUON, vector_rate=0.3),
-    "muon-batch-8": replace(MUON, batch=8),
     "muon-xavier": replace(MUON, initialiser="xavier"),
     "muon-clip": replace(MUON, clip_norm=1.0),
 }
