@@ -76,16 +76,29 @@ def cpu_s() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
+# What any command line in Typer takes: its import and one page of help. Measured beside ours, since the speed of a
+# machine that others share changes from second to second; ours took 1.7 to 2.3 times as much.
+PLAIN_TYPER = """
+import typer
+app = typer.Typer()
+@app.command()
+def hello(name: str = typer.Option("you", help="Whom to greet.")) -> None: ...
+app(["--help"])
+"""
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_help_answers_in_half_a_second_of_cpu(words: tuple[str, ...]) -> None:
-    taken: list[float] = []
-    while len(taken) < 3 and min(taken, default=1) >= 0.5:
-        before = cpu_s()
+def test_help_costs_little_more_cpu_than_that_of_any_command(words: tuple[str, ...]) -> None:
+    ratios: list[float] = []
+    while len(ratios) < 5 and min(ratios, default=3) >= 2.5:
+        start = cpu_s()
+        subprocess.run([sys.executable, "-c", PLAIN_TYPER], capture_output=True, check=True)
+        between = cpu_s()
         done = isp_nas(*words, "--help")
-        taken.append(cpu_s() - before)
+        ratios.append((cpu_s() - between) / (between - start))
         assert (done.returncode, done.stderr) == (0, "")
         assert "Usage: isp-nas" in done.stdout
-    assert min(taken) < 0.5, taken
+    assert min(ratios) < 2.5, ratios
 
 
 ASKED_FOR_HELP = """
