@@ -41,6 +41,9 @@ RECIPES: dict[str, Recipe] = {
     "muon-vectors-1": replace(MUON, vector_rate=1.0),
     "muon-vectors-0.3": replace(MUON, vector_rate=0.3),
     "muon-xavier": replace(MUON, initialiser="xavier"),
+    "muon-xavier-vectors-0.3": replace(MUON, initialiser="xavier", vector_rate=0.3),
+    "muon-xavier-0.03": replace(MUON, initialiser="xavier", learning_rate=0.03),
+    "muon-xavier-vectors-0.2-0.03": replace(MUON, initialiser="xavier", vector_rate=0.2, learning_rate=0.03),
     "muon-clip": replace(MUON, clip_norm=1.0),
 }
 KEY = ("network", "spec", "data", "recipe", "steps", "seed")

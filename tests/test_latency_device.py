@@ -4,7 +4,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from stopwatch import cpu_seconds
 
 from latency_models.device import BUILTIN, Device, device_names, load_device, refit, summary
 from latency_models.features import kernels, network
@@ -137,17 +137,13 @@ def test_more_pixels_are_slower(spec: ArchSpec) -> None:
     assert small < large
 
 
-def test_ten_thousand_candidates_are_priced_in_seconds() -> None:
+def test_a_candidate_costs_a_few_times_its_graph() -> None:
+    # Ten thousand are priced in 8 s of a quiet core (benchmarks/latency_cpu.json). Seconds are another thing on every
+    # machine, so the yardstick is building the same graphs, measured beside it: 3.6 to 4.6 times that.
     rng = random.Random(0)
-
-    def price(candidates: int) -> float:
-        start = time.process_time()
-        for _ in range(candidates):
-            runtime_ms(SPACE.sample(lambda _, values, __: rng.choice(values)))
-        return time.process_time() - start
-
-    # 8 s on a quiet core (benchmarks/latency_cpu.json); one whose caches are shared with other work took 11.
-    assert min(price(100) for _ in range(5)) < 20 * 100 / 10_000
+    members = [SPACE.sample(lambda _, values, __: rng.choice(values)) for _ in range(100)]
+    built = cpu_seconds(lambda: [build_graph(spec) for spec in members])
+    assert cpu_seconds(lambda: [runtime_ms(spec) for spec in members]) < 10 * built
 
 
 BODY = ArchSpec(depth=2, width=16, block="residual", refine_width=4)
