@@ -94,16 +94,17 @@ def measure(spec: ArchSpec) -> dict[str, float]:
     from nas.config import HARDWARE_RECIPE
     from nas.data.raw_format import RawFormat
     from nas.recipe import Recipe
-    from nas.train_step import Constants, StepPlan, compiled_step, state_of
+    from nas.train_step import Constants, StepPlan, compiled_step, ready, state_of
     from search_spaces.networks import build_graph
 
     jax.block_until_ready(jax.numpy.zeros(1) + 1)  # starting JAX is no cost of a candidate
     graph, recipe = build_graph(spec), Recipe(**HARDWARE_RECIPE["cpu"])
-    step, step_s = compiled_step(graph, StepPlan.of(recipe))
+    plan = StepPlan.of(recipe)
+    step, step_s = compiled_step(graph, plan)
     begun = time.perf_counter()
     evaluate.executable(graph, PAIRS)
     judge_s = time.perf_counter() - begun
-    state = state_of(training.start(graph, seed=0, spec_hash=""), StepPlan.of(recipe))
+    state = state_of(ready(graph, training.start(graph, seed=0, spec_hash=""), plan, seed=0), plan)
     n, patch = recipe.batch, recipe.patch
     batch = np.full((n, patch // 2, patch // 2, 4), 99, np.uint16), np.full((n, patch, patch, 3), 99, np.uint8)
     constants, times = Constants.of(recipe, RawFormat(), {}), []

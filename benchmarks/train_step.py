@@ -128,7 +128,7 @@ class Ours:
 
         recipe = Recipe(batch=case.batch, patch=case.patch, precision=case.precision)
         plan = train_step.StepPlan.of(recipe)
-        start = train_step.ready(training.start(case.graph, seed=SEED, spec_hash=""), plan, seed=SEED)
+        start = train_step.ready(case.graph, training.start(case.graph, seed=SEED, spec_hash=""), plan, seed=SEED)
         self._jax, self._case, self._data = jax, case, case.data()
         self._state = train_step.state_of(start, plan)
         self._constants = train_step.Constants.of(recipe, RawFormat(), {})

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nas import branches
 from search_spaces.durable import write_durably
 from search_spaces.errors import StudyError
 from search_spaces.supernet import detach
@@ -42,8 +43,8 @@ class Checkpoint:
 
     @property
     def weights(self) -> Arrays:
-        """What is judged and exported: the moving average where one is kept, else the parameters."""
-        return self.average or self.parameters
+        """What is judged and exported: the moving average where one is kept, else the parameters, branches folded."""
+        return branches.fold(self.average or self.parameters)
 
 
 _PARTS = ("parameters", "first_moment", "second_moment")

@@ -69,6 +69,14 @@ Precision = Annotated[
     str | None,
     typer.Option("--precision", help="float32 or bfloat16 (GPUs); else float32.", rich_help_panel="Training"),
 ]
+Reparameterise = Annotated[
+    bool | None,
+    typer.Option(
+        "--reparameterise/--no-reparameterise",
+        help="Train every kernel as a sum of branches, folded into one wherever it is used; else not.",
+        rich_help_panel="Training",
+    ),
+]
 VggWeights = Annotated[
     Path | None,
     typer.Option("--vgg-weights", help="Keras's weights of VGG-19, for the loss vgg.", rich_help_panel="Training"),
@@ -149,6 +157,7 @@ def search(
     batch: Batch = None,
     patch: Patch = None,
     precision: Precision = None,
+    reparameterise: Reparameterise = None,
     vgg_weights: VggWeights = None,
     raw_dir: RawDir = None,
     rgb_dir: RgbDir = None,
@@ -183,6 +192,7 @@ def search(
         batch=batch,
         patch=patch,
         precision=precision,
+        reparameterise=reparameterise,
         vgg_file=vgg_weights,
     )
     from nas.session import run_search
@@ -334,6 +344,7 @@ def train(
     batch: Batch = None,
     patch: Patch = None,
     precision: Precision = None,
+    reparameterise: Reparameterise = None,
     vgg_weights: VggWeights = None,
     raw_dir: RawDir = None,
     rgb_dir: RgbDir = None,
@@ -357,6 +368,7 @@ def train(
         "batch": batch,
         "patch": patch,
         "precision": precision,
+        "reparameterise": reparameterise,
     }
     options = {name: value for name, value in given.items() if value is not None}
     Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
@@ -421,6 +433,7 @@ def audit(
     batch: Batch = None,
     patch: Patch = None,
     precision: Precision = None,
+    reparameterise: Reparameterise = None,
     vgg_weights: VggWeights = None,
     raw_dir: RawDir = None,
     rgb_dir: RgbDir = None,
@@ -443,6 +456,7 @@ def audit(
         "batch": batch,
         "patch": patch,
         "precision": precision,
+        "reparameterise": reparameterise,
     }
     from nas.audit_table import Question, run_audit
 

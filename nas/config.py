@@ -71,6 +71,7 @@ class Asked:
     batch: int | None = None
     patch: int | None = None
     precision: str | None = None
+    reparameterise: bool | None = None
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
 
     def __post_init__(self) -> None:

@@ -150,6 +150,7 @@ _SETTINGS: dict[str, Callable[[object], Any]] = {
     "initialiser": _text,
     "flip": _text,
     "rotate": _switch,
+    "reparameterise": _switch,
 }
 _REQUIRED = ("loss", "steps")
 

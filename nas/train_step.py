@@ -18,7 +18,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, UInt8, UInt16
 
-from nas import muon, texture, vgg
+from nas import branches, muon, texture, vgg
 from nas.checkpoint import Arrays, Checkpoint
 from nas.data.raw_format import RawFormat
 from nas.losses import LOSSES
@@ -63,6 +63,7 @@ class StepPlan:
     decays_weights: bool
     clips: bool
     averages: bool
+    reparameterises: bool
     precision: str
     vgg_layer: str | None  # None where the loss vgg takes no part
     quantised: QuantisedMaps | None = None  # what is rounded as in an int8 file, in quantisation-aware training
@@ -80,6 +81,7 @@ class StepPlan:
             decays_weights=recipe.weight_decay > 0,
             clips=recipe.clip_norm > 0,
             averages=recipe.averages,
+            reparameterises=recipe.reparameterise and quantised is None,
             precision=recipe.precision,
             vgg_layer=layer,
             quantised=quantised,
@@ -136,8 +138,10 @@ def state_of(checkpoint: Checkpoint, plan: StepPlan) -> State:
     )
 
 
-def ready(checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
-    """Return the checkpoint with what the plan needs and no step has made yet: an average, a discriminator."""
+def ready(graph: Graph, checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
+    """Return the checkpoint with what the plan needs and no step has made yet: branches, average, discriminator."""
+    if plan.reparameterises and not branches.shapes(graph).keys() <= checkpoint.parameters.keys():
+        checkpoint = _with_branches(checkpoint, branches.start(graph, seed=seed))
     if plan.averages and not checkpoint.average:
         checkpoint = replace(checkpoint, average={name: value.copy() for name, value in checkpoint.parameters.items()})
     if "texture" in plan.losses and not checkpoint.discriminator:
@@ -151,6 +155,17 @@ def ready(checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
             discriminator_step=0,
         )
     return checkpoint
+
+
+def _with_branches(checkpoint: Checkpoint, fresh: Arrays) -> Checkpoint:
+    zeros = [{name: np.zeros_like(value) for name, value in fresh.items()} for _ in range(2)]
+    return replace(
+        checkpoint,
+        parameters=checkpoint.parameters | fresh,
+        first_moment=checkpoint.first_moment | zeros[0],
+        second_moment=checkpoint.second_moment | zeros[1],
+        average=checkpoint.average | fresh if checkpoint.average else {},
+    )
 
 
 def _on_device(arrays: Arrays) -> lower_flax.Parameters:
@@ -216,6 +231,7 @@ def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
     f32: Callable[[tuple[int, ...]], Any] = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     ranges = plan.quantised.first_logarithms if plan.quantised else {}
     shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
+    shapes |= branches.shapes(graph) if plan.reparameterises else {}
     parameters = {name: f32(shape) for name, shape in shapes.items()}
     discriminator = _discriminator_shapes(plan)
     state = State(
@@ -295,7 +311,8 @@ def _pass(
     target = rgb.astype(jnp.float32) / 255
 
     def objective(parameters: lower_flax.Parameters) -> tuple[Float[Array, ""], tuple[Terms, list[Array]]]:
-        outputs = [_output(network, plan, parameters, x) for network in heads(graph)]
+        folded = branches.fold(parameters)
+        outputs = [_output(network, plan, folded, x) for network in heads(graph)]
         terms = _sum_of_terms(_terms(plan, y, target, state.discriminator, constants) for y in outputs)
         total = sum((constants.weights[name] * terms[name] for name in plan.losses), start=jnp.zeros(()))
         return total, (terms, outputs)
@@ -361,7 +378,8 @@ def _muon_updates(
 
     They stay in the state, so that checkpoints have one form whatever the optimiser.
     """
-    kinds = muon.kernels(graph, batch=plan.batch, patch=plan.patch)
+    of_kernels = muon.kernels(graph, batch=plan.batch, patch=plan.patch)
+    kinds = {name: of_kernels[whole] for name in gradients if (whole := branches.kernel_of(name)) in of_kernels}
     rest = [name for name in gradients if name not in kinds]
     of_rest = optax.ScaleByAdamState(
         moments.count, {name: moments.mu[name] for name in rest}, {name: moments.nu[name] for name in rest}
@@ -380,7 +398,7 @@ def _mixed(momentum: Array, gradient: Array) -> Array:
 
 def _decay(name: str, value: Array, constants: Constants) -> Array | float:
     """Biases, slopes and normalisations have few values and are not what overfits: only kernels decay."""
-    return constants.weight_decay * value if name.endswith("/kernel") else 0.0
+    return constants.weight_decay * value if branches.kernel_of(name).endswith("/kernel") else 0.0
 
 
 def _averaged(

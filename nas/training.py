@@ -180,7 +180,7 @@ def _train_phase(
     features = vgg_weights.needed(present, vgg_file) if present.uses("vgg") else {}
     constants = Constants.of(present, pairs.format, features)
     step_fn, compile_s = compiled_step(graph, plan)
-    checkpoint = ready(checkpoint, plan, seed=seed)
+    checkpoint = ready(graph, checkpoint, plan, seed=seed)
     state, rates = state_of(checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
     watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):

@@ -30,6 +30,7 @@ from math import prod
 from pathlib import Path
 
 from latency_models.memory import peak_activation_bytes
+from nas import branches
 from nas.micro_batch import images_at_once
 from nas.recipe import Recipe
 from nas.vgg_weights import weight_shapes
@@ -67,7 +68,8 @@ def training_bytes(graph: Graph, recipe: Recipe) -> int:
     maps = round(COPIES_OF_MAPS * (kept + peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES)))
     pictures = (STORED_BYTES_PER_PIXEL * recipe.batch + FLOAT_BYTES_PER_PIXEL * at_once) * recipe.patch**2
     arrays = ARRAYS_PER_PARAMETER + recipe.averages + (at_once < recipe.batch)
-    weights = arrays * FLOAT_BYTES * graph.parameters
+    parameters = graph.parameters + (sum(map(prod, branches.shapes(graph).values())) if recipe.reparameterise else 0)
+    weights = arrays * FLOAT_BYTES * parameters
     return maps + pictures + weights + _bytes_of_networks_that_judge(recipe, at_once)
 
 

@@ -44,7 +44,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 }
 # What nobody does who does not say so.
 SPECIAL = {"warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"}
-SPECIAL |= {"vector_rate", "average_share"}
+SPECIAL |= {"vector_rate", "average_share", "reparameterise"}
 SETTINGS = {f.name for f in fields(Recipe)} - {"horizon", "phases", "loss"} - SPECIAL | {"steps"}
 
 every_design = pytest.mark.parametrize("name", GIVEN)
@@ -278,7 +278,7 @@ def test_every_field_of_a_recipe_can_be_said_in_a_file(work: Path) -> None:
         "loss": {"l1": 1.0, "vgg": 0.01}, "steps": 50, "learning_rate": 1e-3, "batch": 3, "patch": 32,
         "optimiser": "adamw", "weight_decay": 1e-4, "schedule": "step", "drop_every": 20, "drop_factor": 0.5,
         "warmup": 5, "clip_norm": 1.0, "ema": 0.99, "precision": "bfloat16", "vgg_layer": "relu3_4",
-        "initialiser": "xavier", "flip": "none", "rotate": False, "final_learning_rate": 0.0,
+        "initialiser": "xavier", "flip": "none", "rotate": False, "reparameterise": True, "final_learning_rate": 0.0,
         "phases": [{"from_step": 25, "loss": {"ssim": 1.0}}],
     }  # fmt: skip
     (work / "all.toml").write_text(tomli_w.dumps(said))
