@@ -54,6 +54,7 @@ KEY = ("network", "spec", "data", "recipe", "steps", "seed")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="demo")
+    parser.add_argument("--label", help="what rows call the data; else the name of its folder")
     parser.add_argument("--networks", nargs="+", default=[n for n, d in DESIGNS.items() if d.variant_of is None])
     parser.add_argument("--recipes", nargs="+", default=["adam", "muon"], choices=RECIPES)
     parser.add_argument("--steps", nargs="+", type=int, default=[300, 900])
@@ -70,11 +71,13 @@ def train_all(options: argparse.Namespace) -> None:
     backend.prepare()
     specs = dict(networks(options.networks))
     done = {key(row) for row in read(options.out)}
-    words = [label(word) if word == options.data else word for word in sys.argv]  # where pairs lie is nobody's business
+    data = options.label or label(options.data)
+    # Where pairs and results lie is nobody's business.
+    words = [data if word == options.data else Path(word).name if word.startswith("/") else word for word in sys.argv]
     made_by = provenance.collect() | {"command": " ".join(["python", *words])}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed, steps, name, recipe in itertools.product(options.seeds, options.steps, specs, options.recipes):
-        wanted = {"network": name, "spec": specs[name].hash, "data": label(options.data), "recipe": recipe}
+        wanted = {"network": name, "spec": specs[name].hash, "data": data, "recipe": recipe}
         wanted |= {"steps": steps, "seed": seed}
         if key(wanted) in done:
             continue
