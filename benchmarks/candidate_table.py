@@ -1,0 +1,162 @@
+"""Train many networks of `mai21` alike: the table from which one learns what can be found, and how.
+
+    python benchmarks/candidate_table.py --data demo --out results/table/demo.jsonl --candidates 1000
+
+A third are random members, a third small changes of published designs, a third small changes of the best so far, all
+within a runtime. Every row is one network from one seed, trained by the default recipe over the last of `--steps`, and
+judged at each. Rows are appended as they come; the same command goes on where it stopped. `--seeds 3` trains the
+first `--repeated` candidates from more seeds.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from training_recipes import read
+
+from latency_models.device import load_device
+from nas import backend, provenance
+from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE
+from nas.recipe import Recipe
+from nas.scoring import final_score
+from search_spaces.designs import DESIGNS
+from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
+from search_spaces.space import load_space
+from search_spaces.spec import ArchSpec
+
+MAX_RUNTIME_MS = 200.0  # beyond, the challenge's score falls by steps
+BEST, MEAN_CHANGES = 15, 2
+ORIGINS = ("random", "design", "evolved")
+SPACE, DEVICE = load_space("mai21"), load_device(DEFAULT_DEVICE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--label", help="what the provenance calls the data; else the name of its folder")
+    parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument("--steps", nargs="+", type=int, default=[300, 900, 2700])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--repeated", type=int, default=100)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    backend.prepare()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    label = options.label or Path(options.data).name
+    words = [label if w == options.data else Path(w).name if w.startswith("/") else w for w in sys.argv]
+    made_by = provenance.collect() | {"command": " ".join(["python", *words])}
+    table = Table(options.data, tuple(options.steps), options.out, made_by)
+    table.first_seed(options.candidates)
+    for seed in range(2, options.seeds + 1):
+        table.again(seed, options.repeated)
+
+
+class Table:
+    """The rows of one data set, in the order in which they were made."""
+
+    def __init__(self, source: str, steps: Sequence[int], path: Path, made_by: dict[str, Any]) -> None:
+        self._source, self._steps, self._path, self._made_by = source, steps, path, made_by
+        self.rows = read(path)
+        self._seen = {row["structure"] for row in self.rows}
+
+    def first_seed(self, candidates: int) -> None:
+        designs = [design.spec for design in DESIGNS.values() if design.variant_of is None]
+        while (number := sum(row["seed"] == 1 for row in self.rows)) < candidates:
+            if number < len(designs):
+                self._train(designs[number], "published", 1)
+            else:
+                origin = ORIGINS[number % len(ORIGINS)]
+                self._train(self._fresh(origin, random.Random(number)), origin, 1)
+
+    def again(self, seed: int, candidates: int) -> None:
+        done = {row["spec"] for row in self.rows if row["seed"] == seed}
+        for row in [row for row in self.rows if row["seed"] == 1][:candidates]:
+            if row["spec"] not in done:
+                self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
+
+    def _fresh(self, origin: str, rng: random.Random) -> ArchSpec:
+        for spec in self._proposals(origin, rng):
+            graph = build_graph(spec)
+            if graph.structure not in self._seen and runtime_ms(graph) <= MAX_RUNTIME_MS:
+                return spec
+        raise AssertionError("proposals never end")
+
+    def _proposals(self, origin: str, rng: random.Random) -> Iterator[ArchSpec]:
+        parents = [design.spec for design in DESIGNS.values() if design.variant_of is None]
+        if origin == "evolved":
+            known = sorted((r for r in self.rows if "psnr_db" in r), key=lambda r: -score(r))
+            parents = [ArchSpec.from_dict(row["genes"]) for row in known[:BEST]]
+        while True:
+            if origin == "random":
+                yield SPACE.sample(lambda _, values, __: rng.choice(values))
+            else:
+                changes = 1 + min(5, int(rng.expovariate(1 / MEAN_CHANGES)))
+                yield SPACE.variation(rng.choice(parents), changes, rng.choice)
+
+    def _train(self, spec: ArchSpec, origin: str, seed: int) -> None:
+        graph = build_graph(spec)
+        row = {"spec": spec.hash, "genes": spec.to_dict(), "structure": graph.structure, "origin": origin, "seed": seed}
+        row |= {"runtime_ms": runtime_ms(graph), "macs": graph.macs, "parameters": graph.parameters}
+        row |= trained(graph, spec, self._source, self._steps, seed) | {"made_by": self._made_by}
+        with self._path.open("a") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.rows.append(row)
+        self._seen.add(graph.structure)
+        sys.stderr.write(f"{len(self.rows)} {origin} {row.get('psnr_db', row.get('failure'))}\n")
+
+
+def score(row: dict[str, Any]) -> float:
+    return final_score(row["psnr_db"][-1], row["runtime_ms"])
+
+
+def runtime_ms(graph: Graph) -> float:
+    return DEVICE.predict(graph, allow_fallback=True).runtime_ms
+
+
+def trained(graph: Graph, spec: ArchSpec, source: str, steps: Sequence[int], seed: int) -> dict[str, Any]:
+    """Return PSNR and SSIM at each of `steps`, and the seconds that compiling, training and judging took."""
+    from nas import training
+    from nas.data.cache import cache_dir
+    from nas.data.demo import demo_folder
+    from nas.data.pairs import open_prepared, prepare
+    from nas.evaluate import Judge
+    from search_spaces.errors import TrainingError
+
+    if source == "demo":
+        demo_folder()
+    prepared = prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
+    pairs, val = open_prepared(prepared, "train"), open_prepared(prepared, "val")
+    recipe = Recipe(**HARDWARE_RECIPE["cpu"]).scaled(steps[-1])
+    state = training.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
+    begun = time.perf_counter()
+    judge = Judge(graph, val)
+    compile_s, train_s, judge_s, qualities = time.perf_counter() - begun, [], [], []
+    for until in steps:
+        try:
+            done = training.train(graph, state, pairs, recipe=recipe, steps=until, seed=seed)
+        except TrainingError as error:
+            return {"failure": str(error), "steps": list(steps)}
+        state, compile_s, begun = done.checkpoint, compile_s + done.compile_s, time.perf_counter()
+        qualities.append(judge.quality(state.weights))
+        train_s.append(done.train_s)
+        judge_s.append(time.perf_counter() - begun)
+    return {
+        "steps": list(steps),
+        "psnr_db": [q.psnr_db for q in qualities],
+        "ssim": [q.ssim for q in qualities],
+        "train_s": train_s,
+        "compile_s": compile_s,
+        "judge_s": judge_s,
+        "rate_share": state.rate_share,
+    }
+
+
+if __name__ == "__main__":
+    main()
