@@ -41,9 +41,14 @@ def shapes(graph: Graph) -> Shapes:
     """Return the shapes of all branches: those of the graph's odd-sized convolutions larger than 1×1."""
     found: Shapes = {}
     for node in graph.nodes:
-        if isinstance(node.op, Conv) and (shape := graph.parameter_shapes[f"{node.name}/kernel"])[0] in (3, 5, 7, 9):
+        if isinstance(node.op, Conv) and has(shape := graph.parameter_shapes[f"{node.name}/kernel"]):
             found |= {f"{node.name}/kernel{MARK}{branch}": size for branch, size in _shapes(shape).items()}
     return found
+
+
+def has(kernel: tuple[int, ...]) -> bool:
+    """Tell whether a kernel of this shape has branches: one of an odd side above 1."""
+    return kernel[0] > 1 and kernel[0] % 2 == 1
 
 
 def _shapes(kernel: tuple[int, ...]) -> Shapes:
@@ -83,9 +88,10 @@ def _folded(name: str, parameters: Mapping[str, Any]) -> Any:
     if name + MARK + EXPAND not in parameters:
         return kernel
     for branch, pattern in PATTERNS.items():
-        kernel = kernel + _padded(pattern, kernel.shape[0]) * parameters[name + MARK + branch]
+        kernel = kernel + within(pattern, kernel.shape[0])[:, :, None, None] * parameters[name + MARK + branch]
     return kernel + parameters[name + MARK + EXPAND][0, 0] @ parameters[name + MARK + SQUEEZE]
 
 
-def _padded(pattern: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
-    return np.pad(pattern, (side - 3) // 2)[:, :, None, None]
+def within(pattern: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
+    """Return a 3×3 pattern in the middle of a window of that side."""
+    return np.pad(pattern, (side - 3) // 2)

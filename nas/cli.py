@@ -146,7 +146,22 @@ def search(
     ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or nsga2; default tpe.")] = None,
     rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Candidates trained at once.")] = 1,
+    final_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--final-steps",
+            help="How long the winner will be trained: finals train the best so, from three seeds. 0: no finals.",
+        ),
+    ] = None,
+    final_share: Annotated[
+        float | None, typer.Option("--final-share", help="Share of a budget in time for the finals; default 0.25.")
+    ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers", help="Candidates trained at once, or auto: one per core, on a GPU one. 1 repeats exactly."
+        ),
+    ] = "auto",
     study: Annotated[
         str | None, typer.Option("--study", help="Name of the study; default from data, device, space.")
     ] = None,
@@ -173,8 +188,6 @@ def search(
     from nas.recipe import parse_loss
 
     spent = parse_budget(budget)
-    if workers < 1:
-        raise UsageError(f"A search needs at least one worker, got {workers}.")
     asked = Asked(
         study=study,
         data=_data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
@@ -184,6 +197,8 @@ def search(
         sampler=sampler,
         seed=seed,
         rungs=None if rungs is None else _parse_rungs(rungs),
+        final_steps=final_steps,
+        final_share=final_share,
         max_runtime_ms=max_runtime,
         max_memory_mb=max_memory,
         allow_fallback=allow_fallback,
@@ -196,8 +211,9 @@ def search(
         vgg_file=vgg_weights,
     )
     from nas.session import run_search
+    from nas.workers import parse_workers
 
-    run_search(asked, results, spent, workers=workers)
+    run_search(asked, results, spent, workers=parse_workers(workers))
 
 
 def _parse_rungs(text: str) -> tuple[int, ...]:

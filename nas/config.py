@@ -17,7 +17,7 @@ from nas.budget import Budget
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, Progress, find_pairs, identity, open_prepared, prepare
 from nas.recipe import DEFAULTS, Recipe
-from nas.rungs import OBJECTIVES, check_ladder, default_ladder
+from nas.rungs import FINAL_SHARE, OBJECTIVES, check_ladder, default_final_steps, default_ladder
 from nas.study import Study, StudyConfig
 from search_spaces.errors import DataError, StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
@@ -63,6 +63,8 @@ class Asked:
     sampler: str | None = None
     seed: int | None = None
     rungs: tuple[int, ...] | None = None
+    final_steps: int | None = None  # 0: no finals
+    final_share: float | None = None
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None
     allow_fallback: bool | None = None
@@ -87,6 +89,10 @@ class Asked:
             raise UsageError(f"The largest memory must be above zero megabytes, got {self.max_memory_mb:g}.")
         if self.rungs is not None:
             check_ladder(self.rungs)
+        if self.final_steps is not None and self.final_steps < 0:
+            raise UsageError(f"Finals train for some steps, or for 0 where there are none, got {self.final_steps}.")
+        if self.final_share is not None and not 0 < self.final_share < 1:
+            raise UsageError(f"The finals' share of the budget lies between 0 and 1, got {self.final_share:g}.")
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
     rungs = asked.rungs or default_ladder(budget, hardware)
+    final_steps = default_final_steps(budget, rungs) if asked.final_steps is None else asked.final_steps
     recipe = default_recipe(hardware, data).changed(**_recipe_options(asked), horizon=rungs[-1])
     config = StudyConfig(
         name=folder.name,
@@ -146,6 +153,8 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         sampler=asked.sampler or "tpe",
         seed=asked.seed or 0,
         rungs=rungs,
+        final_steps=final_steps or None,
+        final_share=asked.final_share or FINAL_SHARE,
         recipe=recipe,
         max_runtime_ms=asked.max_runtime_ms,
         max_memory_mb=asked.max_memory_mb,

@@ -127,15 +127,15 @@ def _compared(design: Design, comparisons: Mapping[str, Comparison]) -> Iterator
 def _searched(design: Design, studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     for opened in studies:
         for candidate in opened.trained():
-            if candidate.spec != design.spec or candidate.highest is None:
+            if candidate.spec != design.spec or candidate.longest is None:
                 continue
-            tested = opened.tests.get((candidate.trial, candidate.highest.steps), {})
+            tested = opened.tests.get((candidate.trial, candidate.longest.steps), {})
             yield {
                 "data": Path(opened.config.data.source).name,
-                "steps": candidate.highest.steps,
+                "steps": candidate.longest.steps,
                 "seeds": [opened.config.seed],
-                "psnr_db": candidate.highest.psnr_db,
-                "ssim": candidate.highest.ssim,
+                "psnr_db": candidate.longest.psnr_db,
+                "ssim": candidate.longest.ssim,
                 "test_psnr_db": tested.get("test_psnr_db"),
                 "test_ssim": tested.get("test_ssim"),
                 "failures": [],

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,7 @@ def evaluate(
     require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
     with ThreadPoolExecutor(1) as beside:  # training steps of a small batch leave cores to compile on
         judge_of_val = beside.submit(Judge, graph, val)
-        trained = training.train(
-            graph, state, pairs, recipe=job.recipe, steps=job.steps, seed=job.seed, tick=tick, vgg_file=job.vgg_file
-        )
-        checkpoint.save(trained.checkpoint, job.checkpoint)
+        trained = _trained(job, graph, state, pairs, tick)
         begun = time.perf_counter()
     waited_s, begun = time.perf_counter() - begun, time.perf_counter()
     quality = judge_of_val.result().quality(trained.checkpoint.weights)
@@ -63,6 +60,28 @@ def evaluate(
         job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
         trained.compile_s + waited_s, evaluate_s, peak_memory_mb(), trained.checkpoint.rate_share,
     )  # fmt: skip
+
+
+def _trained(
+    job: Job, graph: Graph, state: checkpoint.Checkpoint, pairs: PairSet, tick: training.Tick | None
+) -> training.Trained:
+    """Train to the end of the job, keeping the state now and then."""
+    parts: list[training.Trained] = []
+    for until in _stops(job, state.step):
+        part = training.train(
+            graph, state, pairs, recipe=job.recipe, steps=until, seed=job.seed, tick=tick, vgg_file=job.vgg_file
+        )
+        state = part.checkpoint
+        checkpoint.save(state, job.checkpoint)
+        parts.append(part)
+    return replace(
+        parts[-1], train_s=sum(part.train_s for part in parts), compile_s=sum(part.compile_s for part in parts)
+    )
+
+
+def _stops(job: Job, done: int) -> list[int]:
+    every = job.save_every or job.steps
+    return [*range(done - done % every + every, job.steps, every), job.steps]
 
 
 def _state(job: Job, graph: Graph) -> checkpoint.Checkpoint:

@@ -18,7 +18,7 @@ def choose_rung(study: Study, steps: int | None) -> int:
     if steps is None:
         return study.comparison_rung()
     highest = study.highest_rung()
-    ladder = study.config.rungs
+    ladder = study.ladder
     if steps not in ladder[: highest + 1]:
         known = ", ".join(map(str, ladder[: highest + 1]))
         raise UsageError(f"No candidate of study {study.config.name} was judged at {steps} steps; known: {known}.")
@@ -28,7 +28,7 @@ def choose_rung(study: Study, steps: int | None) -> int:
 def rows(study: Study, rung: int) -> list[dict[str, Any]]:
     """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front."""
     candidates = study.at_rung(rung)
-    ranks = pareto.ranks([(c.rungs[rung].psnr_db, c.runtime_ms or 0.0) for c in candidates])
+    ranks = pareto.ranks([(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in candidates])
     made = [{**row(c, rung), "on_front": rank == 0} for c, rank in zip(candidates, ranks, strict=True)]
     return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
 
@@ -36,7 +36,7 @@ def rows(study: Study, rung: int) -> list[dict[str, Any]]:
 def row(candidate: Candidate, rung: int) -> dict[str, Any]:
     """Return what is known of a candidate at a rung, under the names that programs rely on."""
     graph = build_graph(candidate.spec)
-    reached = candidate.rungs[rung]
+    reached = candidate.at(rung)
     return {
         "trial": candidate.trial,
         "name": candidate.name,

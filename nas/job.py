@@ -18,6 +18,7 @@ class Job:
     recipe: Recipe
     seed: int
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
+    save_every: int | None = None  # steps after which the state is kept, too; None: at the end alone
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,12 @@ def _best(study: Study) -> str:
         return ""
     best = study.best()
     rung = study.comparison_rung()
-    return f"; best score {best.score(rung):.3f} (trial {best.trial}, {best.rungs[rung].psnr_db:.2f} dB)"
+    return f"; best score {best.score(rung):.3f} (trial {best.trial}, {best.at(rung).psnr_db:.2f} dB)"
 
 
 def time_spent(study: Study) -> str:
     """Return training, compile and other seconds of the study so far."""
-    rungs = [rung for c in study.trained() for rung in c.rungs.values()]
+    rungs = [rung for c in study.trained() for rung in (*c.rungs.values(), *c.finals.values())]
     train, compiling = sum(r.train_s for r in rungs), sum(r.compile_s for r in rungs)
     return f"training {duration(train)}, compiling {duration(compiling)}"
 

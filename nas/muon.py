@@ -5,6 +5,10 @@ replaced by (nearly) the nearest matrix of orthonormal columns or rows, so that 
 speed, however small its gradient. Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
 (kellerjordan.github.io/posts/muon), whose quintic Newton–Schulz iteration and coefficients these are.
 
+The centre of a k×k kernel and its Laplacian learn as if each were trained as a 1×1 branch beside the kernel and merged
+with it (`nas.branches`): what such a branch would be moved by is linear in the kernel's momentum, so it needs no
+parameters of its own. results/training/README.md says what that gains.
+
 `optax.contrib.muon` iterates on each kernel alone, and compiles that for each kernel. Here the polynomial is evaluated
 on the Gram matrix of the kernel's shorter side, M·p(MᵀM) being the same as the iteration on M; Gram matrices of about
 one size are stacked and iterated together, whatever the kernels' longer sides are.
@@ -12,10 +16,13 @@ one size are stacked and iterated together, whatever the kernels' longer sides a
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from nas import branches
 from search_spaces.graph import Graph
 from search_spaces.ops import Conv, DepthwiseConv, Op, TransposeConv
 
@@ -24,6 +31,8 @@ MOMENTUM = 0.95
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
 _TINY = 1e-20
+# Parts of a k×k kernel that learn as branches of their own.
+PATTERNS = {name: branches.PATTERNS[name] for name in ("centre", "laplace")}
 # Orthogonalising a kernel may cost this share of computing its gradient and that of its input. Dearer ones (the lowest
 # levels of a U-Net, attention on means, whose kernels are used at few positions) are left to Adam.
 MOST_COST = 0.3
@@ -70,13 +79,29 @@ def directions(kinds: Mapping[str, type[Op]], momentum: Mapping[str, Array]) -> 
     The factor keeps the size of a step in what the layer makes, whatever its shape (Bernstein and Newhouse 2024, arXiv
     2410.21265), and is that of `optax.contrib.muon`.
     """
-    names = [name for name in kinds if kinds[name] is not DepthwiseConv]
-    orthogonal = _orthogonalised([_matrix(kinds[name], momentum[name]) for name in names])
+    matrices = {name: _matrix(kinds[name], momentum[name]) for name in kinds if kinds[name] is not DepthwiseConv}
+    parts = list(_parts({name: momentum[name].shape for name in matrices if kinds[name] is Conv}))
+    of_parts = [jnp.tensordot(pattern, momentum[name], 2) for name, pattern in parts]
+    orthogonal = [_scaled(matrix) for matrix in _orthogonalised([*matrices.values(), *of_parts])]
     steps = {name: _normalised(momentum[name]) for name in kinds if kinds[name] is DepthwiseConv}
-    for name, matrix in zip(names, orthogonal, strict=True):
-        rows, columns = matrix.shape
-        steps[name] = _tensor(kinds[name], math.sqrt(max(1, columns / rows)) * matrix, momentum[name].shape)
+    for name, matrix in zip(matrices, orthogonal, strict=False):
+        steps[name] = _tensor(kinds[name], matrix, momentum[name].shape)
+    for (name, pattern), matrix in zip(parts, orthogonal[len(matrices) :], strict=True):
+        steps[name] += pattern[:, :, None, None] * matrix
     return steps
+
+
+def _parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Yield each kernel that has parts with the pattern [k, k] of each."""
+    for name, shape in shapes.items():
+        if branches.has(shape):
+            for pattern in PATTERNS.values():
+                yield name, branches.within(pattern, shape[0])
+
+
+def _scaled(matrix: Array) -> Array:
+    rows, columns = matrix.shape
+    return math.sqrt(max(1, columns / rows)) * matrix
 
 
 def _normalised(kernel: Float[Array, "k k 1 c"]) -> Float[Array, "k k 1 c"]:

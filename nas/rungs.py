@@ -16,7 +16,10 @@ from search_spaces.errors import UsageError
 
 ETA = 3
 # The top rung for budgets up to so many seconds, or so many candidates, on a CPU; a GPU gets ten times as many steps.
-LADDER_TOPS = ((600, 900), (3600, 2700), (4 * 3600, 8100))
+LADDER_TOPS = ((120, 900), (1200, 2700), (4 * 3600, 8100))
+# Finals train as often as long as the top rung. The share of a budget in time that is kept for them.
+FINAL_FACTOR = 3
+FINAL_SHARE = 0.25
 COUNT_TOPS = ((20, 900), (60, 2700))
 COUNTED_TOP = 8100
 # The first rung has no fewer steps than this on a CPU. Of thirteen designs and candidates from two seeds, the best
@@ -55,6 +58,11 @@ def _top(budget: Budget) -> int:
     if budget.candidates is not None:
         return next((steps for limit, steps in COUNT_TOPS if budget.candidates <= limit), COUNTED_TOP)
     return next((steps for limit, steps in LADDER_TOPS if (budget.seconds or 0) <= limit), LONGEST_LADDER)
+
+
+def default_final_steps(budget: Budget, rungs: Sequence[int]) -> int:
+    """Return the steps of the finals; 0, which is none, under a budget that counts candidates: it limits no time."""
+    return 0 if budget.seconds is None else FINAL_FACTOR * rungs[-1]
 
 
 def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:

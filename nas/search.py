@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from latency_models.device import Device
 from latency_models.features import network
 from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
-from nas import pareto, rungs
+from nas import finals, pareto, rungs
 from nas.budget import Budget
 from nas.job import Job, Outcome
 from nas.limits import Limits
@@ -44,6 +44,8 @@ RANDOM_TRIES = 2000
 ELITE = 5
 MEAN_CHANGES = 2
 POLL_S = 0.2
+# Finals are planned from the seconds that steps took before, and begin a tenth earlier than these would ask for.
+FINALS_MARGIN = 1.1
 # When the first so many candidates all fail, the cause is not in them.
 FATAL_FAILURES = 3
 
@@ -54,12 +56,21 @@ def _structure(spec: ArchSpec) -> str:
     return build_graph(spec).structure
 
 
+class Work(NamedTuple):
+    """One thing to train: a candidate to a rung, or from a seed to the final steps."""
+
+    candidate: Candidate
+    rung: int
+    seed: int | None = None  # of a final; its rung is the one above the ladder
+
+
 @dataclass
 class InFlight:
     """A candidate that is being trained, where, and to which rung."""
 
     candidate: Candidate
     rung: int
+    seed: int | None
     slot: Slot
     future: "Future[Outcome | Failure]"
 
@@ -141,19 +152,71 @@ class Search:
             work = self._next_work()
             if work is None:
                 return
-            self._submit(slot, *work)
+            self._submit(slot, work)
 
-    def _next_work(self) -> tuple[Candidate, int] | None:
+    def _next_work(self) -> Work | None:
         if self.remaining_s <= 0:
             return None
-        return self._interrupted() or self._design() or self._promotion() or self._new()
+        if self._search_left_s > 0:
+            found = self._interrupted() or self._design() or self._promotion() or self._new()
+            if found is not None:
+                return Work(*found)
+        return self._final()
 
-    def _submit(self, slot: Slot, candidate: Candidate, rung: int) -> None:
-        config = self.study.config
-        path = self.study.checkpoint(candidate)
+    def _final(self) -> Work | None:
+        """The next final; under a budget that counts candidates, none before the last rung in flight is in."""
+        if not self.study.config.final_steps:
+            return None
+        if self.budget.seconds is None and any(f.seed is None for f in self.running):
+            return None
+        chosen = finals.next_final(
+            self._contenders(), finals.seeds_of(self.study), left_s=self.remaining_s, workers=len(self.slots)
+        )
+        if chosen is None:
+            return None
+        return Work(self.study.candidates[chosen.trial], self.study.final_rung, chosen.seed)
+
+    def _contenders(self) -> list[finals.Contender]:
+        taken = [(f.candidate.trial, f.seed) for f in self.running if f.seed is not None]
+        return finals.contenders_of(self.study, seconds=self._final_s, taken=taken)
+
+    def _final_s(self, candidate: Candidate) -> float:
+        """Seconds of one final of a candidate."""
+        assert self.study.config.final_steps is not None
+        assert candidate.highest is not None
+        return self._step_s(candidate) * self.study.config.final_steps + candidate.highest.evaluate_s
+
+    @property
+    def _search_left_s(self) -> float:
+        """Seconds left to search in: what the finals will take, up to their share of the budget, is kept for them."""
+        if self.budget.seconds is None or not self.study.config.final_steps:
+            return self.remaining_s
+        kept = self.study.config.final_share * self.budget.seconds
+        if self._finals_have_begun(kept):
+            return 0.0
+        planned = FINALS_MARGIN * finals.plan_s(self._contenders()) / len(self.slots)
+        return self.remaining_s - (min(kept, planned) if self.study.trained() else kept)
+
+    def _finals_have_begun(self, kept_s: float) -> bool:
+        """Tell whether the finals of this budget are on; what was found after their start could not take part."""
+        began = any(f.seed is not None for f in self.running)
+        return began or (self.remaining_s <= kept_s and bool(self.study.at_rung(self.study.final_rung)))
+
+    def _submit(self, slot: Slot, work: Work) -> None:
         slot.recycle()
-        job = Job(candidate.spec, config.rungs[rung], path, self.data, config.recipe, config.seed, self.vgg_file)
-        self.running.append(InFlight(candidate, rung, slot, slot.submit(job)))
+        self.running.append(InFlight(*work, slot, slot.submit(self._job(work))))
+
+    def _job(self, work: Work) -> Job:
+        config, spec = self.study.config, work.candidate.spec
+        if work.seed is None:
+            path = self.study.checkpoint(work.candidate)
+            return Job(spec, config.rungs[work.rung], path, self.data, config.recipe, config.seed, self.vgg_file)
+        assert config.final_steps is not None
+        path = self.study.final_checkpoint(work.candidate, work.seed)
+        return Job(
+            spec, config.final_steps, path, self.data, config.recipe.scaled(config.final_steps), work.seed,
+            self.vgg_file, save_every=config.rungs[-1],
+        )  # fmt: skip
 
     def _interrupted(self) -> tuple[Candidate, int] | None:
         """A candidate that was asked for before a crash and never reached the first rung."""
@@ -253,7 +316,7 @@ class Search:
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
         for _ in range(PATIENCE):
-            if self.remaining_s <= 0:
+            if self._search_left_s <= 0:
                 return None
             candidate = self._ask(self._variation())
             if candidate.verdict == "train":
@@ -379,7 +442,7 @@ class Search:
         """Tell whether training to `rung` is likely to end within the budget."""
         if self.budget.seconds is None:
             return True
-        return self._expected_s(candidate, rung) <= self.remaining_s
+        return self._expected_s(candidate, rung) <= self._search_left_s
 
     def _expected_s(self, candidate: Candidate | None, rung: int) -> float:
         """Seconds to `rung`: from the candidate's own speed, else from the others' mean at the first rung."""
@@ -407,6 +470,9 @@ class Search:
         candidate = finished.candidate
         if isinstance(result, Failure) and result.fatal:
             raise StudyError(f"{result.reason} Mend this; the same command continues.")
+        if finished.seed is not None:
+            self._take_final(finished, finished.seed, result)
+            return
         if isinstance(result, Failure):
             finished.slot.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)
@@ -417,6 +483,18 @@ class Search:
             self.say(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
+
+    def _take_final(self, finished: InFlight, seed: int, result: Outcome | Failure) -> None:
+        trial = finished.candidate.trial
+        if isinstance(result, Failure):
+            finished.slot.close(kill=True)
+            self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
+            self.say(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
+            return
+        self._record("final", trial=trial, seed=seed, **asdict(result))
+        score = finished.candidate.final_scores()[seed]
+        label = f" {finished.candidate.name}" if finished.candidate.name else ""
+        self.say(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
 
     def _tell_all(self, candidate: Candidate) -> None:
         """Tell Optuna of a candidate and of every proposal that repeated it meanwhile."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas import backend, front, study
+from nas import backend, finals, front, study
 from nas.bar import progress_bar
 from nas.budget import Budget, duration
 from nas.config import Asked, Opened, open_study
@@ -17,11 +17,16 @@ from nas.runnable import runnable
 from nas.show import FRONT_COLUMNS, SHORT_FORMATS, show_check
 from nas.tables import check_format, count, print_rows
 from nas.training_memory import host_bytes
+from nas.workers import default_workers, shares_of_cores
 from search_spaces.errors import StudyError
 
 
-def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int) -> None:
-    """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found."""
+def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int | None) -> None:
+    """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found.
+
+    `workers` train at once; None: as many as suit the machine.
+    """
+    workers = workers or default_workers(backend.expected(), host_bytes())
     backend.prepare(processes=workers)
     console = Console()
     with progress_bar("Reading pairs") as read:
@@ -60,7 +65,7 @@ def _as_it_is_now(opened: Opened) -> Opened:
 
 
 def _rungs_reached(opened: Opened) -> int:
-    return sum(len(candidate.rungs) for candidate in opened.study.candidates.values())
+    return sum(len(each.rungs) + len(each.finals) for each in opened.study.candidates.values())
 
 
 def _only_search(folder: Path) -> Any:
@@ -83,7 +88,8 @@ def _announce(console: Console, opened: Opened, budget: Budget) -> None:
         console.print(f"[dim]{DEMO_NOTE}[/]", highlight=False)
     console.print(
         f"Budget {budget}; {count(opened.space.size)} networks; {config.objective} on {config.device}; "
-        f"rungs of {', '.join(map(str, config.rungs))} steps",
+        f"rungs of {', '.join(map(str, config.rungs))} steps"
+        + (f", finals of {config.final_steps}" if config.final_steps else ""),
         highlight=False,
     )
 
@@ -95,7 +101,9 @@ def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> b
     from nas.workers import Slot
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    slots = [Slot() for _ in range(workers)]
+    on_cpu = backend.expected() == "cpu"
+    shares = shares_of_cores(workers) if on_cpu else [None] * workers
+    slots = [Slot(cores=cores) if cores else Slot() for cores in shares]
     with SearchView(console) as view:
         search = Search(
             opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look,
@@ -117,9 +125,12 @@ def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
     console.print(f"\n{standing(found)}", highlight=False)
     if not found.trained():
         return
+    judged = finals.verdict_of(found)
+    if judged is not None:
+        console.print(f"[bold]{judged.sentence}[/]", highlight=False)
     rung = front.choose_rung(found, None)
     best = [row for row in front.rows(found, rung) if row["on_front"]]
-    title = f"Pareto front at {found.config.rungs[rung]} steps"
+    title = f"Pareto front at {found.ladder[rung]} steps"
     print_rows(best, FRONT_COLUMNS, form="table", console=console, title=title)
     name = found.config.name
     console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)

@@ -11,7 +11,7 @@ from latency_models.device import Device, load_device
 from latency_models.features import kernels
 from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
-from nas import front
+from nas import finals, front
 from nas.config import DEFAULT_DEVICE, require_same_data
 from nas.report import check_plot, save_front
 from nas.study import Candidate, Study
@@ -161,7 +161,7 @@ def _without_mark(row: dict[str, Any]) -> dict[str, Any]:
 
 def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
     size = sum(r["on_front"] for r in found)
-    return f"{study.config.name}: {size} on the front of {len(found)} candidates at {study.config.rungs[rung]} steps"
+    return f"{study.config.name}: {size} on the front of {len(found)} candidates at {study.ladder[rung]} steps"
 
 
 def show_target(target: Target, *, device_name: str | None, form: str) -> None:
@@ -173,6 +173,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
     predicted = None if refused else device.predict(graph)
     layers = layer_rows(graph, predicted)
     history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
+    last = target.candidate.finals if target.candidate else {}
     if form == "json":
         print_json(
             {
@@ -188,6 +189,7 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "fixed_ms": predicted.fixed_ms if predicted else None,
                 "layers": layers,
                 "history": history,
+                "finals": [{"seed": seed, **asdict(final)} for seed, final in last.items()],
                 "trained_steps": target.state.steps if target.state else None,
             }
         )
@@ -246,6 +248,12 @@ def _print_history(console: Console, candidate: Candidate) -> None:
         console.print(f"Not trained further: {candidate.failure or candidate.reason}", highlight=False)
     if candidate.duplicate_of is not None:
         console.print(f"A repeat of trial {candidate.duplicate_of}, whose result it shares.", highlight=False)
+    for seed, final in candidate.finals.items():
+        console.print(
+            f"Final from seed {seed}, {final.steps} steps: {final.psnr_db:.3f} dB, SSIM {final.ssim:.4f}, "
+            f"score {candidate.final_scores()[seed]:.3f}; trained {final.train_s:.1f} s",
+            highlight=False,
+        )
     for number, rung in candidate.rungs.items():
         console.print(
             f"Rung {number + 1}, {rung.steps} steps: {rung.psnr_db:.3f} dB, SSIM {rung.ssim:.4f}, "
@@ -260,9 +268,10 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
     check_format(form, SHORT_FORMATS)
     study = the_study(results, name)
     candidate = study.best()
-    rung = max(candidate.rungs)
+    rung = study.final_rung if candidate.finals else max(candidate.rungs)
     test = _test_quality(study, candidate)
-    found = {**front.row(candidate, rung), **test}
+    judged = finals.verdict_of(study)
+    found = {**front.row(candidate, rung), **test, "verdict": judged.to_dict() if judged else None}
     if form == "json":
         print_json(found)
         return
@@ -274,23 +283,25 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
         else f"{test['test_psnr_db']:.2f} dB, SSIM {test['test_ssim']:.4f}"
     )
     console.print(f"On the test pairs, which the search did not read: {told}.", highlight=False)
+    if judged:
+        console.print(judged.sentence, highlight=False)
 
 
 def _best_title(study: Study, steps: int) -> str:
-    compared = study.config.rungs[study.comparison_rung()]
+    compared = study.ladder[study.comparison_rung()]
     chosen = "" if compared == steps else f", chosen at {compared}"
     return f"{study.config.name}: best at {steps} steps{chosen}"
 
 
 def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]:
-    assert candidate.highest is not None
-    steps = candidate.highest.steps
+    assert candidate.longest is not None
+    steps = candidate.longest.steps
     known = study.tests.get((candidate.trial, steps))
     if known is None:
         from nas.judging import judge_on_test
 
         require_same_data(study)
-        known = judge_on_test(candidate.spec, study.checkpoint(candidate), study.config.data)
+        known = judge_on_test(candidate.spec, study.longest_checkpoint(candidate), study.config.data)
         _remember(study, candidate.trial, steps, known)
     return known
 

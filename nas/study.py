@@ -12,6 +12,7 @@ any moment loses at most the rung in flight.
 import errno
 import json
 import os
+import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ RUN_FILE = "run.toml"
 RECORDS_FILE = "records.jsonl"
 DATABASE_FILE = "study.db"
 FEWEST_TO_COMPARE = 3
+FEWEST_FINALISTS = 2
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class StudyConfig:
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None  # of maps at once, float32, at Full HD
     allow_fallback: bool = False  # networks of which the delegate runs only a part are priced, not refused
+    final_steps: int | None = None  # how long finals train the best candidates and designs; None: no finals
+    final_share: float = 0.0  # of a budget in time, kept for the finals
     vgg: str | None = None  # SHA-256 of VGG-19's weights, where the loss vgg takes part
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,6 +111,8 @@ class Candidate:
     duplicate_of: int | None = None
     sampler_notes: dict[str, Any] = field(default_factory=dict)  # what the sampler keeps with a trial
     rungs: dict[int, Rung] = field(default_factory=dict)
+    finals: dict[int, Rung] = field(default_factory=dict)  # trainings from fresh weights to the final steps, by seed
+    final_failures: dict[int, str] = field(default_factory=dict)  # reasons, by seed
     failure: str = ""
 
     @property
@@ -124,10 +130,32 @@ class Candidate:
         """The longest training so far."""
         return self.rungs[max(self.rungs)] if self.rungs else None
 
+    @property
+    def longest(self) -> Rung | None:
+        """What a report tells: the mean of the finals where there are any, else the highest rung."""
+        return _mean(list(self.finals.values())) if self.finals else self.highest
+
+    def at(self, rung: int) -> Rung:
+        """Return a rung that this candidate reached; the one above the ladder is the mean of its finals."""
+        return self.rungs[rung] if rung in self.rungs else _mean(list(self.finals.values()))
+
     def score(self, rung: int) -> float:
-        """Return the challenge's score at a rung that this candidate reached."""
+        """Return the challenge's score at a rung that this candidate reached, as in `at`."""
         assert self.runtime_ms is not None
-        return final_score(self.rungs[rung].psnr_db, self.runtime_ms)
+        return final_score(self.at(rung).psnr_db, self.runtime_ms)
+
+    def final_scores(self) -> dict[int, float]:
+        """Return the challenge's score of every final, by seed."""
+        assert self.runtime_ms is not None
+        return {seed: final_score(final.psnr_db, self.runtime_ms) for seed, final in self.finals.items()}
+
+
+def _mean(finals: list[Rung]) -> Rung:
+    means = {
+        name: statistics.fmean(getattr(final, name) for final in finals)
+        for name in ("psnr_db", "ssim", "loss", "train_s", "compile_s", "evaluate_s", "memory_mb")
+    }
+    return replace(finals[0], **means)  # type: ignore[arg-type]  # means are of the fields that are floats
 
 
 class Study:
@@ -156,12 +184,35 @@ class Study:
         """Return where the training state of `candidate` is kept."""
         return self.folder / "checkpoints" / f"{candidate.trial:05d}-{candidate.spec.hash}.safetensors"
 
+    def final_checkpoint(self, candidate: Candidate, seed: int) -> Path:
+        """Return where the state of one of the candidate's finals is kept."""
+        return self.checkpoint(candidate).with_suffix(f".final-{seed}.safetensors")
+
+    def longest_checkpoint(self, candidate: Candidate) -> Path:
+        """Return the state that a candidate is exported from: its best final, or what it climbed the rungs with."""
+        if not candidate.finals:
+            return self.checkpoint(candidate)
+        best = max(candidate.finals, key=lambda seed: candidate.finals[seed].psnr_db)
+        return self.final_checkpoint(candidate, best)
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """The steps at which candidates are compared: those of the rungs, and of the finals above them."""
+        return (*self.config.rungs, *([self.config.final_steps] if self.config.final_steps else []))
+
+    @property
+    def final_rung(self) -> int:
+        """The index of the finals in the ladder."""
+        return len(self.config.rungs)
+
     def trained(self) -> list[Candidate]:
         """Return the candidates that reached at least one rung."""
         return [c for c in self.candidates.values() if c.rungs]
 
     def at_rung(self, rung: int) -> list[Candidate]:
         """Return the candidates that reached `rung`: the ones that may be compared there."""
+        if rung == self.final_rung:
+            return [c for c in self.candidates.values() if c.finals]
         return [c for c in self.candidates.values() if rung in c.rungs]
 
     def highest_rung(self) -> int:
@@ -171,20 +222,28 @@ class Study:
             raise StudyError(
                 f"Study {self.config.name} has no trained candidate yet; run `isp-nas search` on it first."
             )
-        return max(reached)
+        return self.final_rung if self.at_rung(self.final_rung) else max(reached)
 
     def comparison_rung(self) -> int:
-        """Return the rung at which candidates are compared: the highest that three reached, or the first.
+        """Return where candidates are compared: at the finals, or the highest rung that three reached, or the first.
 
-        A comparison of one or two, published designs as a rule, says less than one at a lower rung.
+        A comparison of one or two, published designs as a rule, says less than one at a lower rung; the finals are
+        between the best found and the best design, so two will do.
         """
-        reached = (rung for rung in range(self.highest_rung(), -1, -1) if len(self.at_rung(rung)) >= FEWEST_TO_COMPARE)
+        if len(self.at_rung(self.final_rung)) >= FEWEST_FINALISTS:
+            return self.final_rung
+        below = range(min(self.highest_rung(), self.final_rung - 1), -1, -1)
+        reached = (rung for rung in below if len(self.at_rung(rung)) >= FEWEST_TO_COMPARE)
         return next(reached, 0)
 
     def best(self) -> Candidate:
-        """Return the candidate with the best score at the rung of comparison."""
+        """Return the candidate with the best score at the rung of comparison; of finals, the best mean of as many."""
         rung = self.comparison_rung()
-        return max(self.at_rung(rung), key=lambda c: c.score(rung))
+        compared = self.at_rung(rung)
+        most = max(len(c.finals) for c in compared)
+        if rung == self.final_rung:
+            compared = [c for c in compared if len(c.finals) == most]
+        return max(compared, key=lambda c: c.score(rung))
 
     def candidate(self, trial: int) -> Candidate:
         """Return one candidate; raise UnknownNameError where the study has no such trial."""
@@ -233,6 +292,13 @@ class Study:
         candidate = self.candidates[values.pop("trial")]
         candidate.rungs[values["rung"]] = Rung(**values)
 
+    def _final(self, values: dict[str, Any]) -> None:
+        candidate, seed = self.candidates[values.pop("trial")], int(values.pop("seed"))
+        candidate.finals[seed] = Rung(rung=self.final_rung, **values)
+
+    def _final_failed(self, values: dict[str, Any]) -> None:
+        self.candidates[values["trial"]].final_failures[int(values["seed"])] = values["reason"]
+
     def _failed(self, values: dict[str, Any]) -> None:
         self.candidates[values["trial"]].failure = values["reason"]
 
@@ -251,6 +317,8 @@ _EVENTS = {
     "asked": Study._asked,
     "rung": Study._reached,
     "failed": Study._failed,
+    "final": Study._final,
+    "final_failed": Study._final_failed,
 }
 
 

@@ -64,9 +64,10 @@ class Target:
     def _why_untrained(self) -> str:
         if self.study and self.candidate in self.study.trained():
             assert self.candidate is not None
+            path = self.study.longest_checkpoint(self.candidate)
             return (
-                f"The checkpoint {self.study.checkpoint(self.candidate)} of {self.label} is missing; put a copy back, "
-                f"or train the network again: `isp-nas train {self.label}`."
+                f"The checkpoint {path} of {self.label} is missing; put a copy back, or train the network again: "
+                f"`isp-nas train {self.label}`."
             )
         if (Path(self.label) / TRAINING_FILE).is_file():
             return (
@@ -206,7 +207,7 @@ def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, can
 def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedState]:
     for candidate in opened.trained() if opened else []:
         assert opened is not None
-        path = opened.checkpoint(candidate)
+        path = opened.longest_checkpoint(candidate)
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"
             steps = step_of(path)  # ahead of the record after a kill

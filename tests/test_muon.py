@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from nas import muon
+from nas import branches, muon
 from search_spaces.designs import DESIGNS
 from search_spaces.networks import build_graph
 from search_spaces.ops import Conv, DepthwiseConv, TransposeConv
@@ -24,15 +24,39 @@ def _matrix_of_conv(kernel: jax.Array) -> np.ndarray:
     return np.asarray(kernel).reshape(-1, kernel.shape[3])
 
 
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels move as wholes alone."""
+    monkeypatch.setattr(muon, "PATTERNS", {})
+
+
+def _moved_by_optax(momentum: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    dimensions = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    every = dict.fromkeys(momentum, dimensions)
+    theirs = optax.contrib.muon(-1.0, beta=0.0, nesterov=False, muon_weight_dimension_numbers=every)
+    moved: dict[str, jax.Array] = theirs.update(momentum, theirs.init(momentum), momentum)[0]
+    return moved
+
+
+@pytest.mark.usefixtures("whole")
 def test_convolutions_move_as_in_optax() -> None:
     momentum = {name: _noise(shape) for name, shape in SHAPES.items()}
-    ours = muon.directions(dict.fromkeys(SHAPES, Conv), momentum)
-    dimensions = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
-    every = dict.fromkeys(SHAPES, dimensions)
-    theirs = optax.contrib.muon(-1.0, beta=0.0, nesterov=False, muon_weight_dimension_numbers=every)
-    expected, _ = theirs.update(momentum, theirs.init(momentum), momentum)
+    ours, expected = muon.directions(dict.fromkeys(SHAPES, Conv), momentum), _moved_by_optax(momentum)
     for name in SHAPES:
         np.testing.assert_allclose(ours[name], expected[name], atol=2e-4, err_msg=name)
+
+
+def test_parts_of_a_kernel_move_as_branches_beside_it_would() -> None:
+    momentum = {name: _noise(shape) for name, shape in (SHAPES | {"five": (5, 5, 6, 4)}).items()}
+    ours, expected = muon.directions(dict.fromkeys(momentum, Conv), momentum), _moved_by_optax(momentum)
+    for name in momentum:
+        assert branches.has(momentum[name].shape) == (name in ("high", "narrow", "five"))
+        for pattern in muon.PATTERNS.values() if branches.has(momentum[name].shape) else ():
+            placed = branches.within(pattern, momentum[name].shape[0])[:, :, None, None]
+            # The gradient of a 1×1 kernel times a pattern, which is added to the kernel.
+            _, gradient = jax.vjp(lambda one, placed=placed: placed * one, jnp.zeros((1, 1, *momentum[name].shape[2:])))
+            expected[name] += placed * _moved_by_optax({"branch": gradient(momentum[name])[0]})["branch"]
+        np.testing.assert_allclose(ours[name], expected[name], atol=1e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
@@ -50,6 +74,7 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
         assert np.all(np.asarray(step) == 0), name
 
 
+@pytest.mark.usefixtures("whole")
 def test_singular_values_come_near_one() -> None:
     # One strong direction and many weak ones: what a plain gradient step would hardly move.
     u, _, v = np.linalg.svd(_matrix_of_conv(_noise(SHAPES["high"])), full_matrices=False)
