@@ -144,7 +144,9 @@ def search(
         bool | None,
         typer.Option("--allow-fallback", help="Price networks that the device's delegate runs only in part."),
     ] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random or nsga2; default tpe.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="model, tpe, random or nsga2; default model.")
+    ] = None,
     rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
     final_steps: Annotated[
         int | None,

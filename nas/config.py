@@ -22,7 +22,7 @@ from nas.study import Study, StudyConfig
 from search_spaces.errors import DataError, StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
 
-SAMPLER_NAMES = ("tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS; a test holds them equal
+SAMPLER_NAMES = ("model", "tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS, and its ModelSampler
 DEFAULT_DEVICE = "dimensity-1000-plus"
 DEFAULT_SPACE = "mai21"
 # On a CPU many small patches: as many pixels as four of 64, but of four times as many pairs. After 2700 steps CSANet
@@ -150,7 +150,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         space=asked.space or DEFAULT_SPACE,
         space_digest=space.digest,
         objective=asked.objective or "score",
-        sampler=asked.sampler or "tpe",
+        sampler=asked.sampler or "model",
         seed=asked.seed or 0,
         rungs=rungs,
         final_steps=final_steps or None,

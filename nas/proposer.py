@@ -28,6 +28,47 @@ NSGA2_POPULATION = 20
 CONSTRAINT = "runtime_over_limit"  # the name that databases hold; memory over its limit is part of the value
 SAMPLER_NOTES = ("NSGAIISampler:",)
 
+Propose = Callable[[], ArchSpec | None]
+
+
+class ModelSampler(optuna.samplers.BaseSampler):
+    """Optuna's face of a model of the results: it suggests the genes of what `propose` returns.
+
+    Where nothing is proposed, genes are drawn at random.
+    """
+
+    def __init__(
+        self, propose: Propose, parameters: Callable[[ArchSpec], dict[str, Any]],
+        distributions: dict[str, BaseDistribution], seed: int,
+    ) -> None:  # fmt: skip
+        """`parameters` maps a network to values of the `distributions`."""
+        self._propose, self._parameters, self._distributions = propose, parameters, distributions
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial  # noqa: ARG002 (Optuna's interface)
+    ) -> dict[str, BaseDistribution]:  # fmt: skip
+        """Return the distributions of all genes: they are chosen together."""
+        return {name: each for name, each in self._distributions.items() if not each.single()}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """Return the genes of the next proposal."""
+        spec = self._propose()
+        chosen = {} if spec is None else self._parameters(spec)
+        return {name: chosen[name] for name in search_space if name in chosen}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw one gene at random."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=NSGA2_POPULATION),
@@ -48,7 +89,9 @@ class Proposal:
 class Proposer:
     """Asks Optuna for candidates of one study and tells it the results at the first rung."""
 
-    def __init__(self, study: Study, space: SearchSpace) -> None:
+    def __init__(self, study: Study, space: SearchSpace, propose: Propose = lambda: None) -> None:
+        """`propose` is what the sampler "model" asks for its next network."""
+        self._propose = propose
         self._config = study.config
         self._space = space
         self.rebuilt = ""  # why the database was rebuilt, empty where it was not
@@ -109,9 +152,12 @@ class Proposer:
 
         One built with the same seed after a restart would repeat its first proposals.
         """
-        return SAMPLERS[self._config.sampler](
-            int(np.random.SeedSequence([self._config.seed, asked]).generate_state(1)[0])
-        )
+        seed = int(np.random.SeedSequence([self._config.seed, asked]).generate_state(1)[0])
+        if self._config.sampler == "model":
+            return ModelSampler(
+                self._propose, lambda spec: self._parameters(self._space.genes_of(spec)), self._distributions(), seed
+            )
+        return SAMPLERS[self._config.sampler](seed)
 
     def _open(self, study: Study) -> optuna.Study:
         expected = list(expected_trials(study))

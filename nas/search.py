@@ -25,6 +25,7 @@ from nas import finals, pareto, rungs
 from nas.budget import Budget
 from nas.job import Job, Outcome
 from nas.limits import Limits
+from nas.proposals import Cost, Known, Proposals
 from nas.proposer import Proposal, Proposer
 from nas.study import Candidate, Study
 from nas.workers import Failure, Slot, result_of
@@ -120,7 +121,12 @@ class Search:
         self._close(kill=False)
 
     def _open_proposer(self) -> None:
-        self.proposer = Proposer(self.study, self.space)
+        config = self.study.config
+        self._proposals = Proposals(
+            self.space, self._price, seed=config.seed, steps=self.study.ladder[-1], objective=config.objective
+        )
+        self._proposal: tuple[int, ArchSpec | None] = -1, None
+        self.proposer = Proposer(self.study, self.space, self._proposed)
         if self.proposer.rebuilt:
             self.say(f"{self.proposer.rebuilt}.")
 
@@ -315,6 +321,8 @@ class Search:
 
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
+        if self.study.config.sampler == "model":
+            return self._ask() if self._proposed() else None
         for _ in range(PATIENCE):
             if self._search_left_s <= 0:
                 return None
@@ -322,6 +330,29 @@ class Search:
             if candidate.verdict == "train":
                 return candidate
         return self._ask_at_random()
+
+    def _proposed(self) -> ArchSpec | None:
+        """Return what the model of all results so far proposes next, asked once for each trial."""
+        number = len(self.study.candidates)
+        if self._proposal[0] != number:
+            self._proposal = number, self._propose(number)
+        return self._proposal[1]
+
+    def _propose(self, number: int) -> ArchSpec | None:
+        finished = [c for c in self.study.trained() if not c.failure]
+        trained = [Known(c.spec, c.runtime_ms or math.inf, self._results(c), c.rungs[0].seconds) for c in finished]
+        starting = [f.candidate.spec for f in self.running if not f.candidate.is_finished]
+        return self._proposals.propose(number, trained, starting, self._first_of.__contains__)
+
+    def _results(self, candidate: Candidate) -> dict[int, float]:
+        reached = [*candidate.rungs.values(), *([candidate.longest] if candidate.longest else [])]
+        return {each.steps: each.psnr_db for each in reached}
+
+    def _price(self, spec: ArchSpec) -> Cost | None:
+        judged = self._judge_new(spec)
+        if judged["verdict"] == "unsupported":
+            return None
+        return Cost(judged["runtime_ms"], judged.get("violation", 0.0), judged["peak_memory_mb"])
 
     def _variation(self) -> ArchSpec | None:
         """For every second proposal beside TPE a small change of one of the best; None leaves it to the sampler.
@@ -367,6 +398,9 @@ class Search:
     def _nearest(self) -> str:
         """Say which refused proposal came nearest to each limit: a limit may be out of reach."""
         limits = self._limits
+        nearest = self._proposals.nearest()
+        if nearest is not None and nearest.excess > 0:
+            return f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.told}"
         refused = [c for c in self.study.candidates.values() if c.verdict == "infeasible"]
         slow = [c.runtime_ms for c in refused if c.runtime_ms and c.runtime_ms > (limits.max_runtime_ms or math.inf)]
         large = [

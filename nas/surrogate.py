@@ -1,0 +1,268 @@
+"""What the results so far say of a network that was never trained: PSNR at the final steps, with its uncertainty.
+
+Two models on what is known of a network, its genes and its structure. How much PSNR rises from a rung to the final
+steps is a ridge regression on structure, learned from candidates that were judged at several rungs; with it every
+candidate's highest rung becomes an estimate at the final steps, the less certain the shorter it was trained. A Gaussian
+process (scikit-learn's) over genes and structure smooths these estimates and extends them to other networks.
+
+Where a prior is given (a model of networks trained on other pairs), the process models what it leaves open:
+own results = a + b · prior + process.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from search_spaces.graph import INPUT, Graph
+from search_spaces.networks import build_graph
+from search_spaces.ops import Activation, Concat, Conv, DepthwiseConv, GlobalMean, Multiply, Pool, TransposeConv
+from search_spaces.spec import GENES, ArchSpec
+
+Vector = np.ndarray[Any, Any]
+# Between genes, and between figures of the structure, which all are scaled to a deviation of about one.
+STRUCTURE_WEIGHT = 2.0
+# The noise of one training, in dB, and of extrapolating it by a factor e of steps; from results/training.
+TRAINING_NOISE_DB, EXTRAPOLATION_NOISE_DB = 0.15, 0.15
+RIDGE = 3.0  # in results: so many are needed to believe in a slope half
+# Hyperparameters are fitted anew when there are so many more results, and to this many of them at most.
+REFIT_GROWTH, MOST_FITTED = 1.15, 400
+
+
+@dataclass(frozen=True)
+class Result:
+    """PSNR in dB of one candidate by training steps."""
+
+    spec: ArchSpec
+    psnr_db: Mapping[int, float]
+
+
+class Surrogate:
+    """A model of one study's results; everything in it is a function of these."""
+
+    def __init__(
+        self, results: Sequence[Result], *, steps: int, prior: Callable[[Vector], Vector] | None = None
+    ) -> None:
+        """`steps` are those at which PSNR is predicted; `prior` maps features [n, f] to PSNR in any unit."""
+        self._results, self._steps, self._prior = results, steps, prior
+        self._x = np.array([features(r.spec) for r in results]).reshape(len(results), -1)
+        self._gain = _Gain(results, steps)
+        self.at_final = np.array([self._gain.extrapolated(r) for r in results])
+        self._fit()
+
+    def _fit(self) -> None:
+        from sklearn.gaussian_process import GaussianProcessRegressor
+
+        self._trend = _Trend(self._prior(self._x) if self._prior else np.zeros(len(self._x)), self.at_final)
+        left = self.at_final - self._trend.of(self._prior(self._x) if self._prior else np.zeros(len(self._x)))
+        self._scale = max(0.1, float(np.std(left)))
+        noise = np.array([self._gain.noise(r) for r in self._results]) / self._scale
+        kernel = _fitted_kernel(self._x, left / self._scale, noise)
+        self._process = GaussianProcessRegressor(kernel, alpha=noise**2, optimizer=None)
+        self._process.fit(scaled(self._x), left / self._scale)
+
+    def predict(self, specs: Sequence[ArchSpec]) -> tuple[Vector, Vector]:
+        """Return means and standard deviations of PSNR in dB at the final steps."""
+        x = np.array([features(spec) for spec in specs])
+        mean, deviation = self._process.predict(scaled(x), return_std=True)
+        trend = self._trend.of(self._prior(x) if self._prior else np.zeros(len(x)))
+        return trend + self._scale * mean, self._scale * deviation
+
+
+class _Trend:
+    """a + b · prior, with b drawn towards what equal spreads would give where results are few."""
+
+    def __init__(self, prior: Vector, results: Vector) -> None:
+        spread = float(np.std(prior))
+        if not spread:
+            self._a, self._b = float(np.mean(results)), 0.0
+            return
+        expected = float(np.std(results)) / spread if len(results) > 2 else 1.0
+        centred, weight = prior - prior.mean(), RIDGE * spread**2
+        self._b = float((centred @ (results - results.mean()) + weight * expected) / (centred @ centred + weight))
+        self._b = max(0.0, self._b)
+        self._a = float(results.mean() - self._b * prior.mean())
+
+    def of(self, prior: Vector) -> Vector:
+        return self._a + self._b * prior
+
+
+class _Gain:
+    """How much PSNR rises with the logarithm of training steps, by structure."""
+
+    def __init__(self, results: Sequence[Result], steps: int) -> None:
+        self._steps = steps
+        rows = [(r.spec, *pair) for r in results for pair in _pairs(r.psnr_db)]
+        self._per_e = _default_gain(rows)
+        self._coefficients, self._mean = _ridge(rows, self._per_e)
+
+    def extrapolated(self, result: Result) -> float:
+        last = max(result.psnr_db)
+        return result.psnr_db[last] + self._of(result.spec) * _folds(last, self._steps)
+
+    def noise(self, result: Result) -> float:
+        return TRAINING_NOISE_DB + EXTRAPOLATION_NOISE_DB * _folds(max(result.psnr_db), self._steps)
+
+    def _of(self, spec: ArchSpec) -> float:
+        return max(0.0, self._per_e + float(self._coefficients @ (_structure_of(spec) - self._mean)))
+
+
+# A tripling of steps gains less than the one before it; per fold of e, a third less from fold to fold.
+DECAY = 0.7
+
+
+def _folds(first: int, last: int) -> float:
+    """Return how many folds of e lie between two numbers of steps, later ones counting less."""
+    folds = max(0.0, math.log(last / first))
+    return float((1 - DECAY**folds) / -math.log(DECAY))
+
+
+def _pairs(psnr_db: Mapping[int, float]) -> list[tuple[float, float]]:
+    """Return (folds, rise) from each rung to the next."""
+    rungs = sorted(psnr_db)
+    return [(_folds(a, b), psnr_db[b] - psnr_db[a]) for a, b in pairwise(rungs)]
+
+
+def _default_gain(rows: Sequence[tuple[ArchSpec, float, float]]) -> float:
+    """Return the mean rise per fold; without results, one dB for a tripling is as good a guess as any."""
+    return float(np.sum([rise for _, _, rise in rows]) + RIDGE) / float(np.sum([f for _, f, _ in rows]) + RIDGE)
+
+
+def _ridge(rows: Sequence[tuple[ArchSpec, float, float]], mean_gain: float) -> tuple[Vector, Vector]:
+    if len(rows) < 3:
+        width = len(_structure_of(ArchSpec()))
+        return np.zeros(width), np.zeros(width)
+    x = np.array([_structure_of(spec) for spec, _, _ in rows])
+    folds, rise = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
+    mean = x.mean(0)
+    weighted = (x - mean) * folds[:, None]
+    penalty = RIDGE * 4 * np.eye(x.shape[1])
+    return np.linalg.solve(weighted.T @ weighted + penalty, weighted.T @ (rise - mean_gain * folds)), mean
+
+
+def _fitted_kernel(x: Vector, y: Vector, noise: Vector) -> Any:
+    """Return the process's kernel, its three parameters fitted to the first results of a size that grows in steps."""
+    fitted = min(_size_to_fit(len(y)), MOST_FITTED)
+    return _fitted(scaled(x[:fitted]).tobytes(), y[:fitted].tobytes(), noise[:fitted].tobytes(), fitted)
+
+
+def _size_to_fit(count: int) -> int:
+    size = 8.0
+    while size * REFIT_GROWTH <= count:
+        size *= REFIT_GROWTH
+    return min(count, int(size))
+
+
+@lru_cache(maxsize=4)
+def _fitted(x: bytes, y: bytes, noise: bytes, count: int) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
+
+    rows = np.frombuffer(x).reshape(count, -1)
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(4.0, (1.0, 30.0), nu=2.5)
+    kernel += ConstantKernel(0.02, (1e-4, 1.0)) * DotProduct(1.0, "fixed")
+    if count < 8:
+        return kernel
+    process = GaussianProcessRegressor(kernel, alpha=np.frombuffer(noise) ** 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is what the bound is for
+        return process.fit(rows, np.frombuffer(y)).kernel_
+
+
+def scaled(x: Vector) -> Vector:
+    """Return features as the process measures distances between them."""
+    weights = np.ones(x.shape[1])
+    weights[: len(_structure_of(ArchSpec()))] = STRUCTURE_WEIGHT
+    scaled_: Vector = x * weights
+    return scaled_
+
+
+@lru_cache(maxsize=20_000)
+def features(spec: ArchSpec) -> Vector:
+    """Return what the models know of a network: figures of its structure, then its genes."""
+    return np.concatenate([_structure_of(spec), _genes(spec)])
+
+
+@lru_cache(maxsize=20_000)
+def _structure_of(spec: ArchSpec) -> Vector:
+    return structure(build_graph(spec))
+
+
+def _genes(spec: ArchSpec) -> Vector:
+    """Return an ordered gene as a number in [0, 1], another as one number per value; inactive ones as zeros."""
+    active = spec.active_genes
+    return np.array([number for name in GENES for number in _gene(name, active)])
+
+
+def _gene(name: str, active: Mapping[str, Any]) -> list[float]:
+    legal = GENES[name].legal
+    if GENES[name].ordered:
+        return [legal.index(active[name]) / max(1, len(legal) - 1) if name in active else 0.0]
+    return [float(name in active and active[name] == value) for value in legal]
+
+
+def structure(graph: Graph) -> Vector:
+    """Return figures of a network's structure, each of a size of about one."""
+    kinds = [type(node.op) for node in graph.nodes]
+    convolutions = [node for node in graph.nodes if isinstance(node.op, Conv | DepthwiseConv | TransposeConv)]
+    heights = [graph.shapes[node.name][1] for node in convolutions]
+    macs = np.array([graph.node_macs(node) for node in convolutions], float)
+    _, h, w, _ = graph.shapes[INPUT]
+    scale = float(np.sum(macs * np.log2(h / np.array(heights))) / max(1.0, float(macs.sum())))
+    field, depth = _paths(graph)
+    return np.array([
+        math.log10(max(1, graph.macs) / (h * w)) - 3,
+        math.log10(max(1, graph.parameters)) - 4,
+        math.log2(field) / 2 - 2,
+        depth / 10 - 1,
+        scale,
+        math.log2(max((graph.shapes[node.name][3] for node in convolutions), default=1)) / 2 - 2,
+        float(GlobalMean in kinds),
+        kinds.count(Activation) / 10 - 1,
+        math.log2(1 + kinds.count(Multiply)) / 2,
+        math.log2(1 + kinds.count(Concat)) / 2,
+        float(Pool in kinds),
+    ])  # fmt: skip
+
+
+def _paths(graph: Graph) -> tuple[float, int]:
+    """Return the receptive field in pixels of the mosaic, and the most convolutions on a path."""
+    field, depth = {INPUT: 2.0}, {INPUT: 0}
+    full = graph.shapes[INPUT][1]
+    for node in graph.nodes:
+        seen, before = max(field[i] for i in node.inputs), max(depth[i] for i in node.inputs)
+        jump = 2 * full / graph.input_shapes(node)[0][1]  # pixels between neighbours on the map that is read
+        if isinstance(node.op, Conv | DepthwiseConv | TransposeConv):
+            side = node.op.parameter_shapes(*graph.input_shapes(node))["kernel"][0]
+            dilation = getattr(node.op, "dilation", 1)
+            seen, before = seen + (side - 1) * dilation * jump, before + 1
+        field[node.name], depth[node.name] = seen, before
+    return field[graph.output], depth[graph.output]
+
+
+def predicted_seconds(specs: Sequence[ArchSpec], known: Sequence[ArchSpec], seconds: Sequence[float]) -> Vector:
+    """Return what each network's first rung will take, by structure from what others took: ridge on logarithms."""
+    y = np.log(np.maximum(seconds, 1e-3))
+    x = np.array([_structure_of(spec) for spec in known])
+    mean = x.mean(0)
+    penalty = RIDGE * np.eye(x.shape[1])
+    slopes = np.linalg.solve((x - mean).T @ (x - mean) + penalty, (x - mean).T @ (y - y.mean()))
+    asked = np.array([_structure_of(spec) for spec in specs])
+    predicted: Vector = np.exp(y.mean() + (asked - mean) @ slopes)
+    return predicted
+
+
+def expected_improvement(mean: Vector, deviation: Vector, best: float) -> Vector:
+    """Return by how much each candidate is expected to exceed the best (Jones et al. 1998)."""
+    from scipy.stats import norm
+
+    deviation = np.maximum(deviation, 1e-9)
+    z = (mean - best) / deviation
+    improvement: Vector = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return improvement
