@@ -53,8 +53,8 @@ class ModelSampler(optuna.samplers.BaseSampler):
 
     def sample_relative(
         self,
-        study: optuna.Study,
-        trial: FrozenTrial,
+        study: optuna.Study,  # noqa: ARG002 (Optuna's interface)
+        trial: FrozenTrial,  # noqa: ARG002
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """Return the genes of the next proposal."""
