@@ -158,6 +158,10 @@ def search(
     final_share: Annotated[
         float | None, typer.Option("--final-share", help="Share of a budget in time for the finals; default 0.25.")
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option("--prior", help="auto: proposals begin with what was learned on other pairs; none: with nothing."),
+    ] = None,
     workers: Annotated[
         str,
         typer.Option(
@@ -201,6 +205,7 @@ def search(
         rungs=None if rungs is None else _parse_rungs(rungs),
         final_steps=final_steps,
         final_share=final_share,
+        prior=prior,
         max_runtime_ms=max_runtime,
         max_memory_mb=max_memory,
         allow_fallback=allow_fallback,

@@ -23,6 +23,7 @@ from search_spaces.errors import DataError, StudyError, UnknownNameError, UsageE
 from search_spaces.space import SearchSpace, load_space
 
 SAMPLER_NAMES = ("model", "tpe", "random", "nsga2")  # the keys of nas.proposer.SAMPLERS, and its ModelSampler
+PRIORS = ("auto", "none")
 DEFAULT_DEVICE = "dimensity-1000-plus"
 DEFAULT_SPACE = "mai21"
 # On a CPU many small patches: as many pixels as four of 64, but of four times as many pairs. After 2700 steps CSANet
@@ -65,6 +66,7 @@ class Asked:
     rungs: tuple[int, ...] | None = None
     final_steps: int | None = None  # 0: no finals
     final_share: float | None = None
+    prior: str | None = None  # auto: what was learned on other pairs; none: nothing
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None
     allow_fallback: bool | None = None
@@ -81,6 +83,8 @@ class Asked:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
         if self.sampler is not None and self.sampler not in SAMPLER_NAMES:
             raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
+        if self.prior is not None and self.prior not in PRIORS:
+            raise UnknownNameError("prior", self.prior, PRIORS)
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"A seed is zero or more, got {self.seed}.")
         if self.max_runtime_ms is not None and not 0 < self.max_runtime_ms < math.inf:
@@ -141,10 +145,11 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     rungs = asked.rungs or default_ladder(budget, hardware)
     final_steps = default_final_steps(budget, rungs) if asked.final_steps is None else asked.final_steps
     recipe = default_recipe(hardware, data).changed(**_recipe_options(asked), horizon=rungs[-1])
+    fingerprint = identity(data)
     config = StudyConfig(
         name=folder.name,
         data=data,
-        data_fingerprint=identity(data),
+        data_fingerprint=fingerprint,
         device=asked.device or DEFAULT_DEVICE,
         device_digest=device.digest,
         space=asked.space or DEFAULT_SPACE,
@@ -155,6 +160,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
         rungs=rungs,
         final_steps=final_steps or None,
         final_share=asked.final_share or FINAL_SHARE,
+        prior=_prior(asked, fingerprint),
         recipe=recipe,
         max_runtime_ms=asked.max_runtime_ms,
         max_memory_mb=asked.max_memory_mb,
@@ -166,6 +172,15 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     return Opened(
         study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
     )
+
+
+def _prior(asked: Asked, fingerprint: str) -> tuple[str, ...]:
+    """Return the tables that the study's proposals begin with."""
+    if asked.prior == "none" or asked.sampler not in (None, "model"):
+        return ()
+    from nas.prior import table_names
+
+    return table_names(fingerprint)
 
 
 def _require_fallback_costs(device: Device, asked: Asked) -> None:
@@ -230,6 +245,7 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
         _changed(
             "VGG-19 in", config.vgg or "", _vgg(config.recipe, asked) or "", str(asked.vgg_file or "Keras's cache")
         ),
+        _other_prior(asked, config),
         *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
     ]
     differences = [text for text in changed if text]
@@ -263,8 +279,15 @@ def _changed(what: str, recorded: str, now: str, name: str) -> str:
 
 
 def _plain_options(asked: Asked) -> dict[str, Any]:
-    names = [f.name for f in fields(Asked) if f.name not in ("study", "data", "device", "space", "vgg_file")]
+    elsewhere = ("study", "data", "device", "space", "vgg_file", "prior")
+    names = [f.name for f in fields(Asked) if f.name not in elsewhere]
     return {name: value for name in names if (value := getattr(asked, name)) is not None}
+
+
+def _other_prior(asked: Asked, config: StudyConfig) -> str:
+    if asked.prior is None or (asked.prior == "none") == (not config.prior):
+        return ""
+    return f"--prior {asked.prior}, the study has {', '.join(config.prior) or 'none'}"
 
 
 def _differs(name: str, value: object, config: StudyConfig) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from nas.scoring import final_score
 from nas.surrogate import Result, Surrogate, expected_improvement, predicted_seconds
+from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec, Value
@@ -58,14 +59,19 @@ class Known:
 class Proposals:
     """Proposes members of a space; every proposal is a function of seed, number and results."""
 
-    def __init__(self, space: SearchSpace, price: Price, *, seed: int, steps: int, objective: str = "score") -> None:
+    def __init__(
+        self, space: SearchSpace, price: Price, *, seed: int, steps: int, objective: str = "score",
+        prior: Callable[[Any], Any] | None = None,
+    ) -> None:  # fmt: skip
+        """`steps` are those at which PSNR is predicted; `prior` is that of `nas.surrogate`."""
+        self._prior = prior
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective
         self._costs: dict[str, Cost | None] = {}
 
     def propose(
-        self, number: int, known: Sequence[Known], running: Sequence[ArchSpec], seen: Callable[[str], bool]
+        self, number: int, known: Sequence[Known], running: Sequence[ArchSpec], seen: Callable[[Graph], bool]
     ) -> ArchSpec | None:
-        """Return the next network, None where none was found that is new (by structure) and within the limits."""
+        """Return the next network, None where none was found that was not `seen` and is within the limits."""
         rng = np.random.default_rng([self._seed, number])
         pool = self._pool(rng, [k.spec for k in self._best(known)], seen)
         if not pool:
@@ -91,11 +97,11 @@ class Proposals:
         What is in training counts as its prediction.
         """
         results = [Result(k.spec, k.psnr_db) for k in known]
-        model = Surrogate(results, steps=self._steps)
+        model = Surrogate(results, steps=self._steps, prior=self._prior)
         if running:
             means, _ = model.predict(running)
             lies = [Result(spec, {self._steps: float(m)}) for spec, m in zip(running, means, strict=True)]
-            model = Surrogate([*results, *lies], steps=self._steps)
+            model = Surrogate([*results, *lies], steps=self._steps, prior=self._prior)
         value = self._value(rng)
         runtimes = [k.runtime_ms for k in known]
         best = max(value(p, r) for p, r in zip(model.at_final[: len(known)], runtimes, strict=True))
@@ -113,15 +119,19 @@ class Proposals:
         return lambda psnr_db, runtime_ms: psnr_db - weight * runtime_ms
 
     def _pool(
-        self, rng: np.random.Generator, parents: Sequence[ArchSpec], seen: Callable[[str], bool]
+        self, rng: np.random.Generator, parents: Sequence[ArchSpec], seen: Callable[[Graph], bool]
     ) -> list[ArchSpec]:
         """Return new members within the limits, each structure once."""
         drawn: dict[str, ArchSpec] = {}
+        known: set[str] = set()
         for spec in self._drawn(rng, parents):
-            drawn.setdefault(build_graph(spec).structure, spec)
-        within = [spec for structure, spec in drawn.items() if not seen(structure) and self._is_within(spec)]
+            graph = build_graph(spec)
+            if graph.structure not in drawn and seen(graph):
+                known.add(graph.structure)
+            drawn.setdefault(graph.structure, spec)
+        within = [spec for structure, spec in drawn.items() if structure not in known and self._is_within(spec)]
         if len(within) < FEWEST_WITHIN:
-            within += self._walked(rng, [*drawn.values()], lambda s: seen(s) or s in drawn)
+            within += self._walked(rng, [*drawn.values()], lambda g: seen(g) or g.structure in drawn)
         return within
 
     def _drawn(self, rng: np.random.Generator, parents: Sequence[ArchSpec]) -> Iterator[ArchSpec]:
@@ -144,7 +154,7 @@ class Proposals:
         return ArchSpec(**mixed)  # type: ignore[arg-type]
 
     def _walked(
-        self, rng: np.random.Generator, starts: Sequence[ArchSpec], seen: Callable[[str], bool]
+        self, rng: np.random.Generator, starts: Sequence[ArchSpec], seen: Callable[[Graph], bool]
     ) -> list[ArchSpec]:
         """Return members within the limits that small changes lead to from the nearest refused ones."""
         walkers = sorted(starts, key=self._excess)[:WALKERS]
@@ -156,9 +166,9 @@ class Proposals:
             changed = self._variation(rng, walkers[place])
             if self._excess(changed) <= self._excess(walkers[place]):
                 walkers[place] = changed
-            structure = build_graph(changed).structure
-            if self._is_within(changed) and not seen(structure):
-                found.setdefault(structure, changed)
+            graph = build_graph(changed)
+            if self._is_within(changed) and not seen(graph):
+                found.setdefault(graph.structure, changed)
         return list(found.values())
 
     @property

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +25,16 @@ from nas import finals, pareto, rungs
 from nas.budget import Budget
 from nas.job import Job, Outcome
 from nas.limits import Limits
+from nas.prior import prior
 from nas.proposals import Cost, Known, Proposals
 from nas.proposer import Proposal, Proposer
 from nas.study import Candidate, Study
 from nas.workers import Failure, Slot, result_of
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
+from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
+from search_spaces.ops import Activation
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
@@ -55,6 +58,20 @@ FATAL_FAILURES = 3
 def _structure(spec: ArchSpec) -> str:
     """Return the structure of a network; the designs are looked up before every decision, and built once."""
     return build_graph(spec).structure
+
+
+def _twin(graph: Graph) -> str:
+    """Return the structure with a ReLU for every ReLU6.
+
+    Maps of pictures in [0, 1] stay below six: Smallnet with either gave the same figures to the last digit.
+    """
+    nodes = (
+        replace(node, op=replace(node.op, function="relu"))
+        if isinstance(node.op, Activation) and node.op.function == "relu6"
+        else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes)).structure
 
 
 class Work(NamedTuple):
@@ -91,6 +108,7 @@ class Search:
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
+    _kept_s: float = 0.0  # of the budget, for the finals; as of the latest decision
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C.
@@ -123,7 +141,12 @@ class Search:
     def _open_proposer(self) -> None:
         config = self.study.config
         self._proposals = Proposals(
-            self.space, self._price, seed=config.seed, steps=self.study.ladder[-1], objective=config.objective
+            self.space,
+            self._price,
+            seed=config.seed,
+            steps=self.study.ladder[-1],
+            objective=config.objective,
+            prior=prior(config.prior),
         )
         self._proposal: tuple[int, ArchSpec | None] = -1, None
         self.proposer = Proposer(self.study, self.space, self._proposed)
@@ -163,6 +186,7 @@ class Search:
     def _next_work(self) -> Work | None:
         if self.remaining_s <= 0:
             return None
+        self._kept_s = self._kept_for_finals()
         if self._search_left_s > 0:
             found = self._interrupted() or self._design() or self._promotion() or self._new()
             if found is not None:
@@ -194,14 +218,18 @@ class Search:
 
     @property
     def _search_left_s(self) -> float:
-        """Seconds left to search in: what the finals will take, up to their share of the budget, is kept for them."""
+        """Seconds left to search in."""
+        return self.remaining_s - self._kept_s
+
+    def _kept_for_finals(self) -> float:
+        """Seconds that the finals will take, up to their share of the budget; all once they have begun."""
         if self.budget.seconds is None or not self.study.config.final_steps:
-            return self.remaining_s
+            return 0.0
         kept = self.study.config.final_share * self.budget.seconds
         if self._finals_have_begun(kept):
-            return 0.0
+            return math.inf
         planned = FINALS_MARGIN * finals.plan_s(self._contenders()) / len(self.slots)
-        return self.remaining_s - (min(kept, planned) if self.study.trained() else kept)
+        return min(kept, planned) if self.study.trained() else kept
 
     def _finals_have_begun(self, kept_s: float) -> bool:
         """Tell whether the finals of this budget are on; what was found after their start could not take part."""
@@ -252,7 +280,10 @@ class Search:
                 yield candidate, 0
 
     def _design_climbs(self) -> Iterator[tuple[Candidate, int]]:
-        for candidate in filter(None, map(self._known, self._designs)):
+        started = [c for c in map(self._known, self._designs) if c and c.rungs]
+        if self.study.config.final_steps:  # the finals need the best design; the others climb where they deserve to
+            started = sorted(started, key=lambda c: -c.score(0))[:1]
+        for candidate in started:
             rung = len(candidate.rungs)
             if 0 < rung < len(self.study.config.rungs) and self._may_climb(candidate, rung):
                 yield candidate, rung
@@ -342,7 +373,11 @@ class Search:
         finished = [c for c in self.study.trained() if not c.failure]
         trained = [Known(c.spec, c.runtime_ms or math.inf, self._results(c), c.rungs[0].seconds) for c in finished]
         starting = [f.candidate.spec for f in self.running if not f.candidate.is_finished]
-        return self._proposals.propose(number, trained, starting, self._first_of.__contains__)
+        return self._proposals.propose(number, trained, starting, self._is_known)
+
+    def _is_known(self, graph: Graph) -> bool:
+        """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
+        return graph.structure in self._first_of or _twin(graph) in self._twins
 
     def _results(self, candidate: Candidate) -> dict[int, float]:
         reached = [*candidate.rungs.values(), *([candidate.longest] if candidate.longest else [])]
@@ -419,6 +454,7 @@ class Search:
         self._record("asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._judge(proposal))
         candidate = self.study.candidates[proposal.trial]
         self._first_of.setdefault(_structure(candidate.spec), candidate)
+        self._twins.add(_twin(build_graph(candidate.spec)))
         self.proposer.constrain(candidate)
         original = self._original(candidate)
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
@@ -436,6 +472,10 @@ class Search:
         """The first candidate of each network, by structure: two specs may still mean one network."""
         candidates = self.study.candidates.values()
         return {_structure(c.spec): c for c in reversed(candidates)}
+
+    @cached_property
+    def _twins(self) -> set[str]:
+        return {_twin(build_graph(c.spec)) for c in self.study.candidates.values()}
 
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""

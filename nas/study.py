@@ -54,18 +54,19 @@ class StudyConfig:
     allow_fallback: bool = False  # networks of which the delegate runs only a part are priced, not refused
     final_steps: int | None = None  # how long finals train the best candidates and designs; None: no finals
     final_share: float = 0.0  # of a budget in time, kept for the finals
+    prior: tuple[str, ...] = ()  # tables of other pairs that the sampler "model" begins with, as in nas.prior
     vgg: str | None = None  # SHA-256 of VGG-19's weights, where the loss vgg takes part
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data, None left out (TOML has no null)."""
-        plain = asdict(self) | {"data": self.data.to_dict(), "rungs": list(self.rungs)}
+        plain = asdict(self) | {"data": self.data.to_dict(), "rungs": list(self.rungs), "prior": list(self.prior)}
         return _without_none(plain)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
         """Read what `to_dict` wrote."""
         read = {"data": DataConfig.from_dict(data["data"]), "recipe": Recipe.from_dict(data["recipe"])}
-        return cls(**{**data, **read, "rungs": tuple(data["rungs"])})
+        return cls(**{**data, **read, "rungs": tuple(data["rungs"]), "prior": tuple(data.get("prior", ()))})
 
 
 def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
