@@ -8,7 +8,7 @@ fresh weights: first each once, then the best of either kind from further seeds.
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nas.study import Candidate, Study
@@ -56,7 +56,11 @@ def verdict_of(study: Study) -> "Verdict | None":
     if study.config.final_steps is None:
         return None
     names = {trial: candidate.name for trial, candidate in study.candidates.items()}
-    return verdict(contenders_of(study), names, steps=study.config.final_steps)
+    found = verdict(contenders_of(study), names, steps=study.config.final_steps)
+    if not study.config.prior:
+        return found
+    learned = f"Proposals began with what was learned on other pairs ({', '.join(study.config.prior)})."
+    return replace(found, sentence=f"{found.sentence} {learned}")
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int | No
     with _only_search(opened.study.folder):
         opened = _as_it_is_now(opened)
         before = _rungs_reached(opened)
-        interrupted = _search(console, opened, budget, workers)
-    if _rungs_reached(opened) == before and not interrupted:
+        interrupted, exhausted = _search(console, opened, budget, workers)
+    if _rungs_reached(opened) == before and not interrupted and not exhausted:
         console.print(f"The budget of {budget} is spent; a larger one extends the search.", highlight=False)
     _conclude(console, opened, interrupted)
     if interrupted:
@@ -92,10 +92,15 @@ def _announce(console: Console, opened: Opened, budget: Budget) -> None:
         + (f", finals of {config.final_steps}" if config.final_steps else ""),
         highlight=False,
     )
+    if config.prior:
+        from nas.prior import table_size
+
+        known = ", ".join(f"{table_size(name)} networks trained on {name}" for name in config.prior)
+        console.print(f"[dim]Proposals begin with what {known} showed; --prior none begins with nothing.[/]")
 
 
-def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> bool:
-    """Search; tell whether Ctrl-C (or a polite kill) ended it."""
+def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> tuple[bool, bool]:
+    """Search; tell whether Ctrl-C (or a polite kill) ended it, and whether nothing new was left to try."""
     from nas.live import SearchView
     from nas.search import Search
     from nas.workers import Slot
@@ -112,8 +117,8 @@ def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> b
         try:
             search.run()
         except KeyboardInterrupt:
-            return True
-    return False
+            return True, search.exhausted
+    return False, search.exhausted
 
 
 def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
