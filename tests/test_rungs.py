@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas.budget import Budget
 from nas.pareto import ranks
-from nas.rungs import ETA, OBJECTIVES, Standing, check_ladder, default_ladder, promotions
+from nas.rungs import ETA, OBJECTIVES, Standing, check_ladder, default_final_steps, default_ladder, promotions
 from nas.scoring import final_score
 from search_spaces.errors import UsageError
 
@@ -144,11 +144,11 @@ def _is_better(a: Standing, b: Standing, rung: int, reached: list[Standing], obj
     ("budget", "ladder"),
     [
         (Budget(seconds=60), (300, 900)),
-        (Budget(seconds=600), (300, 900)),
-        (Budget(seconds=601), (300, 900, 2700)),
-        (Budget(seconds=3600), (300, 900, 2700)),
-        (Budget(seconds=4 * 3600), (900, 2700, 8100)),
-        (Budget(seconds=4 * 3600 + 1), (2700, 8100, 24300)),
+        (Budget(seconds=120), (300, 900)),
+        (Budget(seconds=300), (300, 900, 2700)),
+        (Budget(seconds=1200), (300, 900, 2700)),
+        (Budget(seconds=1201), (900, 2700, 8100)),
+        (Budget(seconds=24 * 3600), (900, 2700, 8100)),
         (Budget(candidates=5), (300, 900)),
         (Budget(candidates=20), (300, 900)),
         (Budget(candidates=21), (300, 900, 2700)),
@@ -159,6 +159,7 @@ def test_a_longer_search_trains_each_candidate_longer(budget: Budget, ladder: tu
     assert default_ladder(budget, "cpu") == ladder
     assert default_ladder(budget, "gpu") == tuple(10 * steps for steps in ladder)
     assert check_ladder(ladder) == ladder
+    assert default_final_steps(budget, ladder) == (0 if budget.candidates else 3 * ladder[-1])
 
 
 @pytest.mark.parametrize("steps", [[1], [50, 150, 450], (1, 2, 3)])
