@@ -23,13 +23,13 @@ from unittest.mock import patch
 import numpy as np
 
 from nas import backend, provenance
+from nas.config import default_recipe
 from nas.conversion import Converter, FineTuned
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, PairSet, identity, open_prepared, prepare
 from nas.evaluate import Quality, judge, quality_of
 from nas.export_options import ExportOptions
 from nas.litert import TfliteModel
-from nas.recipe import Recipe
 from nas.target import Target, resolve
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -57,8 +57,8 @@ def main() -> None:
     rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
     told = {
         "provenance": made_by, "data": options.label, "data_identity": identity(data), "steps": options.steps,
-        "more_steps": options.more_steps, "recipe": Recipe().to_dict(), "calibration": OPTIONS.calibration,
-        "rows": rows,
+        "more_steps": options.more_steps, "recipe": default_recipe("cpu", data).to_dict(),
+        "calibration": OPTIONS.calibration, "rows": rows,
     }  # fmt: skip
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     print(text)
@@ -101,7 +101,7 @@ def trained(
     from nas.long_training import LongRun, run
     from nas.training_session import QAT_RATE
 
-    recipe = Recipe().scaled(steps)
+    recipe = default_recipe("cpu", data).scaled(steps)
     if init_from:
         recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
     spec = resolve(name, folder / "none").spec

@@ -67,6 +67,7 @@ class Proposals:
         self._prior = prior
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective
         self._costs: dict[str, Cost | None] = {}
+        self._inside: dict[ArchSpec, bool] = {}
 
     def propose(
         self, number: int, known: Sequence[Known], running: Sequence[ArchSpec], seen: Callable[[Graph], bool]
@@ -82,12 +83,17 @@ class Proposals:
 
     def _best(self, known: Sequence[Known]) -> list[Known]:
         """Return the best of those trained longest first: parents."""
-        inside = [k for k in known if self._space.contains(k.spec)]
+        inside = [k for k in known if self._contains(k.spec)]
         inside.sort(key=lambda k: (-max(k.psnr_db), -final_score(k.psnr_db[max(k.psnr_db)], k.runtime_ms)))
         reach = max((max(k.psnr_db) for k in inside), default=0)
         longest = [k for k in inside if max(k.psnr_db) == reach]
         others = [k for k in inside if max(k.psnr_db) < reach]
         return (longest[: PARENTS // 2] + others + longest[PARENTS // 2 :])[:PARENTS]
+
+    def _contains(self, spec: ArchSpec) -> bool:
+        if spec not in self._inside:
+            self._inside[spec] = self._space.contains(spec)
+        return self._inside[spec]
 
     def _gain(
         self, rng: np.random.Generator, pool: Sequence[ArchSpec], known: Sequence[Known], running: Sequence[ArchSpec]

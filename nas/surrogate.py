@@ -58,8 +58,9 @@ class Surrogate:
     def _fit(self) -> None:
         from sklearn.gaussian_process import GaussianProcessRegressor
 
-        self._trend = _Trend(self._prior(self._x) if self._prior else np.zeros(len(self._x)), self.at_final)
-        left = self.at_final - self._trend.of(self._prior(self._x) if self._prior else np.zeros(len(self._x)))
+        of_prior = self._of_prior(self._x)
+        self._trend = _Trend(of_prior, self.at_final)
+        left = self.at_final - self._trend.of(of_prior)
         self._scale = max(0.1, float(np.std(left)))
         noise = np.array([self._gain.noise(r) for r in self._results]) / self._scale
         kernel = _fitted_kernel(self._x, left / self._scale, noise)
@@ -70,8 +71,10 @@ class Surrogate:
         """Return means and standard deviations of PSNR in dB at the final steps."""
         x = np.array([features(spec) for spec in specs])
         mean, deviation = self._process.predict(scaled(x), return_std=True)
-        trend = self._trend.of(self._prior(x) if self._prior else np.zeros(len(x)))
-        return trend + self._scale * mean, self._scale * deviation
+        return self._trend.of(self._of_prior(x)) + self._scale * mean, self._scale * deviation
+
+    def _of_prior(self, x: Vector) -> Vector:
+        return np.zeros(len(x)) if self._prior is None else self._prior(x)
 
 
 class _Trend:

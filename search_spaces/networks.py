@@ -6,6 +6,7 @@ two_path  texture: input − blurred input → stem → body at R/2;  colour: a 
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from search_spaces.blocks import body
 from search_spaces.errors import SpecError
@@ -17,6 +18,7 @@ from search_spaces.spec import WIDEST_LEVEL, ArchSpec
 RGB = 3
 
 
+@lru_cache(maxsize=256)  # a search asks for the graph of one network several times within a decision
 def build_graph(spec: ArchSpec, input_shape: Shape = FULL_HD) -> Graph:
     """Return the network of `spec` for packed RAW of `input_shape` [n, h, w, 4].
 

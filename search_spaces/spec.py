@@ -11,7 +11,7 @@ values are ordered, and when it is active.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from search_spaces.errors import SpecError, UnknownNameError
@@ -209,7 +209,7 @@ class ArchSpec:
     output_activation: str = _nominal("after the last convolution", "none", OUTPUT_ACTIVATIONS)
 
     def __post_init__(self) -> None:
-        values = asdict(self)
+        values = self.to_dict()
         for name, gene in GENES.items():
             gene.check(name, values[name])
         for name, gene in GENES.items():
@@ -223,7 +223,7 @@ class ArchSpec:
 
         Defaults are left out so that a gene added later, with the old behaviour as its default, keeps every old hash.
         """
-        told = {name: value for name, value in asdict(self).items() if value != GENES[name].default}
+        told = {name: value for name, value in self.to_dict().items() if value != GENES[name].default}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -271,12 +271,12 @@ class ArchSpec:
     @property
     def active_genes(self) -> dict[str, Value]:
         """The genes that have an effect beside the others."""
-        values = asdict(self)
+        values = self.to_dict()
         return {name: value for name, value in values.items() if GENES[name].is_active(values)}
 
     def to_dict(self) -> dict[str, Value]:
         """Return all genes, inactive ones at their default."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in GENES}  # a tenth of the time of `dataclasses.asdict`
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ArchSpec":
