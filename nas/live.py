@@ -107,9 +107,10 @@ def time_spent(study: Study) -> str:
 
 def running(search: Search) -> list[str]:
     """Return one line per candidate in training."""
-    ladder = search.study.config.rungs
+    ladder, rungs = search.study.ladder, len(search.study.config.rungs)
     return [
         f"trial {f.candidate.trial} {f.candidate.name or f.candidate.spec.description}: "
-        f"rung {f.rung + 1}/{len(ladder)}, step {f.slot.step}/{ladder[f.rung]}"
+        + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
+        + f", step {f.slot.step}/{ladder[f.rung]}"
         for f in search.running
     ]

@@ -27,7 +27,7 @@ def as_committed(row: dict[str, Any]) -> dict[str, Any]:
 def test_the_committed_front_follows_from_the_records(name: str) -> None:
     opened = study.load(REFERENCE / name)
     committed = json.loads((REFERENCE / name / "front.json").read_text("utf-8"))
-    rung = opened.config.rungs.index(committed[0]["steps"])
+    rung = opened.ladder.index(committed[0]["steps"])
     front_now = [row for row in front.rows(opened, rung) if row["on_front"]]
     assert [as_committed(row) for row in committed] == [as_committed(row) for row in front_now]
     assert all(row["score"] == final_score(row["psnr_db"], row["runtime_ms"]) for row in committed)

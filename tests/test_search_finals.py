@@ -1,6 +1,7 @@
 """Finals within a search: recorded, resumed, compared, and what everything else makes of them."""
 
 import json
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from nas import finals, front
 from nas import study as studies
 from nas.budget import Budget
 from nas.job import Job, Outcome
+from nas.live import running
+from nas.search import InFlight
 from nas.study import Study
 from nas.workers import Failure
 
@@ -135,6 +138,18 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert max(record["elapsed_s"] for record in told) <= 120
     assert [record["event"] for record in told if record["elapsed_s"] > first + 1].count("rung") == 0
     assert len(studies.load(tmp_path / "s").at_rung(3)) == 2
+
+
+def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
+    seen: list[str] = []
+    made = search(with_finals(tmp_path / "s"), 3, slots=[InlineSlot(seeded)])
+    candidate = made.study.best()
+    slot = InlineSlot(seeded)
+    for rung, seed in ((0, None), (made.study.final_rung, 2)):
+        made.running = [InFlight(candidate, rung, seed, slot, Future())]
+        seen += running(made)
+    assert seen[0].endswith("rung 1/3, step 0/10")
+    assert seen[1].endswith(f"final from seed 2, step 0/{FINAL_STEPS}")
 
 
 def test_without_final_steps_there_are_none(tmp_path: Path) -> None:
