@@ -22,9 +22,10 @@ from training_recipes import read
 
 from latency_models.device import load_device
 from nas import backend, provenance
-from nas.config import DEFAULT_DATA, DEFAULT_DEVICE, HARDWARE_RECIPE
-from nas.recipe import Recipe
-from nas.scoring import final_score
+from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE
+from nas.search.score import final_score
+from nas.train.default_recipe import HARDWARE_RECIPE
+from nas.train.recipe import Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -125,11 +126,11 @@ def runtime_ms(graph: Graph) -> float:
 
 def trained(graph: Graph, spec: ArchSpec, source: str, steps: Sequence[int], seed: int) -> dict[str, Any]:
     """Return PSNR and SSIM at each of `steps`, and the seconds that compiling, training and judging took."""
-    from nas import training
     from nas.data.cache import cache_dir
-    from nas.data.demo import demo_folder
+    from nas.data.demo.demo_set import demo_folder
     from nas.data.pairs import open_prepared, prepare
-    from nas.evaluate import Judge
+    from nas.train import loop
+    from nas.train.evaluation import Judge
     from search_spaces.errors import TrainingError
 
     if source == "demo":
@@ -137,13 +138,13 @@ def trained(graph: Graph, spec: ArchSpec, source: str, steps: Sequence[int], see
     prepared = prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
     pairs, val = open_prepared(prepared, "train"), open_prepared(prepared, "val")
     recipe = Recipe(**HARDWARE_RECIPE["cpu"]).scaled(steps[-1])
-    state = training.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
+    state = loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
     begun = time.perf_counter()
     judge = Judge(graph, val)
     compile_s, train_s, judge_s, qualities = time.perf_counter() - begun, [], [], []
     for until in steps:
         try:
-            done = training.train(graph, state, pairs, recipe=recipe, steps=until, seed=seed)
+            done = loop.train(graph, state, pairs, recipe=recipe, steps=until, seed=seed)
         except TrainingError as error:
             return {"failure": str(error), "steps": list(steps)}
         state, compile_s, begun = done.checkpoint, compile_s + done.compile_s, time.perf_counter()

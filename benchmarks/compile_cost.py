@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from nas import provenance
-from nas.budget import Budget
-from nas.rungs import ETA, default_ladder
+from nas.search.budget import Budget
+from nas.search.successive_halving import ETA, default_ladder
 from search_spaces.designs import DESIGNS
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
@@ -90,11 +90,11 @@ def measure(spec: ArchSpec) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from nas import evaluate, training
-    from nas.config import HARDWARE_RECIPE
     from nas.data.raw_format import RawFormat
-    from nas.recipe import Recipe
-    from nas.train_step import Constants, StepPlan, compiled_step, ready, state_of
+    from nas.train import evaluation, loop
+    from nas.train.default_recipe import HARDWARE_RECIPE
+    from nas.train.recipe import Recipe
+    from nas.train.step import Constants, StepPlan, compiled_step, ready, state_of
     from search_spaces.networks import build_graph
 
     jax.block_until_ready(jax.numpy.zeros(1) + 1)  # starting JAX is no cost of a candidate
@@ -102,9 +102,9 @@ def measure(spec: ArchSpec) -> dict[str, float]:
     plan = StepPlan.of(recipe)
     step, step_s = compiled_step(graph, plan)
     begun = time.perf_counter()
-    evaluate.executable(graph, PAIRS)
+    evaluation.executable(graph, PAIRS)
     judge_s = time.perf_counter() - begun
-    state = state_of(ready(graph, training.start(graph, seed=0, spec_hash=""), plan, seed=0), plan)
+    state = state_of(ready(graph, loop.start(graph, seed=0, spec_hash=""), plan, seed=0), plan)
     n, patch = recipe.batch, recipe.patch
     batch = np.full((n, patch // 2, patch // 2, 4), 99, np.uint16), np.full((n, patch, patch, 3), 99, np.uint8)
     constants, times = Constants.of(recipe, RawFormat(), {}), []

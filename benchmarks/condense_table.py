@@ -1,6 +1,7 @@
 """Condense a table of trained networks to what a search learns from before it has results of its own.
 
-    python benchmarks/condense_table.py --table results/table/demo.jsonl --data demo --out nas/priors/demo.json.gz
+    python benchmarks/condense_table.py --table results/table/demo.jsonl --data demo \
+        --out nas/search/priors/demo.json.gz
 
 Of each network that trained from the first seed: the genes that differ from their defaults, and PSNR in dB at the last
 of the steps. The pairs' identity comes along, so that a search on the same pairs leaves the table out.
@@ -14,8 +15,8 @@ from typing import Any
 
 from training_recipes import read
 
-from nas.config import DEFAULT_DATA
 from nas.data.pairs import DataConfig, identity
+from nas.defaults import DEFAULT_DATA
 from search_spaces.spec import GENES
 
 

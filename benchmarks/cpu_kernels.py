@@ -1,4 +1,4 @@
-"""The kernels of search_spaces.kernels against the plain `lax` operations, forward and backward, on this CPU.
+"""The kernels of search_spaces.jax_ops against the plain `lax` operations, forward and backward, on this CPU.
 
     python benchmarks/cpu_kernels.py [--out benchmarks/cpu_kernels.json]
 
@@ -23,7 +23,7 @@ import jax  # noqa: E402  (the backend reads its environment once)
 import jax.numpy as jnp  # noqa: E402
 from jax import lax  # noqa: E402
 
-from search_spaces import kernels  # noqa: E402
+from search_spaces import jax_ops  # noqa: E402
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 ROUNDS = 15
@@ -41,15 +41,15 @@ def lax_transpose(x: Any, k: Any, *, stride: int) -> Any:
 
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[int, ...], tuple[int, ...]]] = {
     "depthwise 5×5 dilation 2, 8×32×32×32": (
-        partial(lax_depthwise, dilation=2), partial(kernels.depthwise_conv, dilation=2), (8, 32, 32, 32), (5, 5, 1, 32)
+        partial(lax_depthwise, dilation=2), partial(jax_ops.depthwise_conv, dilation=2), (8, 32, 32, 32), (5, 5, 1, 32)
     ),
     "transposed 3×3, 8×32×32×32 → 16": (
-        partial(lax_transpose, stride=2), partial(kernels.transpose_conv, stride=2), (8, 32, 32, 32), (3, 3, 16, 32)
+        partial(lax_transpose, stride=2), partial(jax_ops.transpose_conv, stride=2), (8, 32, 32, 32), (3, 3, 16, 32)
     ),
     "transposed 3×3, 8×64×64×16 → 8": (
-        partial(lax_transpose, stride=2), partial(kernels.transpose_conv, stride=2), (8, 64, 64, 16), (3, 3, 8, 16)
+        partial(lax_transpose, stride=2), partial(jax_ops.transpose_conv, stride=2), (8, 64, 64, 16), (3, 3, 8, 16)
     ),
-    "bias, 8×64×64×16": (lambda x, b: x + b, kernels.add_channels, (8, 64, 64, 16), (16,)),
+    "bias, 8×64×64×16": (lambda x, b: x + b, jax_ops.add_channels, (8, 64, 64, 16), (16,)),
 }  # fmt: skip
 
 

@@ -22,19 +22,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas import backend, comparison, provenance
-from nas.comparison import Comparison, Run
-from nas.config import default_recipe
+from nas import backend, provenance
+from nas.audit import design_comparison
+from nas.audit.design_comparison import Comparison, Run
 from nas.data.pairs import DataConfig, PairSet, find_pairs, identity, load_split
-from nas.recipe import Recipe
-from nas.target import CHECKPOINT_FILE
+from nas.train.default_recipe import default_recipe
+from nas.train.recipe import Recipe
+from nas.train.run_folder import CHECKPOINT_FILE
 from search_spaces.designs import DESIGNS, Design, find_design
-from search_spaces.durable import write_durably
 from search_spaces.errors import IspNasError, StudyError, TrainingError, UsageError
 from search_spaces.networks import build_graph
+from search_spaces.system.atomic_write import write_durably
 
 if TYPE_CHECKING:
-    from nas.long_training import LongRun
+    from nas.train.run_folder import LongRun
 
 SETTINGS_FILE = "comparison.json"
 RUN_FILE = "run.json"
@@ -49,7 +50,7 @@ class Budget:
     work: Path
 
     def long_run(self, design: Design, seed: int) -> "LongRun":
-        from nas.long_training import LongRun
+        from nas.train.run_folder import LongRun
 
         return LongRun(self.work / f"{design.name}-{seed}", design.spec, self.data, self.recipe, seed)
 
@@ -170,9 +171,9 @@ def run_once(budget: Budget, design: Design, seed: int, test: PairSet | None) ->
 
 
 def train_and_judge(long_run: "LongRun", design: Design, test: PairSet | None) -> Run:
-    from nas.checkpoint import load
-    from nas.evaluate import judge
-    from nas.long_training import run
+    from nas.train.checkpoint import load
+    from nas.train.evaluation import judge
+    from nas.train.long_run import run
 
     path = long_run.folder / CHECKPOINT_FILE
     is_whole = not path.exists()
@@ -221,7 +222,9 @@ def save(path: Path, content: dict[str, Any], option: str) -> None:
 def write(path: Path, found: Comparison) -> None:
     save(path, found.to_dict(), "--out")
     for quality, found_order in found.to_dict()["rank_correlation"].items():
-        sys.stderr.write(f"Order of {quality} against Table 1's PSNR: {comparison.correlation_text(found_order)}.\n")
+        sys.stderr.write(
+            f"Order of {quality} against Table 1's PSNR: {design_comparison.correlation_text(found_order)}.\n"
+        )
 
 
 if __name__ == "__main__":

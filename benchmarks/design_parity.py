@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from nas import backend, provenance
-from nas.checkpoint import load
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, PairSet, open_prepared, prepare
-from nas.evaluate import network_input
-from nas.file_judging import Difference, full_size_input
-from nas.litert import TfliteModel
-from nas.target import CHECKPOINT_FILE
+from nas.export.verify import Difference, full_size_input
+from nas.tflite.interpreter import TfliteModel
+from nas.train.checkpoint import load
+from nas.train.evaluation import network_input
+from nas.train.run_folder import CHECKPOINT_FILE
 from search_spaces import lower_flax, lower_tf
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.graph import FULL_HD, Graph

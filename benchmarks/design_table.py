@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.comparison import Comparison, correlation_text, rank_correlation, spread
-from nas.design_table import UNSURE, Sources, is_unsure, read_sources, row
-from nas.tables import count, runtime
+from nas.audit.design_comparison import Comparison, correlation_text, rank_correlation, spread
+from nas.cli.designs import UNSURE, Sources, is_unsure, read_sources, row
+from nas.units import count, runtime
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import IspNasError
 

@@ -17,15 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from latency_models.device import load_device
-from nas import backend, checkpoint, provenance, training
-from nas.config import DEFAULT_DEVICE
-from nas.conversion import Converter
+from nas import backend, provenance
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, open_prepared, prepare
-from nas.evaluate import peak_memory_mb
-from nas.export import export
-from nas.export_options import ExportOptions
-from nas.target import Target, TrainedState
+from nas.defaults import DEFAULT_DEVICE
+from nas.export.converter import Converter
+from nas.export.exporter import export
+from nas.export.options import ExportOptions
+from nas.search.network_ref import Target, TrainedState
+from nas.train import checkpoint, loop
+from nas.train.candidate import peak_memory_mb
 from search_spaces.designs import DESIGNS, find_design
 from search_spaces.networks import build_graph
 from search_spaces.precision import PRECISIONS
@@ -75,7 +76,7 @@ def _conversion_s(design: str, precision: str) -> float:
     train = open_prepared(prepare(DataConfig("demo"), cache_dir() / "pairs"), "train")
     _, h, w = train.raw.shape
     graph = build_graph(find_design(design).spec, (1, h // 2, w // 2, 4))
-    weights = training.start(graph, seed=0, spec_hash="").parameters
+    weights = loop.start(graph, seed=0, spec_hash="").parameters
     converter = Converter(graph, weights, train, OPTIONS)
     begun = time.perf_counter()
     converter.convert(PRECISIONS[precision])
@@ -87,7 +88,7 @@ def _export(design: str) -> dict[str, object]:
     spec = find_design(design).spec
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
-        state = training.start(build_graph(spec), seed=0, spec_hash=spec.hash)
+        state = loop.start(build_graph(spec), seed=0, spec_hash=spec.hash)
         checkpoint.save(state, path)
         target = Target(design, spec, None, None, TrainedState(path, 0, 0, DataConfig("demo"), None, "fresh weights"))
         allowed = dict.fromkeys(PRECISIONS, 99.0)  # fresh weights are no measure of quality

@@ -24,9 +24,9 @@ import numpy as np
 
 from nas import provenance
 from nas.data.batches import Batches, Cut
+from nas.data.host_cache import load
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
-from nas.data.residence import load
 
 CUTS = (Cut(4, 64), Cut(16, 128), Cut(100, 128))
 STEPS_S = (0.001, 0.0056)

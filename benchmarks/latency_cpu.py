@@ -24,7 +24,7 @@ from typing import Any
 
 from latency_models import accuracy
 from latency_models.calibration import HeldOut, Sample, fit_measured, held_out
-from latency_models.features import network
+from latency_models.kernels import network
 from latency_models.measurements import Timing, read_measurements
 from latency_models.new_device import measured_of
 from latency_models.predictor import Predictor

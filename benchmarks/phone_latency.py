@@ -28,7 +28,7 @@ from typing import Any
 
 from latency_models import accuracy
 from latency_models.calibration import Sample, fit_measured, fit_transfer
-from latency_models.features import Kernel, Network
+from latency_models.kernels import Kernel, Network
 from latency_models.predictor import Predictor
 from nas import provenance
 from search_spaces.errors import DeviceError

@@ -23,14 +23,14 @@ from unittest.mock import patch
 import numpy as np
 
 from nas import backend, provenance
-from nas.config import default_recipe
-from nas.conversion import Converter, FineTuned
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, PairSet, identity, open_prepared, prepare
-from nas.evaluate import Quality, judge, quality_of
-from nas.export_options import ExportOptions
-from nas.litert import TfliteModel
-from nas.target import Target, resolve
+from nas.export.converter import Converter, FineTuned
+from nas.export.options import ExportOptions
+from nas.search.network_ref import Target, resolve
+from nas.tflite.interpreter import TfliteModel
+from nas.train.default_recipe import default_recipe
+from nas.train.evaluation import Quality, judge, quality_of
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.precision import PRECISIONS
@@ -98,8 +98,9 @@ def trained(
     name: str, folder: Path, *, data: DataConfig, seed: int, steps: int, init_from: Path | None = None
 ) -> Target:
     """Return a network after training in float32, with the recipe of a search; from other weights more gently."""
-    from nas.long_training import LongRun, run
-    from nas.training_session import QAT_RATE
+    from nas.cli.train import QAT_RATE
+    from nas.train.long_run import run
+    from nas.train.run_folder import LongRun
 
     recipe = default_recipe("cpu", data).scaled(steps)
     if init_from:
@@ -112,8 +113,8 @@ def trained(
 
 def fine_tuned_of(start: Target, folder: Path, steps: int, seed: int) -> FineTuned:
     """Return what `isp-nas train --qat` comes to."""
-    from nas.fine_tuning import fine_tuned
-    from nas.training_session import TrainingAsked, train_target
+    from nas.cli.train import TrainingAsked, train_target
+    from nas.export.qat import fine_tuned
 
     train_target(start, TrainingAsked({}, steps=steps, qat=True, seed=seed, out=folder), folder / "none")
     return fine_tuned(folder, start)

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from nas import provenance
-from nas.contract import Contract
+from nas.data.camera_raw import Mosaic
 from nas.data.raw_format import RawFormat
-from nas.isp_file import IspFile
-from nas.picture import FileKind
-from nas.raw_file import Mosaic
-from nas.render import Renderer
+from nas.render.image_file import FileKind
+from nas.render.renderer import Renderer
+from nas.tflite.input_contract import Contract
+from nas.tflite.isp_file import IspFile
 from search_spaces import lower_tf
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import FULL_HD

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nas import provenance
-from nas.budget import parse_budget
-from nas.study import Study, load
+from nas.search.budget import parse_budget
+from nas.search.study import Study, load
 
 COMMAND = Path(sys.executable).with_name("isp-nas")
 

@@ -27,7 +27,7 @@ Taken:
   of a loss, again in all that read them. Random member 3 of the space (4×64) 57 → 36 ms, CSANet 8.9 → 7.7 ms.
 - Sums over pixels with the narrower factor in front: 4096×512 and 4096×64 take 7.6 ms in one order, 2.6 in the other.
 - Instance normalisation with its gradient written out, and means over maps by columns: member 3 36 → 29 ms.
-- Batches a few images at a time (nas.micro_batch), so that maps stay in the cache: Smallnet 16×128 49 → 31 ms.
+- Batches a few images at a time (nas.train.micro_batch), so that maps stay in the cache: Smallnet 16×128 49 → 31 ms.
 - glibc keeps freed memory: unfolding 16×64×64×16 into fresh pages took 45 ms, into kept ones 6 to 9 ms (two cores).
 
 Rejected:
@@ -122,17 +122,17 @@ class Ours:
         backend.prepare()
         import jax
 
-        from nas import train_step, training
         from nas.data.raw_format import RawFormat
-        from nas.recipe import Recipe
+        from nas.train import loop, step
+        from nas.train.recipe import Recipe
 
         recipe = Recipe(batch=case.batch, patch=case.patch, precision=case.precision)
-        plan = train_step.StepPlan.of(recipe)
-        start = train_step.ready(case.graph, training.start(case.graph, seed=SEED, spec_hash=""), plan, seed=SEED)
+        plan = step.StepPlan.of(recipe)
+        start = step.ready(case.graph, loop.start(case.graph, seed=SEED, spec_hash=""), plan, seed=SEED)
         self._jax, self._case, self._data = jax, case, case.data()
-        self._state = train_step.state_of(start, plan)
-        self._constants = train_step.Constants.of(recipe, RawFormat(), {})
-        self._step, self.compile_s = train_step.compiled_step(case.graph, plan)
+        self._state = step.state_of(start, plan)
+        self._constants = step.Constants.of(recipe, RawFormat(), {})
+        self._step, self.compile_s = step.compiled_step(case.graph, plan)
 
     def steps(self, count: int) -> float:
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""Measured peak memory of training and judging against the estimate of nas.training_memory.
+"""Measured peak memory of training and judging against the estimate of nas.train.memory.
 
     python benchmarks/training_memory.py [--out benchmarks/training_memory.json]
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import provenance
-from search_spaces.machine import usable_cores
+from search_spaces.system.machine import usable_cores
 
 DESIGN_NAMES = ("smallnet", "csanet")
 PATCHES, BATCHES = (64, 256), (4, 32)
@@ -62,11 +62,11 @@ def measure(what: str, name: str, batch: int, patch: int) -> dict[str, Any]:
     backend.prepare()
     import numpy as np
 
-    from nas import evaluate, training
     from nas.data.pairs import PairSet
     from nas.data.raw_format import RawFormat
-    from nas.recipe import Recipe
-    from nas.training_memory import PROCESS_BYTES, judging_bytes, training_bytes
+    from nas.train import evaluation, loop
+    from nas.train.memory import PROCESS_BYTES, judging_bytes, training_bytes
+    from nas.train.recipe import Recipe
     from search_spaces.designs import DESIGNS
     from search_spaces.networks import build_graph
 
@@ -75,14 +75,14 @@ def measure(what: str, name: str, batch: int, patch: int) -> dict[str, Any]:
     rng, shape = np.random.default_rng(0), (batch, patch, patch)
     raw, rgb = (rng.integers(0, 255, s, dtype=t) for s, t in ((shape, np.uint16), ((*shape, 3), np.uint8)))
     pairs = PairSet(raw, rgb, tuple(map(str, range(batch))), RawFormat())
-    state = training.start(graph, seed=0, spec_hash=spec.hash)
+    state = loop.start(graph, seed=0, spec_hash=spec.hash)
     begun = peak_bytes()
     if what == "train":
-        training.train(graph, state, pairs, recipe=recipe, steps=STEPS, seed=0)
+        loop.train(graph, state, pairs, recipe=recipe, steps=STEPS, seed=0)
         estimate = training_bytes(graph, recipe) + PROCESS_BYTES
     else:
-        evaluate.judge(graph, state.parameters, pairs)
-        estimate = judging_bytes(graph, evaluate.judged_at_once(pairs)) + PROCESS_BYTES
+        evaluation.judge(graph, state.parameters, pairs)
+        estimate = judging_bytes(graph, evaluation.judged_at_once(pairs)) + PROCESS_BYTES
     rose = peak_bytes() - begun
     case = {"what": what, "design": name, "batch": batch, "patch": patch}
     return case | {"measured_bytes": rose, "estimated_bytes": estimate, "measured_to_estimated": rose / estimate}

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from nas import backend, provenance
-from nas.config import HARDWARE_RECIPE
-from nas.recipe import Recipe
+from nas.train.default_recipe import HARDWARE_RECIPE
+from nas.train.recipe import Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
@@ -88,7 +88,7 @@ def train_all(options: argparse.Namespace) -> None:
 
 
 def networks(names: Sequence[str]) -> Iterator[tuple[str, ArchSpec]]:
-    from nas.audit import default_networks
+    from nas.audit.trainings import default_networks
 
     members = {network.name: network.spec for network in default_networks(load_space("mai21"))}
     for name in names:
@@ -100,12 +100,12 @@ def label(data: str) -> str:
 
 
 def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str, Any]:
-    from nas import training
-    from nas.config import DEFAULT_DATA
     from nas.data.cache import cache_dir
-    from nas.data.demo import demo_folder
+    from nas.data.demo.demo_set import demo_folder
     from nas.data.pairs import open_prepared, prepare
-    from nas.evaluate import Judge
+    from nas.defaults import DEFAULT_DATA
+    from nas.train import loop
+    from nas.train.evaluation import Judge
     from search_spaces.errors import TrainingError
     from search_spaces.networks import build_graph
 
@@ -113,9 +113,9 @@ def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str,
         demo_folder()
     prepared = prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
     graph = build_graph(spec)
-    state = training.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
+    state = loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
     try:
-        done = training.train(
+        done = loop.train(
             graph, state, open_prepared(prepared, "train"), recipe=recipe, steps=recipe.horizon, seed=seed
         )
     except TrainingError as error:

@@ -17,7 +17,7 @@ from math import log, sqrt
 from statistics import median
 from typing import NamedTuple
 
-from latency_models.features import COMPUTING_CLASSES, MOVING_CLASSES, Network
+from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, Network
 from latency_models.predictor import Calibration, Core, Interval, Predictor, Transfer, range_of
 from latency_models.residual import FEWEST_KERNELS, fit_residual
 from latency_models.roofline import Layout, Row, kernel_amounts, time_ms, total_amounts

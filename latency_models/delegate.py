@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from latency_models.device_file import (
+from latency_models.json_readers import (
     Reader,
     count,
     list_of,
@@ -25,8 +25,8 @@ from latency_models.device_file import (
     some_of,
     text,
 )
-from latency_models.features import Kernel
-from search_spaces import places
+from latency_models.kernels import Kernel
+from search_spaces.system import named_files
 
 BUILTIN = Path(__file__).parent / "delegates"
 SCHEMA = 1
@@ -202,7 +202,7 @@ def _first_objection(kernel: Kernel, conditions: Mapping[str, Any]) -> Objection
 
 def delegate_names() -> dict[str, Path]:
     """Return every delegate's name with its file; the user's own hide built-in ones of the same name."""
-    return places.names("delegates", BUILTIN, ".json")
+    return named_files.names("delegates", BUILTIN, ".json")
 
 
 def load_delegate(name: str) -> DelegateTable:
@@ -210,7 +210,7 @@ def load_delegate(name: str) -> DelegateTable:
 
     Raises UnknownNameError for a name nobody has, DeviceError with file and key for a file that is no table.
     """
-    path = places.find("delegates", name, BUILTIN, ".json")
+    path = named_files.find("delegates", name, BUILTIN, ".json")
     data = read_json(path)
     values = _read_table(str(path), data)
     if values["name"] != path.stem:

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from latency_models import calibration
 from latency_models.calibration import HeldOut, Sample
 from latency_models.delegate import DelegateTable, load_delegate
-from latency_models.device_file import (
+from latency_models.fallback import Assumption, Fallback, predict_partial
+from latency_models.json_readers import (
     Reader,
     check_keys,
     count,
@@ -30,21 +31,20 @@ from latency_models.device_file import (
     refuse,
     text,
 )
-from latency_models.fallback import Assumption, Fallback, predict_partial
-from latency_models.features import Network, network
 from latency_models.kernel_rows import kernels_from_rows, to_data
+from latency_models.kernels import Network, network
 from latency_models.measurements import Conditions
 from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
 from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
 from latency_models.support import Refusal, Support, support
-from search_spaces import places
 from search_spaces.designs import find_design
 from search_spaces.errors import DeviceError, IspNasError, UnknownNameError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.ops import Shape
 from search_spaces.spec import ArchSpec
+from search_spaces.system import named_files
 
 BUILTIN = Path(__file__).parent / "devices"
 SCHEMA = 2
@@ -192,7 +192,7 @@ def told(refused: Sequence[Refusal]) -> tuple[str, ...]:
 
 def device_names() -> dict[str, Path]:
     """Return every device's name with its file; the user's own hide built-in ones of the same name."""
-    return places.names("devices", BUILTIN, ".json")
+    return named_files.names("devices", BUILTIN, ".json")
 
 
 def device_path(name: str) -> Path:
@@ -200,7 +200,7 @@ def device_path(name: str) -> Path:
 
     Raises UnknownNameError with the nearest known name, or UsageError where a path does not exist.
     """
-    return places.find("devices", name, BUILTIN, ".json")
+    return named_files.find("devices", name, BUILTIN, ".json")
 
 
 def load_device(name: str) -> Device:

@@ -7,7 +7,7 @@ assumptions and the interval is wide: this orders networks, and shows what an op
 
 from dataclasses import dataclass, replace
 
-from latency_models.features import Kernel, Network
+from latency_models.kernels import Kernel, Network
 from latency_models.predictor import Core, Prediction, Predictor, elements
 from latency_models.support import Support
 from search_spaces.errors import DeviceError

@@ -6,8 +6,8 @@ own file says nothing of it but its shapes.
 
 from typing import Any
 
-from latency_models.device_file import refuse
-from latency_models.features import Kernel, Network
+from latency_models.json_readers import refuse
+from latency_models.kernels import Kernel, Network
 
 # In this order in every row.
 FIELDS = ("cls", "tflite_op", "macs", "input_elements", "output_elements", "weight_elements", "cin", "cout", "kernel",

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from search_spaces.durable import write_durably
 from search_spaces.errors import MeasurementError
+from search_spaces.system.atomic_write import write_durably
 
 STATISTICS = ("median", "mean", "pair_ratio")
 
@@ -292,3 +292,12 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "threads": _count,
     "date": _date,
 }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A network without a time that could be trusted."""
+
+    network: str
+    model: str  # the path of its file
+    reason: str

@@ -17,7 +17,7 @@ Source: arXiv 2105.07809 §1 (restricted memory); liveness as in any register al
 from collections.abc import Sequence
 from math import prod
 
-from latency_models.features import Kernel, kernels
+from latency_models.kernels import Kernel, kernels
 from search_spaces.graph import INPUT, Graph
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from latency_models import probes
 from latency_models.delegate import load_delegate
 from latency_models.device import Device, Fitted, Measured, Transferred, refit
-from latency_models.features import Network, network
+from latency_models.kernels import Network, network
 from latency_models.measurements import Conditions, Timing
 from latency_models.predictor import Predictor
 from latency_models.tflite_network import read_network

@@ -14,7 +14,7 @@ from functools import cached_property
 from math import exp, log
 from typing import NamedTuple
 
-from latency_models.features import COMPUTING_CLASSES, Kernel, Network
+from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
 from latency_models.residual import Corrector, Residual
 from latency_models.roofline import Coefficients, Layout, kernel_amounts, overhead_amounts, time_ms
 

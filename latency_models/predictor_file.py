@@ -1,12 +1,12 @@
 """A predictor as plain data and back: nothing is pickled, and every number can be read by a person.
 
-A reader takes where a value stands and the value as JSON gave it, as in `device_file`.
+A reader takes where a value stands and the value as JSON gave it, as in `json_readers`.
 """
 
 from math import isfinite
 from typing import Any
 
-from latency_models.device_file import count, list_of, number, one_of, optional, record, refuse, text
+from latency_models.json_readers import count, list_of, number, one_of, optional, record, refuse, text
 from latency_models.predictor import Calibration, Core, Interval, Predictor, Range, Transfer
 from latency_models.residual import FEATURES, Residual, Tree
 from latency_models.roofline import Layout

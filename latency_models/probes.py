@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latency_models.features import COMPUTING_CLASSES, Network, network
+from latency_models.kernels import COMPUTING_CLASSES, Network, network
 from latency_models.roofline import Layout, total_amounts
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import FULL_HD, INPUT, Graph, GraphBuilder

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 
 from latency_models.device import Device, load_device, refit
-from latency_models.device_text import device_text
+from latency_models.device_writer import device_text
 from search_spaces.errors import IspNasError
 
 

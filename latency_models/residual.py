@@ -12,7 +12,7 @@ from math import log
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from latency_models.features import COMPUTING_CLASSES, Kernel
+from latency_models.kernels import COMPUTING_CLASSES, Kernel
 
 # Below this many single kernels trees learn noise.
 FEWEST_KERNELS = 250

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
 
-from latency_models.features import COMPUTING_CLASSES, MOVING_CLASSES, Kernel, Network
+from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, Kernel, Network
 from search_spaces.errors import DeviceError
 
 # Milliseconds per unit, by coefficient: the three below, then per class those of CLASS_COEFFICIENTS.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from latency_models.delegate import DelegateTable, Objection
-from latency_models.features import Kernel, Network
+from latency_models.kernels import Kernel, Network
 
 
 class Refusal(NamedTuple):

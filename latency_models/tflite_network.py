@@ -1,6 +1,6 @@
 """Which kernels does a device run for a .tflite file, whoever made it?
 
-Gives the same rows as `features.network` does for a graph and its exported file, and a test holds the two
+Gives the same rows as `kernels.network` does for a graph and its exported file, and a test holds the two
 together; so whatever prices, checks or counts a network takes any file of known operations. One rule per TFLite
 operation, in `tflite_rules`. Reads the flatbuffer alone: no interpreter, no TensorFlow.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
-from latency_models.features import Kernel, Network
+from latency_models.kernels import Kernel, Network
 from latency_models.tflite_rules import RULES, Operation, Rule, Sizes
 from latency_models.tflite_shapes import with_input_shape
 from search_spaces.errors import DeviceError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from math import isqrt, prod
 from typing import NamedTuple
 
-from latency_models.features import ACTIVATION_OPS
+from latency_models.kernels import ACTIVATION_OPS
 from search_spaces.errors import DeviceError
 from search_spaces.tflite_file import FileNode, FileTensor
 

@@ -4,7 +4,7 @@ On CPUs, jaxlib 0.10 sends convolutions to a library (YNN) that is slower in tra
 five 3×3 convolutions of 32 channels takes 990 ms with it and 390 ms without (2 cores, batch 8, 128×128). At LLVM's
 lower level steps are as fast and compile in four fifths of the time. Without the pass that expands barriers, which runs
 before fusion, `optimization_barrier` keeps XLA from computing a map again in everything that reads it (see
-search_spaces.kernels): steps take a tenth less, and up to a third in networks with instance normalisation. With
+search_spaces.jax_ops): steps take a tenth less, and up to a third in networks with instance normalisation. With
 XLA's multi-output fusion networks would compile in four fifths of the time, but designs take up to a third longer per
 step.
 An XLA that does not know a flag ends the process, so each flag is tried in a process of its own first and
@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nas.data.cache import cache_dir
-from search_spaces.durable import write_durably
+from search_spaces.system.atomic_write import write_durably
 
 CPU_FLAGS = (
     "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from search_spaces import machine
+from search_spaces.system import machine
 
 PACKAGES = (
     "isp-nas",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from search_spaces import kernels
+from search_spaces import jax_ops
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
@@ -80,7 +80,7 @@ class GraphModule(nn.Module):
         maps: dict[str, Array] = {INPUT: x}
         for node in self.graph.nodes:
             inputs = [maps[name] for name in node.inputs]
-            maps[node.name] = kernels.kept(RULES[type(node.op)](node.op, self._parameters(node), *inputs))
+            maps[node.name] = jax_ops.kept(RULES[type(node.op)](node.op, self._parameters(node), *inputs))
         return maps[self.graph.output]
 
     def _parameters(self, node: Node) -> Parameters:
@@ -171,19 +171,19 @@ def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> F
 
 def _conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, Conv)
-    return kernels.add_channels(kernels.conv(x, p["kernel"], stride=op.stride), p["bias"])
+    return jax_ops.add_channels(jax_ops.conv(x, p["kernel"], stride=op.stride), p["bias"])
 
 
 def _depthwise_conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, DepthwiseConv)
-    y = kernels.depthwise_conv(x, p["kernel"], dilation=op.dilation)
-    return kernels.add_channels(y, p["bias"]) if op.use_bias else y
+    y = jax_ops.depthwise_conv(x, p["kernel"], dilation=op.dilation)
+    return jax_ops.add_channels(y, p["bias"]) if op.use_bias else y
 
 
 def _transpose_conv(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, TransposeConv)
-    y = kernels.transpose_conv(x, p["kernel"], stride=op.stride)
-    return kernels.add_channels(y, p["bias"]) if op.use_bias else y
+    y = jax_ops.transpose_conv(x, p["kernel"], stride=op.stride)
+    return jax_ops.add_channels(y, p["bias"]) if op.use_bias else y
 
 
 def _depth_to_space(op: Op, _: Parameters, x: Map) -> Map:
@@ -197,7 +197,7 @@ def _depth_to_space(op: Op, _: Parameters, x: Map) -> Map:
 def _activation(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, Activation)
     if op.function == "prelu":
-        return jnp.maximum(x, 0) + kernels.scale_channels(jnp.minimum(x, 0), p["alpha"])
+        return jnp.maximum(x, 0) + jax_ops.scale_channels(jnp.minimum(x, 0), p["alpha"])
     return ACTIVATION_FUNCTIONS[op.function](x)
 
 
@@ -206,7 +206,7 @@ def _add(_: Op, __: Parameters, a: Map, b: Map) -> Map:
 
 
 def _multiply(_: Op, __: Parameters, a: Map, b: Map) -> Map:
-    return a * b if a.shape == b.shape else kernels.gate(a, b)
+    return a * b if a.shape == b.shape else jax_ops.gate(a, b)
 
 
 def _concat(_: Op, __: Parameters, *inputs: Map) -> Map:
@@ -214,16 +214,16 @@ def _concat(_: Op, __: Parameters, *inputs: Map) -> Map:
 
 
 def _global_mean(_: Op, __: Parameters, x: Map) -> Map:
-    return kernels.map_mean(x.astype(jnp.float32)).astype(x.dtype)
+    return jax_ops.map_mean(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def _pool(op: Op, _: Parameters, x: Map) -> Map:
     assert isinstance(op, Pool)
-    return kernels.pool(x, function=op.function)
+    return jax_ops.pool(x, function=op.function)
 
 
 def _resize(_: Op, __: Parameters, x: Map) -> Map:
-    return kernels.enlarge(x)
+    return jax_ops.enlarge(x)
 
 
 def _affine(op: Op, _: Parameters, x: Map) -> Map:
@@ -232,14 +232,14 @@ def _affine(op: Op, _: Parameters, x: Map) -> Map:
 
 
 def _scale(_: Op, p: Parameters, x: Map) -> Map:
-    return kernels.scale_channels(x, jnp.broadcast_to(p["factor"], x.shape[3:]))
+    return jax_ops.scale_channels(x, jnp.broadcast_to(p["factor"], x.shape[3:]))
 
 
 def _instance_norm(op: Op, p: Parameters, x: Map) -> Map:
     assert isinstance(op, InstanceNorm)
     # Where training is in half precision, a mean over a map is not.
     full, gamma, beta = (value.astype(jnp.float32) for value in (x, p["gamma"], p["beta"]))
-    return kernels.instance_norm(full, gamma, beta, op.epsilon).astype(x.dtype)
+    return jax_ops.instance_norm(full, gamma, beta, op.epsilon).astype(x.dtype)
 
 
 def _subtract(_: Op, __: Parameters, a: Map, b: Map) -> Map:

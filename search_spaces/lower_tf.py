@@ -1,8 +1,8 @@
 """Graph + parameters → TensorFlow function → TFLite bytes, in each of the four precisions.
 
 The only place that imports TensorFlow. Each operation is written so that the converter makes one known
-TFLite operation of it; `tests/test_lower_tf.py` holds that op list for every operation. Where the converter has no
-integer form of that operation, others with the same answer are written.
+TFLite operation of it; `tests/search_spaces/test_lower_tf.py` holds that op list for every operation. Where the
+converter has no integer form of that operation, others with the same answer are written.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.quiet import quiet
+from search_spaces.system.native_stderr import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: the runtime reads it once
 with quiet():

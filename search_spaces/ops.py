@@ -2,7 +2,7 @@
 
 Each operation answers three questions from the shapes of its inputs alone: what comes out, which parameters
 it needs, and how many multiply-accumulates it takes. Nothing here computes anything; `lower_flax`,
-`lower_tf` and `latency_models.features` each hold one rule per operation.
+`lower_tf` and `latency_models.kernels` each hold one rule per operation.
 
 Conventions: images are NHWC; convolution kernels are HWIO, depthwise kernels HW1C, and transposed-convolution
 kernels HWOI (the layout of `tf.nn.conv2d_transpose`, whose padding they follow); padding is always "same" in

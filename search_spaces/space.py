@@ -15,9 +15,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from search_spaces import places
 from search_spaces.errors import UsageError
 from search_spaces.spec import GENES, ArchSpec, Gene, Value
+from search_spaces.system import named_files
 
 BUILTIN = Path(__file__).parent
 # choose(gene name, values, whether they are ordered) → one of the values
@@ -150,7 +150,7 @@ def load_space(name: str) -> SearchSpace:
 
     Raises UnknownNameError for a name nobody has, UsageError for a file that is not a space.
     """
-    path = places.find("spaces", name, BUILTIN, ".toml")
+    path = named_files.find("spaces", name, BUILTIN, ".toml")
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

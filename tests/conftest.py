@@ -19,18 +19,18 @@ check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_A
 # Array shapes in these modules' signatures are checked whenever a test calls them; the hook must come before
 # their first import.
 SHAPE_CHECKED = (
-    "nas.losses",
-    "nas.metrics",
-    "nas.muon",
-    "nas.picture",
-    "nas.raw_file",
-    "nas.raw_input",
-    "nas.texture",
-    "nas.tiling",
-    "nas.train_step",
-    "nas.training",
-    "nas.vgg",
-    "search_spaces.kernels",
+    "nas.train.losses.pixel",
+    "nas.train.metrics",
+    "nas.train.muon",
+    "nas.render.image_file",
+    "nas.data.camera_raw",
+    "nas.render.pack_input",
+    "nas.train.losses.adversarial",
+    "nas.render.tiling",
+    "nas.train.step",
+    "nas.train.loop",
+    "nas.train.losses.perceptual",
+    "search_spaces.jax_ops",
     "search_spaces.lower_flax",
 )
 jaxtyping.install_import_hook(SHAPE_CHECKED, f"{__name__}.check_types")

@@ -43,7 +43,7 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
 
 def test_the_wheel_names_its_command_and_its_gpu_extra(wheel: zipfile.ZipFile) -> None:
     info = next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
-    assert "isp-nas = nas.cli:main" in wheel.read(info).decode()
+    assert "isp-nas = nas.cli.main:main" in wheel.read(info).decode()
     metadata = wheel.read(info.replace("entry_points.txt", "METADATA")).decode()
     assert "Provides-Extra: cuda" in metadata
     assert "License-Expression: Apache-2.0" in metadata

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_design_table import run_of, write_comparison
+from written_comparison import run_of, write_comparison
 
 from search_spaces.design_files import stored_files
 from search_spaces.designs import DESIGNS

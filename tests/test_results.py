@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from latency_models.device import load_device
-from nas import front, study
-from nas.scoring import final_score
+from nas.search import candidate_rows, study
+from nas.search.score import final_score
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
@@ -28,7 +28,7 @@ def test_the_committed_front_follows_from_the_records(name: str) -> None:
     opened = study.load(REFERENCE / name)
     committed = json.loads((REFERENCE / name / "front.json").read_text("utf-8"))
     rung = opened.ladder.index(committed[0]["steps"])
-    front_now = [row for row in front.rows(opened, rung) if row["on_front"]]
+    front_now = [row for row in candidate_rows.rows(opened, rung) if row["on_front"]]
     assert [as_committed(row) for row in committed] == [as_committed(row) for row in front_now]
     assert all(row["score"] == final_score(row["psnr_db"], row["runtime_ms"]) for row in committed)
 

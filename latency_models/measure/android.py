@@ -15,11 +15,10 @@ from pathlib import Path
 from latency_models.measure.adb import NoAnswerError, PhoneLostError, choose_phone
 from latency_models.measure.benchmark_setup import BenchmarkSetup
 from latency_models.measure.elf import check_abi
-from latency_models.measure.fitness import Sleep
 from latency_models.measure.network_file import NetworkFile, read_networks
-from latency_models.measure.outcome import Failure
 from latency_models.measure.phone_bench import Bench, Patience, open_bench
-from latency_models.measurements import Conditions, Timing
+from latency_models.measure.phone_state import Sleep
+from latency_models.measurements import Conditions, Failure, Timing
 from search_spaces.errors import MeasurementError
 
 Outcome = Timing | Failure

@@ -18,12 +18,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from latency_models.measure.outcome import Failure
-from latency_models.measurements import Conditions, Timing
+from latency_models.measurements import Conditions, Failure, Timing
 from latency_models.probes import Probe, reference
-from search_spaces import machine
 from search_spaces.errors import MeasurementError
-from search_spaces.quiet import quiet
+from search_spaces.system import machine
+from search_spaces.system.native_stderr import quiet
 
 Report = Callable[[int, int], None]  # (networks done, networks in all)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from latency_models import probes
 from latency_models.probes import Probe
-from search_spaces.durable import write_durably
 from search_spaces.graph import Graph
 from search_spaces.space import load_space
+from search_spaces.system.atomic_write import write_durably
 
 Report = Callable[[int, int], None]  # (done, in all)
 

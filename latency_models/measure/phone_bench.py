@@ -13,10 +13,9 @@ from latency_models.measure.adb import READY, NoAnswerError, Phone, PhoneLostErr
 from latency_models.measure.benchmark_log import LogResult
 from latency_models.measure.benchmark_reply import TIMED_OUT, check_program, judge
 from latency_models.measure.benchmark_setup import BenchmarkSetup
-from latency_models.measure.fitness import Say, Sleep, wait_until_fit
 from latency_models.measure.network_file import NetworkFile
-from latency_models.measure.outcome import Failure
-from latency_models.measurements import Conditions, Timing
+from latency_models.measure.phone_state import Say, Sleep, wait_until_fit
+from latency_models.measurements import Conditions, Failure, Timing
 from search_spaces.errors import MeasurementError
 
 PHONE_FOLDER = "/data/local/tmp"  # where Android lets the shell write and start programs

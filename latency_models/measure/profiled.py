@@ -10,7 +10,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from latency_models.features import Network
+from latency_models.kernels import Network
 from latency_models.measure.op_profile import OpTime, parse_op_profile
 from latency_models.measurements import Conditions, Timing
 from latency_models.tflite_network import read_network

@@ -129,7 +129,7 @@ def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
 def _root(config: DataConfig) -> Path:
     if config.source != DEMO:
         return Path(config.source).expanduser()
-    from nas.data.demo import demo_folder
+    from nas.data.demo.demo_set import demo_folder
 
     return demo_folder()
 
@@ -190,7 +190,7 @@ def identity(config: DataConfig) -> str:
 
 def _described_files(config: DataConfig) -> object:
     if config.source == DEMO:  # made from these two alone, so nothing need be built to name it
-        from nas.data.demo import DEMO_SEED, DEMO_VERSION
+        from nas.data.demo.demo_set import DEMO_SEED, DEMO_VERSION
 
         return {"version": DEMO_VERSION, "seed": DEMO_SEED}
     return {

@@ -1,0 +1,421 @@
+"""Train networks briefly and long, so that it can be told how well the one predicts the other.
+
+A training is one network, one seed and one horizon, over which its learning rate falls. Ladders with the same top
+share their trainings, and a ladder as long as the truth shares those, too: a search would do the same.
+
+    networks × seeds × horizons ─► trainings ─► stretches, each a Job of a worker ─► one durable record per stretch
+
+    OUT/settings.json            what all records have in common; another command with other settings is refused
+        runs/<training>/N.json   what came of it at step N, or why nothing did
+        runs/<training>/checkpoint.safetensors   until the training is over
+        audit.json               what the records say together (nas.audit.report)
+
+Records are keyed by what was trained, so the same folder takes more networks, seeds and ladders later.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.search.network_ref import Target, resolve
+from nas.search.successive_halving import check_ladder
+from nas.train.checkpoint import load
+from nas.train.job import Job
+from nas.train.recipe import Recipe
+from nas.train.run_folder import CHECKPOINT_FILE
+from nas.train.workers import Failure, Slot, result_of
+from search_spaces.designs import DESIGNS, design_name
+from search_spaces.errors import StudyError, UsageError
+from search_spaces.networks import build_graph
+from search_spaces.space import SearchSpace
+from search_spaces.spec import ArchSpec
+from search_spaces.system.atomic_write import write_durably
+
+if TYPE_CHECKING:
+    from nas.train.job import Outcome
+
+SETTINGS_FILE = "settings.json"
+RUNS = "runs"
+
+FEWEST = 4  # below, there is no order to speak of
+ENOUGH = 12  # below, a rank correlation says little
+# Who takes part where nobody is named: designs and random members of the space that train in reasonable time.
+MOST_MACS = 12e9  # at 1920×1088
+MEMBERS = 8
+MEMBERS_SEED = 0
+# A record at least this often: a kill loses at most that much, and judging stays a small part of the time.
+LEAST_STRETCH = 1000
+STRETCHES = 20
+LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Network:
+    """One that is trained, and what it is called."""
+
+    name: str
+    spec: ArchSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, how, and what short trainings are compared with what long one."""
+
+    networks: tuple[Network, ...]
+    seeds: tuple[int, ...]
+    ladders: tuple[tuple[int, ...], ...]
+    steps: int  # of the long training, the truth
+    recipe: Recipe  # its horizon is replaced by each training's own
+
+    def __post_init__(self) -> None:
+        _check_networks(self.networks)
+        if not self.seeds:
+            raise UsageError("An audit needs at least one seed, got 0.")
+        if not self.ladders:
+            raise UsageError(f"No ladder of the defaults is within {self.steps} steps; give one with --rungs.")
+        for ladder in self.ladders:
+            check_ladder(ladder)
+            if ladder[-1] > self.steps:
+                raise UsageError(
+                    f"The rungs {','.join(map(str, ladder))} go beyond the {self.steps} steps that they are to "
+                    "predict; give more --steps."
+                )
+
+    @property
+    def stops(self) -> dict[int, list[int]]:
+        """The steps at which trainings are judged, by horizon, the shortest first."""
+        wanted: dict[int, set[int]] = {self.steps: {self.steps}}
+        for ladder in self.ladders:
+            wanted.setdefault(ladder[-1], set()).update(ladder)
+        return {horizon: sorted(wanted[horizon]) for horizon in sorted(wanted)}
+
+    def trainings(self) -> Iterator["Training"]:
+        """Yield every training: all networks with the first seed, then with the next."""
+        for seed in self.seeds:
+            for network in self.networks:
+                for horizon, stops in self.stops.items():
+                    yield Training(network, seed, horizon, tuple(_in_stretches(stops, horizon)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network trained from one seed with a learning rate that falls over `horizon` steps."""
+
+    network: Network
+    seed: int
+    horizon: int
+    stops: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        return f"{self.network.spec.hash}-seed{self.seed}-{self.horizon}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a training came to at `steps`: figures, or the reason why there are none."""
+
+    hash: str
+    seed: int
+    horizon: int
+    steps: int
+    from_step: int  # where this stretch began
+    failure: str | None = None
+    psnr_db: float | None = None  # on the validation pairs, as ssim
+    ssim: float | None = None
+    loss: float | None = None
+    train_s: float | None = None  # of this stretch alone; None where it was trained before a kill
+    compile_s: float | None = None
+    evaluate_s: float | None = None
+    commit: str | None = None
+
+
+def _check_networks(networks: Sequence[Network]) -> None:
+    seen: dict[str, str] = {}
+    for network in networks:
+        first = seen.setdefault(network.spec.hash, network.name)
+        if first != network.name:
+            raise UsageError(f"{first} and {network.name} are the same network; name one of them.")
+    if len(seen) < len(networks):
+        raise UsageError("A network is named twice; name each of them once.")
+    if len(networks) < FEWEST:
+        raise UsageError(f"An audit ranks networks and needs {FEWEST} or more, {ENOUGH} to say much; got {len(seen)}.")
+
+
+def _in_stretches(stops: Sequence[int], horizon: int) -> Iterator[int]:
+    """Yield the stops and, between distant ones, places to rest."""
+    longest = max(LEAST_STRETCH, horizon // STRETCHES)
+    for start, end in pairwise([0, *stops]):
+        parts = -(-(end - start) // longest)
+        yield from (start + (end - start) * part // parts for part in range(1, parts + 1))
+
+
+# Who takes part
+
+
+def named(targets: Sequence[str], results: Path, study: str | None) -> list[Target]:
+    """Return what the targets name; raise UnknownNameError or UsageError where one names nothing."""
+    return [resolve(text, results, study) for text in targets]
+
+
+def networks_of(targets: Sequence[Target]) -> tuple[Network, ...]:
+    """Return the networks of targets, under the names that a person would know them by."""
+    return tuple(Network(_name(target), target.spec) for target in targets)
+
+
+def _name(target: Target) -> str:
+    design = design_name(target.spec)
+    if target.candidate is not None and target.study is not None:
+        return f"{target.study.config.name}/{target.candidate.trial}" + (f" {design}" if design else "")
+    return design or Path(target.label).stem
+
+
+def default_networks(space: SearchSpace) -> tuple[Network, ...]:
+    """Return the published designs up to MOST_MACS, and as large random members of the space, the same every time."""
+    designs = [
+        Network(design.name, design.spec)
+        for design in DESIGNS.values()
+        if design.variant_of is None and build_graph(design.spec).macs <= MOST_MACS
+    ]
+    return (*designs, *_members(space, {build_graph(network.spec).structure for network in designs}))
+
+
+def _members(space: SearchSpace, taken: set[object]) -> Iterator[Network]:
+    import random
+
+    rng, seen, found = random.Random(MEMBERS_SEED), set(taken), 0
+    while found < MEMBERS:
+        spec = space.sample(lambda _, values, __: rng.choice(values))
+        graph = build_graph(spec)
+        if graph.macs > MOST_MACS or graph.structure in seen:
+            continue
+        seen.add(graph.structure)
+        found += 1
+        yield Network(f"member-{found}", spec)
+
+
+# What is kept
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder one of these settings; raise StudyError where it holds an audit with others, naming them."""
+    path = folder / SETTINGS_FILE
+    if not path.exists():
+        save(path, settings)
+    told = _in_todays_terms(read(path))
+    differs = [
+        f"{name} {_written(value)}, the audit has {_written(told.get(name))}"
+        for name, value in json.loads(json.dumps(settings)).items()
+        if told.get(name) != value
+    ]
+    if differs:
+        raise StudyError(
+            f"{folder} holds an audit with other settings: {'; '.join(differs)}. Continue it as it was started, or "
+            "name another folder with --out."
+        )
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of an audit that goes on in the folder; None where it begins."""
+    path = folder / SETTINGS_FILE
+    return read(path) if path.exists() else None
+
+
+def _in_todays_terms(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings with what recipes could not say when they were written: its default is what was done."""
+    others = {name: told.get(name) for name in ("data", "hardware")}
+    recipe = Recipe.from_dict({name: value for name, value in told.items() if name not in others})
+    return {**json.loads(json.dumps(recipe.to_dict())), **others}
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON durably; raise StudyError where that is impossible."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        write_durably(path, f"{text}\n".encode())
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be written ({error.strerror}); free space or name another folder with --out, then the "
+            "same command continues."
+        ) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raise StudyError where the file is damaged."""
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read ({error}); remove it, and what it held is made again.") from None
+    if not isinstance(told, dict):
+        raise StudyError(f"{path} holds no JSON object; remove it, and what it held is made again.")
+    return told
+
+
+def recorded(folder: Path, training: Training) -> dict[int, Record]:
+    """Return the records of a training, by step; raise StudyError where one is damaged."""
+    found = {}
+    for path in sorted((folder / RUNS / training.key).glob("*.json")):
+        try:
+            record = Record(**read(path))
+        except TypeError as error:
+            raise StudyError(f"{path} is no record of an audit ({error}); remove it, and it is made again.") from None
+        found[record.steps] = record
+    return found
+
+
+# Training
+
+
+@dataclass
+class InFlight:
+    """A stretch that a slot is busy with, and the stops that follow it."""
+
+    training: Training
+    from_step: int
+    steps: int
+    after: list[int]
+    slot: Slot
+
+
+class Audit:
+    """Works off a plan with some slots; `say` gets a line per judged stop, `look` (steps done, steps in all)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        data: Path,
+        slots: Sequence[Slot],
+        *,
+        commit: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        look: Callable[[int, int], None] = lambda _done, _total: None,
+        vgg_file: Path | None = None,
+    ) -> None:
+        self.folder, self.plan, self.data, self.slots = folder, plan, data, slots
+        self._commit, self._say, self._look, self._vgg_file = commit, say, look, vgg_file
+        self._running: dict[Future[Outcome | Failure], InFlight] = {}
+        self._failed: set[str] = set()  # networks of which one training failed: the others would be for nothing
+        self._done = self._total = 0
+
+    def run(self) -> list[Record]:
+        """Train what is not recorded yet; return all records of the plan.
+
+        Raises StudyError where nothing can be trained or kept, which no other network would change.
+        """
+        waiting = deque(self._to_do())
+        try:
+            while waiting or self._running:
+                self._fill(waiting)
+                self._collect()
+        except BaseException:
+            self._close(kill=True)
+            raise
+        self._close(kill=False)
+        return self.records()
+
+    def records(self) -> list[Record]:
+        """Return what is known of every training of the plan."""
+        return [record for training in self.plan.trainings() for record in recorded(self.folder, training).values()]
+
+    def _to_do(self) -> Iterator[tuple[Training, list[int]]]:
+        trainings = [(training, recorded(self.folder, training)) for training in self.plan.trainings()]
+        self._failed = {t.network.spec.hash for t, known in trainings if any(r.failure for r in known.values())}
+        for training, known in trainings:
+            pending = [stop for stop in training.stops if stop not in known]
+            if pending and training.network.spec.hash not in self._failed:
+                self._total += pending[-1]
+                yield training, pending
+
+    def _fill(self, waiting: deque[tuple[Training, list[int]]]) -> None:
+        busy = {id(at.slot) for at in self._running.values()}
+        for slot in (slot for slot in self.slots if id(slot) not in busy):
+            while waiting:
+                training, pending = waiting.popleft()
+                if training.network.spec.hash in self._failed:
+                    self._done += pending[-1]
+                    continue
+                begun = self._begin(training, pending[0])
+                self._done += begun
+                self._submit(InFlight(training, begun, pending[0], pending[1:], slot))
+                break
+
+    def _begin(self, training: Training, first: int) -> int:
+        """Return the step at which training continues; a checkpoint beyond the first stop was for other stops."""
+        path = self._checkpoint(training)
+        step = load(path).step if path.exists() else 0
+        if step > first:
+            path.unlink()
+            return 0
+        return step
+
+    def _submit(self, at: InFlight) -> None:
+        recipe = self.plan.recipe.scaled(at.training.horizon)
+        path = self._checkpoint(at.training)
+        at.slot.recycle()
+        job = Job(at.training.network.spec, at.steps, path, self.data, recipe, at.training.seed, self._vgg_file)
+        self._running[at.slot.submit(job)] = at
+
+    def _checkpoint(self, training: Training) -> Path:
+        return self.folder / RUNS / training.key / CHECKPOINT_FILE
+
+    def _collect(self) -> None:
+        done, _ = wait(self._running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._settle(self._running.pop(future), result_of(future))
+        under_way = sum(max(0, at.slot.step - at.from_step) for at in self._running.values())
+        self._look(self._done + under_way, self._total)
+
+    def _settle(self, at: InFlight, result: "Outcome | Failure") -> None:
+        if isinstance(result, Failure) and result.fatal:
+            raise StudyError(result.reason)
+        training = at.training
+        record = self._record(at, result)
+        save(self.folder / RUNS / training.key / f"{record.steps}.json", asdict(record))
+        self._tell(training, record)
+        self._done += at.steps - at.from_step
+        if record.failure:
+            self._failed.add(record.hash)
+            self._done += (at.after or [at.steps])[-1] - at.steps
+        elif at.after:
+            self._submit(replace(at, from_step=at.steps, steps=at.after[0], after=at.after[1:]))
+            return
+        self._checkpoint(training).unlink(missing_ok=True)  # nothing follows, and it can be made again
+
+    def _record(self, at: InFlight, result: "Outcome | Failure") -> Record:
+        training = at.training
+        blank = Record(
+            training.network.spec.hash, training.seed, training.horizon, at.steps, at.from_step, commit=self._commit
+        )
+        if isinstance(result, Failure):
+            return replace(blank, failure=result.reason)
+        return replace(
+            blank,
+            psnr_db=result.psnr_db,
+            ssim=result.ssim,
+            loss=result.loss,
+            train_s=result.train_s if at.steps > at.from_step else None,
+            compile_s=result.compile_s,
+            evaluate_s=result.evaluate_s,
+        )
+
+    def _tell(self, training: Training, record: Record) -> None:
+        if not record.failure and record.steps not in self.plan.stops[training.horizon]:
+            return
+        came = record.failure or f"{record.psnr_db:.2f} dB"
+        name = training.network.name
+        self._say(f"{name}, seed {training.seed}, {record.steps} of {training.horizon} steps: {came}")
+
+    def _close(self, *, kill: bool) -> None:
+        for slot in self.slots:
+            slot.close(kill=kill)

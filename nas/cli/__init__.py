@@ -1,0 +1,1 @@
+"""The command line: one file per command parses, prints and draws; nothing else imports Rich or Typer."""

@@ -1,0 +1,46 @@
+"""The command `isp-nas check`: what a person or a program sees of it."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from latency_models.device import Device, load_device
+from latency_models.file_check import FileCheck, check_file
+from nas.cli.tables import SHORT_FORMATS, check_format, print_json
+from nas.defaults import DEFAULT_DEVICE
+from nas.export.options import packed_shape, parse_size
+from search_spaces.errors import IspNasError, UsageError
+
+
+def show_file_check(path: Path, *, device_name: str | None, size: str | None, form: str) -> bool:
+    """Print what a device makes of a file; return whether it runs there as a whole."""
+    check_format(form, SHORT_FORMATS)
+    sizes = None if size is None else packed_shape(parse_size(size))
+    device = load_device(device_name or DEFAULT_DEVICE)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+    try:
+        found = check_file(content, device, sizes=sizes)
+    except IspNasError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if form == "json":
+        print_json({"file": str(path), "device": device.name, **found.to_dict()})
+    else:
+        _print(Console(), path, device, found)
+    return found.is_fit
+
+
+def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
+    pieces = "" if found.kernels is None else (
+        f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
+        f"piece{'s' if found.partitions != 1 else ''}"
+    )  # fmt: skip
+    console.print(f"[bold]{path.name}[/] on {device.name} is {found.status}{pieces}", highlight=False)
+    for each in found.findings:
+        colour = "red" if each.severity == "error" else "yellow"
+        told = escape(f"{each.name}: {each.what}. To do: {each.what_to_do}.")  # converters put brackets into names
+        console.print(f"[{colour}]{each.severity}[/] {told}", highlight=False)
+    console.print("[green]Fit for the device.[/]" if found.is_fit else "[red]Not fit for the device.[/]")

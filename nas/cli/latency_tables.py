@@ -1,0 +1,242 @@
+"""Devices and predictions as tables: `isp-nas latency predict`, `devices`, and how good a device's predictions are."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime
+from math import exp
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from latency_models import accuracy
+from latency_models.calibration import HeldOut
+from latency_models.device import BUILTIN, Device, device_names, load_device, summary, told
+from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
+from latency_models.kernels import Network, network
+from latency_models.predictor import Prediction
+from latency_models.tflite_network import read_network
+from nas.cli.show import runtime_fields
+from nas.cli.tables import Column, check_format, print_json, print_rows
+from nas.defaults import DEFAULT_DEVICE
+from nas.search.network_ref import resolve
+from nas.units import Row, count, runtime
+from search_spaces.errors import DeviceError, IspNasError, UsageError
+from search_spaces.networks import build_graph
+
+
+def predict(
+    name: str, *, device_name: str | None, results: Path, study: str | None, allow_fallback: bool, form: str
+) -> None:
+    """Print how long a network takes on a device, kernel by kernel."""
+    check_format(form)
+    device = load_device(device_name or DEFAULT_DEVICE)
+    seen = find_network(name, results, study)
+    why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
+    if why:
+        raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
+    support = device.support(seen)
+    refused = told(support.refused)
+    refusal = device.refusal(seen, allow_fallback=allow_fallback)
+    if refusal:
+        raise DeviceError(f"{refusal}. Change these operations, or give --allow-fallback to price them on the CPU.")
+    prediction = device.predict_network(seen, allow_fallback=allow_fallback)
+    rows = kernel_rows(seen, prediction)
+    if form == "csv":
+        print_rows(rows, KERNEL_COLUMNS, form=form, console=Console())
+    elif form == "json":
+        how = {"flags": list(prediction.flags), "support": support.status, "refused": list(refused),
+               "partitions": support.partitions, "extrapolation": prediction.extrapolation}  # fmt: skip
+        print_json({"network": name, "device": device.name, **runtime_fields(prediction),
+                    "assumed_interval": prediction.assumed_interval, "fixed_ms": prediction.fixed_ms, **how,
+                    "kernels": rows})  # fmt: skip
+    else:
+        _print_prediction(Console(), name, device, seen, prediction, rows, refused)
+
+
+def _otherwise(seen: Network) -> str:
+    """Say what to do about a file of which the device knows nothing."""
+    kind = kind_of_file(seen)
+    if kind == FLOATING:
+        return "Name its integer file, or a device that was calibrated in floating point."
+    return f"Predict its float32 file, or calibrate a device from measurements in {kind}."
+
+
+def find_network(name: str, results: Path, study: str | None) -> Network:
+    """Return the network that a .tflite file holds, or that a design, trial or spec file names."""
+    path = Path(name)
+    if path.suffix != ".tflite":
+        return network(build_graph(resolve(name, results, study).spec))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+    try:
+        return read_network(content)
+    except IspNasError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def kernel_rows(seen: Network, prediction: Prediction) -> list[dict[str, Any]]:
+    """Return one row per kernel with its share of the whole."""
+    return [
+        {
+            "kernel": kernel.name,
+            "op": kernel.tflite_op,
+            "output": [kernel.height, kernel.width, kernel.cout],
+            "taps": kernel.kernel,
+            "stride": kernel.stride,
+            "macs": kernel.macs,
+            "runtime_ms": ms,
+            "share": ms / prediction.runtime_ms,
+        }
+        for kernel, ms in zip(seen.kernels, prediction.kernels_ms.values(), strict=True)
+    ]
+
+
+KERNEL_COLUMNS = (
+    Column("kernel", lambda r: str(r["kernel"]), right=False, stretches=True),
+    Column("op", lambda r: str(r["op"]), right=False),
+    Column("output", lambda r: "×".join(map(str, r["output"]))),
+    Column("taps", lambda r: str(r["taps"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("ms", lambda r: f"{r['runtime_ms']:.2f}"),
+    Column("share", lambda r: f"{100 * r['share']:.0f} %"),
+)
+
+
+def _print_prediction(
+    console: Console,
+    name: str,
+    device: Device,
+    seen: Network,
+    prediction: Prediction,
+    rows: Sequence[Row],
+    refused: Iterable[str],
+) -> None:
+    print_rows(rows, KERNEL_COLUMNS, form="table", console=console)
+    kind = "assumed" if prediction.assumed_interval else "of held-out networks"
+    told = runtime(runtime_fields(prediction))
+    lines = [
+        f"\n[bold]{Path(name).name}[/] on {device.name}: {told} ms, 80 % interval {kind}.",
+        f"Start, input and output take {prediction.fixed_ms:.1f} ms of it; {len(seen.kernels)} kernels the rest.",
+        *(f"[yellow]{flag}.[/]" for flag in prediction.flags),
+        *(f"[yellow]On the CPU: {each}.[/]" for each in refused),
+        accuracy_line(device),
+    ]
+    for line in lines:
+        console.print(line, highlight=False)
+
+
+def accuracy_line(device: Device) -> str:
+    """Return in one sentence how good the device's predictions were of networks that its fits had not seen."""
+    found = summary(device.predictor, device.held_out)
+    beats = "" if _beats_guessing(found) else ", which is no better than guessing the median of the others"
+    return (
+        f"[dim]{device.name} foresaw {found['networks']} networks of {found['families']} families that a fit had not "
+        f"seen to {100 * found['mape']:.1f} % on average, {100 * found['within_10_percent']:.0f} % of them within "
+        f"10 %{beats}.[/]"
+    )
+
+
+def _beats_guessing(found: dict[str, Any]) -> bool:
+    guess = found["median_of_the_others_mape"]
+    return guess is None or found["mape"] < guess
+
+
+def show_devices(*, form: str, today: date | None = None) -> None:
+    """Print every device that a search can be made for, with how good and how old its predictions are."""
+    check_format(form)
+    rows = [_device_row(name, path, today or datetime.now(UTC).date()) for name, path in sorted(device_names().items())]
+    console = Console()
+    print_rows(rows, DEVICE_COLUMNS, form=form, console=console)
+    if form == "table":
+        console.print(
+            "[dim]error: of networks foreseen by a fit without their family; guessing: of the median of the others.[/]",
+            highlight=False,
+        )
+        for row in rows:
+            if row["problem"]:
+                console.print(f"[red]{row['name']}: {row['problem']}[/]", highlight=False)
+
+
+def _device_row(name: str, path: Path, today: date) -> dict[str, Any]:
+    try:
+        device = load_device(name)
+    except IspNasError as error:  # one damaged file hides no other device
+        return {"name": name, "title": "", "path": str(path), **dict.fromkeys(_FIGURES), "problem": str(error)}
+    interval = device.predictor.interval
+    return {
+        "name": name,
+        "title": device.title,
+        "path": "built in" if path.parent == BUILTIN else str(path),
+        "method": type(device.method).__name__.lower(),
+        "measurements": len(device.measurements),
+        "age_days": _age(device.conditions.date, today),
+        "interval_low": exp(interval.low),
+        "interval_high": exp(interval.high),
+        "interval_kind": interval.kind,
+        **summary(device.predictor, device.held_out),
+        "problem": "",
+    }
+
+
+_FIGURES = ("method", "measurements", "age_days", "interval_low", "interval_high", "interval_kind", "networks",
+            "families", "mape", "within_10_percent", "spearman", "coverage_80",
+            "median_of_the_others_mape")  # fmt: skip
+
+
+def _age(told: str, today: date) -> int | None:
+    """Return the days since the last measurement; None where the date is not told to the day."""
+    try:
+        return (today - date.fromisoformat(told[:10])).days
+    except ValueError:
+        return None
+
+
+def _or_dash(show: Callable[..., str], *names: str) -> Callable[[Row], str]:
+    return lambda row: "—" if any(row[name] is None for name in names) else show(*(row[name] for name in names))
+
+
+DEVICE_COLUMNS = (
+    Column("device", lambda r: str(r["name"]), right=False, stretches=True),
+    Column("timed", _or_dash(str, "measurements")),
+    Column("held out", _or_dash(str, "networks")),
+    Column("error", _or_dash(lambda v: f"{100 * v:.1f} %", "mape")),
+    Column("in 10 %", _or_dash(lambda v: f"{100 * v:.0f} %", "within_10_percent")),
+    Column("guessing", _or_dash(lambda v: f"{100 * v:.1f} %", "median_of_the_others_mape")),
+    Column("interval", _or_dash(lambda a, b: f"{a:.2f}–{b:.2f}×", "interval_low", "interval_high")),
+    Column("age", _or_dash(lambda v: f"{v} d", "age_days")),
+)
+
+
+def accuracy_rows(held_out: Sequence[HeldOut]) -> list[dict[str, Any]]:
+    """Return how good held-out predictions were, over all, by family and by size."""
+    groups: dict[str, list[HeldOut]] = {"all": list(held_out)}
+    for held in held_out:
+        groups.setdefault(f"family {held.family}", []).append(held)
+    for held in sorted(held_out, key=lambda h: h.pixels):
+        groups.setdefault(f"maps up to {held.pixels / 1e6:.2f} Mpx", []).append(held)
+    return [_accuracy_row(name, group) for name, group in groups.items()]
+
+
+def _accuracy_row(name: str, group: Sequence[HeldOut]) -> dict[str, Any]:
+    predicted, measured = [h.predicted_ms for h in group], [h.measured_ms for h in group]
+    ranked = len(set(predicted)) > 1 and len(set(measured)) > 1
+    return {
+        "networks": len(group),
+        "group": name,
+        "mape": accuracy.mape(predicted, measured),
+        "within_10_percent": accuracy.within(predicted, measured),
+        "spearman": accuracy.spearman(predicted, measured) if ranked else None,
+        "worst": max(abs(p / m - 1) for p, m in zip(predicted, measured, strict=True)),
+    }
+
+
+ACCURACY_COLUMNS = (
+    Column("held out", lambda r: str(r["group"]), right=False, stretches=True),
+    Column("networks", lambda r: str(r["networks"])),
+    Column("mean error", lambda r: f"{100 * r['mape']:.1f} %"),
+    Column("within 10 %", lambda r: f"{100 * r['within_10_percent']:.0f} %"),
+    Column("worst", lambda r: f"{100 * r['worst']:.0f} %"),
+    Column("Spearman", _or_dash(lambda v: f"{v:.3f}", "spearman")),
+)

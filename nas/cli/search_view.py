@@ -1,0 +1,116 @@
+"""What a person sees while a search runs: budget left, counts, the best so far, and what is training now."""
+
+import time
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from nas.search.budget import duration
+from nas.search.driver import Search
+from nas.search.study import Study
+
+REFRESH_S = 0.5
+
+
+class SearchView:
+    """A bar and three lines that are drawn anew; without a terminal, one line per event and nothing else."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn()
+        )
+        self._task = self._bar.add_task("starting", total=1.0)
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._drawn = 0.0
+
+    def __enter__(self) -> "SearchView":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print one event above the moving part."""
+        self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
+
+    def look(self, search: Search) -> None:
+        """Draw the search as it stands."""
+        if not self._console.is_terminal or time.monotonic() - self._drawn < REFRESH_S:
+            return
+        self._drawn = time.monotonic()
+        self._bar.update(self._task, completed=spent(search), description=budget_left(search))
+        busy = [f.candidate.trial for f in search.running]
+        lines = [standing(search.study, busy), *running(search)]
+        self._live.update(Group(self._bar, *(Text(line) for line in lines)))
+
+
+def spent(search: Search) -> float:
+    """Return the share of the budget that is used."""
+    if search.budget.candidates is not None:
+        return min(1.0, search.used / search.budget.candidates)
+    return min(1.0, search.elapsed_s / (search.budget.seconds or 1))
+
+
+def budget_left(search: Search) -> str:
+    """Return what is left of the budget, in time; under a budget that counts, from the pace so far."""
+    if search.budget.candidates is None:
+        return f"{duration(search.remaining_s)} left"
+    left = search.budget.candidates - search.used
+    pace = search.elapsed_s / search.used if search.used else 0
+    return f"{max(0, left)} candidates left" + (f", about {duration(left * pace)}" if pace else "")
+
+
+def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
+    """Return how many proposals were trained, how far, failed, repeated, or refused before training."""
+    verdicts = Counter(c.verdict for c in study.candidates.values())
+    trained, done = study.trained(), study.at_rung(len(study.config.rungs) - 1)
+    return {
+        "trained": len(trained),
+        f"done at {study.config.rungs[-1]} steps": len(done),
+        "stopped earlier": sum(c not in done and c.trial not in busy for c in trained),
+        "failed": sum(bool(c.failure) for c in study.candidates.values()),
+        "duplicates": verdicts["duplicate"],
+        "over the limit": verdicts["infeasible"],
+        "not runnable on the device": verdicts["unsupported"],
+    }
+
+
+def standing(study: Study, busy: Collection[int] = ()) -> str:
+    """Return counts, the best so far, and where the time went."""
+    told = [f"{number} {name}" for name, number in counts(study, busy).items() if number or name == "trained"]
+    return f"{', '.join(told)}{_best(study)}; {time_spent(study)}"
+
+
+def _best(study: Study) -> str:
+    if not study.trained():
+        return ""
+    best = study.best()
+    rung = study.comparison_rung()
+    return f"; best score {best.score(rung):.3f} (trial {best.trial}, {best.at(rung).psnr_db:.2f} dB)"
+
+
+def time_spent(study: Study) -> str:
+    """Return training, compile and other seconds of the study so far."""
+    rungs = [rung for c in study.trained() for rung in (*c.rungs.values(), *c.finals.values())]
+    train, compiling = sum(r.train_s for r in rungs), sum(r.compile_s for r in rungs)
+    return f"training {duration(train)}, compiling {duration(compiling)}"
+
+
+def running(search: Search) -> list[str]:
+    """Return one line per candidate in training."""
+    ladder, rungs = search.study.ladder, len(search.study.config.rungs)
+    return [
+        f"trial {f.candidate.trial} {f.candidate.name or f.candidate.spec.description}: "
+        + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
+        + f", step {f.slot.step}/{ladder[f.rung]}"
+        for f in search.running
+    ]

@@ -1,0 +1,336 @@
+"""What the looking commands print: the space, the front, one network whole, the best one."""
+
+from dataclasses import asdict
+from math import exp
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from latency_models.device import Device, load_device
+from latency_models.kernels import kernels
+from latency_models.memory import peak_activation_bytes
+from latency_models.predictor import Prediction
+from nas import backend
+from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
+from nas.defaults import DEFAULT_DEVICE
+from nas.plots import Dot, check_plot, save_front
+from nas.search import candidate_rows, finals
+from nas.search.network_ref import Target, require_same_data, the_study
+from nas.search.study import Candidate, Study
+from nas.units import Row, count, runtime
+from search_spaces.errors import StudyError, UsageError
+from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
+from search_spaces.space import SearchSpace, load_space
+from search_spaces.spec import GENES, ArchSpec
+from search_spaces.system import folder_lock
+
+FRONT_COLUMNS = (
+    Column("trial", lambda r: f"{'' if r.get('on_front', True) else '· '}{r['trial']}"),
+    Column("PSNR dB", lambda r: f"{r['psnr_db']:.2f}"),
+    Column("SSIM", lambda r: f"{r['ssim']:.4f}"),
+    Column("ms (interval)", runtime),
+    Column("score", lambda r: f"{r['score']:.2f}"),
+    Column("params", lambda r: count(r["parameters"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("network", lambda r: _network(r), right=False, stretches=True),
+)
+SAMPLE_COLUMNS = (
+    Column("hash", lambda r: r["hash"], right=False),
+    Column("ms (interval)", runtime),
+    Column("params", lambda r: count(r["parameters"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("network", lambda r: ArchSpec.from_dict(r["spec"]).description, right=False, stretches=True),
+)
+GENE_COLUMNS = (
+    Column("gene", lambda r: r["gene"], right=False),
+    Column("values", lambda r: ", ".join(map(str, r["values"])), right=False, wraps=True),
+    Column("meaning", lambda r: r["meaning"], right=False, wraps=True),
+)
+LAYER_COLUMNS = (
+    Column("layer", lambda r: r["layer"], right=False, stretches=True),
+    Column("op", lambda r: r["op"], right=False),
+    Column("output", lambda r: "×".join(map(str, r["output"])), right=False),
+    Column("params", lambda r: count(r["parameters"])),
+    Column("MACs", lambda r: count(r["macs"])),
+    Column("ms", lambda r: "—" if r["runtime_ms"] is None else f"{r['runtime_ms']:.2f}"),
+)
+
+
+def _network(row: Row) -> str:
+    description = ArchSpec.from_dict(row["spec"]).description
+    return f"[bold red]★ {row['name']}[/] {description}" if row["name"] else description
+
+
+def show_space(name: str, *, sample: int, seed: int, device_name: str | None, form: str) -> None:
+    """Print genes, sizes and random members of a space."""
+    check_format(form, SHORT_FORMATS)
+    if sample < 0:
+        raise UsageError(f"The number of members to sample is zero or more, got {sample}.")
+    space, device = load_space(name), load_device(device_name or DEFAULT_DEVICE)
+    genes = [_gene_row(space, gene) for gene in GENES]
+    members = _sample(space, device, sample, seed)
+    if form == "json":
+        print_json(
+            {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
+        )
+        return
+    console = Console()
+    print_rows(genes, GENE_COLUMNS, form=form, console=console)
+    console.print(
+        f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them "
+        "some genes have no effect)."
+    )
+    if members:
+        console.print()
+        print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
+        console.print(interval_note(device))
+
+
+def _gene_row(space: SearchSpace, name: str) -> dict[str, Any]:
+    gene = GENES[name]
+    return {"gene": name, "values": list(space.values(name)), "ordered": gene.ordered, "meaning": gene.meaning}
+
+
+def _sample(space: SearchSpace, device: Device, number: int, seed: int) -> list[dict[str, Any]]:
+    import random
+
+    rng = random.Random(seed)
+    specs = (space.sample(lambda _, values, __: rng.choice(values)) for _ in range(number))
+    return [_member_row(spec, device) for spec in specs]
+
+
+def _member_row(spec: ArchSpec, device: Device) -> dict[str, Any]:
+    graph = build_graph(spec)
+    predicted = None if device.unsupported(graph) else device.predict(graph)
+    return {
+        "hash": spec.hash,
+        "parameters": graph.parameters,
+        "macs": graph.macs,
+        **runtime_fields(predicted),
+        "spec": spec.to_dict(),
+    }
+
+
+def runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
+    """Return a predicted runtime under the names that programs rely on; None where there is none."""
+    return {
+        "runtime_ms": predicted.runtime_ms if predicted else None,
+        "runtime_low_ms": predicted.low_ms if predicted else None,
+        "runtime_high_ms": predicted.high_ms if predicted else None,
+    }
+
+
+def interval_note(device: Device) -> str:
+    """Return what a person must know about the runtimes of a device."""
+    interval = device.predictor.interval
+    if interval.kind == "assumed":
+        width = f"×/÷ {exp(interval.high):.2g}"
+        return f"[dim]Runtimes on {device.name}: predicted; the interval {width} is an assumption.[/]"
+    return f"[dim]Runtimes on {device.name}: predicted, with the interval of held-out measurements.[/]"
+
+
+def show_front(
+    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, form: str
+) -> None:
+    """Print the Pareto front of a study, and draw it where asked for."""
+    check_format(form)
+    if plot:
+        check_plot(plot)
+    study = the_study(results, name)
+    rung = candidate_rows.choose_rung(study, steps)
+    found = candidate_rows.rows(study, rung)
+    console = Console()
+    shown: list[Row] = [r if everything else _without_mark(r) for r in found if everything or r["on_front"]]
+    print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
+    device = load_device(study.config.device)
+    if form == "table":
+        console.print(interval_note(device))
+    if plot:
+        width = f"interval {device.predictor.interval.kind}"
+        save_front(plot, dots(found), title=_front_title(study, rung, found), interval=width)
+        Console(stderr=True).print(f"Saved {plot}.", highlight=False)
+
+
+def _without_mark(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "on_front"}
+
+
+def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
+    size = sum(r["on_front"] for r in found)
+    return f"{study.config.name}: {size} on the front of {len(found)} candidates at {study.ladder[rung]} steps"
+
+
+def show_target(target: Target, *, device_name: str | None, form: str) -> None:
+    """Print one network whole."""
+    check_format(form, SHORT_FORMATS)
+    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
+    graph = build_graph(target.spec)
+    refused = device.unsupported(graph)
+    predicted = None if refused else device.predict(graph)
+    layers = layer_rows(graph, predicted)
+    history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
+    last = target.candidate.finals if target.candidate else {}
+    if form == "json":
+        print_json(
+            {
+                "target": target.label,
+                "hash": target.spec.hash,
+                "spec": target.spec.to_dict(),
+                "parameters": graph.parameters,
+                "macs": graph.macs,
+                "peak_activation_bytes": peak_activation_bytes(graph),
+                "device": device.name,
+                "unsupported": list(refused),
+                **runtime_fields(predicted),
+                "fixed_ms": predicted.fixed_ms if predicted else None,
+                "layers": layers,
+                "history": history,
+                "finals": [{"seed": seed, **asdict(final)} for seed, final in last.items()],
+                "trained_steps": target.state.steps if target.state else None,
+            }
+        )
+        return
+    _print_target(Console(), target, graph, device, predicted, refused, layers)
+
+
+def _print_target(
+    console: Console,
+    target: Target,
+    graph: Graph,
+    device: Device,
+    predicted: Prediction | None,
+    refused: tuple[str, ...],
+    layers: list[dict[str, Any]],
+) -> None:
+    console.print(f"[bold]{target.label}[/]  {target.spec.description}  {target.spec.hash}", highlight=False)
+    console.print("  ".join(f"{gene}={value}" for gene, value in target.spec.active_genes.items()), highlight=False)
+    console.print()
+    print_rows(layers, LAYER_COLUMNS, form="table", console=console)
+    console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
+    console.print(f"Maps take at most {peak_activation_bytes(graph) / 1e6:.1f} MB at once in float32.", highlight=False)
+    if predicted:
+        console.print(
+            f"{device.name}: {runtime(runtime_fields(predicted))} ms, of which {predicted.fixed_ms:.1f} ms "
+            "start and carry input and output.",
+            highlight=False,
+        )
+        console.print(interval_note(device))
+    else:
+        console.print(f"{device.name} cannot run it: {'; '.join(refused)}.", highlight=False)
+    if target.candidate:
+        _print_history(console, target.candidate)
+    if target.state:
+        console.print(f"Longest training: {target.state.steps} steps ({target.state.origin}).", highlight=False)
+
+
+def layer_rows(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
+    """Return one row per kernel: what the device runs as one piece."""
+    return [
+        {
+            "layer": kernel.name,
+            "nodes": list(kernel.nodes),
+            "op": kernel.tflite_op,
+            "output": [kernel.height, kernel.width, kernel.cout],
+            "parameters": kernel.weight_elements,
+            "macs": kernel.macs,
+            "runtime_ms": predicted.kernels_ms[kernel.name] if predicted else None,
+        }
+        for kernel in kernels(graph)
+    ]
+
+
+def _print_history(console: Console, candidate: Candidate) -> None:
+    if candidate.reason or candidate.failure:
+        console.print(f"Not trained further: {candidate.failure or candidate.reason}", highlight=False)
+    if candidate.duplicate_of is not None:
+        console.print(f"A repeat of trial {candidate.duplicate_of}, whose result it shares.", highlight=False)
+    for seed, final in candidate.finals.items():
+        console.print(
+            f"Final from seed {seed}, {final.steps} steps: {final.psnr_db:.3f} dB, SSIM {final.ssim:.4f}, "
+            f"score {candidate.final_scores()[seed]:.3f}; trained {final.train_s:.1f} s",
+            highlight=False,
+        )
+    for number, rung in candidate.rungs.items():
+        console.print(
+            f"Rung {number + 1}, {rung.steps} steps: {rung.psnr_db:.3f} dB, SSIM {rung.ssim:.4f}, "
+            f"loss {rung.loss:.4f}, score {candidate.score(number):.3f}; "
+            f"trained {rung.train_s:.1f} s, compiled {rung.compile_s:.1f} s",
+            highlight=False,
+        )
+
+
+def show_best(results: Path, name: str | None, *, form: str) -> None:
+    """Print the best candidate with its quality on the test pairs, measured once and then remembered."""
+    check_format(form, SHORT_FORMATS)
+    study = the_study(results, name)
+    candidate = study.best()
+    rung = study.final_rung if candidate.finals else max(candidate.rungs)
+    test = _test_quality(study, candidate)
+    judged = finals.verdict_of(study)
+    found = {**candidate_rows.row(candidate, rung), **test, "verdict": judged.to_dict() if judged else None}
+    if form == "json":
+        print_json(found)
+        return
+    console = Console()
+    print_rows([found], FRONT_COLUMNS, form=form, console=console, title=_best_title(study, found["steps"]))
+    told = (
+        "no test pairs"
+        if test["test_psnr_db"] is None
+        else f"{test['test_psnr_db']:.2f} dB, SSIM {test['test_ssim']:.4f}"
+    )
+    console.print(f"On the test pairs, which the search did not read: {told}.", highlight=False)
+    if judged:
+        console.print(judged.sentence, highlight=False)
+
+
+def _best_title(study: Study, steps: int) -> str:
+    compared = study.ladder[study.comparison_rung()]
+    chosen = "" if compared == steps else f", chosen at {compared}"
+    return f"{study.config.name}: best at {steps} steps{chosen}"
+
+
+def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]:
+    assert candidate.longest is not None
+    steps = candidate.longest.steps
+    known = study.tests.get((candidate.trial, steps))
+    if known is None:
+        backend.prepare()
+        from nas.train.evaluation import judge_on_test
+
+        require_same_data(study)
+        known = judge_on_test(candidate.spec, study.longest_checkpoint(candidate), study.config.data)
+        _remember(study, candidate.trial, steps, known)
+    return known
+
+
+def _remember(study: Study, trial: int, steps: int, judged: dict[str, float | None]) -> None:
+    """Record a test result, unless a search is writing to the study: then it is judged again next time."""
+    from filelock import Timeout
+
+    try:
+        with folder_lock.lock(study.folder):
+            study.append("test", trial=trial, steps=steps, **judged)
+    except (Timeout, OSError, StudyError):
+        return  # another search holds the study, or it lies where nothing can be written
+    finally:
+        study.close()
+
+
+def dots(found: list[dict[str, Any]]) -> list[Dot]:
+    """Return rows as dots of a picture."""
+    return [
+        Dot(
+            r["trial"],
+            r["name"],
+            r["psnr_db"],
+            r["runtime_ms"],
+            r["runtime_low_ms"],
+            r["runtime_high_ms"],
+            r["on_front"],
+            f"trial {r['trial']} {r['name'] or ''}<br>{r['psnr_db']:.2f} dB, {r['runtime_ms']:.1f} ms, "
+            f"score {r['score']:.3f}<br>{r['hash']}",
+        )
+        for r in found
+    ]

@@ -1,0 +1,202 @@
+"""What is in a RAW file: the mosaic, and what its numbers mean.
+
+A PNG or TIFF holds the mosaic alone, so its format has to be told. DNG and the other RAW files of cameras bring
+pattern, black levels, white level and orientation; LibRaw reads them, through rawpy.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from PIL import Image
+
+from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
+from nas.data.layout import LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES
+from nas.data.raw_format import PATTERNS, RawFormat
+from search_spaces.errors import DataError
+from search_spaces.system.native_stderr import quiet
+
+if TYPE_CHECKING:
+    from rawpy import RawPy
+
+CAMERA_SUFFIXES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos",
+    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
+# Quarter turns counter-clockwise that put a picture upright, by LibRaw's number for how the camera was held.
+_TURNS = {0: 0, 3: 2, 5: 1, 6: 3}
+_BAYER = 2  # px after which the mosaic repeats
+_OTHER_SENSORS = {0: "colours without a mosaic", 1: "a sensor without colours", 6: "the mosaic of an X-Trans sensor"}
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A Bayer mosaic, and what is needed to read it."""
+
+    values: UInt16[np.ndarray, "h w"]
+    pattern: str
+    black: tuple[float, ...]  # of the four places of the 2×2 tile, row by row
+    white: float
+    turns: int = 0  # quarter turns counter-clockwise that put the picture upright
+
+    @property
+    def levels(self) -> str:
+        """Black and white in words; one number where all places are alike."""
+        black = "/".join(f"{level:g}" for level in (self.black if len(set(self.black)) > 1 else self.black[:1]))
+        return f"{black}–{self.white:g}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Somebody else's picture of the same RAW, upright, and who made it."""
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    made_by: str
+
+
+def find_raw_files(path: Path) -> list[Path]:
+    """Return a file itself, or every RAW file below a folder in order, targets of pairs left out.
+
+    Raises DataError where there is none.
+    """
+    if not path.exists():
+        raise DataError(f'Wanted a RAW file or a folder at "{path}", got none; check the path.')
+    if not path.is_dir():
+        return [path]
+    found = sorted(_walk(path))
+    if not found:
+        raise DataError(
+            f'Wanted RAW files in "{path}", got none; mosaics end with {", ".join(RAW_SUFFIXES)}, cameras\' RAW with '
+            ".dng, .cr3, .nef, .arw and the like."
+        )
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for at, folders, names in os.walk(folder):
+        targets = {rgb for raw, rgb in LAYOUTS if raw in folders and rgb in folders}
+        folders[:] = [name for name in folders if name not in targets and not name.startswith(".")]
+        for name in names:
+            if Path(name).suffix.lower() in (*RAW_SUFFIXES, *CAMERA_SUFFIXES) and not name.startswith("."):
+                yield Path(at) / name
+
+
+def is_told(path: Path) -> bool:
+    """Tell whether a file holds the mosaic alone, so that its format has to be told."""
+    return path.suffix.lower() in RAW_SUFFIXES
+
+
+def read_mosaic(path: Path, fmt: RawFormat) -> Mosaic:
+    """Read a mosaic; `fmt` is what a PNG or TIFF means, a camera's RAW says so itself.
+
+    Raises DataError for a file that is damaged, no mosaic, or not of a Bayer sensor.
+    """
+    if not is_told(path):
+        with _opened(path) as raw:
+            return _of_camera(raw, path)
+    values = read_raw_of_any_size(path)
+    check_levels(values, path, fmt)
+    return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level))
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[RawPy]":
+    """Open a camera's RAW; whatever LibRaw has to say about it becomes one sentence."""
+    import rawpy
+
+    try:
+        with quiet(drop=True), rawpy.imread(str(path)) as raw:
+            yield raw
+    except rawpy.LibRawFileUnsupportedError:
+        raise DataError(
+            f'Wanted a mosaic as 16-bit grey PNG or a camera\'s RAW file at "{path}", got a file of another kind; give '
+            "the RAW itself, not a finished picture."
+        ) from None
+    except rawpy.LibRawError as error:
+        told = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise DataError(
+            f'Wanted a readable RAW file at "{path}", got a damaged one (LibRaw: {told}); copy it again.'
+        ) from None
+
+
+def _of_camera(raw: "RawPy", path: Path) -> Mosaic:
+    places = _colours(raw, path)
+    black = tuple(float(raw.black_level_per_channel[index]) for index in places)
+    white = float(raw.white_level)
+    if not max(black) < white:
+        raise DataError(
+            f'Wanted a white level above the black level in "{path}", got {black} and {white:g}; convert it to DNG '
+            "with another tool."
+        )
+    values = np.minimum(raw.raw_image_visible, np.uint16(min(white, 2**16 - 1)))  # sensors go on a little above white
+    return Mosaic(values, _pattern(raw, places, path), black, white, _TURNS.get(raw.sizes.flip, 0))
+
+
+def _colours(raw: "RawPy", path: Path) -> list[int]:
+    """Return LibRaw's indices of colours in the visible 2×2 tile, row by row."""
+    try:
+        tile = raw.raw_pattern
+    except NotImplementedError as error:  # of sensors that LibRaw knows and rawpy does not
+        raise _no_bayer(path, f"filters of another kind ({error})") from None
+    period = 0 if tile is None else len(tile)
+    if tile is None or period != _BAYER:
+        raise _no_bayer(path, _OTHER_SENSORS.get(period, f"a mosaic that repeats every {period} px"))
+    top, left = raw.sizes.top_margin % _BAYER, raw.sizes.left_margin % _BAYER
+    return [int(index) for index in np.roll(tile, (-top, -left), (0, 1)).ravel()]
+
+
+def _pattern(raw: "RawPy", places: list[int], path: Path) -> str:
+    pattern = "".join(chr(raw.color_desc[index]) for index in places)
+    if pattern not in PATTERNS:
+        raise _no_bayer(path, f"filters {pattern[:2]}/{pattern[2:]}, as of a Quad-Bayer sensor")
+    return pattern
+
+
+def _no_bayer(path: Path, got: str) -> DataError:
+    return DataError(
+        f'Wanted a Bayer mosaic at "{path}", got {got}; only RAW of Bayer sensors can be rendered, Quad-Bayer RAW once '
+        "the camera has binned or remosaiced it."
+    )
+
+
+def read_reference(path: Path) -> Reference | None:
+    """Return the camera's own picture of a RAW, the target of a pair's mosaic, or None where there is neither."""
+    if is_told(path):
+        target = _target_beside(path)
+        return None if target is None else Reference(read_rgb(target), "target")
+    try:
+        with _opened(path) as raw:
+            return Reference(raw.postprocess(use_camera_wb=True), "LibRaw, camera white balance")
+    except DataError:
+        return _preview(path)
+
+
+def _target_beside(path: Path) -> Path | None:
+    for raw, rgb in LAYOUTS:
+        if path.parent.name == raw:
+            targets = [path.parent.with_name(rgb) / f"{path.stem}{suffix}" for suffix in RGB_SUFFIXES]
+            return next((target for target in targets if target.is_file()), None)
+    return None
+
+
+def _preview(path: Path) -> Reference | None:
+    import rawpy
+
+    try:
+        with _opened(path) as raw:
+            preview = raw.extract_thumb()
+    except DataError:
+        return None
+    if preview.format == rawpy.ThumbFormat.BITMAP:
+        return Reference(np.asarray(preview.data), "embedded preview")
+    try:
+        with Image.open(BytesIO(bytes(preview.data))) as image:
+            return Reference(np.asarray(image.convert("RGB")), "embedded preview")
+    except (OSError, ValueError, SyntaxError):  # Pillow reports damage as any of these
+        return None

@@ -1,0 +1,1 @@
+"""The built-in demo set: scenes, a simulated sensor, and the files made of them."""

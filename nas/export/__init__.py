@@ -1,0 +1,1 @@
+"""From trained weights to a verified .tflite file: conversion, verification, layer errors, card, QAT."""

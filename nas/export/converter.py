@@ -1,0 +1,131 @@
+"""One network as files of one precision: a twin at pair size, the deploy file, and one for any size if asked.
+
+The twin is converted (and calibrated) by TensorFlow; the other two are the twin with other shapes, so that what is
+judged on the pairs is, weight by weight and range by range, what goes on the phone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.data.pairs import PairSet
+from nas.export.options import ExportOptions
+from nas.tflite.input_contract import Contract, describing
+from nas.train.checkpoint import Arrays
+from nas.train.evaluation import network_input
+from search_spaces.errors import ExportError
+from search_spaces.graph import INPUT, Graph
+from search_spaces.input_levels import InputLevels, reading_counts
+from search_spaces.precision import Precision
+from search_spaces.tflite_counts import taking_counts
+from search_spaces.tflite_resize import dynamic, resized
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """Weights and ranges of quantisation-aware training, which take the place of the trained ones in int8."""
+
+    weights: Arrays
+    ranges: Mapping[str, tuple[float, float]]  # of the maps of these nodes; of the input for values in [0, 1]
+    steps: int
+    folder: str  # of the run
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The files of one precision and the network that they hold."""
+
+    precision: Precision
+    io: str
+    levels: InputLevels
+    graph: Graph  # at pair size, reading what the file reads
+    twin: bytes
+    deploy: bytes
+    dynamic: bytes | None
+    fine_tuned: FineTuned | None = None
+
+
+class Converter:
+    """Makes files of one trained network."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Arrays,
+        train: PairSet,
+        options: ExportOptions,
+        fine_tuned: FineTuned | None = None,
+    ) -> None:
+        """`graph` is at the size of the pairs and reads values in [0, 1]; int8 takes what was `fine_tuned` for it."""
+        self._graph, self._weights, self._train, self._options = graph, weights, train, options
+        self._fine_tuned = fine_tuned
+        self._levels = options.levels(train.format)
+        self._tiles = 2 if has_single_pixels(graph) else 1
+
+    def convert(self, precision: Precision) -> Converted:
+        """Return the files of one precision; raise ExportError where they cannot be made."""
+        io = self._options.io_of(precision)
+        tuned = self._fine_tuned if precision.name == "int8" else None
+        trained = tuned.weights if tuned else self._weights
+        graph, weights = reading_counts(self._graph, trained, self._levels, fold=precision.is_calibrated)
+        twin = self._twin(graph, weights, precision, io, self._ranges(tuned))
+        if io == "int16" and not self._levels.is_normalized:
+            twin = taking_counts(twin)
+        twin = describing(twin, Contract(self._train.format, self._levels.black, self._levels.white))
+        deploy = resized(twin, self._options.packed_shape)
+        at_any_size = dynamic(twin) if self._options.dynamic else None
+        return Converted(precision, io, self._levels, graph, twin, deploy, at_any_size, tuned)
+
+    def _ranges(self, tuned: FineTuned | None) -> dict[str, tuple[float, float]]:
+        """Return the trained ranges, that of the input in what the file reads."""
+        if tuned is None:
+            return {}
+        low, high = map(float, self._levels.counts(np.array(tuned.ranges[INPUT])))
+        return {**tuned.ranges, INPUT: (min(low, 0.0), high)}
+
+    def _twin(
+        self, graph: Graph, weights: Arrays, precision: Precision, io: str, ranges: Mapping[str, tuple[float, float]]
+    ) -> bytes:
+        from search_spaces import lower_tf
+
+        n, h, w, c = graph.input_shape
+        converted = lower_tf.to_tflite(
+            graph.at((n, h * self._tiles, w * self._tiles, c)), weights, precision=precision.name, io=io,
+            calibration=list(self._calibration()) if precision.is_calibrated else (), ranges=ranges,
+        )  # fmt: skip
+        return converted if self._tiles == 1 else resized(converted, graph.input_shape)
+
+    def _calibration(self) -> Iterator[Array]:
+        """Yield training inputs [1, h, w, 4], spread evenly over the set: neighbours often show one scene."""
+        index = calibration_index(self._train, self._options.calibration)
+        _require_variety(self._train, index)
+        for number in index:
+            x = self._levels.counts(network_input(self._train, np.array([number])))
+            yield np.tile(x, (1, self._tiles, self._tiles, 1))
+
+
+def has_single_pixels(graph: Graph) -> bool:
+    """Tell whether a map, means apart, has a side of one pixel: the converter leaves out what is idle there."""
+    n, h, w, c = graph.input_shape
+    doubled = graph.at((n, 2 * h, 2 * w, c)).shapes
+    return any(1 in shape[1:3] and shape != doubled[name] for name, shape in graph.shapes.items())
+
+
+def calibration_index(train: PairSet, count: int) -> Array:
+    """Return which training pairs calibrate, at most `count`."""
+    return np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).astype(int))
+
+
+def _require_variety(train: PairSet, index: Array) -> None:
+    if not len(index):
+        raise ExportError("There is no training pair to calibrate with; add pairs, or leave out int8 and int16.")
+    lowest, highest = (int(end(train.raw[index])) for end in (np.min, np.max))
+    if lowest == highest:
+        raise ExportError(
+            f"Every value of the {len(index)} mosaics for calibration is {lowest}, which tells no ranges; look at the "
+            "pairs with `isp-nas data check`, or leave out int8 and int16."
+        )

@@ -1,0 +1,70 @@
+"""Quantisation-aware fine-tuning: from a trained network to weights and ranges that survive in an int8 file.
+
+trained checkpoint ─ calibrate, convert ─► where the file rounds ─ `isp-nas train --qat` ─► folder of a run
+folder of a run ─ the state of its best validation ─► FineTuned ─► `isp-nas export --qat`
+"""
+
+from pathlib import Path
+
+from nas.data.cache import cache_dir
+from nas.data.pairs import DataConfig, open_prepared, prepare
+from nas.export.converter import Converter, FineTuned
+from nas.export.options import ExportOptions
+from nas.search.network_ref import Target
+from nas.train import checkpoint
+from nas.train.run_folder import BEST_FILE, QUANTISATION, TRAINING_FILE, Quantisation, read_training
+from search_spaces.errors import ExportError, UsageError
+from search_spaces.networks import build_graph
+from search_spaces.precision import PRECISIONS
+from search_spaces.quantised_maps import QuantisedMaps
+
+
+def quantisation(target: Target, data: DataConfig, folder: Path, *, calibration: int) -> Quantisation:
+    """Return what a run in `folder` rounds: as it was begun, or else as an int8 file of the target's weights does.
+
+    Raises StudyError where the target has no trained weights.
+    """
+    start = checkpoint.digest(target.trained.path)
+    if (folder / TRAINING_FILE).exists():
+        told = read_training(folder).get(QUANTISATION)
+        if told is not None:
+            begun = Quantisation.from_dict(told)
+            return Quantisation(begun.maps, start, calibration)  # the run refuses another start than its own
+    return Quantisation(_maps(target, data, calibration), start, calibration)
+
+
+def _maps(target: Target, data: DataConfig, calibration: int) -> QuantisedMaps:
+    train = open_prepared(prepare(data, cache_dir() / "pairs"), "train")
+    _, h, w = train.raw.shape
+    graph = build_graph(target.spec, (1, h // 2, w // 2, 4))
+    options = ExportOptions(precisions=("int8",), calibration=calibration, size=(h, w))
+    options.validate()
+    converted = Converter(graph, target.trained.load().parameters, train, options).convert(PRECISIONS["int8"])
+    return QuantisedMaps.of_file(converted.twin, graph)
+
+
+def fine_tuned(folder: Path, target: Target) -> FineTuned:
+    """Return the best weights and ranges of a run of quantisation-aware training that started from the target.
+
+    Raises UsageError where the folder holds no such run, or one that started from other weights; ExportError where it
+    has not come to a validation yet.
+    """
+    if not (folder / TRAINING_FILE).is_file():
+        raise UsageError(
+            f"--qat takes a number of steps, or the folder of a run of `isp-nas train --qat`; {folder} holds no run."
+        )
+    told = read_training(folder)
+    if QUANTISATION not in told:
+        raise UsageError(f"{folder} holds a training in plain float32; make one for int8 with `isp-nas train --qat`.")
+    begun = Quantisation.from_dict(told[QUANTISATION])
+    if told["spec"] != target.spec.to_dict() or begun.start != checkpoint.digest(target.trained.path):
+        raise UsageError(
+            f"{folder} was fine-tuned from other weights than those of {target.label} ({target.trained.path}); "
+            "fine-tune these, or export the network that it started from."
+        )
+    if not (folder / BEST_FILE).exists():
+        raise ExportError(f"{folder} has not reached its first validation; let `isp-nas train --qat` go on.")
+    state = checkpoint.load(folder / BEST_FILE)
+    ranges = begun.maps.trained_ranges(state.weights)
+    weights = {name: state.weights[name] for name in build_graph(target.spec).parameter_shapes}
+    return FineTuned(weights, ranges, state.step, str(folder))

@@ -1,0 +1,1 @@
+"""Pictures from RAW through a .tflite file: packing, tiles, image files."""

@@ -1,0 +1,52 @@
+"""A study's candidates as rows: compared at equal steps, with the front marked."""
+
+from typing import Any
+
+from nas.search import pareto
+from nas.search.study import Candidate, Study
+from search_spaces.errors import UsageError
+from search_spaces.networks import build_graph
+
+
+def choose_rung(study: Study, steps: int | None) -> int:
+    """Return the rung to compare at: the one of `steps`, or the highest that three candidates reached.
+
+    Raises UsageError where the study has no such rung, StudyError where nothing is trained.
+    """
+    if steps is None:
+        return study.comparison_rung()
+    highest = study.highest_rung()
+    ladder = study.ladder
+    if steps not in ladder[: highest + 1]:
+        known = ", ".join(map(str, ladder[: highest + 1]))
+        raise UsageError(f"No candidate of study {study.config.name} was judged at {steps} steps; known: {known}.")
+    return ladder.index(steps)
+
+
+def rows(study: Study, rung: int) -> list[dict[str, Any]]:
+    """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front."""
+    candidates = study.at_rung(rung)
+    ranks = pareto.ranks([(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in candidates])
+    made = [{**row(c, rung), "on_front": rank == 0} for c, rank in zip(candidates, ranks, strict=True)]
+    return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
+
+
+def row(candidate: Candidate, rung: int) -> dict[str, Any]:
+    """Return what is known of a candidate at a rung, under the names that programs rely on."""
+    graph = build_graph(candidate.spec)
+    reached = candidate.at(rung)
+    return {
+        "trial": candidate.trial,
+        "name": candidate.name,
+        "psnr_db": reached.psnr_db,
+        "ssim": reached.ssim,
+        "runtime_ms": candidate.runtime_ms,
+        "runtime_low_ms": candidate.runtime_low_ms,
+        "runtime_high_ms": candidate.runtime_high_ms,
+        "score": candidate.score(rung),
+        "parameters": graph.parameters,
+        "macs": graph.macs,
+        "steps": reached.steps,
+        "hash": candidate.spec.hash,
+        "spec": candidate.spec.to_dict(),
+    }

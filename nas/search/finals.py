@@ -1,0 +1,216 @@
+"""The finals of a search: who trains to the final steps, from which seeds, and what that proves.
+
+Short rungs tell which networks are worth a long training, and are wrong often enough that the choice between the best
+found and the best published design must not rest on them. So a share of the budget trains a few of both alike, from
+fresh weights: first each once, then the best of either kind from further seeds. Pure functions of what is known so far.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from nas.search.study import Candidate, Study
+
+SEEDS = 3  # from which the two who are compared are trained
+MOST_SEEDS = 5  # where time is left
+MOST_FOUND, MOST_DESIGNS = 4, 2
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A candidate that could be in the finals; scores are the challenge's."""
+
+    trial: int
+    is_design: bool
+    expected: float  # score at the rungs; higher is better
+    reached: int  # the highest rung
+    seconds: float  # that one final takes
+    scores: Mapping[int, float]  # of finals that are done, by seed
+    taken: frozenset[int] = frozenset()  # seeds that are in training, or failed
+
+
+def contenders_of(
+    study: Study, *, seconds: Callable[[Candidate], float] = lambda _: 0.0, taken: Iterable[tuple[int, int]] = ()
+) -> list[Contender]:
+    """Return who could be in the finals of a study; `taken` are (trial, seed) in training now."""
+    busy = {*taken, *((c.trial, seed) for c in study.candidates.values() for seed in c.final_failures)}
+    return [
+        Contender(
+            c.trial, c.name is not None, c.score(max(c.rungs)), max(c.rungs), seconds(c), c.final_scores(),
+            frozenset(seed for trial, seed in busy if trial == c.trial),
+        )
+        for c in study.trained() if not c.failure
+    ]  # fmt: skip
+
+
+def seeds_of(study: Study) -> list[int]:
+    """Return the seeds of a study's finals, none of which the rungs have seen."""
+    return [study.config.seed + number for number in range(1, MOST_SEEDS + 1)]
+
+
+def verdict_of(study: Study) -> "Verdict | None":
+    """Return the verdict of a study, None where it has no finals."""
+    if study.config.final_steps is None:
+        return None
+    names = {trial: candidate.name for trial, candidate in study.candidates.items()}
+    found = verdict(contenders_of(study), names, steps=study.config.final_steps)
+    if not study.config.prior:
+        return found
+    learned = f"Proposals began with what was learned on other pairs ({', '.join(study.config.prior)})."
+    return replace(found, sentence=f"{found.sentence} {learned}")
+
+
+@dataclass(frozen=True)
+class Final:
+    """One training of the finals."""
+
+    trial: int
+    seed: int
+
+
+def next_final(
+    contenders: Sequence[Contender], seeds: Sequence[int], *, left_s: float, workers: int = 1
+) -> Final | None:
+    """Return the next final that fits into the seconds that are left, None where none does or all are done.
+
+    The best found and the best design come first, then further ones as far as two more trainings for either leader
+    remain possible, then the leaders from further seeds.
+    """
+    entrants, capacity_s = _entrants(contenders), workers * left_s
+    waiting = next((c for c in entrants if not c.scores and not c.taken), None)
+    if waiting is not None:
+        needed = waiting.seconds
+        if waiting not in entrants[:2]:
+            needed += sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in entrants[:2])
+        if needed <= capacity_s and waiting.seconds <= left_s:
+            return Final(waiting.trial, seeds[0])
+    affordable = (f for f, seconds in _repeats(_leaders(entrants), seeds) if seconds <= left_s)
+    return next(affordable, None)
+
+
+def plan_s(contenders: Sequence[Contender]) -> float:
+    """Return the seconds of all workers together that the whole finals take from here."""
+    entrants = _entrants(contenders)
+    firsts = sum(c.seconds for c in entrants if not c.scores and not c.taken)
+    further = max((c.seconds for c in entrants if not c.is_design), default=0.0)
+    further += max((c.seconds for c in entrants if c.is_design), default=0.0)
+    return firsts + further * (SEEDS - 1)
+
+
+def _entrants(contenders: Sequence[Contender]) -> list[Contender]:
+    """Return the best found and the best design, then the next of either in turns."""
+    ranked = sorted(contenders, key=lambda c: (not c.scores, -c.reached, -c.expected, c.trial))
+    found = [c for c in ranked if not c.is_design][:MOST_FOUND]
+    designs = [c for c in ranked if c.is_design][:MOST_DESIGNS]
+    turns = [each for pair in zip(found, designs, strict=False) for each in pair]
+    return turns + found[len(designs) :] + designs[len(found) :]
+
+
+def _leaders(entrants: Sequence[Contender]) -> list[Contender]:
+    """Return the best found and the best design so far: by mean score of finals."""
+    trained = [c for c in entrants if c.scores]
+    kinds = ([c for c in trained if c.is_design is kind] for kind in (False, True))
+    return [max(each, key=lambda c: (statistics.fmean(c.scores.values()), -c.trial)) for each in kinds if each]
+
+
+def _repeats(leaders: Sequence[Contender], seeds: Sequence[int]) -> Iterator[tuple[Final, float]]:
+    for seed in seeds:
+        for leader in leaders:
+            if seed not in leader.scores and seed not in leader.taken:
+                yield Final(leader.trial, seed), leader.seconds
+
+
+def _missing(contender: Contender, seeds: Sequence[int]) -> int:
+    return sum(seed not in contender.scores and seed not in contender.taken for seed in seeds)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the best network found beats the best design, trained alike; differences in score."""
+
+    outcome: str  # beats | ties | loses | undecided
+    steps: int
+    found: int | None  # trials
+    design: int | None
+    design_name: str | None
+    difference: float | None
+    half_width: float | None  # of the difference's interval of 95 %; None where no network was trained twice
+    seeds: int  # of the one with fewer
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict under the names that programs rely on."""
+        return asdict(self)
+
+
+def verdict(contenders: Sequence[Contender], names: Mapping[int, str | None], *, steps: int) -> Verdict:
+    """Compare the best found with the best design: difference of means, and its interval.
+
+    The interval is Student's, with the variance between seeds pooled over all networks that were trained more than
+    once, and widened for the number of networks among which the best found was chosen (Bonferroni).
+    """
+    leaders = _leaders(contenders)
+    found = next((c for c in leaders if not c.is_design), None)
+    design = next((c for c in leaders if c.is_design), None)
+    if found is None or design is None:
+        return _undecided(found, design, names, steps)
+    difference = statistics.fmean(found.scores.values()) - statistics.fmean(design.scores.values())
+    tried = sum(bool(c.scores) for c in contenders if not c.is_design)
+    half = _half_width(contenders, found, design, comparisons=tried)
+    if half is None or abs(difference) <= half:
+        outcome = "undecided" if half is None else "ties"
+    else:
+        outcome = "beats" if difference > 0 else "loses"
+    seeds = min(len(found.scores), len(design.scores))
+    name = names[design.trial] or f"trial {design.trial}"
+    sentence = _SENTENCES[outcome].format(
+        trial=found.trial, name=name, by=f"{abs(difference):.2f}" + ("" if half is None else f" ± {half:.2f}"),
+        signed=f"{difference:+.2f}" + ("" if half is None else f" ± {half:.2f}"),
+        how=f"{seeds} seed{'s' * (seeds > 1)}, {steps} steps",
+    )  # fmt: skip
+    return Verdict(outcome, steps, found.trial, design.trial, name, difference, half, seeds, sentence)
+
+
+_MORE = "a longer search, or more pairs, may find what does"
+_SENTENCES = {
+    "beats": "Trial {trial} beats {name}, the best published design, by {by} in score ({how}).",
+    "ties": "Nothing found beats {name}, the best published design, beyond the noise: trial {trial} differs from it by "
+    f"{{signed}} in score ({{how}}); {_MORE}.",
+    "loses": "{name}, the best published design, beats the best network found, trial {trial}, by {by} in score "
+    f"({{how}}); {_MORE}.",
+    "undecided": "Trial {trial} differs from {name}, the best published design, by {signed} in score ({how}), but one "
+    "training of each tells nothing of the noise; a longer search trains them from further seeds.",
+}  # fmt: skip
+
+
+def _undecided(
+    found: Contender | None, design: Contender | None, names: Mapping[int, str | None], steps: int
+) -> Verdict:
+    missing = " and ".join(
+        text for text, each in (("no network found", found), ("no published design", design)) if each is None
+    )
+    sentence = (
+        f"Nothing was compared: {missing} was trained to {steps} steps in the finals; "
+        "give a longer budget, or fewer --final-steps."
+    )
+    name = names[design.trial] if design else None
+    first, second = (each.trial if each else None for each in (found, design))
+    return Verdict("undecided", steps, first, second, name, None, None, 0, sentence)
+
+
+def _half_width(
+    contenders: Sequence[Contender], found: Contender, design: Contender, *, comparisons: int
+) -> float | None:
+    """Return half of the interval of the difference of means, None where nothing was trained from two seeds."""
+    repeated = [list(c.scores.values()) for c in contenders if len(c.scores) > 1]
+    freedom = sum(len(scores) - 1 for scores in repeated)
+    if not freedom:
+        return None
+    from scipy import stats
+
+    variance = sum((len(scores) - 1) * statistics.variance(scores) for scores in repeated) / freedom
+    quantile = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / max(1, comparisons), freedom)
+    return float(quantile * math.sqrt(variance * (1 / len(found.scores) + 1 / len(design.scores))))

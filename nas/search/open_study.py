@@ -1,0 +1,256 @@
+"""What the user asked for, reconciled with what a study was started with.
+
+Options that were not given come from the study where it exists, from the defaults where it does not. An option that
+was given and differs is refused by name: a study whose settings change half-way compares nothing.
+"""
+
+import math
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from latency_models.device import Device, load_device
+from nas import backend, provenance
+from nas.data.cache import cache_dir
+from nas.data.pairs import DataConfig, Progress, identity, prepare
+from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
+from nas.search import study
+from nas.search.budget import Budget
+from nas.search.study import Study, StudyConfig
+from nas.search.successive_halving import FINAL_SHARE, OBJECTIVES, check_ladder, default_final_steps, default_ladder
+from nas.train.default_recipe import default_recipe
+from nas.train.fit import check_fits
+from nas.train.losses import vgg_weights
+from nas.train.recipe import Recipe
+from search_spaces.errors import StudyError, UnknownNameError, UsageError
+from search_spaces.space import SearchSpace, load_space
+
+SAMPLER_NAMES = (
+    "model",
+    "tpe",
+    "random",
+    "nsga2",
+)  # the keys of nas.search.optuna_sampler.SAMPLERS, and its ModelSampler
+PRIORS = ("auto", "none")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `isp-nas search`; None where the user said nothing."""
+
+    study: str | None = None
+    data: DataConfig | None = None
+    device: str | None = None
+    space: str | None = None
+    objective: str | None = None
+    sampler: str | None = None
+    seed: int | None = None
+    rungs: tuple[int, ...] | None = None
+    final_steps: int | None = None  # 0: no finals
+    final_share: float | None = None
+    prior: str | None = None  # auto: what was learned on other pairs; none: nothing
+    max_runtime_ms: float | None = None
+    max_memory_mb: float | None = None
+    allow_fallback: bool | None = None
+    loss: dict[str, float] | None = None
+    learning_rate: float | None = None
+    batch: int | None = None
+    patch: int | None = None
+    precision: str | None = None
+    reparameterise: bool | None = None
+    vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
+
+    def __post_init__(self) -> None:
+        if self.objective is not None and self.objective not in OBJECTIVES:
+            raise UnknownNameError("objective", self.objective, OBJECTIVES)
+        if self.sampler is not None and self.sampler not in SAMPLER_NAMES:
+            raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
+        if self.prior is not None and self.prior not in PRIORS:
+            raise UnknownNameError("prior", self.prior, PRIORS)
+        if self.seed is not None and self.seed < 0:
+            raise UsageError(f"A seed is zero or more, got {self.seed}.")
+        if self.max_runtime_ms is not None and not 0 < self.max_runtime_ms < math.inf:
+            raise UsageError(f"The largest runtime must be above zero milliseconds, got {self.max_runtime_ms:g}.")
+        if self.max_memory_mb is not None and not 0 < self.max_memory_mb < math.inf:
+            raise UsageError(f"The largest memory must be above zero megabytes, got {self.max_memory_mb:g}.")
+        if self.rungs is not None:
+            check_ladder(self.rungs)
+        if self.final_steps is not None and self.final_steps < 0:
+            raise UsageError(f"Finals train for some steps, or for 0 where there are none, got {self.final_steps}.")
+        if self.final_share is not None and not 0 < self.final_share < 1:
+            raise UsageError(f"The finals' share of the budget lies between 0 and 1, got {self.final_share:g}.")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Everything a search runs on."""
+
+    study: Study
+    space: SearchSpace
+    device: Device
+    pairs: Path  # decoded training and validation pairs
+    vgg_file: Path | None
+    is_new: bool
+
+
+def open_study(asked: Asked, results: Path, budget: Budget, *, read: Progress | None = None) -> Opened:
+    """Continue the study that was asked for, or start it; `read` follows the decoding of its pairs.
+
+    Raises StudyError where the study was started with other data, device, space or settings. Nothing is written
+    into `results` before every input has been read and found good.
+    """
+    name = asked.study or default_name(asked)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(f'A study\'s name is made of letters, digits, ".", "-" and "_"; got "{name}".')
+    folder = results / name
+    if study.exists(folder):
+        return _continue(folder, asked, read)
+    return _start(folder, asked, budget, read)
+
+
+def default_name(asked: Asked) -> str:
+    """Return the name of a study from its data, device and space."""
+    source = Path((asked.data or DEFAULT_DATA).source).expanduser()
+    parts = (source.resolve().name if source != Path("demo") else "demo", asked.device, asked.space)
+    defaults = ("pairs", DEFAULT_DEVICE, DEFAULT_SPACE)
+    named = (Path(part or default).stem for part, default in zip(parts, defaults, strict=True))
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in named)
+
+
+def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) -> Opened:
+    data = _anywhere(asked.data or DEFAULT_DATA)
+    _build_demo(data, read)
+    device = load_device(asked.device or DEFAULT_DEVICE)
+    _require_fallback_costs(device, asked)
+    space = load_space(asked.space or DEFAULT_SPACE)
+    hardware = backend.expected()
+    rungs = asked.rungs or default_ladder(budget, hardware)
+    final_steps = default_final_steps(budget, rungs) if asked.final_steps is None else asked.final_steps
+    recipe = default_recipe(hardware, data).changed(**_recipe_options(asked), horizon=rungs[-1])
+    fingerprint = identity(data)
+    config = StudyConfig(
+        name=folder.name,
+        data=data,
+        data_fingerprint=fingerprint,
+        device=asked.device or DEFAULT_DEVICE,
+        device_digest=device.digest,
+        space=asked.space or DEFAULT_SPACE,
+        space_digest=space.digest,
+        objective=asked.objective or "score",
+        sampler=asked.sampler or "model",
+        seed=asked.seed or 0,
+        rungs=rungs,
+        final_steps=final_steps or None,
+        final_share=asked.final_share or FINAL_SHARE,
+        prior=_prior(asked, fingerprint),
+        recipe=recipe,
+        max_runtime_ms=asked.max_runtime_ms,
+        max_memory_mb=asked.max_memory_mb,
+        allow_fallback=bool(asked.allow_fallback),
+        vgg=_vgg(recipe, asked),
+    )
+    pairs = prepare(data, cache_dir() / "pairs", progress=read)
+    check_fits(config.recipe, pairs, multiple=space.size_multiple, of=f"space {space.name}")
+    return Opened(
+        study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
+    )
+
+
+def _prior(asked: Asked, fingerprint: str) -> tuple[str, ...]:
+    """Return the tables that the study's proposals begin with."""
+    if asked.prior == "none" or asked.sampler not in (None, "model"):
+        return ()
+    from nas.search.prior import table_names
+
+    return table_names(fingerprint)
+
+
+def _require_fallback_costs(device: Device, asked: Asked) -> None:
+    if asked.allow_fallback and device.fallback is None:
+        raise UsageError(
+            f"{device.name} does not tell what operations cost that fall to the CPU; leave --allow-fallback out, or "
+            'add "fallback" to its file.'
+        )
+
+
+def _anywhere(data: DataConfig) -> DataConfig:
+    """Return `data` with a source that means the same folder from every working directory."""
+    return data if data.source == "demo" else replace(data, source=str(Path(data.source).expanduser().resolve()))
+
+
+def _build_demo(data: DataConfig, read: Progress | None) -> None:
+    if data.source == "demo":
+        from nas.data.demo.demo_set import demo_folder
+
+        demo_folder(progress=read)
+
+
+def _recipe_options(asked: Asked) -> dict[str, Any]:
+    names = {f.name for f in fields(Recipe)} & {f.name for f in fields(Asked)}
+    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+
+
+def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
+    opened = study.load(folder)
+    config = opened.config
+    if asked.data is not None:  # the same pairs may have moved; whether they are the same is checked below
+        config = opened.config = replace(config, data=_anywhere(asked.data))
+    device, space = load_device(asked.device or config.device), load_space(asked.space or config.space)
+    changed = [
+        _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
+        _changed("device", config.device_digest, device.digest, asked.device or config.device),
+        _changed("space", config.space_digest, space.digest, asked.space or config.space),
+        _changed(
+            "VGG-19 in", config.vgg or "", _vgg(config.recipe, asked) or "", str(asked.vgg_file or "Keras's cache")
+        ),
+        _other_prior(asked, config),
+        *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
+    ]
+    differences = [text for text in changed if text]
+    if differences:
+        raise StudyError(
+            f"Study {config.name} was started with other settings: {'; '.join(differences)}. "
+            "Continue it as it was started, or start another study with --study NAME."
+        )
+    _build_demo(config.data, read)
+    pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
+    return Opened(opened, space, device, pairs, asked.vgg_file, is_new=False)
+
+
+def _vgg(recipe: Recipe, asked: Asked) -> str | None:
+    """Return the digest of VGG-19's weights where they take part, once they have been read and found good."""
+    vgg_weights.needed(recipe, asked.vgg_file)
+    return vgg_weights.used(recipe, asked.vgg_file)
+
+
+def _changed(what: str, recorded: str, now: str, name: str) -> str:
+    return "" if recorded == now else f"{what} {name} has content {now}, the study has {recorded}"
+
+
+def _plain_options(asked: Asked) -> dict[str, Any]:
+    elsewhere = ("study", "data", "device", "space", "vgg_file", "prior")
+    names = [f.name for f in fields(Asked) if f.name not in elsewhere]
+    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+
+
+def _other_prior(asked: Asked, config: StudyConfig) -> str:
+    if asked.prior is None or (asked.prior == "none") == (not config.prior):
+        return ""
+    return f"--prior {asked.prior}, the study has {', '.join(config.prior) or 'none'}"
+
+
+def _differs(name: str, value: object, config: StudyConfig) -> str:
+    recorded = getattr(config.recipe, name) if hasattr(config.recipe, name) else getattr(config, name)
+    return "" if recorded == value else f"--{_flag(name)} {_written(value)}, the study has {_written(recorded)}"
+
+
+def _flag(name: str) -> str:
+    return name.removesuffix("_ms").removesuffix("_mb").replace("_", "-")
+
+
+def _written(value: object) -> str:
+    """Return a setting as it is typed on the command line."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

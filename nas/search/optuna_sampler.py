@@ -1,0 +1,290 @@
+"""Optuna's part: propose genes, learn from what came of them. Nothing else in the package knows Optuna.
+
+Optuna's memory is derived: `expected_trials` says, from the study's records, which trials it must hold. Where the
+database disagrees (a crash between record and tell, a damaged file) it is set aside and rebuilt.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.search.score import final_score
+from nas.search.study import Candidate, Study
+from search_spaces.space import SearchSpace
+from search_spaces.spec import GENES, ArchSpec, Value
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+# With budgets of tens to hundreds of candidates Optuna's default population of 50 is no better than random.
+NSGA2_POPULATION = 20
+CONSTRAINT = "runtime_over_limit"  # the name that databases hold; memory over its limit is part of the value
+SAMPLER_NOTES = ("NSGAIISampler:",)
+
+Propose = Callable[[], ArchSpec | None]
+
+
+class ModelSampler(optuna.samplers.BaseSampler):
+    """Optuna's face of a model of the results: it suggests the genes of what `propose` returns.
+
+    Where nothing is proposed, genes are drawn at random.
+    """
+
+    def __init__(
+        self, propose: Propose, parameters: Callable[[ArchSpec], dict[str, Any]],
+        distributions: dict[str, BaseDistribution], seed: int,
+    ) -> None:  # fmt: skip
+        """`parameters` maps a network to values of the `distributions`."""
+        self._propose, self._parameters, self._distributions = propose, parameters, distributions
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial  # noqa: ARG002 (Optuna's interface)
+    ) -> dict[str, BaseDistribution]:  # fmt: skip
+        """Return the distributions of all genes: they are chosen together."""
+        return {name: each for name, each in self._distributions.items() if not each.single()}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,  # noqa: ARG002 (Optuna's interface)
+        trial: FrozenTrial,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """Return the genes of the next proposal."""
+        spec = self._propose()
+        chosen = {} if spec is None else self._parameters(spec)
+        return {name: chosen[name] for name in search_space if name in chosen}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw one gene at random."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=NSGA2_POPULATION),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What Optuna asks to be tried: genes as drawn, and the network they mean."""
+
+    trial: int
+    genes: dict[str, Value]
+    spec: ArchSpec
+    notes: dict[str, Any]  # what the sampler keeps with the trial, such as its generation
+
+
+class Proposer:
+    """Asks Optuna for candidates of one study and tells it the results at the first rung."""
+
+    def __init__(self, study: Study, space: SearchSpace, propose: Propose = lambda: None) -> None:
+        """`propose` is what the sampler "model" asks for its next network."""
+        self._propose = propose
+        self._config = study.config
+        self._space = space
+        self.rebuilt = ""  # why the database was rebuilt, empty where it was not
+        self._optuna = self._open(study)
+
+    def ask(self, spec: ArchSpec | None = None) -> Proposal:
+        """Return the next proposal; with `spec`, that network is the one proposed."""
+        self._optuna.sampler = self._sampler(len(self._optuna.get_trials(deepcopy=False)))
+        if spec is not None:
+            self._optuna.enqueue_trial(self._parameters(self._space.genes_of(spec)))
+        self._trial = self._optuna.ask()
+        genes: dict[str, Value] = {}
+
+        def choose(gene: str, values: tuple[Value, ...], ordered: bool) -> Value:
+            genes[gene] = self._suggest(gene, values, ordered)
+            return genes[gene]
+
+        drawn = self._space.sample(choose)
+        return Proposal(self._trial.number, genes, drawn, self._notes())
+
+    def draw(self, rng: np.random.Generator) -> ArchSpec:
+        """Return a random member of the space, for when the sampler only repeats itself."""
+        return self._space.sample(lambda _, values, __: values[rng.integers(len(values))])
+
+    def constrain(self, candidate: Candidate) -> None:
+        """Tell Optuna, before any result, whether the proposal just asked for is feasible."""
+        assert candidate.trial == self._trial.number
+        self._trial.set_constraint(CONSTRAINT, _constraint(candidate))
+
+    def tell(self, candidate: Candidate, original: Candidate | None = None) -> None:
+        """Tell Optuna what came of a candidate; `original` is the one that a duplicate repeats."""
+        expected = _expected(candidate, self._config.objective, original)
+        self._optuna.tell(candidate.trial, expected.values, state=expected.state)
+
+    def _notes(self) -> dict[str, Any]:
+        """Return the sampler's own attributes of the trial just asked for; without them NSGA-II forgets generations."""
+        attributes = self._optuna._storage.get_trial_system_attrs(self._trial._trial_id)
+        return {name: value for name, value in attributes.items() if name.startswith(SAMPLER_NOTES)}
+
+    def _suggest(self, gene: str, values: tuple[Value, ...], ordered: bool) -> Value:
+        if ordered:
+            return values[self._trial.suggest_int(gene, 0, len(values) - 1)]
+        return str(self._trial.suggest_categorical(gene, values))
+
+    def _parameters(self, genes: dict[str, Value]) -> dict[str, Any]:
+        """Return genes as Optuna holds them: the position of an ordered value, the value of another."""
+        return {n: self._space.values(n).index(v) if GENES[n].ordered else v for n, v in genes.items()}
+
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        def of(name: str) -> BaseDistribution:
+            values = self._space.values(name)
+            return IntDistribution(0, len(values) - 1) if GENES[name].ordered else CategoricalDistribution(values)
+
+        return {name: of(name) for name in GENES}
+
+    def _sampler(self, asked: int) -> optuna.samplers.BaseSampler:
+        """Return a sampler whose seed is a function of the study's seed and the trials so far.
+
+        One built with the same seed after a restart would repeat its first proposals.
+        """
+        seed = int(np.random.SeedSequence([self._config.seed, asked]).generate_state(1)[0])
+        if self._config.sampler == "model":
+            return ModelSampler(
+                self._propose, lambda spec: self._parameters(self._space.genes_of(spec)), self._distributions(), seed
+            )
+        return SAMPLERS[self._config.sampler](seed)
+
+    def _open(self, study: Study) -> optuna.Study:
+        expected = list(expected_trials(study))
+        if not study.database.exists():
+            return self._rebuild(study, expected)
+        self.rebuilt = _damage(study.database)
+        if not self.rebuilt:
+            opened = self._connect(study.database)
+            if _agrees(opened.get_trials(deepcopy=False), expected):
+                return opened
+            _disconnect(opened)
+            return self._rebuild(study, expected)
+        set_aside = _set_aside(study.database)
+        self.rebuilt += f"; it was rebuilt from the records, the old file is {set_aside.name}"
+        return self._rebuild(study, expected)
+
+    def _connect(self, database: Path) -> optuna.Study:
+        up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        directions = [up] if self._config.objective == "score" else [up, down]
+        return optuna.create_study(
+            storage=RDBStorage(f"sqlite:///{database}"),
+            study_name=self._config.name,
+            directions=directions,
+            load_if_exists=True,
+        )
+
+    def _rebuild(self, study: Study, expected: "list[Expected]") -> optuna.Study:
+        """Write a database that holds exactly what the records say, and put it in place whole."""
+        fresh = study.database.with_suffix(".new.db")
+        for stale in (fresh, _journal(fresh), _journal(study.database)):
+            stale.unlink(missing_ok=True)  # a journal left by a crash would be played into the new file
+        made = self._connect(fresh)
+        made.add_trials([self._frozen(e) for e in expected])
+        _disconnect(made)
+        fresh.replace(study.database)
+        return self._connect(study.database)
+
+    def _frozen(self, expected: "Expected") -> FrozenTrial:
+        constraints = {} if expected.constraint is None else {CONSTRAINT: expected.constraint}
+        return create_trial(
+            state=expected.state,
+            values=expected.values,
+            params=self._parameters(expected.genes),
+            distributions=self._distributions(),
+            system_attrs=dict(expected.notes),
+            constraints=constraints,
+        )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What Optuna must hold about one trial, given the records."""
+
+    genes: dict[str, Value]
+    state: TrialState
+    values: list[float] | None = None
+    constraint: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def expected_trials(study: Study) -> list[Expected]:
+    """Return Optuna's trials as the records imply them, in order of their numbers."""
+    known = study.candidates
+    return [
+        replace(
+            _expected(c, study.config.objective, known[c.duplicate_of] if c.duplicate_of is not None else None),
+            notes=c.sampler_notes,
+        )
+        for _, c in sorted(known.items())
+    ]
+
+
+def _expected(candidate: Candidate, objective: str, original: Candidate | None) -> Expected:
+    """Infeasible is PRUNED with its constraint, never FAIL: told FAIL, TPE goes on proposing the same region."""
+    judged, constraint = original or candidate, _constraint(candidate)
+    if constraint > 0:
+        return Expected(candidate.genes, TrialState.PRUNED, constraint=constraint)
+    if 0 in judged.rungs:
+        return Expected(candidate.genes, TrialState.COMPLETE, _values(judged, objective), constraint)
+    state = TrialState.FAIL if judged.failure else TrialState.RUNNING
+    return Expected(candidate.genes, state, constraint=constraint)
+
+
+def _values(judged: Candidate, objective: str) -> list[float]:
+    """Return the objectives at the first rung: the one fidelity that every candidate has."""
+    assert judged.runtime_ms is not None
+    psnr = judged.rungs[0].psnr_db
+    return [final_score(psnr, judged.runtime_ms)] if objective == "score" else [psnr, judged.runtime_ms]
+
+
+def _constraint(candidate: Candidate) -> float:
+    """Return how far over the limits; 1 for an operation that the device cannot run, 0 for a feasible one."""
+    if candidate.verdict not in ("infeasible", "unsupported"):
+        return 0.0
+    return candidate.violation if candidate.violation else 1.0
+
+
+def _agrees(trials: list[FrozenTrial], expected: list[Expected]) -> bool:
+    found = [(t.state, t.values) for t in trials]
+    return found == [(e.state, e.values) for e in expected]
+
+
+def _damage(database: Path) -> str:
+    """Return what is wrong with an SQLite file, or nothing."""
+    try:
+        connection = sqlite3.connect(database)
+        try:
+            answer = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            connection.execute("SELECT count(*) FROM trials").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        return f"{database.name} was damaged ({error})"
+    return "" if answer == "ok" else f"{database.name} was damaged ({answer.splitlines()[0]})"
+
+
+def _journal(database: Path) -> Path:
+    return database.with_name(f"{database.name}-journal")
+
+
+def _set_aside(database: Path) -> Path:
+    numbers = range(1, 10_000)
+    free = next(p for n in numbers if not (p := database.with_name(f"{database.name}.damaged-{n}")).exists())
+    return database.rename(free)
+
+
+def _disconnect(study: optuna.Study) -> None:
+    """Close the connections, so that the file may be renamed."""
+    storage: Any = study._storage  # Optuna offers no public way to its engine
+    getattr(storage, "_backend", storage).engine.dispose()

@@ -1,0 +1,202 @@
+"""What to train next, by model: small changes of the best, crossings and random members, those within the limits, the
+one expected to improve most on the best.
+
+PSNR is what a model predicts (`nas.search.surrogate`); runtime is known and never modelled. Where the limits refuse
+nearly everything, candidates are walked towards them: of each refused one's small changes, those that exceed the limits
+less.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.search.score import final_score
+from nas.search.surrogate import Result, Surrogate, expected_improvement, predicted_seconds
+from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
+from search_spaces.space import SearchSpace
+from search_spaces.spec import ArchSpec, Value
+
+PARENTS = 10
+VARIATIONS, CROSSINGS, RANDOM = 90, 30, 30
+MEAN_CHANGES = 2
+# With fewer members within the limits than this, more are looked for by walking; so many networks are priced at most.
+FEWEST_WITHIN, MOST_PRICED = 12, 1500
+WALKERS = 12
+# Runtime counts this much beside PSNR where both are objectives; the range of weights of one decision.
+WEIGHTS = (0.02, 0.2)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is known of a network before training: predicted runtime, and how far it is over the limits (0: within)."""
+
+    runtime_ms: float
+    excess: float
+    memory_mb: float = 0.0  # of maps at once
+
+    @property
+    def told(self) -> str:
+        """The cost in words."""
+        return f"{self.runtime_ms:.1f} ms and {self.memory_mb:.1f} MB of maps at once"
+
+
+# None: the device cannot run it at all.
+Price = Callable[[ArchSpec], Cost | None]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A candidate that was trained: PSNR by training steps, and what is known of its costs."""
+
+    spec: ArchSpec
+    runtime_ms: float
+    psnr_db: dict[int, float]
+    seconds: float  # that its first rung took, compiling and judging included
+
+
+class Proposals:
+    """Proposes members of a space; every proposal is a function of seed, number and results."""
+
+    def __init__(
+        self, space: SearchSpace, price: Price, *, seed: int, steps: int, objective: str = "score",
+        prior: Callable[[Any], Any] | None = None,
+    ) -> None:  # fmt: skip
+        """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`."""
+        self._prior = prior
+        self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective
+        self._costs: dict[str, Cost | None] = {}
+        self._inside: dict[ArchSpec, bool] = {}
+
+    def propose(
+        self, number: int, known: Sequence[Known], running: Sequence[ArchSpec], seen: Callable[[Graph], bool]
+    ) -> ArchSpec | None:
+        """Return the next network, None where none was found that was not `seen` and is within the limits."""
+        rng = np.random.default_rng([self._seed, number])
+        pool = self._pool(rng, [k.spec for k in self._best(known)], seen)
+        if not pool:
+            return None
+        if len(known) < 2:
+            return pool[int(rng.integers(len(pool)))]
+        return pool[int(np.argmax(self._gain(rng, pool, known, running)))]
+
+    def _best(self, known: Sequence[Known]) -> list[Known]:
+        """Return the best of those trained longest first: parents."""
+        inside = [k for k in known if self._contains(k.spec)]
+        inside.sort(key=lambda k: (-max(k.psnr_db), -final_score(k.psnr_db[max(k.psnr_db)], k.runtime_ms)))
+        reach = max((max(k.psnr_db) for k in inside), default=0)
+        longest = [k for k in inside if max(k.psnr_db) == reach]
+        others = [k for k in inside if max(k.psnr_db) < reach]
+        return (longest[: PARENTS // 2] + others + longest[PARENTS // 2 :])[:PARENTS]
+
+    def _contains(self, spec: ArchSpec) -> bool:
+        if spec not in self._inside:
+            self._inside[spec] = self._space.contains(spec)
+        return self._inside[spec]
+
+    def _gain(
+        self, rng: np.random.Generator, pool: Sequence[ArchSpec], known: Sequence[Known], running: Sequence[ArchSpec]
+    ) -> Any:
+        """Return the expected improvement per second (Snoek et al. 2012) of each of the pool.
+
+        What is in training counts as its prediction.
+        """
+        results = [Result(k.spec, k.psnr_db) for k in known]
+        model = Surrogate(results, steps=self._steps, prior=self._prior)
+        if running:
+            means, _ = model.predict(running)
+            lies = [Result(spec, {self._steps: float(m)}) for spec, m in zip(running, means, strict=True)]
+            model = Surrogate([*results, *lies], steps=self._steps, prior=self._prior)
+        value = self._value(rng)
+        runtimes = [k.runtime_ms for k in known]
+        best = max(value(p, r) for p, r in zip(model.at_final[: len(known)], runtimes, strict=True))
+        mean, deviation = model.predict(pool)
+        of_pool = [self._cost(spec) for spec in pool]
+        worth = np.array([value(m, c.runtime_ms) for m, c in zip(mean, of_pool, strict=True) if c is not None])
+        seconds = predicted_seconds(pool, [k.spec for k in known], [k.seconds for k in known])
+        return expected_improvement(worth, deviation, best) / seconds
+
+    def _value(self, rng: np.random.Generator) -> Callable[[float, float], float]:
+        """Return what is to be improved: the score, or for a front PSNR less a random price of time (Knowles 2006)."""
+        if self._objective == "score":
+            return final_score
+        weight = float(np.exp(rng.uniform(*np.log(WEIGHTS))))
+        return lambda psnr_db, runtime_ms: psnr_db - weight * runtime_ms
+
+    def _pool(
+        self, rng: np.random.Generator, parents: Sequence[ArchSpec], seen: Callable[[Graph], bool]
+    ) -> list[ArchSpec]:
+        """Return new members within the limits, each structure once."""
+        drawn: dict[str, ArchSpec] = {}
+        known: set[str] = set()
+        for spec in self._drawn(rng, parents):
+            graph = build_graph(spec)
+            if graph.structure not in drawn and seen(graph):
+                known.add(graph.structure)
+            drawn.setdefault(graph.structure, spec)
+        within = [spec for structure, spec in drawn.items() if structure not in known and self._is_within(spec)]
+        if len(within) < FEWEST_WITHIN:
+            within += self._walked(rng, [*drawn.values()], lambda g: seen(g) or g.structure in drawn)
+        return within
+
+    def _drawn(self, rng: np.random.Generator, parents: Sequence[ArchSpec]) -> Iterator[ArchSpec]:
+        for _ in range(VARIATIONS if parents else 0):
+            yield self._variation(rng, parents[int(rng.integers(len(parents)))])
+        for _ in range(CROSSINGS if len(parents) > 1 else 0):
+            first, second = rng.choice(len(parents), 2, replace=False)
+            yield self._crossing(rng, parents[first], parents[second])
+        for _ in range(RANDOM if parents else RANDOM + VARIATIONS):
+            yield self._space.sample(lambda _, values, __: values[int(rng.integers(len(values)))])
+
+    def _variation(self, rng: np.random.Generator, parent: ArchSpec) -> ArchSpec:
+        changes = int(rng.geometric(1 / MEAN_CHANGES))
+        return self._space.variation(parent, changes, lambda values: values[int(rng.integers(len(values)))])
+
+    def _crossing(self, rng: np.random.Generator, first: ArchSpec, second: ArchSpec) -> ArchSpec:
+        """Return each gene from either parent."""
+        ours, theirs = self._space.genes_of(first), self._space.genes_of(second)
+        mixed: dict[str, Value] = {name: (ours, theirs)[int(rng.integers(2))][name] for name in ours}
+        return ArchSpec(**mixed)  # type: ignore[arg-type]
+
+    def _walked(
+        self, rng: np.random.Generator, starts: Sequence[ArchSpec], seen: Callable[[Graph], bool]
+    ) -> list[ArchSpec]:
+        """Return members within the limits that small changes lead to from the nearest refused ones."""
+        walkers = sorted(starts, key=self._excess)[:WALKERS]
+        found: dict[str, ArchSpec] = {}
+        for priced in range(MOST_PRICED):
+            if not walkers or len(found) >= FEWEST_WITHIN:
+                break
+            place = priced % len(walkers)
+            changed = self._variation(rng, walkers[place])
+            if self._excess(changed) <= self._excess(walkers[place]):
+                walkers[place] = changed
+            graph = build_graph(changed)
+            if self._is_within(changed) and not seen(graph):
+                found.setdefault(graph.structure, changed)
+        return list(found.values())
+
+    @property
+    def priced(self) -> int:
+        """How many networks were priced so far."""
+        return len(self._costs)
+
+    def nearest(self) -> Cost | None:
+        """Return the cost of the priced network that exceeds the limits least; None where none can run."""
+        return min(
+            (c for c in self._costs.values() if c is not None), key=lambda c: (c.excess, c.runtime_ms), default=None
+        )
+
+    def _excess(self, spec: ArchSpec) -> float:
+        cost = self._cost(spec)
+        return np.inf if cost is None else cost.excess
+
+    def _is_within(self, spec: ArchSpec) -> bool:
+        return self._excess(spec) == 0
+
+    def _cost(self, spec: ArchSpec) -> Cost | None:
+        if spec.hash not in self._costs:
+            self._costs[spec.hash] = self._price(spec)
+        return self._costs[spec.hash]

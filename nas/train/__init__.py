@@ -1,0 +1,1 @@
+"""Training: recipes, losses, one step, the loop, evaluation, worker processes, long runs, checkpoints."""

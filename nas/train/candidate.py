@@ -1,0 +1,97 @@
+"""One candidate at one fidelity: train to a rung, judge on the validation pairs.
+
+A pure function of its job: given the same files it returns the same figures. It knows no Optuna and no study,
+so any executor can run it, on this machine or another.
+"""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from nas.data.pairs import PairSet, open_prepared
+from nas.train import checkpoint, loop
+from nas.train.evaluation import Judge, judged_at_once
+from nas.train.job import Job, Outcome
+from nas.train.memory import machine_bytes, require_memory
+from search_spaces.errors import StudyError, TrainingError
+from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
+from search_spaces.spec import ArchSpec
+
+
+def evaluate(
+    job: Job, *, tick: loop.Tick | None = None, available: Callable[[], int | None] = machine_bytes
+) -> Outcome:
+    """Train and judge one candidate, within the bytes that `available` tells.
+
+    Raises TrainingError where loss or output is no number, the loss diverges, or the memory would not do.
+    """
+    graph = build_graph(job.spec)
+    state = _state(job, graph)
+    pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
+    require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
+    with ThreadPoolExecutor(1) as beside:  # training steps of a small batch leave cores to compile on
+        judge_of_val = beside.submit(Judge, graph, val)
+        trained = _trained(job, graph, state, pairs, tick)
+        begun = time.perf_counter()
+    waited_s, begun = time.perf_counter() - begun, time.perf_counter()
+    quality = judge_of_val.result().quality(trained.checkpoint.weights)
+    if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
+        raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
+    evaluate_s = time.perf_counter() - begun
+    return Outcome(
+        job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
+        trained.compile_s + waited_s, evaluate_s, peak_memory_mb(), trained.checkpoint.rate_share,
+    )  # fmt: skip
+
+
+def _trained(
+    job: Job, graph: Graph, state: checkpoint.Checkpoint, pairs: PairSet, tick: loop.Tick | None
+) -> loop.Trained:
+    """Train to the end of the job, keeping the state now and then."""
+    parts: list[loop.Trained] = []
+    for until in _stops(job, state.step):
+        part = loop.train(
+            graph, state, pairs, recipe=job.recipe, steps=until, seed=job.seed, tick=tick, vgg_file=job.vgg_file
+        )
+        state = part.checkpoint
+        checkpoint.save(state, job.checkpoint)
+        parts.append(part)
+    return replace(
+        parts[-1], train_s=sum(part.train_s for part in parts), compile_s=sum(part.compile_s for part in parts)
+    )
+
+
+def _stops(job: Job, done: int) -> list[int]:
+    every = job.save_every or job.steps
+    return [*range(done - done % every + every, job.steps, every), job.steps]
+
+
+def _state(job: Job, graph: Graph) -> checkpoint.Checkpoint:
+    state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed, initialiser=job.recipe.initialiser)
+    if state.step > job.steps:
+        raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")
+    return state
+
+
+def load_or_start(
+    spec: ArchSpec, graph: Graph, path: Path, *, seed: int, initialiser: str = "he"
+) -> checkpoint.Checkpoint:
+    """Return the state at `path`, or a fresh one where there is none; raise StudyError for another network's."""
+    if not path.exists():
+        return loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=initialiser)
+    state = checkpoint.load(path)
+    if state.spec_hash != spec.hash:
+        raise StudyError(f"{path} belongs to network {state.spec_hash}, not to {spec.hash}; remove or rename it.")
+    return state
+
+
+def peak_memory_mb() -> float:
+    """Return the highest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kilobytes on Linux

@@ -1,0 +1,152 @@
+"""A training state on disk: safetensors, no pickle, whole or not there at all."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.train import branches
+from search_spaces.auxiliary_head import detach
+from search_spaces.errors import StudyError
+from search_spaces.system.atomic_write import write_durably
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+# What is being trained: a network alone, or joined to its super-network.
+ALONE, JOINT = "alone", "joint"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything from which training continues bit for bit."""
+
+    step: int
+    spec_hash: str
+    parameters: Arrays
+    first_moment: Arrays
+    second_moment: Arrays
+    first_loss: float = math.inf  # the yardstick of divergence must survive a restart
+    loss: float = math.nan  # the latest, for a rung that was trained but not recorded before a crash
+    phase: str = ALONE
+    detached_step: int = 0  # when a super-network was taken off; 0: never
+    detached_psnr_db: float = math.nan  # the larger head's, on the validation pairs, at that step
+    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
+    average: Arrays = field(default_factory=dict)  # moving average of the parameters; empty where none is kept
+    discriminator: Arrays = field(default_factory=dict)  # of the texture loss, once it took part
+    discriminator_first_moment: Arrays = field(default_factory=dict)
+    discriminator_second_moment: Arrays = field(default_factory=dict)
+    discriminator_step: int = 0
+
+    @property
+    def weights(self) -> Arrays:
+        """What is judged and exported: the moving average where one is kept, else the parameters, branches folded."""
+        return branches.fold(self.average or self.parameters)
+
+
+_PARTS = ("parameters", "first_moment", "second_moment")
+_PARTS_LATER = ("average", "discriminator", "discriminator_first_moment", "discriminator_second_moment")
+_TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
+# Older files have the defaults.
+_TOLD_LATER = {
+    "phase": str,
+    "detached_step": int,
+    "detached_psnr_db": float,
+    "discriminator_step": int,
+    "rate_share": float,
+}
+_CHECKSUM = "sha256"
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write to `path` durably: a reader sees the old file or the new one, never half of one."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors = {
+        f"{part}:{name}": a for part in (*_PARTS, *_PARTS_LATER) for name, a in getattr(checkpoint, part).items()
+    }
+    told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER} | {_CHECKSUM: _checksum(tensors)}
+    write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
+
+
+def _checksum(tensors: Arrays) -> str:
+    """Return the SHA-256 over names and values, which safetensors does not keep itself."""
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        content.update(name.encode())
+        content.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return content.hexdigest()
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint; raise StudyError where the file is missing or damaged."""
+    with _opened(path) as file:
+        told = _told(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    if _CHECKSUM in told and told[_CHECKSUM] != _checksum(tensors):
+        raise _unreadable(path, "its values are not those that were written")
+    parts = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
+    plain = {name: read(told[name]) for name, read in (_TOLD | _TOLD_LATER).items() if name in told}
+    return Checkpoint(**plain, **parts)  # type: ignore[arg-type]
+
+
+def step_of(path: Path) -> int:
+    """Return how far a checkpoint was trained, without its values; raise StudyError where there is no whole file."""
+    with _opened(path) as file:
+        return int(_told(file, path)["step"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _told(file: Any, path: Path) -> dict[str, str]:
+    told: dict[str, str] = file.metadata() or {}
+    if not _TOLD.keys() <= told.keys():
+        raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
+    return told
+
+
+def _unreadable(path: Path, why: str) -> StudyError:
+    return StudyError(
+        f"The checkpoint {path} cannot be read ({why}); put a copy back, or remove that file: a search that needs it "
+        "trains the candidate again, and so does `isp-nas train`."
+    )
+
+
+def detached(checkpoint: Checkpoint, *, psnr_db: float) -> Checkpoint:
+    """Return the state of the small network alone, noting when its super-network, of this PSNR, was taken off."""
+    return replace(
+        checkpoint,
+        parameters=detach(checkpoint.parameters),
+        first_moment=detach(checkpoint.first_moment),
+        second_moment=detach(checkpoint.second_moment),
+        average=detach(checkpoint.average),
+        phase=ALONE,
+        detached_step=checkpoint.step,
+        detached_psnr_db=psnr_db,
+    )
+
+
+def _part(tensors: Arrays, part: str) -> Arrays:
+    prefix = f"{part}:"
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content; raise StudyError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read ({error.strerror}); name a checkpoint that training wrote.") from None

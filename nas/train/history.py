@@ -1,0 +1,63 @@
+"""How did a long training go? One line per validation, from which the best step and a standstill are told.
+
+The lines are JSON in `history.jsonl`, rewritten whole each time: a crash leaves those before the last stretch, and the
+stretch that is trained again writes the same ones but for the seconds.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from search_spaces.errors import StudyError
+from search_spaces.system.atomic_write import write_durably
+
+HISTORY_FILE = "history.jsonl"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a network was worth on the validation pairs after a step."""
+
+    step: int
+    psnr_db: float
+    ssim: float
+    losses: dict[str, float]  # means over the last training steps, "loss" being their weighted sum
+    learning_rate: float
+    train_s: float  # of the steps since the validation before
+    waited_s: float  # of these, for batches
+
+
+def read(folder: Path, *, until: int) -> list[Validation]:
+    """Return the validations of a run up to step `until`; raise StudyError where the file is damaged."""
+    path = folder / HISTORY_FILE
+    if not path.exists():
+        return []
+    try:
+        lines = [Validation(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise StudyError(
+            f"{path} cannot be read ({error}); remove it, and the training goes on from its last state."
+        ) from None
+    return [line for line in lines if line.step <= until]
+
+
+def write(folder: Path, validations: Sequence[Validation]) -> None:
+    """Replace a run's history; OSError where the disk does not take it."""
+    text = "".join(f"{json.dumps(asdict(each))}\n" for each in validations)
+    write_durably(folder / HISTORY_FILE, text.encode())
+
+
+def best(validations: Sequence[Validation]) -> Validation | None:
+    """Return the validation of the highest PSNR, the earliest among equals; None where there is none."""
+    able = [each for each in validations if math.isfinite(each.psnr_db)]
+    return max(able, key=lambda each: (each.psnr_db, -each.step), default=None)
+
+
+def stands_still(validations: Sequence[Validation], patience: int | None) -> bool:
+    """Tell whether the last `patience` validations brought nothing better than the one before them."""
+    if patience is None or len(validations) <= patience:
+        return False
+    found = best(validations)
+    return found is None or found in validations[: len(validations) - patience]

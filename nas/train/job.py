@@ -1,0 +1,36 @@
+"""What is handed to a worker and what comes back: plain data, so that the driver never loads JAX."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.train.recipe import Recipe
+from search_spaces.spec import ArchSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train `spec` until `steps`, starting from `checkpoint` where it exists, and keep the state there."""
+
+    spec: ArchSpec
+    steps: int
+    checkpoint: Path
+    data: Path  # a folder that nas.data.pairs.prepare made
+    recipe: Recipe
+    seed: int
+    vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
+    save_every: int | None = None  # steps after which the state is kept, too; None: at the end alone
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rung came to. Means over the validation pairs; seconds of this rung alone."""
+
+    steps: int
+    psnr_db: float
+    ssim: float
+    loss: float
+    train_s: float
+    compile_s: float
+    evaluate_s: float
+    memory_mb: float  # the highest resident memory of the training process so far
+    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged

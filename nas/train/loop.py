@@ -1,0 +1,241 @@
+"""One candidate's training: a compiled step in a Python loop, from a checkpoint to a checkpoint.
+
+On a CPU a step inside `lax.scan` took 87 ms where a jitted step called in a loop took 8.5 ms (jaxlib 0.10.2, 2 cores),
+so the loop is Python. What a step computes is in `nas.train.step`; candidates whose steps differ only in what is traced
+share one executable, and the persistent cache shares it between processes.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nas.data.batches import Batches, Cut
+from nas.data.pairs import PairSet
+from nas.train.checkpoint import ALONE, JOINT, Arrays, Checkpoint
+from nas.train.losses import vgg_weights
+from nas.train.memory import training_bytes
+from nas.train.recipe import Recipe
+from nas.train.schedules import learning_rates
+from nas.train.step import TOTAL, Constants, StepPlan, Terms, compiled_step, ready, state_of, stored
+from search_spaces import lower_flax
+from search_spaces.auxiliary_head import heads
+from search_spaces.errors import DivergedError, TrainingError, UsageError
+from search_spaces.graph import Graph
+from search_spaces.quantised_maps import QuantisedMaps
+
+# Progress is looked at this often: a fetch of the loss makes the host wait for the device.
+CHECK_EVERY = 10
+# A mean loss above this many times the first one does not come back within a rung.
+DIVERGED = 3.0
+# A training that diverged goes on from its last state with this share of the learning rates.
+CALMER = 1 / 3
+
+# Called with the step and the losses, means since the last call; the weighted sum is called TOTAL.
+Tick = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a stretch of training came to."""
+
+    checkpoint: Checkpoint
+    train_s: float
+    compile_s: float
+    terms: Mapping[str, float]  # losses at the end, as of `Tick`; empty where nothing was left to train
+    waited_s: float = 0.0  # of `train_s`, the most that the device can have waited for batches
+
+
+def start(graph: Graph, *, seed: int, spec_hash: str, initialiser: str = "he") -> Checkpoint:
+    """Return an untrained state; the initial parameters are a function of seed and initialiser alone.
+
+    A network joined to a super-network starts as it would alone.
+    """
+    networks = heads(graph)
+    parameters: Arrays = {}
+    for network in reversed(networks):
+        parameters |= lower_flax.init_parameters(network, seed, initialiser=initialiser)
+    zeros = {name: np.zeros_like(value) for name, value in parameters.items()}
+    return Checkpoint(0, spec_hash, parameters, zeros, dict(zeros), phase=JOINT if len(networks) > 1 else ALONE)
+
+
+def with_ranges(checkpoint: Checkpoint, quantised: QuantisedMaps) -> Checkpoint:
+    """Return a state in which the ranges of an int8 file's maps are trained along with the weights."""
+    first = quantised.first_logarithms
+    zeros = {name: np.zeros_like(value) for name, value in first.items()}
+    return replace(
+        checkpoint,
+        parameters=checkpoint.parameters | first,
+        first_moment=checkpoint.first_moment | zeros,
+        second_moment=checkpoint.second_moment | dict(zeros),
+    )
+
+
+def train(
+    graph: Graph,
+    checkpoint: Checkpoint,
+    pairs: PairSet,
+    *,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    tick: Tick | None = None,
+    vgg_file: Path | None = None,
+    quantised: QuantisedMaps | None = None,
+) -> Trained:
+    """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
+
+    `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. With `quantised` weights
+    and maps are rounded as in an int8 file, and the checkpoint holds the ranges, too (`with_ranges`).
+
+    Where the loss is no number or diverges, training begins once more from `checkpoint` with CALMER of the learning
+    rates, which the checkpoint that comes of it tells and keeps to.
+
+    Raises DivergedError where that does not help, TrainingError where memory runs out; UsageError beyond the recipe's
+    horizon or without VGG-19.
+    """
+    if steps > recipe.horizon:
+        raise UsageError(
+            f"The recipe's learning rate ends at step {recipe.horizon}; training to {steps} needs another."
+        )
+    if checkpoint.step >= steps:  # trained before a crash that came before the record
+        return Trained(checkpoint, 0.0, 0.0, {})
+    once = partial(
+        _train_once, graph, pairs=pairs, recipe=recipe, steps=steps, seed=seed, tick=tick, vgg_file=vgg_file,
+        quantised=quantised,
+    )  # fmt: skip
+    try:
+        return once(checkpoint)
+    except DivergedError:
+        if checkpoint.rate_share < 1:
+            raise
+        return once(replace(checkpoint, rate_share=CALMER))
+
+
+def _train_once(
+    graph: Graph,
+    checkpoint: Checkpoint,
+    pairs: PairSet,
+    *,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    tick: Tick | None,
+    vgg_file: Path | None,
+    quantised: QuantisedMaps | None,
+) -> Trained:
+    train_s = compile_s = waited_s = 0.0
+    for until in _ends_of_phases(recipe, checkpoint.step, steps):
+        with _told_when_out_of_memory(graph, recipe):
+            part = _train_phase(
+                graph, checkpoint, pairs, recipe,
+                steps=until, seed=seed, tick=tick, vgg_file=vgg_file, quantised=quantised,
+            )  # fmt: skip
+        checkpoint = part.checkpoint
+        train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
+        waited_s += part.waited_s
+    return Trained(checkpoint, train_s, compile_s, part.terms, waited_s)
+
+
+@contextmanager
+def _told_when_out_of_memory(graph: Graph, recipe: Recipe) -> Iterator[None]:
+    """Turn JAX's running out of memory into a TrainingError with the estimate."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrainingError(
+            f"Training ran out of memory; with batch {recipe.batch} and patch {recipe.patch} about "
+            f"{training_bytes(graph, recipe) / 1e9:.2f} GB were expected. Choose a smaller --batch or --patch."
+        ) from error
+
+
+def _ends_of_phases(recipe: Recipe, first: int, last: int) -> list[int]:
+    return [*(phase.from_step for phase in recipe.phases if first < phase.from_step < last), last]
+
+
+def _train_phase(
+    graph: Graph,
+    checkpoint: Checkpoint,
+    pairs: PairSet,
+    recipe: Recipe,
+    *,
+    steps: int,
+    seed: int,
+    tick: Tick | None,
+    vgg_file: Path | None,
+    quantised: QuantisedMaps | None,
+) -> Trained:
+    """Train until `steps`, all of them with the losses of the first."""
+    present = recipe.during(checkpoint.step)
+    plan = StepPlan.of(present, quantised)
+    features = vgg_weights.needed(present, vgg_file) if present.uses("vgg") else {}
+    constants = Constants.of(present, pairs.format, features)
+    step_fn, compile_s = compiled_step(graph, plan)
+    checkpoint = ready(graph, checkpoint, plan, seed=seed)
+    state, rates = state_of(checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
+    watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
+    if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
+        watch.expect_another_scale()
+    cut = Cut(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
+    begun = time.perf_counter()
+    with Batches(pairs, cut, seed=seed, first=checkpoint.step, last=steps) as batches:
+        for step, batch in batches:
+            state, terms = step_fn(state, *batch, rates[step], constants)
+            watch.see(step + 1, terms, tick, last=step + 1 == steps)
+    state = jax.block_until_ready(state)
+    train_s = time.perf_counter() - begun
+    done = replace(stored(checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
+    return Trained(done, train_s, compile_s, watch.terms, batches.waited_s)
+
+
+class LossWatch:
+    """Keeps the losses on the device between looks, and raises when they leave the road."""
+
+    def __init__(self, first: float, latest: float, *, adversarial: float = 0.0) -> None:
+        self.first = first
+        self.latest = latest
+        self._adversarial = adversarial  # weight of the texture loss, which rises because its discriminator learns
+        self.terms: dict[str, float] = {}
+        self._waiting: list[Terms] = []
+        self._rescales = False
+
+    def expect_another_scale(self) -> None:
+        """Say that other losses begin: the yardstick changes by as much as the loss does at the change."""
+        self._rescales = math.isfinite(self.first) and self.latest > 0
+
+    def see(self, step: int, terms: Terms, tick: Tick | None, *, last: bool) -> None:
+        """Take one step's losses; every CHECK_EVERY steps and at the end, judge what has gathered."""
+        self._waiting.append(terms)
+        if step % CHECK_EVERY and not last:
+            return
+        fetched = jax.device_get(self._waiting)
+        self._waiting.clear()
+        self.terms = {name: sum(float(each[name]) for each in fetched) / len(fetched) for name in terms}
+        self._judge(step, self._judged(self.terms), self._judged(fetched[0]))
+        if tick:
+            tick(step, self.terms)
+
+    def _judged(self, terms: Mapping[str, Any]) -> float:
+        """Return the loss whose rise means divergence: all of it but for what an adversary adds."""
+        return float(terms[TOTAL]) - self._adversarial * float(terms.get("texture", 0.0))
+
+    def _judge(self, step: int, latest: float, first: float) -> None:
+        before, self.latest = self.latest, latest
+        if not math.isfinite(self.terms[TOTAL]):
+            raise DivergedError(f"The loss was not a number by step {step}; a smaller learning rate may help.")
+        if math.isinf(self.first):
+            self.first = first
+        if self._rescales:
+            self.first *= self.latest / before
+            self._rescales = False
+        if self.latest > DIVERGED * self.first:
+            raise DivergedError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")

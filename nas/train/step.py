@@ -1,0 +1,432 @@
+"""One step of training as a compiled function: state and batch in, state and losses out.
+
+What may change without another compilation is traced: learning rate, weights of losses, RAW levels, bound of the
+gradients' norm, decays, and the weights of VGG-19. What changes the computation is a `StepPlan`.
+"""
+
+import operator
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial, reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, UInt8, UInt16
+
+from nas.data.raw_format import RawFormat
+from nas.train import branches, muon
+from nas.train.checkpoint import Arrays, Checkpoint
+from nas.train.losses import adversarial, perceptual
+from nas.train.losses.pixel import LOSSES
+from nas.train.losses.vgg_weights import weight_shapes
+from nas.train.micro_batch import images_at_once
+from nas.train.recipe import Recipe
+from search_spaces import lower_flax, lower_quantised
+from search_spaces.auxiliary_head import heads
+from search_spaces.graph import Graph
+from search_spaces.quantised_maps import QuantisedMaps
+
+ADAM = optax.scale_by_adam()
+# The moving average follows the weights closely at first: its decay is min(ema, (1 + steps) / (10 + steps)), the rule
+# of TensorFlow's ExponentialMovingAverage. Without it, the average would remember the random start for long.
+_AVERAGE_LAG = 9.0
+
+# So many compiled steps stay in a process, a few MB each: what a worker trains before it is replaced.
+EXECUTABLES = 25
+
+Terms = dict[str, Float[Array, ""]]
+TOTAL = "loss"  # the weighted sum, beside the terms of which it is made
+
+
+class State(NamedTuple):
+    """What a step changes; empty where the recipe has no use for it."""
+
+    parameters: lower_flax.Parameters
+    adam: optax.ScaleByAdamState
+    average: lower_flax.Parameters  # the weights' moving average
+    discriminator: lower_flax.Parameters
+    discriminator_adam: optax.ScaleByAdamState | None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What a step computes; two recipes of one plan share one executable."""
+
+    losses: tuple[str, ...]
+    batch: int
+    patch: int
+    orthogonalises: bool  # Muon moves the kernels
+    decays_weights: bool
+    clips: bool
+    averages: bool
+    reparameterises: bool
+    precision: str
+    vgg_layer: str | None  # None where the loss vgg takes no part
+    quantised: QuantisedMaps | None = None  # what is rounded as in an int8 file, in quantisation-aware training
+
+    @classmethod
+    def of(cls, recipe: Recipe, quantised: QuantisedMaps | None = None) -> "StepPlan":
+        """Return the plan of a recipe's present losses."""
+        active = tuple(sorted(name for name, weight in recipe.loss.items() if weight > 0))
+        layer = recipe.vgg_layer if "vgg" in active else None
+        return cls(
+            losses=active,
+            batch=recipe.batch,
+            patch=recipe.patch,
+            orthogonalises=recipe.optimiser == "muon",
+            decays_weights=recipe.weight_decay > 0,
+            clips=recipe.clip_norm > 0,
+            averages=recipe.averages,
+            reparameterises=recipe.reparameterise and quantised is None,
+            precision=recipe.precision,
+            vgg_layer=layer,
+            quantised=quantised,
+        )
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a step reads besides state and batch: float32 numbers, and VGG-19's weights where its loss takes part."""
+
+    weights: Mapping[str, Any]  # of the losses
+    black: Any
+    span: Any  # from black to white
+    weight_decay: Any
+    clip_norm: Any
+    vector_rate: Any
+    average: tuple[Any, Any, Any]  # of the weights' average: the largest decay, and what it grows with
+    vgg: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, raw: RawFormat, vgg_arrays: Arrays) -> "Constants":
+        """Return the constants of a recipe's present losses on pairs of this format."""
+        weights = {name: np.float32(recipe.loss[name]) for name in StepPlan.of(recipe).losses}
+        numbers = (raw.black, raw.white_level - raw.black, recipe.weight_decay, recipe.clip_norm, recipe.vector_rate)
+        black, span, weight_decay, clip_norm, vector_rate = map(np.float32, numbers)
+        most, lead, lag = map(np.float32, _average_rule(recipe))
+        return cls(weights, black, span, weight_decay, clip_norm, vector_rate, (most, lead, lag), vgg_arrays)
+
+
+jax.tree_util.register_dataclass(Constants)
+
+
+def _average_rule(recipe: Recipe) -> tuple[float, float, float]:
+    """Return (most, lead, lag) of the decay min(most, (lead + steps) / (lag + steps)).
+
+    A share s of all steps comes of steps / (1/s + steps): the weight of a step is then 1 / (1 + s·steps), the
+    polynomial-decay averaging of Shamir and Zhang 2013 (arXiv 1212.1824).
+    """
+    if recipe.average_share:
+        return 1.0, 0.0, 1 / recipe.average_share
+    return recipe.ema, 1.0, 1.0 + _AVERAGE_LAG
+
+
+def state_of(checkpoint: Checkpoint, plan: StepPlan) -> State:
+    """Put a checkpoint, which must be `ready` for the plan, on the device."""
+    critic = "texture" in plan.losses
+    moments = checkpoint.discriminator_first_moment, checkpoint.discriminator_second_moment
+    return State(
+        _on_device(checkpoint.parameters),
+        _adam(checkpoint.step, checkpoint.first_moment, checkpoint.second_moment),
+        _on_device(checkpoint.average) if plan.averages else {},
+        _on_device(checkpoint.discriminator) if critic else {},
+        _adam(checkpoint.discriminator_step, *moments) if critic else None,
+    )
+
+
+def ready(graph: Graph, checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
+    """Return the checkpoint with what the plan needs and no step has made yet: branches, average, discriminator."""
+    if plan.reparameterises and not branches.shapes(graph).keys() <= checkpoint.parameters.keys():
+        checkpoint = _with_branches(checkpoint, branches.start(graph, seed=seed))
+    if plan.averages and not checkpoint.average:
+        checkpoint = replace(checkpoint, average={name: value.copy() for name, value in checkpoint.parameters.items()})
+    if "texture" in plan.losses and not checkpoint.discriminator:
+        fresh = adversarial.init_discriminator(seed, patch=plan.patch)
+        zeros = [{name: np.zeros_like(value) for name, value in fresh.items()} for _ in range(2)]
+        checkpoint = replace(
+            checkpoint,
+            discriminator=fresh,
+            discriminator_first_moment=zeros[0],
+            discriminator_second_moment=zeros[1],
+            discriminator_step=0,
+        )
+    return checkpoint
+
+
+def _with_branches(checkpoint: Checkpoint, fresh: Arrays) -> Checkpoint:
+    zeros = [{name: np.zeros_like(value) for name, value in fresh.items()} for _ in range(2)]
+    return replace(
+        checkpoint,
+        parameters=checkpoint.parameters | fresh,
+        first_moment=checkpoint.first_moment | zeros[0],
+        second_moment=checkpoint.second_moment | zeros[1],
+        average=checkpoint.average | fresh if checkpoint.average else {},
+    )
+
+
+def _on_device(arrays: Arrays) -> lower_flax.Parameters:
+    # Arrays are put on the device as they are: any arithmetic here would be compiled for every new shape.
+    return {name: jnp.asarray(value) for name, value in arrays.items()}
+
+
+def _adam(step: int, first: Arrays, second: Arrays) -> optax.ScaleByAdamState:
+    return optax.ScaleByAdamState(count=jnp.asarray(np.int32(step)), mu=_on_device(first), nu=_on_device(second))
+
+
+def stored(checkpoint: Checkpoint, state: State, *, step: int) -> Checkpoint:
+    """Return the checkpoint after the steps that led to `state`."""
+    changed: dict[str, Any] = {
+        "parameters": _to_numpy(state.parameters),
+        "first_moment": _to_numpy(state.adam.mu),
+        "second_moment": _to_numpy(state.adam.nu),
+    }
+    if state.average:
+        changed["average"] = _to_numpy(state.average)
+    if state.discriminator_adam is not None:
+        changed |= {
+            "discriminator": _to_numpy(state.discriminator),
+            "discriminator_first_moment": _to_numpy(state.discriminator_adam.mu),
+            "discriminator_second_moment": _to_numpy(state.discriminator_adam.nu),
+            "discriminator_step": int(state.discriminator_adam.count),
+        }
+    return replace(checkpoint, step=step, **changed)
+
+
+def _to_numpy(tree: Any) -> Arrays:
+    return {name: np.asarray(value) for name, value in tree.items()}
+
+
+CompiledStep = Callable[..., tuple[State, Terms]]
+
+
+def compiled_step(graph: Graph, plan: StepPlan) -> tuple[CompiledStep, float]:
+    """Return the executable of one step and the seconds that compiling, or fetching it from the cache, took.
+
+    It is called with (state, raw, rgb, learning rate, constants), and the state that it is given is used up.
+    """
+    begun = time.perf_counter()
+    step = executable(graph, plan)
+    return step, time.perf_counter() - begun
+
+
+@lru_cache(maxsize=EXECUTABLES)
+def executable(graph: Graph, plan: StepPlan) -> CompiledStep:
+    """Compile one step, or fetch it from the persistent cache.
+
+    Kept: a candidate climbs in the process that trained it before, and a long training comes here at every stretch.
+    """
+    step: CompiledStep = (
+        jax.jit(partial(_step, graph, plan), donate_argnums=0).lower(*step_shapes(graph, plan)).compile()
+    )
+    return step
+
+
+def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
+    """Return the shapes of what the step reads, as JAX describes arrays."""
+    n, half = plan.batch, plan.patch // 2
+    f32: Callable[[tuple[int, ...]], Any] = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    ranges = plan.quantised.first_logarithms if plan.quantised else {}
+    shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
+    shapes |= branches.shapes(graph) if plan.reparameterises else {}
+    parameters = {name: f32(shape) for name, shape in shapes.items()}
+    discriminator = _discriminator_shapes(plan)
+    state = State(
+        parameters,
+        jax.eval_shape(ADAM.init, parameters),
+        parameters if plan.averages else {},
+        discriminator,
+        jax.eval_shape(ADAM.init, discriminator) if discriminator else None,
+    )
+    raw = jax.ShapeDtypeStruct((n, half, half, 4), jnp.uint16)
+    rgb = jax.ShapeDtypeStruct((n, plan.patch, plan.patch, 3), jnp.uint8)
+    features = {name: f32(shape) for name, shape in weight_shapes(plan.vgg_layer).items()} if plan.vgg_layer else {}
+    one = f32(())
+    constants = Constants(dict.fromkeys(plan.losses, one), one, one, one, one, one, (one, one, one), features)
+    return state, raw, rgb, f32(()), constants
+
+
+def _discriminator_shapes(plan: StepPlan) -> dict[str, Any]:
+    if "texture" not in plan.losses:
+        return {}
+    shapes = adversarial.parameter_shapes(plan.patch)
+    return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+
+def _step(
+    graph: Graph,
+    plan: StepPlan,
+    state: State,
+    raw: UInt16[Array, "n h w 4"],
+    rgb: UInt8[Array, "n h2 w2 3"],
+    rate: Float[Array, ""],
+    constants: Constants,
+) -> tuple[State, Terms]:
+    found = _found(graph, plan, state, raw, rgb, constants)
+    parameters, adam = _optimised(graph, plan, state.parameters, state.adam, found.gradients, rate, constants)
+    average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
+    adam_rate = constants.vector_rate * rate
+    critic = _improved_discriminator(state, found.discriminator, adam_rate) if "texture" in plan.losses else ({}, None)
+    return State(parameters, adam, average, *critic), found.terms
+
+
+class Found(NamedTuple):
+    """What a pass over images finds, each a mean over them."""
+
+    gradients: lower_flax.Parameters
+    discriminator: lower_flax.Parameters  # its gradients; empty where it takes no part
+    terms: Terms
+
+
+def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants) -> Found:
+    """Take the batch in one pass, or a few images at a time where that is faster."""
+    one_pass = partial(_pass, graph, plan, state, constants)
+    at_once = images_at_once(graph, batch=plan.batch, patch=plan.patch)
+    if at_once == plan.batch:
+        return one_pass(raw, rgb)
+    passes = plan.batch // at_once
+    parts = tuple(array.reshape(passes, at_once, *array.shape[1:]) for array in (raw, rgb))
+
+    def add(total: Found, part: tuple[Array, ...]) -> tuple[Found, None]:
+        return jax.tree.map(operator.add, total, one_pass(*part)), None
+
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(one_pass, *(array[0] for array in parts)))
+    total, _ = lax.scan(add, nothing, parts)
+    mean: Found = jax.tree.map(lambda value: value / passes, total)
+    return mean
+
+
+def _pass(
+    graph: Graph,
+    plan: StepPlan,
+    state: State,
+    constants: Constants,
+    raw: UInt16[Array, "n h w 4"],
+    rgb: UInt8[Array, "n h2 w2 3"],
+) -> Found:
+    x = (raw.astype(jnp.float32) - constants.black) / constants.span
+    target = rgb.astype(jnp.float32) / 255
+
+    def objective(parameters: lower_flax.Parameters) -> tuple[Float[Array, ""], tuple[Terms, list[Array]]]:
+        folded = branches.fold(parameters)
+        outputs = [_output(network, plan, folded, x) for network in heads(graph)]
+        terms = _sum_of_terms(_terms(plan, y, target, state.discriminator, constants) for y in outputs)
+        total = sum((constants.weights[name] * terms[name] for name in plan.losses), start=jnp.zeros(()))
+        return total, (terms, outputs)
+
+    (total, (terms, outputs)), gradients = jax.value_and_grad(objective, has_aux=True)(state.parameters)
+    mistakes = _gradients_of_mistakes(state.discriminator, outputs, target) if "texture" in plan.losses else {}
+    return Found(gradients, mistakes, {TOTAL: total, **terms})
+
+
+def _output(graph: Graph, plan: StepPlan, parameters: lower_flax.Parameters, x: Array) -> Array:
+    if plan.quantised:
+        return lower_quantised.apply(graph, plan.quantised, parameters, x)
+    own = {name: parameters[name] for name in graph.parameter_shapes}
+    if plan.precision == "float32":
+        return lower_flax.apply(graph, own, x)
+    rounded = {name: value.astype(jnp.bfloat16) for name, value in own.items()}
+    return lower_flax.apply(graph, rounded, x.astype(jnp.bfloat16)).astype(jnp.float32)
+
+
+def _terms(
+    plan: StepPlan, y: Array, target: Array, discriminator: lower_flax.Parameters, constants: Constants
+) -> Terms:
+    more = {
+        "vgg": lambda y, target: perceptual.perceptual(y, target, weights=constants.vgg, layer=plan.vgg_layer or ""),
+        "texture": lambda y, _: adversarial.generator_loss(discriminator, y),
+    }
+    return {name: (LOSSES | more)[name](y, target) for name in plan.losses}
+
+
+def _sum_of_terms(every: Iterable[Terms]) -> Terms:
+    return reduce(lambda a, b: jax.tree.map(operator.add, a, b), every)
+
+
+def _optimised(
+    graph: Graph,
+    plan: StepPlan,
+    parameters: lower_flax.Parameters,
+    adam: optax.ScaleByAdamState,
+    gradients: lower_flax.Parameters,
+    rate: Array,
+    constants: Constants,
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """Muon with Adam, Adam, or AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101), which decays weights itself."""
+    if plan.clips:
+        gradients, _ = optax.clip_by_global_norm(constants.clip_norm).update(gradients, optax.EmptyState())
+    if plan.orthogonalises:
+        updates, adam = _muon_updates(graph, plan, adam, gradients, constants)
+    else:
+        updates, adam = ADAM.update(gradients, adam, parameters)
+    if plan.decays_weights:
+        updates = {name: u + _decay(name, parameters[name], constants) for name, u in updates.items()}
+    return optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates)), adam
+
+
+def _muon_updates(
+    graph: Graph,
+    plan: StepPlan,
+    moments: optax.ScaleByAdamState,
+    gradients: lower_flax.Parameters,
+    constants: Constants,
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """Muon with Nesterov's momentum for kernels, Adam for the rest; the second moments of kernels stay zero.
+
+    They stay in the state, so that checkpoints have one form whatever the optimiser.
+    """
+    of_kernels = muon.kernels(graph, batch=plan.batch, patch=plan.patch)
+    kinds = {name: of_kernels[whole] for name in gradients if (whole := branches.kernel_of(name)) in of_kernels}
+    rest = [name for name in gradients if name not in kinds]
+    of_rest = optax.ScaleByAdamState(
+        moments.count, {name: moments.mu[name] for name in rest}, {name: moments.nu[name] for name in rest}
+    )
+    updates, of_rest = ADAM.update({name: gradients[name] for name in rest}, of_rest)
+    momentum = {name: _mixed(moments.mu[name], gradients[name]) for name in kinds}
+    ahead = {name: _mixed(momentum[name], gradients[name]) for name in kinds}
+    steps = muon.directions(kinds, ahead) | {name: constants.vector_rate * u for name, u in updates.items()}
+    changed = optax.ScaleByAdamState(of_rest.count, moments.mu | momentum | of_rest.mu, moments.nu | of_rest.nu)
+    return {name: steps[name] for name in gradients}, changed
+
+
+def _mixed(momentum: Array, gradient: Array) -> Array:
+    return muon.MOMENTUM * momentum + (1 - muon.MOMENTUM) * gradient
+
+
+def _decay(name: str, value: Array, constants: Constants) -> Array | float:
+    """Biases, slopes and normalisations have few values and are not what overfits: only kernels decay."""
+    return constants.weight_decay * value if branches.kernel_of(name).endswith("/kernel") else 0.0
+
+
+def _averaged(
+    average: lower_flax.Parameters, parameters: lower_flax.Parameters, count: Array, constants: Constants
+) -> lower_flax.Parameters:
+    most, lead, lag = constants.average
+    decay = jnp.minimum(most, (lead + count) / (lag + count))
+    return {name: decay * value + (1 - decay) * parameters[name] for name, value in average.items()}
+
+
+def _gradients_of_mistakes(
+    discriminator: lower_flax.Parameters, outputs: list[Array], target: Array
+) -> lower_flax.Parameters:
+    def mistakes(parameters: lower_flax.Parameters) -> Array:
+        return reduce(operator.add, (adversarial.discriminator_loss(parameters, y, target) for y in outputs))
+
+    gradients: lower_flax.Parameters = jax.grad(mistakes)(discriminator)
+    return gradients
+
+
+def _improved_discriminator(
+    state: State, gradients: lower_flax.Parameters, rate: Array
+) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+    """One step of the discriminator on the same batch, at the learning rate that the network's own Adam has."""
+    assert state.discriminator_adam is not None
+    updates, adam = ADAM.update(gradients, state.discriminator_adam)
+    improved: lower_flax.Parameters = optax.apply_updates(
+        state.discriminator, jax.tree.map(lambda u: -rate * u, updates)
+    )
+    return improved, adam

@@ -1,0 +1,186 @@
+"""Processes that train: one candidate each, replaced before they grow and after they die.
+
+Each slot is an executor with a single process, so that a process that dies takes exactly its own candidate with it.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import UsageError
+
+if TYPE_CHECKING:
+    from nas.train.job import Job, Outcome
+
+# JAX keeps what it compiled; after this many candidates a process is replaced and its memory returned.
+TASKS_PER_PROCESS = 25
+_WATCH_EVERY_S = 1.0
+# What a worker that trains small networks takes in memory, with what JAX compiles.
+WORKER_BYTES = 2_000_000_000
+_MANAGER_ENDS_S = 5.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a candidate has no result; `fatal` where no other candidate would have one either (a full disk, say)."""
+
+    reason: str
+    fatal: bool = False
+
+
+def parse_workers(text: str) -> int | None:
+    """Read a number of workers, or `auto`, which is None; raise UsageError for anything else."""
+    if text.strip().lower() == "auto":
+        return None
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise UsageError(f'Workers are a number of one or more, or "auto"; got "{text}".')
+    return int(text)
+
+
+def default_workers(hardware: str, memory: int | None) -> int:
+    """Return one worker on a GPU; on a CPU one per core, as far as the memory goes (in bytes; None: unknown).
+
+    A small network trains faster alone on a core than on all of them in turn: two workers of one thread each trained
+    99 candidates up to 2700 steps in the time in which one of two threads trained 84 up to 900.
+    """
+    if hardware != "cpu":
+        return 1
+    fitting = len(_cores()) if memory is None else memory // WORKER_BYTES
+    return max(1, min(len(_cores()), fitting))
+
+
+def shares_of_cores(workers: int) -> list[list[int] | None]:
+    """Return the cores of each of several workers; None where they cannot be divided, or one worker has them all."""
+    cores = _cores()
+    if workers == 1 or workers > len(cores) or not hasattr(os, "sched_setaffinity"):
+        return [None] * workers
+    return [cores[number::workers] for number in range(workers)]
+
+
+def _cores() -> list[int]:
+    """Return the cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+class Slot:
+    """One place where a candidate can train at a time."""
+
+    def __init__(
+        self, run: "Callable[[Job], Outcome | Failure] | None" = None, *, cores: list[int] | None = None
+    ) -> None:
+        """With `cores` the process keeps to these, and XLA starts as many threads."""
+        self._run, self._cores = run, cores
+        self._context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        self._step = self._context.Value("q", 0, lock=False)
+        self._executor: ProcessPoolExecutor | None = None
+        self._tasks = 0
+
+    @property
+    def step(self) -> int:
+        """The training step that the process last reported."""
+        return int(self._step.value)
+
+    def start(self) -> None:
+        """Start the process now, so that its imports run beside whatever the caller does next."""
+        self._pool().submit(_import_everything)
+
+    def submit(self, job: "Job") -> "Future[Outcome | Failure]":
+        """Train a candidate; the future holds its outcome or why there is none."""
+        self._step.value = 0
+        self._tasks += 1
+        try:
+            return self._pool().submit(self._run or run_job, job)
+        except BrokenProcessPool:  # it died while it had nothing to do, which no candidate is to blame for
+            self.close(kill=True)
+            return self._pool().submit(self._run or run_job, job)
+
+    def recycle(self) -> None:
+        """Replace the process where it has done its share; call between candidates."""
+        if self._tasks >= TASKS_PER_PROCESS:
+            self.close()
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the process; with `kill`, without waiting for what it does."""
+        if self._executor is None:
+            return
+        processes = list((self._executor._processes or {}).values())
+        manager: threading.Thread | None = self._executor._executor_manager_thread  # type: ignore[assignment]  # typeshed errs
+        if kill:
+            for process in processes:
+                process.kill()
+        self._executor.shutdown(wait=not kill, cancel_futures=True)
+        if manager is not None:
+            # It ends soon after its process; left running, Python 3.11 writes at exit to a pipe that it is closing.
+            manager.join(_MANAGER_ENDS_S)
+        self._executor, self._tasks = None, 0
+
+    def _pool(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(
+                1, mp_context=self._context, initializer=_initialise, initargs=(self._step, os.getpid(), self._cores)
+            )
+        return self._executor
+
+
+def result_of(future: "Future[Outcome | Failure]") -> "Outcome | Failure":
+    """Return a finished future's result, a dead process being a failure like any other."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Failure("The training process died: it was killed or ran out of memory.")
+
+
+_progress: Any = None
+
+
+def _initialise(progress: Any, parent: int, cores: list[int] | None) -> None:
+    global _progress  # the one place through which a running job reports; set once per process
+    _progress = progress
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Leave as soon as the parent is gone, however it went: an orphan would train for nobody."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_EVERY_S)
+    os._exit(1)
+
+
+def _import_everything() -> None:
+    from nas import backend
+
+    backend.prepare()
+    import nas.train.candidate  # noqa: F401
+
+
+def run_job(job: "Job") -> "Outcome | Failure":
+    """Train one candidate in this process; what goes wrong with it alone becomes its reason."""
+    _import_everything()
+    import jax
+
+    from nas.train.candidate import evaluate
+    from search_spaces.errors import IspNasError, TrainingError
+
+    try:
+        return evaluate(job, tick=_report)
+    except TrainingError as error:
+        return Failure(str(error))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
+    except (IspNasError, OSError) as error:
+        return Failure(str(error), fatal=True)
+
+
+def _report(step: int, _losses: object) -> None:
+    if _progress is not None:
+        _progress.value = step

@@ -1,0 +1,62 @@
+"""Numbers with their units as a person reads them: counts, milliseconds with their interval, decibels."""
+
+from collections.abc import Mapping
+from math import floor, log10
+from typing import Any
+
+_MOST_DECIMALS = 6  # of a time
+Row = Mapping[str, Any]
+
+
+def count(value: float) -> str:
+    """Return a count in the unit a person reads: 842, 28.5 k, 3.41 M, 4.65 G; 3.7e+15 above these."""
+    if value >= 1e12:
+        return f"{value:.2g}"
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if value >= limit:
+            return f"{value / (1e3 if unit == ' k' else limit):.3g}{unit}"
+    return f"{value:g}"
+
+
+def runtime(row: Row) -> str:
+    """Return the predicted runtime of a row with its interval."""
+    if row["runtime_ms"] is None:
+        return "—"
+    return predicted_with_interval(row["runtime_ms"], row["runtime_low_ms"], row["runtime_high_ms"])
+
+
+def predicted_with_interval(ms: float, low: float, high: float) -> str:
+    """Return a predicted time with its interval: 61.0 (41–92), 1.8 (1.2–2.7)."""
+    return f"{predicted_ms(ms)} ({interval_ms(ms, low, high)})"
+
+
+def milliseconds(ms: float) -> str:
+    """Return a time as a person reads it, two digits of it at least: 131, 8.4, 0.35."""
+    return f"{ms:.{_decimals(ms)}f}"
+
+
+def predicted_ms(ms: float) -> str:
+    """Return a predicted time: 131.0, 8.4, 0.35."""
+    return f"{ms:.{_predicted_decimals(ms)}f}"
+
+
+def interval_ms(ms: float, low: float, high: float) -> str:
+    """Return the interval of a predicted time, with as many digits as it takes to hold the time as it is shown."""
+    shown, decimals = round(ms, _predicted_decimals(ms)), _decimals(low)
+    while decimals < _MOST_DECIMALS and not round(low, decimals) <= shown <= round(high, decimals):
+        decimals += 1
+    return f"{low:.{decimals}f}–{high:.{decimals}f}"
+
+
+def _predicted_decimals(ms: float) -> int:
+    return max(1, _decimals(ms))
+
+
+def _decimals(value: float) -> int:
+    """Return behind which decimal a number may be rounded so that two digits of it are left."""
+    return min(_MOST_DECIMALS, max(0, 1 - floor(log10(value)))) if value > 0 else 0
+
+
+def decibels(loss: float) -> str:
+    """Return a loss in dB with its sign, and nothing that rounds to nothing as 0."""
+    return "0" if abs(loss) < 5e-4 else f"{loss:+.3f}"

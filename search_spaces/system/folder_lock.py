@@ -1,0 +1,11 @@
+"""A lock on a folder, which a killed process leaves free."""
+
+from pathlib import Path
+from typing import Any
+
+
+def lock(folder: Path) -> Any:
+    """Return the lock that one search at a time may hold on a study; a killed process leaves it free."""
+    from filelock import FileLock
+
+    return FileLock(folder / ".lock", timeout=0)

@@ -1,0 +1,709 @@
+"""What the installed command says to wrong input: one sentence, exit code 2, and nothing half-written.
+
+One test of each kind starts the command itself; tables of many rows call what it calls.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+from flow import (
+    TINY_TRAINING,
+    in_process,
+    isp_nas,
+    made_up,
+    make_study,
+    refusal,
+    snapshot,
+    truncate,
+    write_device,
+    write_space,
+)
+from PIL import Image
+
+from nas.data.pairs import DataConfig
+from nas.search import study as studies
+from nas.search.budget import Budget
+from nas.search.open_study import Asked, open_study
+from nas.search.study import Study
+from nas.train.job import Job
+from search_spaces.designs import DESIGNS
+from search_spaces.system import folder_lock
+
+RAW, RGB = "mediatek_raw", "fujifilm"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run where nothing is, so that whatever they leave is seen."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture
+def pairs(tiny_pairs: Path, tmp_path: Path) -> Path:
+    """Good pairs that a test may spoil."""
+    return shutil.copytree(tiny_pairs, tmp_path / "pairs")
+
+
+def refused_search(*options: object, run: Callable[..., CompletedProcess[str]] = in_process) -> str:
+    """Return why a new search is refused; fail where it leaves anything behind."""
+    sentence = refusal(run("search", *options))
+    assert list(Path.cwd().iterdir()) == []
+    return sentence
+
+
+# Pairs
+
+
+def edit(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    Image.fromarray(change(pixels)).save(path)
+
+
+def no_folder(root: Path) -> str:
+    shutil.rmtree(root)
+    return "got none"
+
+
+def empty_folder(root: Path) -> str:
+    shutil.rmtree(root)
+    root.mkdir()
+    return "no sub-folder"
+
+
+def no_images(root: Path) -> str:
+    for path in (root / "train" / RAW).iterdir():
+        path.unlink()
+    return "an empty folder"
+
+
+def a_missing_target(root: Path) -> str:
+    (root / "train" / RGB / "3.png").unlink()
+    return f"1 in {RAW}/ without a partner (3)"
+
+
+def another_number(root: Path) -> str:
+    (root / "train" / RGB / "3.png").rename(root / "train" / RGB / "33.png")
+    return f"1 in {RAW}/ without a partner (3) and 1 in {RGB}/ without a partner (33)"
+
+
+def no_training_pairs(root: Path) -> str:
+    shutil.rmtree(root / "train")
+    return "Wanted a train/ folder"
+
+
+def a_truncated_mosaic(root: Path) -> str:
+    truncate(root / "train" / RAW / "5.png")
+    return f"{RAW}/5.png"
+
+
+def a_truncated_target(root: Path) -> str:
+    truncate(root / "val" / RGB / "2.png")
+    return f"{RGB}/2.png"
+
+
+def an_empty_file(root: Path) -> str:
+    (root / "train" / RAW / "0.png").write_bytes(b"")
+    return f"{RAW}/0.png"
+
+
+def an_8_bit_mosaic(root: Path) -> str:
+    edit(root / "train" / RAW / "1.png", lambda raw: (raw >> 2).astype(np.uint8))
+    return "(8-bit)"
+
+
+def a_colour_mosaic(root: Path) -> str:
+    shutil.copy(root / "train" / RGB / "1.png", root / "train" / RAW / "1.png")
+    return "got a colour image"
+
+
+def as_float(path: Path, *, spoilt: float | None = None) -> None:
+    """Replace an image by a float TIFF of the same stem, one value of it spoilt."""
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("F") if image.mode == "RGB" else image, np.float32)
+    if spoilt is not None:
+        pixels[3, 5] = spoilt
+    Image.fromarray(pixels).save(path.with_suffix(".tif"))
+    path.unlink()
+
+
+def a_mosaic_with_nan(root: Path) -> str:
+    as_float(root / "train" / RAW / "1.png", spoilt=float("nan"))
+    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+
+
+def a_mosaic_with_infinity(root: Path) -> str:
+    as_float(root / "val" / RAW / "1.png", spoilt=float("inf"))
+    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+
+
+def a_target_with_nan(root: Path) -> str:
+    as_float(root / "train" / RGB / "1.png", spoilt=float("nan"))
+    return f'{RGB}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+
+
+def a_mosaic_of_floats(root: Path) -> str:
+    as_float(root / "train" / RAW / "1.png")
+    return f'{RAW}/1.tif", got mode F (32-bit)'
+
+
+def a_grey_target(root: Path) -> str:
+    edit(root / "train" / RGB / "1.png", lambda rgb: rgb[..., 0])
+    return "got mode L"
+
+
+def an_odd_mosaic(root: Path) -> str:
+    for kind in (RAW, RGB):
+        edit(root / "train" / kind / "2.png", lambda image: image[:-1])
+    return "got 63×64"
+
+
+def a_smaller_target(root: Path) -> str:
+    edit(root / "train" / RGB / "2.png", lambda rgb: rgb[:32])
+    return "got 64×64 and 32×64"
+
+
+def a_smaller_pair(root: Path) -> str:
+    for kind in (RAW, RGB):
+        edit(root / "train" / kind / "2.png", lambda image: image[:32])
+    return "Wanted every pair at 64×64"
+
+
+def values_of_twelve_bits(root: Path) -> str:
+    edit(root / "train" / RAW / "4.png", lambda raw: raw * np.uint16(4) + np.uint16(3))
+    return "--bits"
+
+
+def a_copied_target(root: Path) -> str:
+    shutil.copy(root / "train" / RGB / "1.png", root / "train" / RGB / "6.png")
+    return "the same picture for train/1 and train/6"
+
+
+def sides_that_cannot_be_halved_often(root: Path) -> str:
+    for path in root.rglob("*.png"):
+        edit(path, lambda image: image[:62])
+    return "multiples of 32, which space mai21 needs, got 62×64"
+
+
+SPOILS = (
+    no_folder, empty_folder, no_images, a_missing_target, another_number, no_training_pairs, a_truncated_mosaic,
+    a_truncated_target, an_empty_file, a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan, a_mosaic_of_floats,
+    an_8_bit_mosaic, a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target, a_smaller_pair,
+    values_of_twelve_bits, a_copied_target, sides_that_cannot_be_halved_often,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
+def test_a_search_on_spoilt_pairs_is_refused(pairs: Path, spoil: Callable[[Path], str]) -> None:
+    wanted = spoil(pairs)
+    assert wanted in refused_search("--budget", 1, "--data", pairs, run=isp_nas)
+
+
+def test_options_of_raw_without_a_folder_are_refused() -> None:
+    assert "name it with --data" in refused_search("--budget", 1, "--bits", 12)
+
+
+def test_a_check_warns_of_sides_that_deep_networks_cannot_halve(pairs: Path) -> None:
+    sides_that_cannot_be_halved_often(pairs)
+    done = in_process("data", "check", pairs)
+    assert done.returncode == 0
+    assert "crop all to multiples of 32" in " ".join(done.stdout.split())
+
+
+def test_training_on_spoilt_pairs_is_refused(pairs: Path) -> None:
+    wanted = a_truncated_mosaic(pairs)
+    assert wanted in refusal(isp_nas("train", "smallnet", "--steps", 2, "--data", pairs))
+
+
+@pytest.mark.parametrize("spoil", [a_mosaic_with_nan, a_target_with_nan], ids=lambda spoil: spoil.__name__)
+def test_a_file_with_nan_is_named_in_one_sentence_by_a_training_too(pairs: Path, spoil: Callable[[Path], str]) -> None:
+    wanted = spoil(pairs)
+    assert wanted in refusal(in_process("train", "smallnet", "--steps", 2, "--data", pairs))
+
+
+@pytest.mark.parametrize(
+    "spoil", [a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan], ids=lambda spoil: spoil.__name__
+)
+def test_a_check_names_a_file_with_nan_and_ends_with_2(pairs: Path, spoil: Callable[[Path], str]) -> None:
+    wanted = spoil(pairs)
+    done = in_process("data", "check", pairs, "--format", "json")
+    assert done.returncode == 2
+    told = [p for p in json.loads(done.stdout)["problems"] if p["severity"] == "error"]
+    assert [wanted in p["what"] for p in told] == [True]
+    assert told[0]["name"] in ("train/1", "val/1")
+
+
+def test_a_check_of_spoilt_pairs_names_the_file_and_ends_with_2(pairs: Path) -> None:
+    a_truncated_mosaic(pairs)
+    done = isp_nas("data", "check", pairs)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "train/5" in done.stdout
+    assert "Not fit for training." in done.stdout
+
+
+def test_a_check_finds_a_target_that_is_a_copy_of_another(pairs: Path) -> None:
+    shutil.copy(pairs / "train" / RGB / "1.png", pairs / "train" / RGB / "6.png")
+    done = in_process("data", "check", pairs, "--format", "json")
+    assert (done.returncode, done.stderr) == (2, "")
+    report = json.loads(done.stdout)
+    assert report["ok"] is False
+    told = " ".join(f"{p['name']} {p['what']}" for p in report["problems"] if p["severity"] == "error")
+    assert "train/1" in told
+    assert "train/6" in told
+
+
+def test_a_check_of_a_missing_folder_is_refused(pairs: Path) -> None:
+    assert no_folder(pairs) in refusal(in_process("data", "check", pairs))
+
+
+# Options
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "abc", "0s", "5x", "1.5", "", "5m 3"])
+def test_a_budget_that_is_none_is_refused(budget: str) -> None:
+    assert "A budget is a time above zero" in refused_search(f"--budget={budget}")
+
+
+def test_a_negative_budget_is_refused_as_a_word_of_its_own_too() -> None:
+    assert "A budget is a time above zero" in refused_search("--budget", "-1", run=isp_nas)
+
+
+# One wrong option of a search, and what the sentence must say about it.
+WRONG = [
+    (("--sampler", "tpee"), 'Did you mean "tpe"?'),
+    (("--objective", "scores"), 'Did you mean "score"?'),
+    (("--device", "dimensity-1000"), 'Did you mean "dimensity-1000-plus"?'),
+    (("--device", "phone.json"), "phone.json"),
+    (("--space", "mai2"), 'Did you mean "mai21"?'),
+    (("--space", "space.toml"), "space.toml"),
+    (("--pattern", "RGBG"), 'Did you mean "RGGB"?'),
+    (("--packing", "chalenge"), 'Did you mean "challenge"?'),
+    (("--bits", "8"), "got 8"),
+    (("--black", "1023"), "black 1023"),
+    (("--raw-dir", "raw"), "both sub-folders"),
+    (("--rungs", "abc"), '"abc"'),
+    (("--rungs", "10,,30"), '"10,,30"'),
+    (("--rungs", "30,10"), "30,10"),
+    (("--rungs", "10,10"), "10,10"),
+    (("--rungs", "0,10"), "0,10"),
+    (("--loss", "l3"), 'Did you mean "l1"?'),
+    (("--loss", "l1=much"), "l1=much"),
+    (("--loss", "l1=-1"), "-1"),
+    (("--loss", "l1=0"), "above zero"),
+    (("--loss", "l1=nan"), "nan"),
+    (("--patch", "33"), "got 33"),
+    (("--patch", "0"), "got 0"),
+    (("--patch", "128"), "choose --patch 64 or less"),
+    (("--batch", "9", "--patch", "64"), "got 8"),
+    (("--batch", "0"), "got 0"),
+    (("--learning-rate", "0"), "got 0"),
+    (("--learning-rate", "nan"), "got nan"),
+    (("--max-runtime", "0"), "got 0"),
+    (("--max-runtime", "nan"), "got nan"),
+    (("--max-memory", "0"), "above zero megabytes, got 0"),
+    (("--max-memory", "nan"), "above zero megabytes, got nan"),
+    (("--max-memory", "60MB"), "--max-memory"),
+    (("--seed", "-1"), "got -1"),
+    (("--workers", "0"), "got 0"),
+    (("--workers", "two"), "--workers"),
+    (("--study", "../elsewhere"), "../elsewhere"),
+    (("--study", "a/b"), "a/b"),
+    (("--bugdet", "5m"), "--budget"),
+]
+
+
+@pytest.mark.parametrize(("options", "wanted"), WRONG, ids=lambda value: " ".join(value) * isinstance(value, tuple))
+def test_a_wrong_option_is_refused_and_named(tiny_pairs: Path, options: tuple[str, ...], wanted: str) -> None:
+    assert wanted in refused_search("--budget", 1, "--data", tiny_pairs, *options)
+
+
+@pytest.mark.parametrize("option", ["--rungs", "--loss"])
+def test_an_empty_option_is_refused(tiny_pairs: Path, option: str) -> None:
+    assert "--patch" not in refused_search("--budget", 1, "--data", tiny_pairs, f"{option}=", "--patch", 128)
+
+
+@pytest.mark.parametrize("arguments", [("serch",), ("search",), ("show",), ("data", "chek"), ("train", "smallnet")])
+def test_a_command_that_does_not_exist_or_lacks_an_argument_is_refused(arguments: tuple[str, ...]) -> None:
+    refusal(isp_nas(*arguments))
+
+
+# Formats and pictures
+
+
+FORMATTED = [
+    ("space",), ("pareto",), ("show", "smallnet"), ("best",), ("train", "smallnet", "--steps", "2"),
+    ("export", "smallnet", "--out", "out"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", FORMATTED, ids=lambda arguments: arguments[0])
+def test_an_unknown_format_is_refused_before_anything_is_done(arguments: tuple[str, ...]) -> None:
+    assert 'Unknown format "xml"; known: ' in refusal(in_process(*arguments, "--format", "xml"))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_an_unknown_format_of_a_check_is_refused(tiny_pairs: Path) -> None:
+    assert 'Unknown format "xml"' in refusal(in_process("data", "check", tiny_pairs, "--format", "xml"))
+
+
+@pytest.mark.parametrize(("plot", "wanted"), [("front.bmp", "front.bmp"), ("front", "front"), ("no/front.png", "no")])
+def test_a_picture_that_cannot_be_drawn_is_refused(searched: Study, plot: str, wanted: str) -> None:
+    assert wanted in refusal(in_process("pareto", "--results", searched.folder.parent, "--plot", plot))
+    assert list(Path.cwd().iterdir()) == []
+
+
+# Names of things that are not there
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with one trained candidate, trial 1, as its records tell; no checkpoint lies beside them."""
+    study = make_study(tmp_path_factory.mktemp("results") / "tiny")
+    design = DESIGNS["smallnet"].spec
+    runtimes = {"runtime_ms": 61.0, "runtime_low_ms": 50.0, "runtime_high_ms": 70.0}
+    for trial, verdict in enumerate(("infeasible", "train")):
+        study.append("asked", trial=trial, genes=design.to_dict(), verdict=verdict, **runtimes)
+    outcome = made_up(Job(design, 10, Path("none"), Path("none"), study.config.recipe, 0))
+    study.append("rung", trial=1, rung=0, **vars(outcome))
+    study.close()
+    return study
+
+
+def test_an_unknown_study_is_refused_with_the_nearest(searched: Study) -> None:
+    for command in (("pareto",), ("best",), ("show", "best"), ("export", "best", "--out", "out")):
+        done = in_process(*command, "--study", "tinny", "--results", searched.folder.parent)
+        assert 'Did you mean "tiny"?' in refusal(done)
+
+
+def test_an_unknown_trial_is_refused_with_the_nearest(searched: Study) -> None:
+    for command in (("show", "12"), ("export", "12", "--out", "out")):
+        assert 'Did you mean "1"?' in refusal(in_process(*command, "--results", searched.folder.parent))
+
+
+def test_an_unknown_target_is_refused_with_the_nearest() -> None:
+    for command in (("show", "smalnet"), ("export", "smalnet", "--out", "out"), ("train", "smalnet", "--steps", 2)):
+        assert 'Did you mean "smallnet"?' in refusal(in_process(*command))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_target_of_strange_digits_is_refused(searched: Study) -> None:
+    refusal(in_process("show", "²", "--results", searched.folder.parent))
+
+
+def test_an_unknown_precision_is_refused_with_the_nearest() -> None:
+    assert 'Did you mean "fp32"?' in refusal(in_process("export", "smallnet", "--out", "out", "--precision", "fp23"))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_rung_that_nobody_reached_is_refused_with_the_known_ones(searched: Study) -> None:
+    assert "known: 10." in refusal(in_process("pareto", "--steps", 11, "--results", searched.folder.parent))
+
+
+# A spec file and what the sentence must say about it.
+WRONG_SPECS = [
+    ('{"widht": 8}', 'Did you mean "width"?'),
+    ('{"spec": {"widht": 8}}', 'Did you mean "width"?'),
+    ('{"activation": "rellu"}', 'Did you mean "relu"?'),
+    ('{"width": 9}', "width"),
+    ('{"width": "16"}', "width"),
+    ('{"width": null}', "width"),
+    ('{"width": 8', "not valid JSON"),
+    ("[8]", "holds no genes"),
+    ("", "not valid JSON"),
+    ("\x00", "not valid JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "wanted"), WRONG_SPECS)
+def test_a_wrong_spec_file_is_refused(tmp_path: Path, text: str, wanted: str) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(text)
+    assert wanted in refusal(in_process("show", file))
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.toml"])
+def test_a_missing_spec_file_is_refused(name: str) -> None:
+    assert name in refusal(in_process("show", name))
+
+
+def test_a_damaged_device_is_refused_with_file_and_key(tmp_path: Path) -> None:
+    device = write_device(tmp_path / "phone.json", fallback={"ms_per_mb": {"value": 1, "note": ""}})
+    sentence = refusal(in_process("show", "smallnet", "--device", device))
+    assert "phone.json" in sentence
+    assert "fallback.ms_per_gmac is missing" in sentence
+
+
+def test_a_space_with_an_unknown_gene_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    space = write_space(tmp_path / "mine.toml", "[genes]\nwidht = [4, 8]\n")
+    assert 'Did you mean "width"?' in refusal(in_process("space", space))
+
+
+def test_numbers_that_cannot_be_are_refused() -> None:
+    for command in (("space", "--sample", -1), ("train", "smallnet", "--steps", 0)):
+        refusal(in_process(*command))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_negative_seed_of_a_training_is_refused_and_leaves_nothing(tiny_pairs: Path) -> None:
+    refusal(in_process("train", "smallnet", "--steps", 2, "--seed", -1, "--data", tiny_pairs, *TINY_TRAINING[2:]))
+    assert list(Path.cwd().iterdir()) == []
+
+
+# Folders
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--patch", "33"), "The patch must be a multiple of 4 of at least 16 pixels, got 33"),
+        (("--patch", "34"), "The patch must be a multiple of 4 of at least 16 pixels, got 34"),
+        (("--patch", "128"), "A patch of 128 does not fit into pairs of 64×64; choose --patch 64 or less"),
+        (("--batch", "9"), "A batch of 9 needs as many training pairs, got 8; choose a smaller --batch"),
+        (("--batch", "0"), "The batch needs at least one pair, got 0"),
+    ],
+    ids=lambda value: " ".join(value) * isinstance(value, tuple),
+)
+def test_a_batch_or_patch_that_the_pairs_cannot_fill_is_refused_before_training(
+    tiny_pairs: Path, tmp_path: Path, options: tuple[str, ...], wanted: str
+) -> None:
+    where = ("--data", tiny_pairs, "--out", tmp_path / "run", "--results", tmp_path / "results")
+    assert wanted in refusal(in_process("train", "smallnet", "--steps", 2, *where, *options))
+    assert not {"run", "results"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_batch_of_a_recipe_that_the_pairs_cannot_fill_is_refused(tiny_pairs: Path) -> None:
+    given = ("--recipe", "cvml", "--steps", 2, "--patch", 64, "--data", tiny_pairs)
+    assert "A batch of 16 needs as many training pairs, got 8" in refusal(in_process("train", "smallnet", *given))
+
+
+def test_a_results_folder_below_a_file_is_refused(tiny_pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    space = write_space(tmp_path / "tiny.toml")
+    done = isp_nas(
+        "search", "--budget", 1, "--space", space, "--data", tiny_pairs, "--results", tmp_path / "file" / "in",
+        *TINY_TRAINING,
+    )  # fmt: skip
+    assert "--results" in refusal(done)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permission bits do not bind root")
+def test_a_results_folder_without_permission_is_refused(tiny_pairs: Path, sealed: Path) -> None:
+    done = in_process("search", "--budget", 1, "--data", tiny_pairs, "--results", sealed, *TINY_TRAINING)
+    assert "--results" in refusal(done)
+    assert list(sealed.iterdir()) == []
+
+
+def test_training_into_a_folder_below_a_file_is_refused(tiny_pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = in_process("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--out", tmp_path / "file" / "in")
+    assert "--out" in refusal(done)
+
+
+LOOKS = [
+    ("best",), ("pareto",), ("show", "best"), ("show", "0"), ("export", "best", "--out", "out"),
+    ("export", "0", "--out", "out"), ("train", "best", "--steps", "2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LOOKS, ids=" ".join)
+def test_without_a_study_there_is_nothing_to_look_at(command: tuple[str, ...]) -> None:
+    Path("results").mkdir()
+    assert "There is no study in results" in refusal(in_process(*command))
+    assert list(Path.cwd().rglob("*")) == [Path.cwd() / "results"]
+
+
+@pytest.mark.parametrize("command", LOOKS, ids=" ".join)
+def test_a_study_with_nothing_trained_has_no_best(tmp_path: Path, command: tuple[str, ...]) -> None:
+    make_study(tmp_path / "results" / "fresh")
+    before = snapshot(tmp_path / "results")
+    sentence = refusal(in_process(*command, "--results", tmp_path / "results"))
+    assert "fresh" in sentence
+    assert snapshot(tmp_path / "results") == before
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_network_without_weights_is_not_exported() -> None:
+    assert "no trained weights yet" in refusal(in_process("export", "smallnet", "--out", "out"))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_candidate_whose_checkpoint_is_gone_is_not_exported(searched: Study) -> None:
+    before = snapshot(searched.folder)
+    command = ("export", "best", "--results", searched.folder.parent, "--out", "out")
+    sentence = refusal(in_process(*command))
+    assert f"{searched.checkpoint(searched.best())} of best is missing; put a copy back, or train" in sentence
+    assert (snapshot(searched.folder), list(Path.cwd().iterdir())) == (before, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"\x10" + 40 * b"\0"])
+def test_a_candidate_whose_checkpoint_is_damaged_is_not_exported(
+    searched: Study, tmp_path: Path, content: bytes
+) -> None:
+    copied = studies.load(shutil.copytree(searched.folder, tmp_path / "results" / "tiny"))
+    path = copied.checkpoint(copied.best())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    command = ("export", "best", "--results", tmp_path / "results", "--out", "out")
+    assert f"The checkpoint {path} cannot be read" in refusal(in_process(*command))
+    assert list(Path.cwd().iterdir()) == []
+
+
+# One wrong option of an export, and what the sentence must say about it.
+WRONG_EXPORTS = [
+    (("--precision", "fp16,int9"), 'Did you mean "int8"?'),
+    (("--precision", "fp16", "int61"), 'Did you mean "int16"?'),
+    (("--size", "1088"), "such as 1088x1920"),
+    (("--size", "1087x1920"), "even height and width, got 1087×1920"),
+    (("--input", "raw11"), 'Did you mean "raw1'),
+    (("--precision", "int8", "--input", "raw12"), "12 bits do not fit into the 8-bit input of int8"),
+    (("--io", "uint8"), "can be float32, not"),
+    (("--calibration", "0"), "at least one pair, got 0"),
+    (("--max-drop", "int8=lots"), "int8=lots"),
+    (("--max-drop", "int9=1"), 'Did you mean "int8"?'),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), WRONG_EXPORTS, ids=lambda value: " ".join(value)[:40])
+def test_a_wrong_option_of_an_export_is_refused(options: tuple[str, ...], told: str) -> None:
+    assert told in refusal(in_process("export", "smallnet", *options, "--out", "out"))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_folder_that_holds_an_export_is_not_written_to() -> None:
+    for name in ("model.tflite", "model_int8.tflite", "model_none.tflite", "card.json", "card.md", "patches.png"):
+        shutil.rmtree("out", ignore_errors=True)
+        Path("out").mkdir()
+        (Path("out") / name).write_text("mine")
+        assert name in refusal(in_process("export", "smallnet", "--out", "out"))
+        assert snapshot(Path("out")) == {name: b"mine"}
+
+
+def test_a_damaged_run_file_is_refused(tmp_path: Path) -> None:
+    make_study(tmp_path / "results" / "torn")
+    truncate(tmp_path / "results" / "torn" / studies.RUN_FILE)
+    assert "run.toml is damaged" in refusal(in_process("pareto", "--results", tmp_path / "results"))
+
+
+def test_an_empty_training_run_of_another_time_does_not_stand_in_the_way() -> None:
+    run = Path("results/trained/mine")
+    run.mkdir(parents=True)
+    (run / "training.toml").touch()
+    assert in_process("show", "smallnet").returncode == 0
+
+
+# A study that was started with something else
+
+
+@pytest.fixture
+def started(pairs: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Start a study on the user's own device and space; return the options that continue it."""
+    device, space = write_device(tmp_path / "phone.json"), write_space(tmp_path / "mine.toml")
+    results = tmp_path / "results"
+    open_study(
+        Asked(study="s", data=DataConfig(str(pairs)), device=str(device), space=str(space), seed=3, patch=16, batch=2),
+        results,
+        Budget(candidates=1),
+    )
+    return ("--budget", 1, "--study", "s", "--results", results)
+
+
+def edit_device(tmp_path: Path) -> None:
+    write_device(tmp_path / "phone.json", title="another phone")
+
+
+def edit_space(tmp_path: Path) -> None:
+    write_space(tmp_path / "mine.toml", "[genes]\nwidth = [4, 8, 12]\n")
+
+
+def edit_pairs(tmp_path: Path) -> None:
+    a_missing_pair = tmp_path / "pairs" / "train"
+    for kind in (RAW, RGB):
+        (a_missing_pair / kind / "7.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"), [(edit_device, "device "), (edit_space, "space "), (edit_pairs, "data ")]
+)  # fmt: skip
+def test_a_study_whose_files_were_edited_is_refused(
+    started: tuple[object, ...], tmp_path: Path, change: Callable[[Path], None], wanted: str
+) -> None:
+    change(tmp_path)
+    before = snapshot(tmp_path / "results")
+    sentence = refusal(in_process("search", *started))
+    assert f"was started with other settings: {wanted}" in sentence
+    assert snapshot(tmp_path / "results") == before
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--data", "demo"), "data demo"),
+        (("--device", "dimensity-1000-plus"), "device dimensity-1000-plus"),
+        (("--space", "mai21"), "space mai21"),
+        (("--seed", "4"), "--seed 4, the study has 3"),
+        (("--objective", "pareto"), "--objective pareto, the study has score"),
+        (("--sampler", "random"), "--sampler random, the study has tpe"),
+        (("--rungs", "1,2"), "--rungs 1,2, the study has 300,900"),
+        (("--patch", "32"), "--patch 32, the study has 16"),
+        (("--loss", "ssim"), "--loss"),
+        (("--max-runtime", "60"), "--max-runtime"),
+        (("--max-memory", "60"), "--max-memory 60.0, the study has None"),
+        (("--bits", "12", "--data", "PAIRS"), "data "),
+    ],
+    ids=lambda value: " ".join(value) * isinstance(value, tuple),
+)
+def test_another_setting_of_a_study_is_refused_by_name(
+    started: tuple[object, ...], tmp_path: Path, options: tuple[str, ...], wanted: str
+) -> None:
+    before = snapshot(tmp_path / "results")
+    given = [tmp_path / "pairs" if option == "PAIRS" else option for option in options]
+    sentence = refusal(in_process("search", *started, *given))
+    assert wanted in sentence
+    assert "Continue it as it was started" in sentence
+    assert snapshot(tmp_path / "results") == before
+
+
+def test_several_differences_are_all_said(started: tuple[object, ...]) -> None:
+    sentence = refusal(in_process("search", *started, "--seed", 4, "--space", "mai21"))
+    assert "--seed 4" in sentence
+    assert "space mai21" in sentence
+
+
+def test_a_second_search_on_a_study_is_refused_while_the_first_one_works(
+    started: tuple[object, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "results" / "s"
+    with folder_lock.lock(folder):
+        before = snapshot(folder)
+        assert "Another search is working on" in refusal(isp_nas("search", *started))
+        assert snapshot(folder) == before
+
+
+# The debug option
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the text of a traceback is the same everywhere")
+def test_debug_shows_the_traceback() -> None:
+    done = isp_nas("--debug", "search", "--budget", "abc")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "A budget is a time above zero" in done.stderr

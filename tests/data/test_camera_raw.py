@@ -1,0 +1,257 @@
+"""A RAW file is read with all it says of itself, and what is no Bayer mosaic is refused in one sentence."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rawpy
+from dng import QUAD, XTRANS, Camera, noise, write_mosaic
+from flow import truncate
+from PIL import Image
+
+from nas.data.camera_raw import find_raw_files, read_mosaic, read_reference
+from nas.data.raw_format import PATTERNS, RawFormat
+from search_spaces.errors import DataError
+
+REAL_PAIRS = Path(__file__).parents[3] / "shared" / "data" / "raw_pairs"
+FMT = RawFormat()
+
+
+# What a camera's RAW says
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_cameras_raw_brings_its_pattern_and_the_black_level_of_every_place(tmp_path: Path, pattern: str) -> None:
+    mosaic = noise(32, 48)
+    found = read_mosaic(Camera(pattern, black=(60, 61, 62, 63), white=1000).write(tmp_path / "a.dng", mosaic), FMT)
+    assert (found.pattern, found.black, found.white, found.turns) == (pattern, (60.0, 61.0, 62.0, 63.0), 1000.0, 0)
+    np.testing.assert_array_equal(found.values, np.minimum(mosaic, 1000))
+    assert found.levels == "60/61/62/63–1000"
+
+
+@pytest.mark.parametrize(("top", "left"), [(2, 4), (2, 5), (3, 4), (3, 5)])
+def test_what_is_outside_of_the_picture_is_left_out_and_the_pattern_goes_with_it(
+    tmp_path: Path, top: int, left: int
+) -> None:
+    """A place keeps its filter whatever LibRaw leaves out around the picture."""
+    mosaic = noise(32, 48)
+    area = (top, left, 28, 44)
+    found = read_mosaic(Camera("RGGB", active=area).write(tmp_path / "a.dng", mosaic), FMT)
+    rows, columns = next(
+        (r, c)
+        for r, c in product(range(top, top + 4), range(left, left + 4))
+        if np.array_equal(mosaic[r : r + found.values.shape[0], c : c + found.values.shape[1]], found.values)
+    )
+    tile = np.array(list("RGGB")).reshape(2, 2)
+    begun = np.roll(tile, (-(rows - top), -(columns - left)), (0, 1))
+    assert found.pattern == "".join(begun.ravel())
+
+
+@pytest.mark.parametrize(("top", "left", "pattern"), [(0, 0, "RGGB"), (1, 0, "GBRG"), (0, 1, "GRBG"), (5, 3, "BGGR")])
+def test_a_margin_of_odd_size_shifts_the_pattern(
+    monkeypatch: pytest.MonkeyPatch, top: int, left: int, pattern: str
+) -> None:
+    """LibRaw rounds margins of DNG to even ones, but not those of every camera."""
+    values = noise(32, 48)
+    raw = SimpleNamespace(
+        raw_pattern=np.array([[0, 1], [3, 2]]),
+        raw_image_visible=values[top:, left:],
+        color_desc=b"RGBG",
+        black_level_per_channel=[60, 61, 62, 63],
+        white_level=1023,
+        sizes=SimpleNamespace(top_margin=top, left_margin=left, flip=0),
+    )
+    monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
+    found = read_mosaic(Path("camera.nef"), FMT)
+    assert found.pattern == pattern
+    by_colour = np.array([[60, 61], [63, 62]])
+    np.testing.assert_array_equal(np.reshape(found.black, (2, 2)), np.roll(by_colour, (-top, -left), (0, 1)))
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_the_way_the_camera_was_held_is_told_in_quarter_turns(tmp_path: Path, orientation: int, turns: int) -> None:
+    path = Camera(orientation=orientation).write(tmp_path / "a.dng", noise(32, 48))
+    assert read_mosaic(path, FMT).turns == turns
+    reference = read_reference(path)
+    assert reference is not None
+    assert reference.rgb.shape[:2] == ((32, 48) if turns % 2 == 0 else (48, 32))
+
+
+def test_the_cameras_own_rendering_has_its_white_balance(tmp_path: Path) -> None:
+    """Under gains of 4, 1, 4 a mosaic whose red and blue are a quarter of its green is grey."""
+    mosaic = np.full((32, 32), 64 + 200, np.uint16)
+    mosaic[::2, ::2] = mosaic[1::2, 1::2] = 64 + 50
+    path = Camera(white_balance=(4, 1, 4)).write(tmp_path / "a.dng", mosaic)
+    reference = read_reference(path)
+    assert reference is not None
+    assert reference.made_by == "LibRaw, camera white balance"
+    inner = reference.rgb[8:-8, 8:-8].reshape(-1, 3)
+    assert np.ptp(inner.mean(0)) < 4
+
+
+def jpeg(colour: tuple[int, int, int]) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (24, 16), colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("preview", "shown"),
+    [
+        (SimpleNamespace(format=rawpy.ThumbFormat.JPEG, data=jpeg((200, 100, 50))), (200, 100, 50)),
+        (SimpleNamespace(format=rawpy.ThumbFormat.BITMAP, data=np.full((16, 24, 3), 77, np.uint8)), (77, 77, 77)),
+        (SimpleNamespace(format=rawpy.ThumbFormat.JPEG, data=b"torn"), None),
+        (None, None),
+    ],
+    ids=["jpeg", "bitmap", "torn", "none"],
+)
+def test_what_libraw_cannot_develop_is_compared_with_its_preview_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, preview: SimpleNamespace | None, shown: tuple[int, int, int] | None
+) -> None:
+    def postprocess(**_: object) -> None:
+        raise rawpy.LibRawDataError(b"Data error")
+
+    def extract_thumb() -> SimpleNamespace:
+        if preview is None:
+            raise rawpy.LibRawNoThumbnailError(b"No thumbnail in file")
+        return preview
+
+    raw = SimpleNamespace(postprocess=postprocess, extract_thumb=extract_thumb)
+    monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
+    reference = read_reference(Path("camera.nef"))
+    if shown is None:
+        assert reference is None
+        return
+    assert reference is not None
+    assert reference.made_by == "embedded preview"
+    assert np.abs(reference.rgb.reshape(-1, 3).mean(0) - shown).max() < 3
+
+
+# What is none
+
+
+def quad(path: Path) -> str:
+    Camera(QUAD).write(path, noise(32, 48))
+    return "as of a Quad-Bayer sensor"
+
+
+def xtrans(path: Path) -> str:
+    Camera(XTRANS).write(path, noise(24, 24))
+    return "the mosaic of an X-Trans sensor"
+
+
+def cut_short(path: Path) -> str:
+    truncate(Camera().write(path, noise(64, 64)), keep=0.9)
+    return "got a damaged one"
+
+
+def empty(path: Path) -> str:
+    path.write_bytes(b"")
+    return "got a damaged one"
+
+
+def a_photo(path: Path) -> str:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path, "JPEG")
+    return "got a file of another kind"
+
+
+def black_above_white(path: Path) -> str:
+    Camera(black=(1023,) * 4, white=1000).write(path, noise(32, 48))
+    return "Wanted a white level above the black level"
+
+
+@pytest.mark.parametrize("spoil", [quad, xtrans, cut_short, empty, a_photo, black_above_white])
+def test_a_cameras_raw_that_cannot_be_used_is_one_sentence_that_names_it(
+    tmp_path: Path, spoil: Callable[[Path], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "photo.dng"
+    says = spoil(path)
+    with pytest.raises(DataError, match="Wanted") as refused:
+        read_mosaic(path, FMT)
+    assert says in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert capfd.readouterr().err == "", "LibRaw wrote over the terminal"
+
+
+def colour(path: Path) -> str:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    return "got a colour image"
+
+
+def of_8_bits(path: Path) -> str:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    return "8-bit"
+
+
+def torn(path: Path) -> str:
+    truncate(write_mosaic(path, noise(64, 64)))
+    return "got a damaged one"
+
+
+def above_white(path: Path) -> str:
+    write_mosaic(path, noise(8, 8, high=2000))
+    return "needs 11 bits"
+
+
+@pytest.mark.parametrize("spoil", [colour, of_8_bits, torn, above_white])
+def test_a_png_that_is_no_mosaic_is_one_sentence_that_names_it(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
+    path = tmp_path / "mosaic.png"
+    says = spoil(path)
+    with pytest.raises(DataError, match="mosaic\\.png") as refused:
+        read_mosaic(path, FMT)
+    assert says in str(refused.value)
+
+
+# Finding them
+
+
+def test_folders_are_walked_and_targets_of_pairs_are_no_raw(tmp_path: Path) -> None:
+    shown = ["b.dng", "test/mediatek_raw/1.png", "test/mediatek_raw/10.png", "walk/A.NEF"]
+    hidden = ["test/fujifilm/1.png", "notes.txt", ".cache/c.dng", "walk/._A.NEF", "preview.jpg"]
+    for name in (*shown, *hidden):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(path.relative_to(tmp_path)) for path in find_raw_files(tmp_path)] == shown
+    assert find_raw_files(tmp_path / "preview.jpg") == [tmp_path / "preview.jpg"], "a file that is named is tried"
+
+
+def test_a_sensor_that_rawpy_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unknown:
+        @property
+        def raw_pattern(self) -> None:
+            raise NotImplementedError("filters: 42")
+
+    monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(Unknown()))
+    with pytest.raises(DataError, match="filters of another kind"):
+        read_mosaic(Path("camera.nef"), FMT)
+
+
+def test_nothing_to_find_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Wanted RAW files in"):
+        find_raw_files(tmp_path)
+    with pytest.raises(DataError, match="got none; check the path"):
+        find_raw_files(tmp_path / "nowhere")
+
+
+def test_the_target_beside_a_mosaic_of_pairs_is_its_reference(tiny_pairs: Path, tmp_path: Path) -> None:
+    reference = read_reference(tiny_pairs / "test" / "mediatek_raw" / "0.png")
+    assert reference is not None
+    assert reference.made_by == "target"
+    with Image.open(tiny_pairs / "test" / "fujifilm" / "0.png") as target:
+        np.testing.assert_array_equal(reference.rgb, np.asarray(target))
+    alone = shutil.copy(tiny_pairs / "test" / "mediatek_raw" / "0.png", tmp_path / "alone.png")
+    assert read_reference(Path(alone)) is None
+
+
+@pytest.mark.skipif(not REAL_PAIRS.is_dir(), reason="needs the public pairs of real sensors beside the repository")
+def test_real_mosaics_are_read_as_they_are() -> None:
+    for path in find_raw_files(REAL_PAIRS / "val")[:5]:
+        found = read_mosaic(path, FMT)
+        assert found.values.shape == (256, 256)
+        assert (found.pattern, found.levels) == ("RGGB", "0–1023")

@@ -1,0 +1,413 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas.data.pairs import DataConfig, find_pairs, fingerprint, load_split, open_prepared, prepare
+from nas.data.raw_format import RawFormat
+from search_spaces.errors import DataError, UnknownNameError, UsageError
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "raw_pairs"
+CHALLENGE = ("mediatek_raw", "fujifilm")
+
+
+def write_pair(folder: Path, name: str, *, layout: tuple[str, str] = CHALLENGE, seed: int = 0, side: int = 8) -> None:
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(0, 1024, (side, side), dtype=np.uint16)
+    rgb = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for kind, image, suffix in zip(
+        layout, (raw, rgb), (".png", ".jpg" if layout[1] == "canon" else ".png"), strict=True
+    ):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / kind / f"{name}{suffix}")
+
+
+def write_flat(root: Path, count: int = 20, *, layout: tuple[str, str] = CHALLENGE) -> DataConfig:
+    for number in range(count):
+        write_pair(root, str(number), layout=layout, seed=number)
+    return DataConfig(str(root))
+
+
+def write_splits(root: Path, **counts: int) -> DataConfig:
+    for split, count in counts.items():
+        for number in range(count):
+            write_pair(root / split, str(number), seed=1000 * len(split) + number)
+    return DataConfig(str(root))
+
+
+def names(config: DataConfig) -> dict[str, list[str]]:
+    return {split: [pair.name for pair in pairs] for split, pairs in find_pairs(config).items()}
+
+
+def error_of(config: DataConfig) -> str:
+    with pytest.raises(DataError) as caught:
+        find_pairs(config)
+    return str(caught.value)
+
+
+def load_error(config: DataConfig) -> str:
+    with pytest.raises(DataError) as caught:
+        load_split(config, "train")
+    return str(caught.value)
+
+
+# Layouts
+
+
+def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+    assert names(write_splits(tmp_path, train=3, val=2, test=1)) == {
+        "train": ["0", "1", "2"],
+        "val": ["0", "1"],
+        "test": ["0"],
+    }
+
+
+def test_numbered_files_come_in_numeric_order(tmp_path: Path) -> None:
+    assert names(write_splits(tmp_path, train=12, val=1, test=1))["train"] == [str(n) for n in range(12)]
+
+
+@pytest.mark.parametrize("layout", [CHALLENGE, ("huawei_raw", "canon")])
+def test_a_folder_without_splits_is_divided_by_the_seed(tmp_path: Path, layout: tuple[str, str]) -> None:
+    config = write_flat(tmp_path, 20, layout=layout)
+    found = names(config)
+    assert {split: len(some) for split, some in found.items()} == {"train": 16, "val": 2, "test": 2}
+    assert sorted(name for some in found.values() for name in some) == sorted(str(n) for n in range(20))
+    assert names(config) == found
+    assert names(replace(config, split_seed=1)) != found
+
+
+def test_a_missing_split_is_taken_from_training(tmp_path: Path) -> None:
+    found = names(write_splits(tmp_path, train=20, test=3))
+    assert [len(found[split]) for split in ("train", "val", "test")] == [18, 2, 3]
+    assert not set(found["train"]) & set(found["val"])
+
+
+def test_zurich_jpeg_targets_are_read(tmp_path: Path) -> None:
+    pairs = load_split(write_flat(tmp_path, 10, layout=("huawei_raw", "canon")), "train")
+    assert pairs.rgb.shape == (8, 8, 8, 3)
+
+
+def test_any_two_parallel_folders_can_be_named(tmp_path: Path) -> None:
+    write_flat(tmp_path, 10, layout=("phone", "camera"))
+    config = DataConfig(str(tmp_path), raw_dir="phone", rgb_dir="camera")
+    assert len(find_pairs(config)["train"]) == 8
+    assert "got camera/, phone/; name the two" in error_of(DataConfig(str(tmp_path)))
+
+
+def test_naming_one_folder_of_two_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="both sub-folders"):
+        find_pairs(DataConfig(str(tmp_path), raw_dir="phone"))
+
+
+def test_finding_reads_no_pixel(tmp_path: Path) -> None:
+    config = write_flat(tmp_path, 10)
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"")
+    assert len(find_pairs(config)["train"]) == 8
+
+
+# Errors of folders
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert f'"{tmp_path / "none"}"' in error_of(DataConfig(str(tmp_path / "none")))
+
+
+def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
+    said = error_of(DataConfig(str(tmp_path)))
+    assert "mediatek_raw/ with fujifilm/ or huawei_raw/ with canon/" in said
+    assert "got no sub-folder" in said
+
+
+def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
+    for kind in CHALLENGE:
+        (tmp_path / kind).mkdir()
+    assert "got an empty folder" in error_of(DataConfig(str(tmp_path)))
+
+
+def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
+    config = write_flat(tmp_path, 10)
+    for path in (tmp_path / "mediatek_raw").iterdir():
+        path.rename(path.with_suffix(".dng"))
+    assert "got .dng;" in error_of(config)
+
+
+def test_pairs_without_partner_are_named_on_both_sides(tmp_path: Path) -> None:
+    config = write_flat(tmp_path, 20)
+    (tmp_path / "mediatek_raw" / "3.png").unlink()
+    for number in range(10, 17):
+        (tmp_path / "fujifilm" / f"{number}.png").unlink()
+    said = error_of(config)
+    assert "7 in mediatek_raw/ without a partner (10, 11, 12, 13, 14, … 2 more)" in said
+    assert "1 in fujifilm/ without a partner (3)" in said
+
+
+def test_two_files_of_one_name_are_an_error(tmp_path: Path) -> None:
+    config = write_flat(tmp_path, 10)
+    (tmp_path / "fujifilm" / "3.jpg").write_bytes(b"")
+    assert "got both 3.jpg and 3.png" in error_of(config)
+
+
+def test_a_split_without_targets_is_an_error(tmp_path: Path) -> None:
+    config = write_splits(tmp_path, train=5, val=2)
+    for path in (tmp_path / "val" / "fujifilm").iterdir():
+        path.unlink()
+    (tmp_path / "val" / "fujifilm").rmdir()
+    assert "move a split without targets elsewhere" in error_of(config)
+
+
+def test_validation_without_training_is_an_error(tmp_path: Path) -> None:
+    assert "Wanted a train/ folder" in error_of(write_splits(tmp_path, val=2))
+
+
+def test_too_few_pairs_to_validate_on_are_an_error(tmp_path: Path) -> None:
+    assert "at least one val pair" in error_of(write_flat(tmp_path, 3))
+
+
+def test_nothing_left_to_train_on_is_an_error(tmp_path: Path) -> None:
+    config = replace(write_flat(tmp_path, 2), val_fraction=0.5, test_fraction=0.45)
+    assert "at least one train pair" in error_of(config)
+
+
+@pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0)])
+def test_impossible_fractions_are_refused(tmp_path: Path, fractions: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="together below 1"):
+        find_pairs(DataConfig(str(tmp_path), val_fraction=fractions[0], test_fraction=fractions[1]))
+
+
+# Errors of files
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> DataConfig:
+    """Two training pairs and one each to validate and test on."""
+    return write_splits(tmp_path, train=2, val=1, test=1)
+
+
+def file_of(config: DataConfig, kind: str, name: str = "1.png") -> Path:
+    return Path(config.source) / "train" / kind / name
+
+
+@pytest.mark.parametrize("kind", CHALLENGE)
+def test_a_truncated_png_is_named(two: DataConfig, kind: str) -> None:
+    path = file_of(two, kind)
+    whole = path.read_bytes()
+    for length in (0, 20, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        assert str(path) in load_error(two)
+
+
+def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
+    write_flat(tmp_path, 10, layout=("huawei_raw", "canon"))
+    for path in (tmp_path / "canon").iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    assert "damaged" in load_error(DataConfig(str(tmp_path)))
+
+
+def test_an_8_bit_mosaic_is_refused(two: DataConfig) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file_of(two, "mediatek_raw"))
+    assert "got mode L (8-bit); write it as a 16-bit grey PNG" in load_error(two)
+
+
+def test_a_colour_mosaic_is_refused(two: DataConfig) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file_of(two, "mediatek_raw"))
+    assert "got a colour image; give the mosaic itself, or exchange the two folders" in load_error(two)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
+def test_a_target_that_is_not_8_bit_rgb_is_refused(two: DataConfig, mode: str) -> None:
+    Image.new(mode, (8, 8)).save(file_of(two, "fujifilm"))
+    assert "8-bit RGB target" in (said := load_error(two))
+    assert f"got mode {mode}" in said
+
+
+def test_a_16_bit_rgb_target_is_refused_though_pillow_narrows_it(two: DataConfig) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(8 * 6)) * 8)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    file_of(two, "fujifilm").write_bytes(png)
+    assert "got mode RGB with 16 bits" in load_error(two)
+
+
+def test_an_odd_mosaic_is_refused(two: DataConfig) -> None:
+    Image.fromarray(np.zeros((8, 7), np.uint16)).save(file_of(two, "mediatek_raw"))
+    assert "even height and width" in load_error(two)
+
+
+def test_mosaic_and_target_of_different_size_are_refused(two: DataConfig) -> None:
+    Image.new("RGB", (8, 10)).save(file_of(two, "fujifilm"))
+    said = load_error(two)
+    assert "got 8×8 and 10×8" in said
+    assert "mediatek_raw/1.png" in said
+    assert "fujifilm/1.png" in said
+
+
+def test_pairs_of_different_sizes_are_refused(two: DataConfig) -> None:
+    write_pair(Path(two.source) / "train", "1", side=10)
+    assert "Wanted every pair at 8×8" in load_error(two)
+
+
+def test_values_above_the_declared_bits_name_the_bits_seen(two: DataConfig) -> None:
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(file_of(two, "mediatek_raw"))
+    said = load_error(two)
+    assert "Wanted values of 10 bits (at most 1023)" in said
+    assert "got 3000, which needs 12 bits; give the sensor's bit depth with --bits" in said
+    assert len(load_split(replace(two, raw=RawFormat(bits=12)), "train")) == 2
+
+
+def test_values_above_a_declared_white_level_are_refused(two: DataConfig) -> None:
+    assert "up to the white level 500" in load_error(replace(two, raw=RawFormat(white=500)))
+
+
+def test_every_error_is_one_sentence_with_a_remedy(two: DataConfig) -> None:
+    file_of(two, "fujifilm").write_bytes(b"not an image")
+    said = load_error(two)
+    assert said.startswith("Wanted ")
+    assert said.endswith(".")
+    assert "; " in said
+    assert "\n" not in said
+
+
+# Pixels
+
+
+def test_pixels_come_as_written(two: DataConfig) -> None:
+    pairs = load_split(two, "train")
+    assert pairs.names == ("0", "1")
+    for index, name in enumerate(pairs.names):
+        np.testing.assert_array_equal(
+            pairs.raw[index], np.asarray(Image.open(file_of(two, "mediatek_raw", f"{name}.png")))
+        )
+        np.testing.assert_array_equal(pairs.rgb[index], np.asarray(Image.open(file_of(two, "fujifilm", f"{name}.png"))))
+    assert pairs.packed().shape == (2, 4, 4, 4)
+    np.testing.assert_array_equal(pairs.packed()[..., 2], pairs.raw[:, ::2, ::2])
+
+
+def test_progress_counts_up_to_all_pairs(two: DataConfig, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    load_split(two, "train", progress=lambda done, total: seen.append((done, total)))
+    prepare(two, tmp_path / "cache", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]
+
+
+def test_an_unknown_split_gets_a_suggestion(two: DataConfig) -> None:
+    with pytest.raises(UnknownNameError, match='Did you mean "train"'):
+        load_split(two, "trian")
+
+
+def test_an_empty_test_split_cannot_be_loaded(tmp_path: Path) -> None:
+    config = replace(write_flat(tmp_path, 10), test_fraction=0.0)
+    with pytest.raises(DataError, match="Wanted test pairs"):
+        load_split(config, "test")
+
+
+# Settings and fingerprint
+
+
+def test_settings_survive_json() -> None:
+    config = DataConfig("pairs", raw_dir="a", rgb_dir="b", split_seed=3, raw=RawFormat(bits=12, pattern="GBRG"))
+    assert DataConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert DataConfig.from_dict({"source": "pairs"}) == DataConfig("pairs")
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(UnknownNameError, match=r'data setting "split_sed".*Did you mean "split_seed"'):
+        DataConfig.from_dict({"source": "pairs", "split_sed": 1})
+    with pytest.raises(UnknownNameError, match='data setting "bit"'):
+        DataConfig.from_dict({"source": "pairs", "raw": {"bit": 12}})
+
+
+def test_the_fingerprint_follows_settings_and_files(two: DataConfig) -> None:
+    before = fingerprint(two)
+    assert fingerprint(two) == before
+    assert fingerprint(replace(two, raw=RawFormat(pattern="BGGR"))) != before
+    path = file_of(two, "fujifilm")
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert fingerprint(two) != before
+
+
+def test_a_relative_and_an_absolute_path_name_the_same_data(two: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(two.source).parent)
+    assert fingerprint(replace(two, source=Path(two.source).name)) == fingerprint(two)
+
+
+# Prepared files
+
+
+def test_prepared_pairs_equal_loaded_ones_and_stay_on_disk(two: DataConfig, tmp_path: Path) -> None:
+    folder = prepare(two, tmp_path / "cache")
+    assert folder == tmp_path / "cache" / fingerprint(two)
+    for split in ("train", "val"):
+        mapped, loaded = open_prepared(folder, split), load_split(two, split)
+        assert isinstance(mapped.raw, np.memmap)
+        np.testing.assert_array_equal(mapped.raw, loaded.raw)
+        np.testing.assert_array_equal(mapped.rgb, loaded.rgb)
+        assert (mapped.names, mapped.format) == (loaded.names, loaded.format)
+
+
+def test_preparing_never_reads_the_test_pairs(two: DataConfig, tmp_path: Path) -> None:
+    for path in (Path(two.source) / "test").rglob("*.png"):
+        path.write_bytes(b"damaged")
+    folder = prepare(two, tmp_path / "cache")
+    assert not list(folder.glob("test*"))
+    with pytest.raises(UnknownNameError, match="prepared split"):
+        open_prepared(folder, "test")
+
+
+def test_preparing_again_decodes_nothing(two: DataConfig, tmp_path: Path) -> None:
+    folder = prepare(two, tmp_path / "cache")
+    stamp = (folder / "train_raw.npy").stat().st_mtime_ns
+    seen: list[int] = []
+    assert prepare(two, tmp_path / "cache", progress=lambda done, _: seen.append(done)) == folder
+    assert seen == []
+    assert (folder / "train_raw.npy").stat().st_mtime_ns == stamp
+
+
+def test_a_failed_preparation_leaves_nothing_behind(two: DataConfig, tmp_path: Path) -> None:
+    file_of(two, "fujifilm").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"fujifilm/1\.png"):
+        prepare(two, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_slower_of_two_preparations_keeps_the_first_ones_result(two: DataConfig, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+
+    def other_process_finishes(done: int, total: int) -> None:
+        if done == 1:
+            prepare(two, cache)
+
+    folder = prepare(two, cache, progress=other_process_finishes)
+    assert [path.name for path in cache.iterdir()] == [folder.name]
+    assert len(open_prepared(folder, "train")) == 2
+
+
+def test_a_cache_that_cannot_be_written_says_so(two: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="set ISP_NAS_CACHE"):
+        prepare(two, tmp_path / "file")
+
+
+def test_a_damaged_prepared_folder_is_named(two: DataConfig, tmp_path: Path) -> None:
+    folder = prepare(two, tmp_path / "cache")
+    (folder / "train_raw.npy").write_bytes(b"")
+    with pytest.raises(DataError, match="remove that folder"):
+        open_prepared(folder, "train")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real pairs are not here")
+def test_the_real_pairs_are_found_and_read() -> None:
+    config = DataConfig(str(REAL))
+    assert {split: len(pairs) for split, pairs in find_pairs(config).items()} == {"train": 334, "val": 47, "test": 96}
+    assert load_split(config, "val").raw.shape == (47, 256, 256)

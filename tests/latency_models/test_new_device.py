@@ -1,0 +1,175 @@
+"""Measurements become a device file: which network a timing is of, which families there are, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_up_device import CONDITIONS, timings, truth_ms
+
+from latency_models.device import Device, Fitted, Transferred, load_device, refit, summary
+from latency_models.device_writer import device_text, save_device, text_of
+from latency_models.kernels import network
+from latency_models.measurements import Conditions, Timing
+from latency_models.new_device import common_conditions, extended, family_of, make_device, measured_of
+from search_spaces.designs import DESIGNS
+from search_spaces.errors import MeasurementError, UsageError
+from search_spaces.networks import build_graph
+
+NOWHERE = Path("no-folder")
+
+
+@pytest.fixture(scope="module")
+def device() -> Device:
+    return make_device("mine", timings(), folder=NOWHERE)
+
+
+def test_a_device_of_probes_and_networks_foresees_what_it_was_not_fitted_to(device: Device) -> None:
+    assert isinstance(device.method, Fitted)
+    assert summary(device.predictor, device.held_out)["mape"] < 0.05
+    for name in ("smallnet", "csanet"):
+        graph = build_graph(DESIGNS[name].spec, (1, 272, 480, 4))
+        assert device.predict(graph).runtime_ms == pytest.approx(truth_ms(network(graph)), rel=0.05)
+
+
+def test_a_saved_device_is_the_same_when_it_is_loaded(device: Device, tmp_path: Path) -> None:
+    loaded = load_device(str(save_device(device, tmp_path / "devices")))
+    assert replace(loaded, digest="") == replace(device, measurements=loaded.measurements)
+    assert [m.sample.runtime_ms for m in loaded.measurements] == [m.runtime_ms for m in device.measurements]
+    assert device_text(loaded) == device_text(device)
+
+
+def test_a_loaded_device_refits_to_its_own_numbers_to_the_last_bit(device: Device, tmp_path: Path) -> None:
+    loaded = load_device(str(save_device(device, tmp_path)))
+    assert refit(loaded) == (loaded.predictor, loaded.held_out)
+
+
+def test_a_device_carries_its_provenance(device: Device) -> None:
+    assert device.conditions == CONDITIONS
+    assert device.title == "Made-up phone, xnnpack, fp32, 1 thread"
+    assert device.source == f"{len(device.measurements)} timings: a test"
+    assert device.delegate.name == "xnnpack"
+    assert device.limits[0].startswith("Nothing larger than maps of")
+
+
+def test_an_existing_device_is_not_overwritten(device: Device, tmp_path: Path) -> None:
+    path = save_device(device, tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"mine\.json exists already; choose another --name"):
+        save_device(device, tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", ".hidden", "a/b"])
+def test_a_name_that_is_no_file_name_is_refused(device: Device, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="A device's name is made of letters"):
+        save_device(replace(device, name=name), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"delegate": "gpu"}, r"need one delegate, got 'gpu', 'xnnpack'; split the file"),
+        ({"threads": 4}, r"need one threads, got 1, 4"),
+        ({"precision": "fp16"}, r"need one precision, got 'fp16', 'fp32'"),
+        ({"binary_sha256": "0" * 64}, r"need one binary_sha256"),
+    ],
+)
+def test_mixed_conditions_are_refused(change: dict[str, object], told: str) -> None:
+    mixed = [Timing("smallnet", 1.0, conditions=c) for c in (CONDITIONS, replace(CONDITIONS, **change))]
+    with pytest.raises(MeasurementError, match=told):
+        common_conditions(mixed)
+
+
+def test_dates_may_differ_and_the_last_is_told() -> None:
+    dated = [
+        Timing("smallnet", 1.0, conditions=replace(CONDITIONS, date=date)) for date in ("2026-01-02", "2026-03-01")
+    ]
+    assert common_conditions(dated) == replace(CONDITIONS, date="2026-03-01")
+
+
+def test_a_design_is_known_by_its_name_and_a_probe_by_its_own() -> None:
+    design, probe = (measured_of(Timing(name, 3.0), NOWHERE) for name in ("csanet", "conv-k3-s1-4-8-none-34x60"))
+    assert design.network == network(build_graph(DESIGNS["csanet"].spec))
+    assert [kernel.tflite_op for kernel in probe.network.kernels] == ["CONV_2D"]
+    assert (design.family, probe.family) == ("flat-expanded", "conv-k3-s1-4-8-none-34x60")
+
+
+def test_a_file_that_was_timed_tells_more_than_its_name(tmp_path: Path) -> None:
+    from latency_models.measure.models import write_models
+    from latency_models.probes import Probe
+
+    graph = build_graph(DESIGNS["smallnet"].spec, (1, 16, 16, 4))
+    (path,) = write_models([Probe("csanet", "", graph)], tmp_path)
+    measured = measured_of(Timing("csanet", 3.0, model=path.name), tmp_path)
+    assert [kernel.tflite_op for kernel in measured.network.kernels] == [k.tflite_op for k in network(graph).kernels]
+
+
+def test_a_network_that_nothing_tells_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match=r'"mystery" is no probe and no published design, and the measurements'):
+        measured_of(Timing("mystery", 3.0), tmp_path)
+    with pytest.raises(MeasurementError, match=r"its file .*models/mystery\.tflite is not there; give the \.tflite"):
+        measured_of(Timing("mystery", 3.0, model="models/mystery.tflite"), tmp_path)
+
+
+def test_a_torn_file_is_refused_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "x.tflite").write_bytes(b"\0\0\0\0TFL3")
+    with pytest.raises(MeasurementError, match=r"x\.tflite: This \.tflite file is damaged"):
+        measured_of(Timing("x", 3.0, model="x.tflite"), tmp_path)
+
+
+def test_a_part_of_a_profile_is_one_kernel_without_start() -> None:
+    part = measured_of(Timing("smallnet#1", 3.0), NOWHERE)
+    assert not part.whole
+    assert len(part.network.kernels) == 1
+    with pytest.raises(MeasurementError, match="its network has 5 operations"):
+        measured_of(Timing("smallnet#9", 3.0), NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("candidate-flat-residual_dense-0123456789ab", "flat-residual_dense"),
+        ("candidate-unet-0123456789ab", "unet"),
+        ("mobilenet_v2_1.0_224", "mobilenet"),
+        ("123", "123"),
+        ("smallnet", "flat-plain"),
+        ("reference-smallnet-68x120", "flat-plain"),
+        ("prelu-12-34x60", "prelu-12-34x60"),
+    ],
+)
+def test_siblings_are_told_by_their_names(name: str, family: str) -> None:
+    assert family_of(name) == family
+
+
+def test_a_few_networks_start_from_another_device(device: Device) -> None:
+    slower = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)]
+    adapted = make_device("slow", slower, folder=NOWHERE, sources={"mine": device.predictor})
+    assert isinstance(adapted.method, Transferred)
+    graph = build_graph(DESIGNS["cvml"].spec, (1, 272, 480, 4))
+    assert adapted.predict(graph).runtime_ms == pytest.approx(3 * truth_ms(network(graph)), rel=0.15)
+    assert "taken over from mine" in adapted.limits[-1]
+
+
+def test_new_times_are_folded_back_under_a_new_name(device: Device) -> None:
+    doubled = [replace(t, runtime_ms=2 * t.runtime_ms) for t in timings(0) if t.network == "cvml"]
+    better = extended(device, doubled, name="better", folder=NOWHERE)
+    assert better.name == "better"
+    assert len(better.measurements) == len(device.measurements)
+    (cvml,) = (m for m in better.measurements if m.label == "cvml")
+    assert cvml.runtime_ms == doubled[0].runtime_ms
+    assert better.predictor != device.predictor
+
+
+def test_long_rows_of_figures_stand_on_one_line() -> None:
+    data = {"rows": [[n / 7 for n in range(30)] for _ in range(3)], "short": {"a": 1}}
+    text = text_of(data)
+    assert json.loads(text) == data
+    assert text.count("\n") == 7
+    assert '"short": {"a": 1}' in text
+
+
+def test_an_unknown_delegate_takes_everything() -> None:
+    unknown = [replace(t, conditions=Conditions()) for t in timings()]
+    assert make_device("x", unknown, folder=NOWHERE).delegate.name == "xnnpack"

@@ -1,0 +1,177 @@
+"""The finals: who trains in which order, what is kept of the budget, and what the verdict says."""
+
+import itertools
+import math
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nas.search.finals import CONFIDENCE, MOST_DESIGNS, MOST_FOUND, SEEDS, Contender, next_final, plan_s, verdict
+
+ALL_SEEDS = (1, 2, 3, 4, 5)
+NAMES = {0: "smallnet", 1: "csanet", 2: None, 3: None, 4: None, 5: None}
+
+
+def contender(trial: int, expected: float, scores: dict[int, float] | None = None, **more: object) -> Contender:
+    is_design = NAMES[trial] is not None
+    made = Contender(trial, is_design, expected, reached=1, seconds=10.0, scores=scores or {})
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+FIELD = [contender(0, 30.0), contender(1, 28.0), contender(2, 31.0), contender(3, 30.5), contender(4, 29.0)]
+
+
+def played(field: list[Contender], left_s: float, score: dict[int, float], workers: int = 1) -> list[tuple[int, int]]:
+    """Train the finals one after another until none is left; return (trial, seed) in order."""
+    done: list[tuple[int, int]] = []
+    while (final := next_final(field, ALL_SEEDS, left_s=left_s, workers=workers)) is not None:
+        done.append((final.trial, final.seed))
+        field = [
+            replace(c, scores={**c.scores, final.seed: score[c.trial]}) if c.trial == final.trial else c for c in field
+        ]
+        left_s -= 10.0 / workers
+    return done
+
+
+def test_the_best_found_and_the_best_design_come_first_then_the_others_then_the_leaders_again() -> None:
+    order = played(FIELD, 1000.0, {0: 30.0, 1: 31.0, 2: 30.0, 3: 33.0, 4: 29.0})
+    assert order[:5] == [(2, 1), (0, 1), (3, 1), (1, 1), (4, 1)]
+    # Trial 3 and CSANet came out best, so that these two are trained again.
+    assert order[5:] == [(trial, seed) for seed in (2, 3, 4, 5) for trial in (3, 1)]
+
+
+def test_where_time_is_short_the_two_that_are_compared_come_before_further_entrants() -> None:
+    assert played(FIELD, 60.0, dict.fromkeys(NAMES, 30.0)) == [(2, 1), (0, 1), (2, 2), (0, 2), (2, 3), (0, 3)]
+    assert played(FIELD, 20.0, dict.fromkeys(NAMES, 30.0)) == [(2, 1), (0, 1)]
+    assert played(FIELD, 9.0, dict.fromkeys(NAMES, 30.0)) == []
+
+
+def test_a_final_that_one_worker_cannot_end_is_not_begun_however_many_there_are() -> None:
+    assert next_final(FIELD, ALL_SEEDS, left_s=9.0, workers=8) is None
+    assert next_final(FIELD, ALL_SEEDS, left_s=11.0, workers=8) is not None
+
+
+def test_seeds_in_training_are_not_given_twice() -> None:
+    field = [contender(2, 31.0, taken=frozenset({1})), contender(0, 30.0)]
+    assert next_final(field, ALL_SEEDS, left_s=1000.0, workers=2) == next_final(
+        [contender(0, 30.0)], ALL_SEEDS, left_s=1000.0
+    )
+
+
+def test_a_failed_final_leaves_its_place_to_the_other_seeds() -> None:
+    field = [contender(2, 31.0, {2: 30.0}, taken=frozenset({1})), contender(0, 30.0, {1: 30.0})]
+    order = played(field, 1000.0, dict.fromkeys(NAMES, 30.0))
+    assert (2, 1) not in order
+    assert {(2, 3), (0, 2), (0, 3)} <= set(order)
+
+
+def test_no_contender_means_no_final() -> None:
+    assert next_final([], ALL_SEEDS, left_s=math.inf) is None
+    assert plan_s([]) == 0
+
+
+def test_the_plan_holds_every_entrant_once_and_the_leaders_further() -> None:
+    assert plan_s(FIELD) == 10.0 * (len(FIELD) + 2 * (SEEDS - 1))
+    crowd = [replace(contender(2, float(n)), trial=n) for n in range(10, 30)]
+    assert plan_s(crowd) == 10.0 * (MOST_FOUND + SEEDS - 1)
+    designs = [replace(contender(0, float(n)), trial=n) for n in range(10, 30)]
+    assert plan_s(designs) == 10.0 * (MOST_DESIGNS + SEEDS - 1)
+
+
+def test_what_climbed_higher_goes_before_what_scored_more_at_a_lower_rung() -> None:
+    field = [contender(2, 35.0, reached=0), contender(3, 30.0, reached=2)]
+    first = next_final(field, ALL_SEEDS, left_s=10.0)
+    assert first is not None
+    assert first.trial == 3
+
+
+# The verdict
+
+
+def test_a_difference_beyond_the_noise_is_a_win_with_its_interval() -> None:
+    field = [contender(0, 30.0, {1: 30.0, 2: 30.1, 3: 29.9}), contender(2, 31.0, {1: 31.0, 2: 31.1, 3: 30.9})]
+    found = verdict(field, NAMES, steps=8100)
+    half = stats.t.ppf(1 - (1 - CONFIDENCE) / 2, 4) * 0.1 * math.sqrt(2 / 3)
+    assert found.outcome == "beats"
+    assert found.half_width == pytest.approx(half)
+    assert found.sentence == (
+        f"Trial 2 beats smallnet, the best published design, by 1.00 ± {half:.2f} in score (3 seeds, 8100 steps)."
+    )
+    assert found.to_dict()["difference"] == pytest.approx(1.0)
+
+
+def test_a_difference_within_the_noise_is_none() -> None:
+    field = [contender(0, 30.0, {1: 30.0, 2: 30.4}), contender(2, 31.0, {1: 30.3, 2: 30.5})]
+    found = verdict(field, NAMES, steps=900)
+    assert found.outcome == "ties"
+    assert "Nothing found beats smallnet" in found.sentence
+
+
+def test_a_design_may_win() -> None:
+    field = [contender(1, 30.0, {1: 32.0, 2: 32.1}), contender(2, 31.0, {1: 30.0, 2: 30.1})]
+    found = verdict(field, NAMES, steps=900)
+    assert found.outcome == "loses"
+    assert found.sentence.startswith(
+        "csanet, the best published design, beats the best network found, trial 2, by 2.00"
+    )
+
+
+def test_one_training_of_each_decides_nothing() -> None:
+    found = verdict([contender(0, 30.0, {1: 30.0}), contender(2, 31.0, {1: 35.0})], NAMES, steps=900)
+    assert (found.outcome, found.half_width) == ("undecided", None)
+    assert "one training of each tells nothing of the noise" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("field", "missing"),
+    [
+        ([], "no network found and no published design"),
+        ([contender(0, 30.0, {1: 30.0})], "no network found"),
+        ([contender(2, 30.0, {1: 30.0})], "no published design"),
+    ],
+)
+def test_where_one_of_the_two_is_missing_that_is_said(field: list[Contender], missing: str) -> None:
+    found = verdict(field, NAMES, steps=900)
+    assert found.outcome == "undecided"
+    assert f"{missing} was trained to 900 steps" in found.sentence
+
+
+def test_choosing_among_more_networks_widens_the_interval() -> None:
+    pair = [contender(0, 30.0, {1: 30.0, 2: 30.1}), contender(2, 31.0, {1: 31.0, 2: 31.1})]
+    alone = verdict(pair, NAMES, steps=900).half_width
+    among = verdict([*pair, contender(3, 30.0, {1: 30.5}), contender(4, 30.0, {1: 30.6})], NAMES, steps=900).half_width
+    assert alone is not None
+    assert among is not None
+    assert among > alone
+
+
+def test_wins_by_chance_are_as_rare_as_the_interval_says() -> None:
+    """Of equal networks, the best of four by its first seed, as the finals choose, beats the design once in twenty."""
+    rng = np.random.default_rng(0)
+    called = 0
+    for _ in range(400):
+        draws = rng.normal(30, 0.2, (5, 3))
+        best = max(range(1, 5), key=lambda n: draws[n, 0])
+        field = [contender(0, 0.0, dict(enumerate(draws[0])))]
+        for number, trial in zip(range(1, 5), itertools.count(2), strict=False):
+            scores = dict(enumerate(draws[number] if number == best else draws[number, :1]))
+            field.append(replace(contender(2, 0.0, scores), trial=trial))
+        called += verdict(field, NAMES, steps=900).outcome == "beats"
+    assert called / 400 < 0.05
+
+
+@given(st.lists(st.floats(20, 40), min_size=2, max_size=4), st.lists(st.floats(20, 40), min_size=2, max_size=4))
+def test_a_verdict_is_antisymmetric(ours: list[float], theirs: list[float]) -> None:
+    def between(found: list[float], design: list[float]) -> float:
+        field = [contender(2, 0.0, dict(enumerate(found))), contender(0, 0.0, dict(enumerate(design)))]
+        difference = verdict(field, NAMES, steps=900).difference
+        assert difference is not None
+        return difference
+
+    assert between(ours, theirs) == pytest.approx(-between(theirs, ours))
+    assert between(ours, theirs) == pytest.approx(statistics.fmean(ours) - statistics.fmean(theirs))

@@ -1,0 +1,636 @@
+"""The driver alone: real proposals and a real database, made-up qualities, no process and no training."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flow import (
+    TINY_SIZE,
+    InlineSlot,
+    assert_whole,
+    decisions,
+    made_up,
+    make_study,
+    optuna_trials,
+    records,
+    search,
+    write_delegate,
+    write_space,
+)
+from optuna.trial import TrialState
+from sqlalchemy import Engine, event
+
+from latency_models.delegate import load_delegate
+from latency_models.device import load_device
+from nas.defaults import DEFAULT_DEVICE
+from nas.search import driver as search_module
+from nas.search import optuna_sampler
+from nas.search import study as studies
+from nas.search.budget import Budget
+from nas.search.driver import Search
+from nas.search.open_study import SAMPLER_NAMES
+from nas.search.optuna_sampler import Proposer
+from nas.search.score import final_score
+from nas.search.successive_halving import ETA
+from nas.train.job import Job, Outcome
+from nas.train.workers import Failure
+from search_spaces.designs import DESIGNS
+from search_spaces.errors import StudyError
+
+BUDGET = 12  # enough for TPE to leave its random start
+Run = tuple[Path, InlineSlot]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No power fails during these tests, and a database that waits for the disk takes half their time."""
+
+    def hurry(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hurry)
+    yield
+    event.remove(Engine, "connect", hurry)
+
+
+@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search that nothing disturbed, one per sampler; tests only read it."""
+    folder, slot = tmp_path_factory.mktemp("whole") / "s", InlineSlot()
+    search(make_study(folder, sampler=request.param), BUDGET, slots=[slot])
+    return folder, slot
+
+
+def sampler_of(run: Run) -> str:
+    return studies.load(run[0]).config.sampler
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search in which many climb; tests only read it."""
+    folder, slot = tmp_path_factory.mktemp("long") / "s", InlineSlot()
+    search(make_study(folder, sampler="random"), 3 * BUDGET, slots=[slot])
+    return folder, slot
+
+
+def reached(folder: Path, rung: int) -> list[int]:
+    return [r["trial"] for r in records(folder) if r["event"] == "rung" and r["rung"] == rung]
+
+
+def verdicts(folder: Path) -> Counter[str]:
+    return Counter(r["verdict"] for r in records(folder) if r["event"] == "asked")
+
+
+# Repeating and continuing
+
+
+def test_one_worker_and_one_seed_repeat_a_run_exactly(tmp_path: Path, whole: Run) -> None:
+    search(make_study(tmp_path / "s", sampler=sampler_of(whole)), BUDGET)
+    assert decisions(tmp_path / "s") == decisions(whole[0])
+
+
+def test_another_seed_is_another_run(tmp_path: Path, whole: Run) -> None:
+    search(make_study(tmp_path / "s", sampler=sampler_of(whole), seed=1), BUDGET)
+    assert decisions(tmp_path / "s") != decisions(whole[0])
+
+
+class Stop(InlineSlot):
+    """Is interrupted as by Ctrl-C when a job is handed over."""
+
+    def __init__(self, *, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    def submit(self, job: Job) -> "Future[Outcome | Failure]":
+        if len(self.jobs) == self._at:
+            raise KeyboardInterrupt
+        return super().submit(job)
+
+
+def stop_and_continue(folder: Path, *, every: int, **settings: Any) -> int:
+    """Search to the end, interrupted again and again; return the number of sessions."""
+    make_study(folder, **settings)
+    for session in range(1, 100):
+        try:
+            search(studies.load(folder), BUDGET, slots=[Stop(at=every)])
+        except KeyboardInterrupt:
+            continue
+        return session
+    raise AssertionError("the search never ended")
+
+
+def test_a_stopped_and_continued_run_equals_an_uninterrupted_one(tmp_path: Path, whole: Run) -> None:
+    sessions = stop_and_continue(tmp_path / "s", every=3, sampler=sampler_of(whole))
+    assert sessions > 3
+    assert decisions(tmp_path / "s") == decisions(whole[0])
+
+
+def test_a_crash_between_record_and_tell_changes_nothing_that_follows(
+    tmp_path: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(tmp_path / "s", sampler=sampler_of(whole))
+    told = Proposer.tell
+    calls = 0
+
+    def crash(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        told(*arguments)
+
+    monkeypatch.setattr(Proposer, "tell", crash)
+    with pytest.raises(KeyboardInterrupt):
+        search(studies.load(tmp_path / "s"), BUDGET)
+    search(studies.load(tmp_path / "s"), BUDGET)
+    assert decisions(tmp_path / "s") == decisions(whole[0])
+
+
+def test_a_larger_budget_extends_a_finished_search(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    search(make_study(folder), 5)
+    before = records(folder)
+    search(studies.load(folder), 9)
+    assert records(folder)[: len(before)] == before
+    assert_whole(folder, budget=9)
+
+
+def test_a_spent_budget_trains_nothing_more(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    search(make_study(folder), 5)
+    before = decisions(folder)
+    again = InlineSlot()
+    search(studies.load(folder), 5, slots=[again])
+    assert again.jobs == []
+    assert decisions(folder) == before
+
+
+# Duplicates and small spaces
+
+
+def tiny(tmp_path: Path) -> Path:
+    return write_space(tmp_path / "tiny.toml")
+
+
+def test_duplicates_are_not_trained_twice_and_cost_no_budget(tmp_path: Path) -> None:
+    budget = TINY_SIZE - 3
+    slot = InlineSlot()
+    search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), budget, slots=[slot])
+    assert verdicts(tmp_path / "s")["duplicate"] > 0, "nothing was proposed twice: this run shows nothing"
+    trained_to = Counter((job.spec, job.steps) for job in slot.jobs)
+    assert max(trained_to.values()) == 1
+    opened = assert_whole(tmp_path / "s", budget=budget)
+    assert len({c.spec for c in opened.trained()}) == budget
+
+
+def test_a_duplicate_is_told_to_optuna_with_the_result_of_the_first(tmp_path: Path) -> None:
+    search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), TINY_SIZE - 3)
+    told = list(optuna_trials(tmp_path / "s"))
+    repeats = [c for c in studies.load(tmp_path / "s").candidates.values() if c.duplicate_of is not None]
+    assert repeats
+    for repeat in repeats:
+        assert told[repeat.trial].state == TrialState.COMPLETE
+        assert told[repeat.trial].values == told[repeat.duplicate_of].values
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that sooner gives up hope that its sampler finds something new; the way it ends is the same."""
+    monkeypatch.setattr(search_module, "PATIENCE", 5)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("sampler", SAMPLER_NAMES)
+def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
+    said: list[str] = []
+    study = make_study(tmp_path / "s", space=tiny(tmp_path), sampler=sampler)
+    assert search(study, 100, say=said.append).exhausted
+    assert any("exhausted" in line for line in said)
+    assert_whole(tmp_path / "s", budget=TINY_SIZE)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path: Path) -> None:
+    slot = InlineSlot()
+    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_runtime_ms=1.0), 5, slots=[slot]).exhausted
+    assert slot.jobs == []
+
+
+# Over the limit, not runnable
+
+
+LIMIT_MS = 90.0
+
+
+@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search with a limit that a good part of the proposals miss."""
+    folder, slot = tmp_path_factory.mktemp("limited") / "s", InlineSlot()
+    search(make_study(folder, sampler=request.param, max_runtime_ms=LIMIT_MS), BUDGET, slots=[slot])
+    return folder, slot
+
+
+def test_a_search_with_a_limit_uses_its_budget_whatever_the_sampler(limited: Run) -> None:
+    assert_whole(limited[0], budget=BUDGET)
+
+
+def test_a_candidate_over_the_limit_is_never_trained(limited: Run) -> None:
+    folder, slot = limited
+    over = {c.spec for c in studies.load(folder).candidates.values() if c.verdict == "infeasible"}
+    assert over, "nothing was over the limit: this run shows nothing"
+    assert not over & {job.spec for job in slot.jobs}
+    assert all(c.runtime_ms is not None and c.runtime_ms <= LIMIT_MS for c in studies.load(folder).trained())
+
+
+def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_failed(limited: Run) -> None:
+    told = list(optuna_trials(limited[0]))
+    for candidate in studies.load(limited[0]).candidates.values():
+        trial = told[candidate.trial]
+        (constraint,) = trial.constraints.values()
+        if candidate.verdict == "infeasible":
+            assert trial.state == TrialState.PRUNED
+            assert constraint == pytest.approx(candidate.runtime_ms - LIMIT_MS)
+            assert constraint > 0
+        elif candidate.verdict == "unsupported":
+            assert (trial.state, constraint) == (TrialState.PRUNED, 1)
+        else:
+            assert trial.state == TrialState.COMPLETE
+            assert constraint == 0
+
+
+# Over the limit of memory
+
+
+LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
+
+
+@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
+    folder, slot = tmp_path_factory.mktemp("cramped") / "s", InlineSlot()
+    limits = {"max_memory_mb": LIMIT_MB, "max_runtime_ms": LIMIT_MS}
+    search(make_study(folder, sampler=request.param, **limits), BUDGET, slots=[slot])
+    return folder, slot
+
+
+def test_a_candidate_whose_maps_do_not_fit_is_never_trained(cramped: Run) -> None:
+    folder, slot = cramped
+    candidates = studies.load(folder).candidates.values()
+    assert any(c.verdict == "infeasible" and c.runtime_ms <= LIMIT_MS for c in candidates), "none was only too large"
+    over = {c.spec for c in candidates if c.verdict == "infeasible"}
+    assert not over & {job.spec for job in slot.jobs}
+    assert_whole(folder, budget=BUDGET)
+    for candidate in studies.load(folder).trained():
+        assert candidate.peak_memory_mb is not None
+        assert candidate.peak_memory_mb <= LIMIT_MB
+        assert candidate.runtime_ms <= LIMIT_MS
+
+
+def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
+    told = list(optuna_trials(cramped[0]))
+    for candidate in studies.load(cramped[0]).candidates.values():
+        if candidate.verdict == "unsupported":
+            continue  # refused before either limit was looked at
+        (constraint,) = told[candidate.trial].constraints.values()
+        slow, large = candidate.runtime_ms / LIMIT_MS - 1, candidate.peak_memory_mb / LIMIT_MB - 1
+        assert constraint == pytest.approx(max(0, slow) + max(0, large))
+        wanted = TrialState.PRUNED if candidate.verdict == "infeasible" else TrialState.COMPLETE
+        assert told[candidate.trial].state == wanted
+
+
+def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path: Path) -> None:
+    said: list[str] = []
+    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, say=said.append)
+    assert "smallnet is left out: 66.8 MB of maps at once are over the limit of 60 MB." in said
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, say=said.append).exhausted
+    least = min(c.peak_memory_mb for c in studies.load(tmp_path / "s").candidates.values())
+    (told,) = (line for line in said if "exhausted" in line)
+    assert told.endswith(f"; the smallest one over the limit takes {least:.1f} MB.")
+
+
+def test_records_made_before_memory_was_known_are_continued(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    search(make_study(folder, max_runtime_ms=LIMIT_MS), 5)
+    run, lines = folder / studies.RUN_FILE, folder / studies.RECORDS_FILE
+    assert "max_memory_mb" not in run.read_text()
+    old = [{name: v for name, v in record.items() if name != "peak_memory_mb"} for record in records(folder)]
+    lines.write_text("".join(json.dumps(record) + "\n" for record in old))
+    search(studies.load(folder), 8)
+    assert records(folder)[: len(old)] == old
+    assert_whole(folder, budget=8)
+
+
+def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Path) -> None:
+    table = load_delegate(str(write_delegate(tmp_path / "narrow.json", without="MEAN")))
+    less = replace(load_device(DEFAULT_DEVICE), delegate=table)
+    said: list[str] = []
+    slot = InlineSlot()
+    search(make_study(tmp_path / "s"), BUDGET, slots=[slot], device=less, say=said.append)
+    assert any(line.startswith("csanet is left out: ") and "MEAN" in line for line in said)
+    assert DESIGNS["csanet"].spec not in {job.spec for job in slot.jobs}
+    (left_out,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.name == "csanet")
+    assert left_out.verdict == "unsupported"
+    trial = list(optuna_trials(tmp_path / "s"))[left_out.trial]
+    assert trial.state == TrialState.PRUNED
+    assert all(constraint > 0 for constraint in trial.constraints.values())
+
+
+# Designs first
+
+
+def test_published_designs_come_first_and_the_best_of_the_challenge_before_the_others(whole: Run) -> None:
+    first = [c.name for c in studies.load(whole[0]).candidates.values()][:3]
+    assert first == ["smallnet", "csanet", "tuned-unet"]
+
+
+def test_every_design_starts_before_one_climbs_and_variants_are_left_out(tmp_path: Path) -> None:
+    slot = InlineSlot()
+    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), slots=[slot])
+    # Of EdS the phone's delegate runs only a part.
+    published = [d.spec for d in DESIGNS.values() if d.variant_of is None and d.name != "eds"]
+    assert {job.spec for job in slot.jobs[: len(published)]} == set(published)
+    assert slot.jobs[len(published)].steps > slot.jobs[0].steps
+    assert slot.jobs[len(published)].spec == DESIGNS["smallnet"].spec
+
+
+def test_eds_is_left_out_with_the_operation_that_the_phone_does_not_run_as_others(tmp_path: Path) -> None:
+    said: list[str] = []
+    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), say=said.append)
+    (told,) = (line for line in said if line.startswith("eds is left out: "))
+    assert "runs this network only in part (partial): RSQRT" in told
+    assert "extension operation, whose speed is unknown" in told
+
+
+# Nine of the ten: EdS is left out.
+@pytest.mark.parametrize(("budget", "designs"), [(1, 1), (4, 1), (8, 2), (60, 9)])
+def test_designs_take_a_quarter_of_a_budget_of_candidates(tmp_path: Path, budget: int, designs: int) -> None:
+    search(make_study(tmp_path / "s", sampler="random"), budget)
+    assert sum(c.name is not None for c in studies.load(tmp_path / "s").trained()) == designs
+
+
+def test_beside_tpe_every_second_proposal_is_near_one_of_the_best(tmp_path: Path) -> None:
+    finished = search(make_study(tmp_path / "s", sampler="tpe"), 40, slots=[InlineSlot()])
+    near = 0
+    candidates = list(finished.study.candidates.values())
+    for candidate in candidates[len(DESIGNS) :]:
+        before = [c.genes for c in candidates if c.trial < candidate.trial and 0 in c.rungs]
+        near += min(sum(genes[n] != candidate.genes[n] for n in genes) for genes in before) <= 4
+    assert near > (len(candidates) - len(DESIGNS)) // 3
+
+
+class Clock:
+    """The search's clock, which only training moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def train(self, job: Job) -> Outcome | Failure:
+        self.now += job.steps
+        return replace(made_up(job), train_s=float(job.steps), compile_s=0.0, evaluate_s=0.0)  # type: ignore[type-var]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(search_module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    return clock
+
+
+def test_a_budget_in_seconds_ends_the_search(tmp_path: Path, clock: Clock) -> None:
+    finished = search(make_study(tmp_path / "s"), Budget(seconds=400), slots=[InlineSlot(clock.train)])
+    assert 300 < finished.elapsed_s <= 400
+    assert studies.load(tmp_path / "s").elapsed_s == finished.elapsed_s
+
+
+def test_designs_take_a_quarter_of_a_budget_in_seconds_before_anything_new(tmp_path: Path, clock: Clock) -> None:
+    seconds, slot = 400.0, InlineSlot(clock.train)
+    search(make_study(tmp_path / "s"), Budget(seconds=seconds), slots=[slot])
+    published = {design.spec for design in DESIGNS.values()}
+    first_new = next(index for index, job in enumerate(slot.jobs) if job.spec not in published)
+    spent = sum(job.steps for job in slot.jobs[:first_new])
+    # One rung was under way when the share was used up; then the best third of ten climbs like everything else.
+    climbs = max(job.steps for job in slot.jobs) * (1 + len(published) // 3)
+    assert 0 < spent < search_module.DESIGN_SHARE * seconds + climbs
+
+
+def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "s"
+    search(make_study(folder), Budget(seconds=200), slots=[InlineSlot(clock.train)])
+    clock.now += 10_000  # a night between two sessions costs nothing
+    finished = search(studies.load(folder), Budget(seconds=400), slots=[InlineSlot(clock.train)])
+    assert 300 < finished.elapsed_s <= 400
+
+
+# What Optuna learns from, and who climbs
+
+
+def test_optuna_is_told_the_score_at_the_first_rung_whatever_came_later(long: Run) -> None:
+    told = list(optuna_trials(long[0]))
+    climbed = 0
+    for candidate in studies.load(long[0]).trained():
+        climbed += len(candidate.rungs) > 1
+        assert candidate.runtime_ms is not None
+        assert told[candidate.trial].values == [final_score(candidate.rungs[0].psnr_db, candidate.runtime_ms)]
+    assert climbed, "nothing climbed: this run shows nothing"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_the_pareto_objective_tells_quality_and_runtime(tmp_path: Path, sampler: str) -> None:
+    search(make_study(tmp_path / "s", objective="pareto", sampler=sampler), BUDGET)
+    told = list(optuna_trials(tmp_path / "s"))
+    for candidate in studies.load(tmp_path / "s").trained():
+        assert told[candidate.trial].values == [candidate.rungs[0].psnr_db, candidate.runtime_ms]
+    assert_whole(tmp_path / "s", budget=BUDGET)
+
+
+def climbs(folder: Path) -> Iterator[tuple[int, list[int]]]:
+    """Yield who climbed while new candidates still came, with everybody on the rung below, the best first."""
+    opened = studies.load(folder)
+    there: dict[int, list[int]] = {}
+    last_asked = max(i for i, r in enumerate(records(folder)) if r["event"] == "asked")
+    for record in records(folder)[:last_asked]:
+        if record["event"] != "rung":
+            continue
+        trial, rung = record["trial"], record["rung"]
+        if rung and opened.candidates[trial].name is None:
+            below = there[rung - 1]
+            yield trial, sorted(below, key=lambda t: -opened.candidates[t].score(rung - 1))
+        there.setdefault(rung, []).append(trial)
+
+
+def test_only_the_best_third_of_a_rung_climbs(long: Run) -> None:
+    seen = list(climbs(long[0]))
+    assert seen, "nothing climbed: this run shows nothing"
+    for trial, ranked in seen:
+        assert trial in ranked[: len(ranked) // ETA]
+
+
+def test_every_step_of_the_ladder_is_climbed_in_order(long: Run) -> None:
+    ladder = studies.load(long[0]).config.rungs
+    by_spec: dict[str, list[int]] = {}
+    for job in long[1].jobs:
+        by_spec.setdefault(job.spec.hash, []).append(job.steps)
+    assert all(tuple(steps) == ladder[: len(steps)] for steps in by_spec.values())
+    assert any(len(steps) == len(ladder) for steps in by_spec.values())
+
+
+# Several workers
+
+
+class ThreadSlot(InlineSlot):
+    """A slot that takes a moment, so that others are at work meanwhile."""
+
+    def __init__(self, run: Callable[[Job], Outcome | Failure]) -> None:
+        super().__init__(run)
+        self._thread = ThreadPoolExecutor(1)
+
+    def submit(self, job: Job) -> "Future[Outcome | Failure]":
+        self.jobs.append(job)
+        return self._thread.submit(self._inline, job)
+
+    def close(self, *, kill: bool = False) -> None:
+        pass
+
+
+class Watched:
+    """Training that notices when one network is trained twice at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now: Counter[str] = Counter()
+        self.most_at_once = 0
+        self.most_of_one = 0
+
+    def train(self, job: Job) -> Outcome | Failure:
+        with self._lock:
+            self._now[job.spec.hash] += 1
+            self.most_at_once = max(self.most_at_once, self._now.total())
+            self.most_of_one = max(self.most_of_one, self._now[job.spec.hash])
+        time.sleep(0.02)
+        with self._lock:
+            self._now[job.spec.hash] -= 1
+        return made_up(job)
+
+
+@pytest.mark.parametrize("space", ["mai21", "tiny"])
+def test_several_workers_never_train_one_candidate_twice_at_the_same_time(tmp_path: Path, space: str) -> None:
+    watched = Watched()
+    slots = [ThreadSlot(watched.train) for _ in range(3)]
+    place = tiny(tmp_path) if space == "tiny" else space
+    search(make_study(tmp_path / "s", space=place), 10, slots=slots)
+    assert watched.most_at_once > 1, "the slots worked one after another: this run shows nothing"
+    assert watched.most_of_one == 1
+    done = Counter((job.spec, job.steps) for slot in slots for job in slot.jobs)
+    assert max(done.values()) == 1
+    assert_whole(tmp_path / "s", budget=10)
+
+
+# Failures
+
+
+def every_third_fails() -> Callable[[Job], Outcome | Failure]:
+    jobs = 0
+
+    def run(job: Job) -> Outcome | Failure:
+        nonlocal jobs
+        jobs += 1
+        return Failure("the loss was not a number") if jobs % 3 == 0 else made_up(job)
+
+    return run
+
+
+def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
+    search(make_study(tmp_path / "s"), BUDGET, slots=[InlineSlot(every_third_fails())])
+    opened = assert_whole(tmp_path / "s", budget=BUDGET)
+    failed = [c for c in opened.candidates.values() if c.failure]
+    assert failed
+    assert {c.failure for c in failed} == {"the loss was not a number"}
+    told = list(optuna_trials(tmp_path / "s"))
+    for candidate in failed:
+        wanted = TrialState.COMPLETE if candidate.rungs else TrialState.FAIL
+        assert told[candidate.trial].state == wanted
+
+
+def test_a_failed_candidate_is_not_trained_again(tmp_path: Path) -> None:
+    slot = InlineSlot(every_third_fails())
+    search(make_study(tmp_path / "s"), BUDGET, slots=[slot])
+    search(studies.load(tmp_path / "s"), BUDGET + 2, slots=[slot])
+    assert max(Counter((job.spec, job.steps) for job in slot.jobs).values()) == 1
+
+
+def test_three_failures_at_the_very_start_stop_the_search_and_say_why(tmp_path: Path) -> None:
+    slot = InlineSlot(lambda _: Failure("the disk is full."))
+    with pytest.raises(StudyError, match=r"first 3 candidates all failed.*the disk is full"):
+        search(make_study(tmp_path / "s"), BUDGET, slots=[slot])
+    assert len(slot.jobs) == 3
+    assert [r["reason"] for r in records(tmp_path / "s") if r["event"] == "failed"] == ["the disk is full."] * 3
+
+
+def test_a_failure_that_no_candidate_can_help_stops_the_search_and_is_no_candidate_s_fault(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    full = InlineSlot(lambda _: Failure("The disk is full.", fatal=True))
+    with pytest.raises(StudyError, match=r"The disk is full\. Mend this; the same command continues"):
+        search(make_study(folder), 3, slots=[full])
+    search(studies.load(folder), 3)
+    assert not [c for c in assert_whole(folder, budget=3).candidates.values() if c.failure]
+
+
+def test_failures_after_a_success_do_not_stop_the_search(tmp_path: Path) -> None:
+    design = DESIGNS["smallnet"].spec
+    run = InlineSlot(lambda job: made_up(job) if job.spec == design else Failure("no memory"))
+    search(make_study(tmp_path / "s"), 6, slots=[run])
+    assert_whole(tmp_path / "s", budget=6)
+
+
+def test_what_is_said_of_a_search_names_trial_steps_and_score(tmp_path: Path) -> None:
+    said: list[str] = []
+    finished: Search = search(make_study(tmp_path / "s"), 3, say=said.append)
+    best = finished.study.candidates[0].rungs[0]
+    assert said[0].startswith(f"Trial 0 smallnet at {best.steps} steps: {best.psnr_db:.2f} dB")
+
+
+def test_candidates_that_each_beat_all_before_all_climb_for_each_was_the_best_when_judged(
+    tmp_path: Path,
+) -> None:
+    """Successive halving without waiting: who climbed stays up, though later ones push it out of the best third."""
+    order: dict[str, int] = {}
+
+    def better_each_time(job: Job) -> Outcome | Failure:
+        return replace(made_up(job), psnr_db=20.0 + 3 * order.setdefault(job.spec.hash, len(order)))  # type: ignore[type-var]
+
+    search(make_study(tmp_path / "s", sampler="random"), BUDGET, slots=[InlineSlot(better_each_time)])
+    first = [c.trial for c in studies.load(tmp_path / "s").trained()]
+    assert set(first[ETA:]) <= set(reached(tmp_path / "s", 1))
+
+
+def test_a_rebuilt_database_changes_nothing_that_nsga2_proposes_after_its_first_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optuna_sampler, "NSGA2_POPULATION", 4)
+    budget = 14
+    search(make_study(tmp_path / "whole" / "s", sampler="nsga2"), budget)
+    with pytest.raises(KeyboardInterrupt):
+        search(make_study(tmp_path / "stopped" / "s", sampler="nsga2"), budget, slots=[Stop(at=budget - 6)])
+    (tmp_path / "stopped" / "s" / "study.db").unlink()
+    search(studies.load(tmp_path / "stopped" / "s"), budget)
+
+    def genes(name: str) -> list[Any]:
+        return [r["genes"] for r in decisions(tmp_path / name / "s") if r["event"] == "asked"]
+
+    assert genes("stopped") == genes("whole")

@@ -1,0 +1,206 @@
+"""Finals within a search: recorded, resumed, compared, and what everything else makes of them."""
+
+import json
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow import InlineSlot, decisions, in_process, made_up, make_study, records, search, write_space
+
+from nas.cli.search_view import running
+from nas.search import candidate_rows, finals
+from nas.search import study as studies
+from nas.search.budget import Budget
+from nas.search.driver import InFlight
+from nas.search.study import Study
+from nas.train.job import Job, Outcome
+from nas.train.workers import Failure
+
+FINAL_STEPS = 270
+
+
+def with_finals(folder: Path, **changes: Any) -> Study:
+    return make_study(folder, **({"final_steps": FINAL_STEPS, "final_share": 0.25} | changes))
+
+
+def seeded(job: Job) -> Outcome | Failure:
+    """As `made_up`, a little different from every seed."""
+    outcome = made_up(job)
+    assert isinstance(outcome, Outcome)
+    return replace(outcome, psnr_db=outcome.psnr_db + 0.01 * job.seed)
+
+
+def finished(folder: Path, budget: int = 12, **changes: Any) -> tuple[Study, InlineSlot]:
+    slot = InlineSlot(seeded)
+    search(with_finals(folder, **changes), budget, slots=[slot])
+    return studies.load(folder), slot
+
+
+def test_the_best_and_the_best_design_train_alike_from_fresh_weights_and_further_seeds(tmp_path: Path) -> None:
+    opened, slot = finished(tmp_path / "s")
+    jobs = [job for job in slot.jobs if job.steps == FINAL_STEPS]
+    rungs = [job for job in slot.jobs if job.steps != FINAL_STEPS]
+    assert slot.jobs[-len(jobs) :] == jobs, "finals come last"
+    assert {job.seed for job in rungs} == {opened.config.seed}
+    assert opened.config.seed not in {job.seed for job in jobs}
+    assert {job.recipe.horizon for job in jobs} == {FINAL_STEPS}
+    assert not {job.checkpoint for job in jobs} & {job.checkpoint for job in rungs}
+    leaders = [c for c in opened.candidates.values() if len(c.finals) == finals.MOST_SEEDS]
+    assert sorted(c.name is None for c in leaders) == [False, True]
+    assert leaders[0].finals.keys() == leaders[1].finals.keys()
+
+
+def test_the_best_is_the_best_mean_of_the_finals(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s")
+    repeated = [c for c in opened.candidates.values() if len(c.finals) == finals.MOST_SEEDS]
+    best = opened.best()
+    assert best == max(repeated, key=lambda c: c.score(opened.final_rung))
+    assert best.longest is not None
+    assert best.longest.psnr_db == pytest.approx(sum(f.psnr_db for f in best.finals.values()) / len(best.finals))
+    assert opened.ladder == (*opened.config.rungs, FINAL_STEPS)
+    assert candidate_rows.choose_rung(opened, None) == opened.final_rung
+    assert {row["steps"] for row in candidate_rows.rows(opened, opened.final_rung)} == {FINAL_STEPS}
+
+
+def test_a_study_is_exported_from_its_best_final(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s")
+    best = opened.best()
+    assert opened.longest_checkpoint(best) == opened.final_checkpoint(best, max(best.finals))  # seeds rise in quality
+    unfinished = next(c for c in opened.trained() if not c.finals)
+    assert opened.longest_checkpoint(unfinished) == opened.checkpoint(unfinished)
+
+
+def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s")
+    found = finals.verdict_of(opened)
+    assert found is not None
+    assert found.steps == FINAL_STEPS
+    assert found.found is not None
+    assert found.design is not None
+    ours, theirs = (opened.candidates[trial].score(opened.final_rung) for trial in (found.found, found.design))
+    assert found.difference == pytest.approx(ours - theirs)
+    assert found.outcome in ("beats", "loses")  # seeds differ by hundredths, networks by tenths
+
+
+def test_a_search_that_was_stopped_goes_on_with_the_finals(tmp_path: Path) -> None:
+    straight, _ = finished(tmp_path / "straight")
+    finished(tmp_path / "broken")
+    path = tmp_path / "broken" / studies.RECORDS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    kinds = [json.loads(line)["event"] for line in lines]
+    path.write_bytes(b"".join(lines[: kinds.index("final") + 2]))
+    search(studies.load(tmp_path / "broken"), 12, slots=[InlineSlot(seeded)])
+    assert decisions(tmp_path / "broken") == decisions(straight.folder)
+
+
+def test_the_same_command_trains_no_final_twice(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s")
+    again = InlineSlot(seeded)
+    search(opened, 12, slots=[again])
+    assert again.jobs == []
+
+
+def test_a_final_that_fails_is_told_and_leaves_the_candidate_what_it_was(tmp_path: Path) -> None:
+    def failing(job: Job) -> Outcome | Failure:
+        return Failure("The loss diverged.") if job.steps == FINAL_STEPS and job.seed == 1 else seeded(job)
+
+    said: list[str] = []
+    search(with_finals(tmp_path / "s"), 12, slots=[InlineSlot(failing)], say=said.append)
+    opened = studies.load(tmp_path / "s")
+    assert any("from seed 1 failed: The loss diverged." in line for line in said)
+    assert not any(c.failure for c in opened.candidates.values())
+    assert any(c.final_failures for c in opened.candidates.values())
+    assert not any(1 in c.finals for c in opened.candidates.values())
+    assert finals.verdict_of(opened) is not None
+
+
+def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a clock that trainings move: a twentieth of a second per step."""
+    now = [0.0]
+    from nas.search import driver as module
+
+    monkeypatch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}))
+
+    def timed(job: Job) -> Outcome | Failure:
+        outcome = seeded(job)
+        assert isinstance(outcome, Outcome)
+        before = {30: 10, 90: 30}.get(job.steps, 0)
+        seconds = 0.05 * (job.steps - before)
+        now[0] += seconds
+        return replace(outcome, train_s=seconds, compile_s=0.0, evaluate_s=0.0)
+
+    search(with_finals(tmp_path / "s"), Budget(seconds=120), slots=[InlineSlot(timed)])
+    told = records(tmp_path / "s")
+    first = next(record["elapsed_s"] for record in told if record["event"] == "final")
+    assert 90 <= first <= 110
+    assert max(record["elapsed_s"] for record in told) <= 120
+    assert [record["event"] for record in told if record["elapsed_s"] > first + 1].count("rung") == 0
+    assert len(studies.load(tmp_path / "s").at_rung(3)) == 2
+
+
+def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
+    seen: list[str] = []
+    made = search(with_finals(tmp_path / "s"), 3, slots=[InlineSlot(seeded)])
+    candidate = made.study.best()
+    slot = InlineSlot(seeded)
+    for rung, seed in ((0, None), (made.study.final_rung, 2)):
+        made.running = [InFlight(candidate, rung, seed, slot, Future())]
+        seen += running(made)
+    assert seen[0].endswith("rung 1/3, step 0/10")
+    assert seen[1].endswith(f"final from seed 2, step 0/{FINAL_STEPS}")
+
+
+def test_without_final_steps_there_are_none(tmp_path: Path) -> None:
+    opened, slot = finished(tmp_path / "s", final_steps=None)
+    assert not any(c.finals for c in opened.candidates.values())
+    assert {job.steps for job in slot.jobs} <= set(opened.config.rungs)
+    assert finals.verdict_of(opened) is None
+    assert opened.ladder == opened.config.rungs
+
+
+def test_only_the_best_design_climbs_for_the_finals_sake(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s", budget=20)
+    designs = [c for c in opened.candidates.values() if c.name and c.rungs]
+    best = max(designs, key=lambda c: c.score(0))
+    assert len(best.rungs) == len(opened.config.rungs)
+    assert len(designs) > 2
+
+
+def test_the_commands_show_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened, _ = finished(tmp_path / "results" / "s")
+    told = json.loads(in_process("show", opened.best().trial, "--format", "json").stdout)
+    assert [final["seed"] for final in told["finals"]] == sorted(opened.best().finals)
+    rows = json.loads(in_process("pareto", "--format", "json").stdout)
+    assert {row["steps"] for row in rows} == {FINAL_STEPS}
+    assert f"Final from seed 1, {FINAL_STEPS} steps" in in_process("show", opened.best().trial).stdout
+    below = json.loads(in_process("pareto", "--steps", "30", "--format", "json").stdout)
+    assert {row["steps"] for row in below} == {30}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--final-steps", "-1"), "Finals train for some steps"),
+        (("--final-share", "1.5"), "between 0 and 1, got 1.5"),
+        (("--workers", "none"), 'a number of one or more, or "auto"'),
+        (("--workers", "0"), "got"),
+        (("--prior", "some"), "prior"),
+    ],
+)
+def test_wrong_options_are_refused(options: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    done = in_process("search", "--budget", "1", "--results", tmp_path, *options)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_a_model_searches_a_space_to_its_end(tmp_path: Path) -> None:
+    space = write_space(tmp_path / "tiny.toml")
+    said: list[str] = []
+    found = search(make_study(tmp_path / "s", space=space, sampler="model"), 100, say=said.append)
+    assert found.exhausted
+    specs = [c.spec for c in found.study.trained()]
+    assert len(specs) == len(set(specs)) >= 10
+    assert any("exhausted" in line for line in said)
