@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ if _MAKES_FOLDERS:
     # Several processes of one test session may share a graphics card.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     backend.prepare()
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every command that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_PAIRS = {"train": 8, "val": 4, "test": 2}
 TINY_SIDE = 64  # pixels of the mosaic
