@@ -131,7 +131,7 @@ def _searched(design: Design, studies: Iterable[Study]) -> Iterator[dict[str, An
         for candidate in opened.trained():
             if candidate.spec != design.spec or candidate.longest is None:
                 continue
-            tested = opened.tests.get((candidate.trial, candidate.longest.steps), {})
+            tested = opened.tests.get((candidate.trial, candidate.longest.steps, candidate.best_seed), {})
             yield {
                 "data": Path(opened.config.data.source).name,
                 "steps": candidate.longest.steps,

@@ -294,24 +294,24 @@ def _best_title(study: Study, steps: int) -> str:
 def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]:
     assert candidate.longest is not None
     steps = candidate.longest.steps
-    known = study.tests.get((candidate.trial, steps))
+    known = study.tests.get((candidate.trial, steps, candidate.best_seed))
     if known is None:
         backend.prepare()
         from nas.train.evaluation import judge_on_test
 
         require_same_data(study)
         known = judge_on_test(candidate.spec, study.longest_checkpoint(candidate), study.config.data)
-        _remember(study, candidate.trial, steps, known)
+        _remember(study, candidate, steps, known)
     return known
 
 
-def _remember(study: Study, trial: int, steps: int, judged: dict[str, float | None]) -> None:
+def _remember(study: Study, candidate: Candidate, steps: int, judged: dict[str, float | None]) -> None:
     """Record a test result, unless a search is writing to the study: then it is judged again next time."""
     from filelock import Timeout
 
     try:
         with folder_lock.lock(study.folder):
-            study.append("test", trial=trial, steps=steps, **judged)
+            study.append("test", trial=candidate.trial, steps=steps, seed=candidate.best_seed, **judged)
     except (Timeout, OSError, StudyError):
         return  # another search holds the study, or it lies where nothing can be written
     finally:

@@ -14,7 +14,7 @@ def choose_rung(study: Study, steps: int | None) -> int:
     Raises UsageError where the study has no such rung, StudyError where nothing is trained.
     """
     if steps is None:
-        return study.comparison_rung()
+        return study.comparison_rung(finals=study.config.objective == "score")  # a front of finalists is none
     highest = study.highest_rung()
     ladder = study.ladder
     if steps not in ladder[: highest + 1]:

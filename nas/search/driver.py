@@ -109,6 +109,7 @@ class Search:
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
     _kept_s: float = 0.0  # of the budget, for the finals; as of the latest decision
+    _finals_began: bool = False  # in this session
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C.
@@ -197,13 +198,16 @@ class Search:
         """The next final; under a budget that counts candidates, none before the last rung in flight is in."""
         if not self.study.config.final_steps:
             return None
-        if self.budget.seconds is None and any(f.seed is None for f in self.running):
-            return None
+        climbing = any(f.seed is None for f in self.running)
+        if climbing and (self.budget.seconds is None or (self.exhausted and self._search_left_s > 0)):
+            return None  # what is in training may yet be the best
+        left_s = self.remaining_s / FINALS_MARGIN
         chosen = finals.next_final(
-            self._contenders(), finals.seeds_of(self.study), left_s=self.remaining_s, workers=len(self.slots)
+            self._contenders(), finals.seeds_of(self.study), left_s=left_s, workers=len(self.slots)
         )
         if chosen is None:
             return None
+        self._finals_began = True
         return Work(self.study.candidates[chosen.trial], self.study.final_rung, chosen.seed)
 
     def _contenders(self) -> list[finals.Contender]:
@@ -214,7 +218,9 @@ class Search:
         """Seconds of one final of a candidate."""
         assert self.study.config.final_steps is not None
         assert candidate.highest is not None
-        return self._step_s(candidate) * self.study.config.final_steps + candidate.highest.evaluate_s
+        step_s = self._step_s(candidate) or max(map(self._step_s, self.study.trained()))
+        past = candidate.highest
+        return step_s * self.study.config.final_steps + past.evaluate_s + past.compile_s
 
     @property
     def _search_left_s(self) -> float:
@@ -225,16 +231,15 @@ class Search:
         """Seconds that the finals will take, up to their share of the budget; all once they have begun."""
         if self.budget.seconds is None or not self.study.config.final_steps:
             return 0.0
-        kept = self.study.config.final_share * self.budget.seconds
-        if self._finals_have_begun(kept):
+        if self._finals_began:  # what is found from now on could not take part
             return math.inf
-        planned = FINALS_MARGIN * finals.plan_s(self._contenders()) / len(self.slots)
-        return min(kept, planned) if self.study.trained() else kept
-
-    def _finals_have_begun(self, kept_s: float) -> bool:
-        """Tell whether the finals of this budget are on; what was found after their start could not take part."""
-        began = any(f.seed is not None for f in self.running)
-        return began or (self.remaining_s <= kept_s and bool(self.study.at_rung(self.study.final_rung)))
+        kept = self.study.config.final_share * self.budget.seconds
+        if not self.study.trained():
+            return kept
+        contenders = self._contenders()
+        if finals.least_s(contenders) > kept:  # not even one final of each kind would fit
+            return 0.0
+        return min(kept, FINALS_MARGIN * finals.plan_s(contenders, workers=len(self.slots)))
 
     def _submit(self, slot: Slot, work: Work) -> None:
         slot.recycle()
@@ -280,7 +285,7 @@ class Search:
                 yield candidate, 0
 
     def _design_climbs(self) -> Iterator[tuple[Candidate, int]]:
-        started = [c for c in map(self._known, self._designs) if c and c.rungs]
+        started = [c for c in map(self._known, self._designs) if c and c.rungs and not c.failure]
         if self.study.config.final_steps:  # the finals need the best design; the others climb where they deserve to
             started = sorted(started, key=lambda c: -c.score(0))[:1]
         for candidate in started:
@@ -353,7 +358,7 @@ class Search:
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
         if self.study.config.sampler == "model":
-            return self._ask() if self._proposed() else None
+            return self._ask() if self._proposed() else self._ask_at_random()
         for _ in range(PATIENCE):
             if self._search_left_s <= 0:
                 return None
@@ -371,13 +376,18 @@ class Search:
 
     def _propose(self, number: int) -> ArchSpec | None:
         finished = [c for c in self.study.trained() if not c.failure]
-        trained = [Known(c.spec, c.runtime_ms or math.inf, self._results(c), c.rungs[0].seconds) for c in finished]
+        trained = [Known(c.spec, c.runtime_ms or math.inf, self._results(c), self._seconds(c)) for c in finished]
         starting = [f.candidate.spec for f in self.running if not f.candidate.is_finished]
         return self._proposals.propose(number, trained, starting, self._is_known)
 
     def _is_known(self, graph: Graph) -> bool:
         """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
         return graph.structure in self._first_of or _twin(graph) in self._twins
+
+    def _seconds(self, candidate: Candidate) -> float:
+        """Return what the first rung cost; 0 where it does not count, or was trained before a crash."""
+        first = candidate.rungs[0]
+        return first.seconds if self.budget.seconds is not None and first.train_s > 0 else 0.0
 
     def _results(self, candidate: Candidate) -> dict[int, float]:
         reached = [*candidate.rungs.values(), *([candidate.longest] if candidate.longest else [])]
@@ -454,7 +464,8 @@ class Search:
         self._record("asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._judge(proposal))
         candidate = self.study.candidates[proposal.trial]
         self._first_of.setdefault(_structure(candidate.spec), candidate)
-        self._twins.add(_twin(build_graph(candidate.spec)))
+        if candidate.verdict == "train":
+            self._twins.add(_twin(build_graph(candidate.spec)))
         self.proposer.constrain(candidate)
         original = self._original(candidate)
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
@@ -475,7 +486,7 @@ class Search:
 
     @cached_property
     def _twins(self) -> set[str]:
-        return {_twin(build_graph(c.spec)) for c in self.study.candidates.values()}
+        return {_twin(build_graph(c.spec)) for c in self.study.candidates.values() if c.verdict == "train"}
 
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""

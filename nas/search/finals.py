@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nas.search.study import Candidate, Study
+from nas.search.study import FULL_FINALS, Candidate, Study, least_finals
 
-SEEDS = 3  # from which the two who are compared are trained
+SEEDS = FULL_FINALS  # from which the two who are compared are trained
 MOST_SEEDS = 5  # where time is left
 MOST_FOUND, MOST_DESIGNS = 4, 2
 CONFIDENCE = 0.95
@@ -80,29 +80,35 @@ def next_final(
     remain possible, then the leaders from further seeds.
     """
     entrants, capacity_s = _entrants(contenders), workers * left_s
-    waiting = next((c for c in entrants if not c.scores and not c.taken), None)
-    if waiting is not None:
-        needed = waiting.seconds
-        if waiting not in entrants[:2]:
-            needed += sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in entrants[:2])
-        if needed <= capacity_s and waiting.seconds <= left_s:
+    reserved = sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in entrants[:2])
+    for waiting in entrants:
+        needed = waiting.seconds + (0 if waiting in entrants[:2] else reserved)
+        if not waiting.scores and not waiting.taken and needed <= capacity_s and waiting.seconds <= left_s:
             return Final(waiting.trial, seeds[0])
-    affordable = (f for f, seconds in _repeats(_leaders(entrants), seeds) if seconds <= left_s)
+    # Where nobody has a score yet, idle workers train the first two from further seeds.
+    leaders = _leaders(contenders) or entrants[:2]
+    affordable = (f for f, seconds in _repeats(leaders, seeds) if seconds <= left_s)
     return next(affordable, None)
 
 
-def plan_s(contenders: Sequence[Contender]) -> float:
-    """Return the seconds of all workers together that the whole finals take from here."""
+def plan_s(contenders: Sequence[Contender], *, workers: int = 1) -> float:
+    """Return the seconds that the whole finals take from here: never less than two rounds, one after the other."""
     entrants = _entrants(contenders)
     firsts = sum(c.seconds for c in entrants if not c.scores and not c.taken)
     further = max((c.seconds for c in entrants if not c.is_design), default=0.0)
     further += max((c.seconds for c in entrants if c.is_design), default=0.0)
-    return firsts + further * (SEEDS - 1)
+    longest = max((c.seconds for c in entrants), default=0.0)
+    return max((firsts + further * (SEEDS - 1)) / workers, 2 * longest)
+
+
+def least_s(contenders: Sequence[Contender]) -> float:
+    """Return the seconds of the longer of the first two finals, without which nothing is compared."""
+    return max((c.seconds for c in _entrants(contenders)[:2]), default=0.0)
 
 
 def _entrants(contenders: Sequence[Contender]) -> list[Contender]:
     """Return the best found and the best design, then the next of either in turns."""
-    ranked = sorted(contenders, key=lambda c: (not c.scores, -c.reached, -c.expected, c.trial))
+    ranked = sorted(contenders, key=lambda c: (-c.reached, -c.expected, c.trial))
     found = [c for c in ranked if not c.is_design][:MOST_FOUND]
     designs = [c for c in ranked if c.is_design][:MOST_DESIGNS]
     turns = [each for pair in zip(found, designs, strict=False) for each in pair]
@@ -152,7 +158,8 @@ def verdict(contenders: Sequence[Contender], names: Mapping[int, str | None], *,
     The interval is Student's, with the variance between seeds pooled over all networks that were trained more than
     once, and widened for the number of networks among which the best found was chosen (Bonferroni).
     """
-    leaders = _leaders(contenders)
+    counts = [[len(c.scores) for c in contenders if c.is_design is kind] for kind in (False, True)]
+    leaders = _leaders([c for c in contenders if len(c.scores) >= least_finals(*counts)])
     found = next((c for c in leaders if not c.is_design), None)
     design = next((c for c in leaders if c.is_design), None)
     if found is None or design is None:
@@ -193,8 +200,8 @@ def _undecided(
         text for text, each in (("no network found", found), ("no published design", design)) if each is None
     )
     sentence = (
-        f"Nothing was compared: {missing} was trained to {steps} steps in the finals; "
-        "give a longer budget, or fewer --final-steps."
+        f"Nothing was compared: {missing} was trained to {steps} steps in the finals. "
+        "A longer --budget may suffice, or another --study with fewer --final-steps."
     )
     name = names[design.trial] if design else None
     first, second = (each.trial if each else None for each in (found, design))

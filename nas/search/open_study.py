@@ -125,8 +125,7 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     _require_fallback_costs(device, asked)
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
-    rungs = asked.rungs or default_ladder(budget, hardware)
-    final_steps = default_final_steps(budget, rungs) if asked.final_steps is None else asked.final_steps
+    rungs, final_steps = _ladder(asked, budget, hardware)
     recipe = default_recipe(hardware, data).changed(**_recipe_options(asked), horizon=rungs[-1])
     fingerprint = identity(data)
     config = StudyConfig(
@@ -155,6 +154,20 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     return Opened(
         study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
     )
+
+
+def _ladder(asked: Asked, budget: Budget, hardware: str) -> tuple[tuple[int, ...], int]:
+    """Return the steps of the rungs, and of the finals, which are longer; 0: no finals."""
+    rungs = asked.rungs or default_ladder(budget, hardware)
+    if asked.final_steps is None:
+        return rungs, default_final_steps(budget, rungs)
+    if not asked.final_steps:
+        return rungs, 0
+    shorter = tuple(steps for steps in rungs if steps < asked.final_steps)
+    if not shorter or (asked.rungs and shorter != rungs):
+        longest = rungs[-1] if asked.rungs else rungs[0]
+        raise UsageError(f"Finals train longer than the rungs, {longest} steps; got --final-steps {asked.final_steps}.")
+    return shorter, asked.final_steps
 
 
 def _prior(asked: Asked, fingerprint: str) -> tuple[str, ...]:
@@ -231,11 +244,12 @@ def _changed(what: str, recorded: str, now: str, name: str) -> str:
 def _plain_options(asked: Asked) -> dict[str, Any]:
     elsewhere = ("study", "data", "device", "space", "vgg_file", "prior")
     names = [f.name for f in fields(Asked) if f.name not in elsewhere]
-    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+    given = {name: value for name in names if (value := getattr(asked, name)) is not None}
+    return given | ({"final_steps": None} if given.get("final_steps") == 0 else {})  # as a study says it
 
 
 def _other_prior(asked: Asked, config: StudyConfig) -> str:
-    if asked.prior is None or (asked.prior == "none") == (not config.prior):
+    if asked.prior in (None, "auto") or not config.prior:  # where nothing was learned elsewhere, auto is none, too
         return ""
     return f"--prior {asked.prior}, the study has {', '.join(config.prior) or 'none'}"
 

@@ -54,7 +54,7 @@ class Known:
     spec: ArchSpec
     runtime_ms: float
     psnr_db: dict[int, float]
-    seconds: float  # that its first rung took, compiling and judging included
+    seconds: float  # that its first rung took, compiling and judging included; 0: unknown, or of no account
 
 
 class Proposals:
@@ -115,8 +115,11 @@ class Proposals:
         mean, deviation = model.predict(pool)
         of_pool = [self._cost(spec) for spec in pool]
         worth = np.array([value(m, c.runtime_ms) for m, c in zip(mean, of_pool, strict=True) if c is not None])
-        seconds = predicted_seconds(pool, [k.spec for k in known], [k.seconds for k in known])
-        return expected_improvement(worth, deviation, best) / seconds
+        timed = [k for k in known if k.seconds > 0]
+        gain = expected_improvement(worth, deviation, best)
+        if not timed:
+            return gain
+        return gain / predicted_seconds(pool, [k.spec for k in timed], [k.seconds for k in timed])
 
     def _value(self, rng: np.random.Generator) -> Callable[[float, float], float]:
         """Return what is to be improved: the score, or for a front PSNR less a random price of time (Knowles 2006)."""

@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +31,7 @@ RECORDS_FILE = "records.jsonl"
 DATABASE_FILE = "study.db"
 FEWEST_TO_COMPARE = 3
 FEWEST_FINALISTS = 2
+FULL_FINALS = 3  # trainings of one network, after which further ones change little
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ class Candidate:
         """What a report tells: the mean of the finals where there are any, else the highest rung."""
         return _mean(list(self.finals.values())) if self.finals else self.highest
 
+    @property
+    def best_seed(self) -> int | None:
+        """The seed of the best final, None without finals."""
+        return max(self.finals, key=lambda seed: self.finals[seed].psnr_db, default=None)
+
     def at(self, rung: int) -> Rung:
         """Return a rung that this candidate reached; the one above the ladder is the mean of its finals."""
         return self.rungs[rung] if rung in self.rungs else _mean(list(self.finals.values()))
@@ -149,6 +155,14 @@ class Candidate:
         """Return the challenge's score of every final, by seed."""
         assert self.runtime_ms is not None
         return {seed: final_score(final.psnr_db, self.runtime_ms) for seed, final in self.finals.items()}
+
+
+def least_finals(*kinds: Sequence[int]) -> int:
+    """Return how many finals a network needs to be compared, from the counts of networks found and of designs.
+
+    As many as the best covered of either kind has, up to FULL_FINALS: one lucky training wins nothing.
+    """
+    return min([FULL_FINALS, *(max(counts) for counts in kinds if any(counts))])
 
 
 def _mean(finals: list[Rung]) -> Rung:
@@ -166,7 +180,8 @@ class Study:
         self.folder = folder
         self.config = config
         self.candidates: dict[int, Candidate] = {}
-        self.tests: dict[tuple[int, int], dict[str, float | None]] = {}  # test quality by (trial, steps)
+        # Test quality by (trial, steps, seed of the final; None: of the rungs).
+        self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
         self.elapsed_s = 0.0
         self.sessions = 0
         self._file: IO[bytes] | None = None
@@ -191,10 +206,8 @@ class Study:
 
     def longest_checkpoint(self, candidate: Candidate) -> Path:
         """Return the state that a candidate is exported from: its best final, or what it climbed the rungs with."""
-        if not candidate.finals:
-            return self.checkpoint(candidate)
-        best = max(candidate.finals, key=lambda seed: candidate.finals[seed].psnr_db)
-        return self.final_checkpoint(candidate, best)
+        seed = candidate.best_seed
+        return self.checkpoint(candidate) if seed is None else self.final_checkpoint(candidate, seed)
 
     @property
     def ladder(self) -> tuple[int, ...]:
@@ -225,13 +238,13 @@ class Study:
             )
         return self.final_rung if self.at_rung(self.final_rung) else max(reached)
 
-    def comparison_rung(self) -> int:
+    def comparison_rung(self, *, finals: bool = True) -> int:
         """Return where candidates are compared: at the finals, or the highest rung that three reached, or the first.
 
         A comparison of one or two, published designs as a rule, says less than one at a lower rung; the finals are
         between the best found and the best design, so two will do.
         """
-        if len(self.at_rung(self.final_rung)) >= FEWEST_FINALISTS:
+        if finals and len(self.at_rung(self.final_rung)) >= FEWEST_FINALISTS:
             return self.final_rung
         below = range(min(self.highest_rung(), self.final_rung - 1), -1, -1)
         reached = (rung for rung in below if len(self.at_rung(rung)) >= FEWEST_TO_COMPARE)
@@ -241,9 +254,10 @@ class Study:
         """Return the candidate with the best score at the rung of comparison; of finals, the best mean of as many."""
         rung = self.comparison_rung()
         compared = self.at_rung(rung)
-        most = max(len(c.finals) for c in compared)
         if rung == self.final_rung:
-            compared = [c for c in compared if len(c.finals) == most]
+            counts = ([len(c.finals) for c in compared if (c.name is None) is kind] for kind in (True, False))
+            least = least_finals(*counts)
+            compared = [c for c in compared if len(c.finals) >= least]
         return max(compared, key=lambda c: c.score(rung))
 
     def candidate(self, trial: int) -> Candidate:
@@ -308,7 +322,7 @@ class Study:
 
     def _tested(self, values: dict[str, Any]) -> None:
         quality = {name: values.get(name) for name in ("test_psnr_db", "test_ssim")}
-        self.tests[values["trial"], values["steps"]] = quality
+        self.tests[values["trial"], values["steps"], values.get("seed")] = quality
 
 
 _EVENTS = {

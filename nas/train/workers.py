@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UsageError
@@ -50,10 +51,19 @@ def default_workers(hardware: str, memory: int | None) -> int:
     A small network trains faster alone on a core than on all of them in turn: two workers of one thread each trained
     99 candidates up to 2700 steps in the time in which one of two threads trained 84 up to 900.
     """
-    if hardware != "cpu":
+    if hardware != "cpu" or not hasattr(os, "sched_setaffinity"):  # cores that cannot be divided are all one worker's
         return 1
     fitting = len(_cores()) if memory is None else memory // WORKER_BYTES
-    return max(1, min(len(_cores()), fitting))
+    return max(1, min(len(_cores()), _quota(), fitting))
+
+
+def _quota(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores' time a container may use; without a limit, more than there are."""
+    try:
+        quota, period = limit.read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        return len(_cores())
 
 
 def shares_of_cores(workers: int) -> list[list[int] | None]:

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nas.search.finals import CONFIDENCE, MOST_DESIGNS, MOST_FOUND, SEEDS, Contender, next_final, plan_s, verdict
+from nas.search.finals import (
+    CONFIDENCE,
+    MOST_DESIGNS,
+    MOST_FOUND,
+    SEEDS,
+    Contender,
+    Final,
+    least_s,
+    next_final,
+    plan_s,
+    verdict,
+)  # fmt: skip
 
 ALL_SEEDS = (1, 2, 3, 4, 5)
 NAMES = {0: "smallnet", 1: "csanet", 2: None, 3: None, 4: None, 5: None}
@@ -41,7 +52,7 @@ def played(field: list[Contender], left_s: float, score: dict[int, float], worke
 def test_the_best_found_and_the_best_design_come_first_then_the_others_then_the_leaders_again() -> None:
     order = played(FIELD, 1000.0, {0: 30.0, 1: 31.0, 2: 30.0, 3: 33.0, 4: 29.0})
     assert order[:5] == [(2, 1), (0, 1), (3, 1), (1, 1), (4, 1)]
-    # Trial 3 and CSANet came out best, so that these two are trained again.
+    # Trial 3 and CSANet came out best, so these two are trained again.
     assert order[5:] == [(trial, seed) for seed in (2, 3, 4, 5) for trial in (3, 1)]
 
 
@@ -81,6 +92,24 @@ def test_the_plan_holds_every_entrant_once_and_the_leaders_further() -> None:
     assert plan_s(crowd) == 10.0 * (MOST_FOUND + SEEDS - 1)
     designs = [replace(contender(0, float(n)), trial=n) for n in range(10, 30)]
     assert plan_s(designs) == 10.0 * (MOST_DESIGNS + SEEDS - 1)
+    assert plan_s(FIELD, workers=100) == 20.0  # repeats can begin only after the first
+
+
+def test_workers_that_would_idle_train_the_first_two_from_further_seeds() -> None:
+    field = [replace(c, taken=frozenset({1})) for c in FIELD]
+    assert next_final(field, ALL_SEEDS, left_s=100.0, workers=8) == Final(2, 2)
+
+
+def test_an_entrant_too_dear_for_the_time_left_leaves_it_to_the_others() -> None:
+    field = [replace(FIELD[2], seconds=50.0), *FIELD[:2], *FIELD[3:]]
+    assert next_final(field, ALL_SEEDS, left_s=20.0) == Final(0, 1)
+    assert least_s(field) == 50.0
+
+
+def test_what_was_found_later_enters_finals_that_were_played_before() -> None:
+    played_before = [replace(contender(2, 30.0 + n / 10, {1: 30.0}), trial=10 + n) for n in range(MOST_FOUND)]
+    later = replace(contender(2, 35.0), trial=20)
+    assert next_final([*played_before, FIELD[0], later], ALL_SEEDS, left_s=1000.0) == Final(20, 1)
 
 
 def test_what_climbed_higher_goes_before_what_scored_more_at_a_lower_rung() -> None:
@@ -139,6 +168,14 @@ def test_where_one_of_the_two_is_missing_that_is_said(field: list[Contender], mi
     found = verdict(field, NAMES, steps=900)
     assert found.outcome == "undecided"
     assert f"{missing} was trained to 900 steps" in found.sentence
+
+
+def test_one_lucky_training_wins_nothing_where_others_were_trained_more_often() -> None:
+    field = [
+        contender(0, 30.0, {1: 30.0, 2: 30.1, 3: 30.0}), contender(2, 31.0, {1: 30.3, 2: 30.4, 3: 30.2}),
+        contender(3, 31.0, {1: 35.0}),
+    ]  # fmt: skip
+    assert verdict(field, NAMES, steps=900).found == 2
 
 
 def test_choosing_among_more_networks_widens_the_interval() -> None:

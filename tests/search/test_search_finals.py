@@ -152,6 +152,41 @@ def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
     assert seen[1].endswith(f"final from seed 2, step 0/{FINAL_STEPS}")
 
 
+def test_a_longer_budget_goes_on_searching_and_plays_finals_again(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s", budget=8)
+    before = {c.trial for c in opened.candidates.values() if c.finals}
+    slot = InlineSlot(seeded)
+    search(studies.load(tmp_path / "s"), 30, slots=[slot])
+    after = studies.load(tmp_path / "s")
+    assert len(after.trained()) == 30
+    assert {c.trial for c in after.candidates.values() if c.finals} > before
+    verdict, best = finals.verdict_of(after), after.best()
+    assert verdict is not None
+    assert best.trial == (verdict.found if verdict.difference and verdict.difference > 0 else verdict.design)
+
+
+def test_a_front_is_not_one_of_finalists(tmp_path: Path) -> None:
+    opened, _ = finished(tmp_path / "s", objective="pareto", budget=20)
+    assert any(c.finals for c in opened.candidates.values())
+    assert candidate_rows.choose_rung(opened, None) < opened.final_rung
+
+
+def test_one_worker_and_one_seed_repeat_whatever_a_training_took(tmp_path: Path) -> None:
+    def in_other_seconds(factor: float) -> Any:
+        def run(job: Job) -> Outcome | Failure:
+            outcome = seeded(job)
+            assert isinstance(outcome, Outcome)
+            seconds = factor * (1 + int(job.spec.hash, 16) % 7)
+            return replace(outcome, train_s=seconds, compile_s=seconds, evaluate_s=seconds)
+
+        return run
+
+    for name, factor in (("a", 0.1), ("b", 3.0)):
+        study = with_finals(tmp_path / name, sampler="model")
+        search(study, 16, slots=[InlineSlot(in_other_seconds(factor))])
+    assert decisions(tmp_path / "a") == decisions(tmp_path / "b")
+
+
 def test_without_final_steps_there_are_none(tmp_path: Path) -> None:
     opened, slot = finished(tmp_path / "s", final_steps=None)
     assert not any(c.finals for c in opened.candidates.values())
@@ -188,6 +223,8 @@ def test_the_commands_show_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (("--workers", "none"), 'a number of one or more, or "auto"'),
         (("--workers", "0"), "got"),
         (("--prior", "some"), "prior"),
+        (("--final-steps", "900", "--rungs", "300,900"), "longer than the rungs, 900 steps; got --final-steps 900"),
+        (("--final-steps", "200"), "longer than the rungs, 300 steps; got --final-steps 200"),
     ],
 )
 def test_wrong_options_are_refused(options: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

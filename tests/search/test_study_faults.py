@@ -219,7 +219,7 @@ def test_a_damaged_checkpoint_stops_the_search_by_name_and_without_it_the_same_c
 
 KILLED_BUDGET = 4
 KILL = """
-from nas.{module} import {owner}
+from nas.search.{module} import {owner}
 calls, whole = 0, {owner}.{method}
 
 def killed(*arguments, **named):
@@ -245,9 +245,9 @@ def undisturbed(options: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
 
 # Which call of what is the last one of a session, and whether it was still done.
 LAST_CALLS = {
-    "before tell": ("proposer", "Proposer", "tell", 2, True),
-    "after tell": ("proposer", "Proposer", "tell", 3, False),
-    "after ask": ("proposer", "Proposer", "ask", 3, False),
+    "before tell": ("optuna_sampler", "Proposer", "tell", 2, True),
+    "after tell": ("optuna_sampler", "Proposer", "tell", 3, False),
+    "after ask": ("optuna_sampler", "Proposer", "ask", 3, False),
     "before a record": ("study", "Study", "append", 5, True),
 }
 
