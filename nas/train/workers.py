@@ -41,7 +41,7 @@ def parse_workers(text: str) -> int | None:
     if text.strip().lower() == "auto":
         return None
     if not text.strip().isdecimal() or int(text) < 1:
-        raise UsageError(f'Workers are a number of one or more, or "auto"; got "{text}".')
+        raise UsageError(f'--workers takes a number of one or more, or "auto"; got {text}.')
     return int(text)
 
 

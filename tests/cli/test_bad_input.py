@@ -661,7 +661,7 @@ def test_a_study_whose_files_were_edited_is_refused(
         (("--space", "mai21"), "space mai21"),
         (("--seed", "4"), "--seed 4, the study has 3"),
         (("--objective", "pareto"), "--objective pareto, the study has score"),
-        (("--sampler", "random"), "--sampler random, the study has tpe"),
+        (("--sampler", "random"), "--sampler random, the study has model"),
         (("--rungs", "1,2"), "--rungs 1,2, the study has 300,900"),
         (("--patch", "32"), "--patch 32, the study has 16"),
         (("--loss", "ssim"), "--loss"),

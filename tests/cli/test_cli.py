@@ -128,7 +128,7 @@ def test_without_a_command_the_help_is_shown_and_no_empty_complaint(words: tuple
 
 
 def test_the_names_of_samplers_are_those_that_there_are() -> None:
-    assert set(SAMPLER_NAMES) == set(SAMPLERS)
+    assert set(SAMPLER_NAMES) == {*SAMPLERS, "model"}
 
 
 # Spaces
@@ -217,7 +217,7 @@ def test_best_fails_naming_the_test_pair_that_cannot_be_read(searched: Searched)
 
 def test_best_reports_the_test_pairs_and_remembers_them(searched: Searched) -> None:
     found = json.loads(isp_nas("best", "--results", searched.results, "--format", "json").stdout)
-    assert ",".join(found) == f"{FRONT_FIELDS},test_psnr_db,test_ssim"
+    assert ",".join(found) == f"{FRONT_FIELDS},test_psnr_db,test_ssim,verdict"
     assert found["steps"] == 4
     assert 0 < found["test_psnr_db"] < 60
     told = isp_nas("best", "--results", searched.results)

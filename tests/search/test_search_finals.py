@@ -220,7 +220,7 @@ def test_the_commands_show_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (("--final-steps", "-1"), "Finals train for some steps"),
         (("--final-share", "1.5"), "between 0 and 1, got 1.5"),
-        (("--workers", "none"), 'a number of one or more, or "auto"'),
+        (("--workers", "none"), 'a number of one or more, or "auto"; got none'),
         (("--workers", "0"), "got"),
         (("--prior", "some"), "prior"),
         (("--final-steps", "900", "--rungs", "300,900"), "longer than the rungs, 900 steps; got --final-steps 900"),
