@@ -161,8 +161,8 @@ def made_up(job: Job) -> Outcome | Failure:
 class InlineSlot(Slot):
     """A slot that trains nothing and starts no process; `run` decides what comes back."""
 
-    def __init__(self, run: Callable[[Job], Outcome | Failure] = made_up) -> None:
-        super().__init__()
+    def __init__(self, run: Callable[[Job], Outcome | Failure] = made_up, *, cores: list[int] | None = None) -> None:
+        super().__init__(cores=cores)
         self._inline = run
         self.jobs: list[Job] = []
 

@@ -47,7 +47,7 @@ def options(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def search(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> subprocess.CompletedProcess[str]:
-    return isp_nas("search", "--budget", budget, "--results", results, *options, *TINY_TRAINING)
+    return isp_nas("search", "--workers", "1", "--budget", budget, "--results", results, *options, *TINY_TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,18 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program that stands in for the installed command."""
     return subprocess.run(
-        [*program, "search", "--budget", str(budget), "--results", str(results), *options, *TINY_TRAINING],
+        [
+            *program,
+            "search",
+            "--workers",
+            "1",
+            "--budget",
+            str(budget),
+            "--results",
+            str(results),
+            *options,
+            *TINY_TRAINING,
+        ],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
         capture_output=True,
         text=True,
@@ -315,7 +326,17 @@ class Started:
     """A search in a process group of its own, so that a signal reaches what a terminal's would."""
 
     def __init__(self, options: tuple[str, ...], results: Path) -> None:
-        arguments = ["search", "--budget", str(BUDGET), "--results", str(results), *options, *SLOW_TRAINING]
+        arguments = [
+            "search",
+            "--workers",
+            "1",
+            "--budget",
+            str(BUDGET),
+            "--results",
+            str(results),
+            *options,
+            *SLOW_TRAINING,
+        ]
         self.folder = results / "s"
         self.process = subprocess.Popen(
             [str(COMMAND), *arguments],
@@ -363,7 +384,7 @@ def finish(started: Started, options: tuple[str, ...]) -> None:
     """Run the same command to its end and see that it completes what the first one began."""
     before = decisions(started.folder)
     results = started.folder.parent
-    done = isp_nas("search", "--budget", BUDGET, "--results", results, *options, *SLOW_TRAINING)
+    done = isp_nas("search", "--workers", "1", "--budget", BUDGET, "--results", results, *options, *SLOW_TRAINING)
     assert done.returncode == 0, done.stderr
     assert decisions(started.folder)[: len(before)] == before
     assert_whole(started.folder, budget=BUDGET)

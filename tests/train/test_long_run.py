@@ -431,6 +431,6 @@ def test_first_weights_may_be_named_like_any_target(tiny_pairs: Path, tmp_path: 
 def test_a_checkpoint_without_an_average_is_worth_its_parameters() -> None:
     arrays = {"a": np.ones(2, np.float32)}
     plain = Checkpoint(1, "", arrays, arrays, arrays)
-    assert plain.weights is plain.parameters
+    assert plain.weights["a"] is plain.parameters["a"]
     averaged = replace(plain, average={"a": np.zeros(2, np.float32)})
-    assert averaged.weights is averaged.average
+    assert averaged.weights["a"] is averaged.average["a"]
