@@ -34,6 +34,7 @@ from nas.cli.options import (
     White,
     data_config,
     parse_rungs,
+    training_options,
 )
 from search_spaces.errors import IspNasError
 
@@ -161,7 +162,6 @@ def search(
     """Search for the best network on a device. The same command continues, a larger budget extends."""
     from nas.search.budget import parse_budget
     from nas.search.open_study import Asked
-    from nas.train.recipe import parse_loss
 
     spent = parse_budget(budget)
     asked = Asked(
@@ -179,13 +179,8 @@ def search(
         max_runtime_ms=max_runtime,
         max_memory_mb=max_memory,
         allow_fallback=allow_fallback,
-        loss=None if loss is None else parse_loss(loss),
-        learning_rate=learning_rate,
-        batch=batch,
-        patch=patch,
-        precision=precision,
-        reparameterise=reparameterise,
         vgg_file=vgg_weights,
+        **training_options(loss, learning_rate, batch, patch, precision, reparameterise),
     )
     from nas.cli.search import run_search
     from nas.train.workers import parse_workers
@@ -321,17 +316,9 @@ def train(
     Training options that are not given are those of the recipe or of the study. The run's folder holds the last and the
     best checkpoint, history.jsonl, pictures of validation patches, and scalars that TensorBoard reads.
     """
-    from nas.train.recipe import Recipe, parse_loss
+    from nas.train.recipe import Recipe
 
-    given = {
-        "loss": None if loss is None else parse_loss(loss),
-        "learning_rate": learning_rate,
-        "batch": batch,
-        "patch": patch,
-        "precision": precision,
-        "reparameterise": reparameterise,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
+    options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
     Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
     config = data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
     from nas.cli.train import TrainingAsked, run_training
@@ -409,16 +396,7 @@ def audit(
 
     Networks, seeds, ladders and steps may be added to an audit later.
     """
-    from nas.train.recipe import parse_loss
-
-    given = {
-        "loss": None if loss is None else parse_loss(loss),
-        "learning_rate": learning_rate,
-        "batch": batch,
-        "patch": patch,
-        "precision": precision,
-        "reparameterise": reparameterise,
-    }
+    options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
     from nas.cli.audit import Question, run_audit
 
     question = Question(
@@ -427,7 +405,7 @@ def audit(
         steps=steps,
         seeds=seeds,
         data=data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
-        training={name: value for name, value in given.items() if value is not None},
+        training=options,
         device=device,
         study=study,
         vgg_file=vgg_weights,

@@ -1,7 +1,7 @@
 """Options that several commands share, declared once, and how their texts are read."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -96,3 +96,21 @@ def data_config(
     config = DataConfig(source, raw_dir, rgb_dir, raw=RawFormat(**given))  # type: ignore[arg-type]
     config.validate()
     return config
+
+
+def training_options(
+    loss: str | None, learning_rate: float | None, batch: int | None, patch: int | None, precision: str | None,
+    reparameterise: bool | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the fields of a recipe that were given, the loss read; raise UsageError where that cannot be."""
+    from nas.train.recipe import parse_loss
+
+    given = {
+        "loss": None if loss is None else parse_loss(loss),
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "patch": patch,
+        "precision": precision,
+        "reparameterise": reparameterise,
+    }
+    return {name: value for name, value in given.items() if value is not None}

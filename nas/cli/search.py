@@ -110,7 +110,7 @@ def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> t
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     on_cpu = backend.expected() == "cpu"
     shares = shares_of_cores(workers) if on_cpu else [None] * workers
-    slots = [Slot(cores=cores) if cores else Slot() for cores in shares]
+    slots = [Slot(cores=cores) for cores in shares]
     with SearchView(console) as view:
         search = Search(
             opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look,

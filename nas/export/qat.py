@@ -65,6 +65,7 @@ def fine_tuned(folder: Path, target: Target) -> FineTuned:
     if not (folder / BEST_FILE).exists():
         raise ExportError(f"{folder} has not reached its first validation; let `isp-nas train --qat` go on.")
     state = checkpoint.load(folder / BEST_FILE)
-    ranges = begun.maps.trained_ranges(state.weights)
-    weights = {name: state.weights[name] for name in build_graph(target.spec).parameter_shapes}
+    trained = state.weights
+    ranges = begun.maps.trained_ranges(trained)
+    weights = {name: trained[name] for name in build_graph(target.spec).parameter_shapes}
     return FineTuned(weights, ranges, state.step, str(folder))

@@ -26,7 +26,7 @@ from nas.search.budget import Budget
 from nas.search.constraints import Limits
 from nas.search.optuna_sampler import Proposal, Proposer
 from nas.search.prior import prior
-from nas.search.proposals import Cost, Known, Proposals
+from nas.search.proposals import Cost, Known, Proposals, random_member, variation
 from nas.search.study import Candidate, Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import Failure, Slot, result_of
@@ -44,9 +44,8 @@ DESIGN_SHARE = 0.25
 # the space is exhausted for all practical purposes.
 PATIENCE = 50
 RANDOM_TRIES = 2000
-# Of how many candidates changes are tried, and how many genes change at a time.
+# Of how many candidates changes are tried.
 ELITE = 5
-MEAN_CHANGES = 2
 POLL_S = 0.2
 # Finals are planned from the seconds that steps took before, and begin a tenth earlier than these would ask for.
 FINALS_MARGIN = 1.1
@@ -412,9 +411,7 @@ class Search:
             return None
         rng = np.random.default_rng([self.study.config.seed, asked])
         parent = parents[rng.integers(len(parents))]
-        return self.space.variation(
-            parent.spec, int(rng.geometric(1 / MEAN_CHANGES)), lambda values: values[int(rng.integers(len(values)))]
-        )
+        return variation(self.space, rng, parent.spec)
 
     def _elite(self) -> list[Candidate]:
         """The best few at the first rung, where all were trained alike: by score, or by front after front."""
@@ -431,7 +428,7 @@ class Search:
         rng = np.random.default_rng([self.study.config.seed, len(self.study.candidates)])
         refused: set[str] = set()
         for _ in range(RANDOM_TRIES):
-            spec = self.proposer.draw(rng)
+            spec = random_member(self.space, rng)
             structure = _structure(spec)
             if structure in refused or structure in self._first_of:
                 continue

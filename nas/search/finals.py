@@ -36,11 +36,13 @@ def contenders_of(
     study: Study, *, seconds: Callable[[Candidate], float] = lambda _: 0.0, taken: Iterable[tuple[int, int]] = ()
 ) -> list[Contender]:
     """Return who could be in the finals of a study; `taken` are (trial, seed) in training now."""
-    busy = {*taken, *((c.trial, seed) for c in study.candidates.values() for seed in c.final_failures)}
+    busy: dict[int, set[int]] = {}
+    for trial, seed in taken:
+        busy.setdefault(trial, set()).add(seed)
     return [
         Contender(
             c.trial, c.name is not None, c.score(max(c.rungs)), max(c.rungs), seconds(c), c.final_scores(),
-            frozenset(seed for trial, seed in busy if trial == c.trial),
+            frozenset(busy.get(c.trial, ())) | c.final_failures.keys(),
         )
         for c in study.trained() if not c.failure
     ]  # fmt: skip

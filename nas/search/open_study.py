@@ -26,12 +26,8 @@ from nas.train.recipe import Recipe
 from search_spaces.errors import StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
 
-SAMPLER_NAMES = (
-    "model",
-    "tpe",
-    "random",
-    "nsga2",
-)  # the keys of nas.search.optuna_sampler.SAMPLERS, and its ModelSampler
+# The keys of nas.search.optuna_sampler.SAMPLERS, and its ModelSampler; a test holds them equal.
+SAMPLER_NAMES = ("model", "tpe", "random", "nsga2")
 PRIORS = ("auto", "none")
 
 
@@ -251,7 +247,7 @@ def _plain_options(asked: Asked) -> dict[str, Any]:
 def _other_prior(asked: Asked, config: StudyConfig) -> str:
     if asked.prior in (None, "auto") or not config.prior:  # where nothing was learned elsewhere, auto is none, too
         return ""
-    return f"--prior {asked.prior}, the study has {', '.join(config.prior) or 'none'}"
+    return f"--prior {asked.prior}, the study has {', '.join(config.prior)}"
 
 
 def _differs(name: str, value: object, config: StudyConfig) -> str:

@@ -112,10 +112,6 @@ class Proposer:
         drawn = self._space.sample(choose)
         return Proposal(self._trial.number, genes, drawn, self._notes())
 
-    def draw(self, rng: np.random.Generator) -> ArchSpec:
-        """Return a random member of the space, for when the sampler only repeats itself."""
-        return self._space.sample(lambda _, values, __: values[rng.integers(len(values))])
-
     def constrain(self, candidate: Candidate) -> None:
         """Tell Optuna, before any result, whether the proposal just asked for is feasible."""
         assert candidate.trial == self._trial.number

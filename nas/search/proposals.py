@@ -57,6 +57,17 @@ class Known:
     seconds: float  # that its first rung took, compiling and judging included; 0: unknown, or of no account
 
 
+def variation(space: SearchSpace, rng: np.random.Generator, parent: ArchSpec) -> ArchSpec:
+    """Return the parent with a gene or a few changed, MEAN_CHANGES of them on average."""
+    changes = int(rng.geometric(1 / MEAN_CHANGES))
+    return space.variation(parent, changes, lambda values: values[int(rng.integers(len(values)))])
+
+
+def random_member(space: SearchSpace, rng: np.random.Generator) -> ArchSpec:
+    """Return a member of the space whose genes are drawn evenly."""
+    return space.sample(lambda _, values, __: values[int(rng.integers(len(values)))])
+
+
 class Proposals:
     """Proposes members of a space; every proposal is a function of seed, number and results."""
 
@@ -133,29 +144,21 @@ class Proposals:
     ) -> list[ArchSpec]:
         """Return new members within the limits, each structure once."""
         drawn: dict[str, ArchSpec] = {}
-        known: set[str] = set()
         for spec in self._drawn(rng, parents):
-            graph = build_graph(spec)
-            if graph.structure not in drawn and seen(graph):
-                known.add(graph.structure)
-            drawn.setdefault(graph.structure, spec)
-        within = [spec for structure, spec in drawn.items() if structure not in known and self._is_within(spec)]
+            drawn.setdefault(build_graph(spec).structure, spec)
+        within = [spec for spec in drawn.values() if not seen(build_graph(spec)) and self._is_within(spec)]
         if len(within) < FEWEST_WITHIN:
             within += self._walked(rng, [*drawn.values()], lambda g: seen(g) or g.structure in drawn)
         return within
 
     def _drawn(self, rng: np.random.Generator, parents: Sequence[ArchSpec]) -> Iterator[ArchSpec]:
         for _ in range(VARIATIONS if parents else 0):
-            yield self._variation(rng, parents[int(rng.integers(len(parents)))])
+            yield variation(self._space, rng, parents[int(rng.integers(len(parents)))])
         for _ in range(CROSSINGS if len(parents) > 1 else 0):
             first, second = rng.choice(len(parents), 2, replace=False)
             yield self._crossing(rng, parents[first], parents[second])
         for _ in range(RANDOM if parents else RANDOM + VARIATIONS):
-            yield self._space.sample(lambda _, values, __: values[int(rng.integers(len(values)))])
-
-    def _variation(self, rng: np.random.Generator, parent: ArchSpec) -> ArchSpec:
-        changes = int(rng.geometric(1 / MEAN_CHANGES))
-        return self._space.variation(parent, changes, lambda values: values[int(rng.integers(len(values)))])
+            yield random_member(self._space, rng)
 
     def _crossing(self, rng: np.random.Generator, first: ArchSpec, second: ArchSpec) -> ArchSpec:
         """Return each gene from either parent."""
@@ -173,7 +176,7 @@ class Proposals:
             if not walkers or len(found) >= FEWEST_WITHIN:
                 break
             place = priced % len(walkers)
-            changed = self._variation(rng, walkers[place])
+            changed = variation(self._space, rng, walkers[place])
             if self._excess(changed) <= self._excess(walkers[place]):
                 walkers[place] = changed
             graph = build_graph(changed)

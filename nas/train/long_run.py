@@ -225,7 +225,8 @@ class _Run:
 
     def _own(self, state: checkpoint.Checkpoint) -> checkpoint.Arrays:
         ranges = self._run.quantised.first_logarithms if self._run.quantised else {}
-        return {name: state.weights[name] for name in (*self._graph.parameter_shapes, *ranges)}
+        weights = state.weights  # folds branches at every call
+        return {name: weights[name] for name in (*self._graph.parameter_shapes, *ranges)}
 
 
 def _joined(graph: Graph, long_run: LongRun) -> Graph:
@@ -244,7 +245,8 @@ def _detached_if_due(
         return state
     assert long_run.super_network is not None
     _, large = heads(joint)
-    psnr_db = judge(large, {name: state.weights[name] for name in large.parameter_shapes}, val).psnr_db
+    weights = state.weights
+    psnr_db = judge(large, {name: weights[name] for name in large.parameter_shapes}, val).psnr_db
     due = psnr_db > long_run.super_network.detach_at_db or state.step >= _half(long_run)
     return checkpoint.detached(state, psnr_db=psnr_db) if due else state
 
