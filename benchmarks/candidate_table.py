@@ -130,7 +130,7 @@ def trained(graph: Graph, spec: ArchSpec, source: str, steps: Sequence[int], see
     from nas.data.demo.demo_set import demo_folder
     from nas.data.pairs import open_prepared, prepare
     from nas.train import loop
-    from nas.train.evaluation import Judge
+    from nas.train.evaluation import Evaluator
     from search_spaces.errors import TrainingError
 
     if source == "demo":
@@ -140,7 +140,7 @@ def trained(graph: Graph, spec: ArchSpec, source: str, steps: Sequence[int], see
     recipe = Recipe(**HARDWARE_RECIPE["cpu"]).scaled(steps[-1])
     state = loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
     begun = time.perf_counter()
-    judge = Judge(graph, val)
+    judge = Evaluator(graph, val)
     compile_s, train_s, judge_s, qualities = time.perf_counter() - begun, [], [], []
     for until in steps:
         try:

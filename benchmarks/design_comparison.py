@@ -35,7 +35,7 @@ from search_spaces.networks import build_graph
 from search_spaces.system.atomic_write import write_durably
 
 if TYPE_CHECKING:
-    from nas.train.run_folder import LongRun
+    from nas.train.run_folder import TrainingRun
 
 SETTINGS_FILE = "comparison.json"
 RUN_FILE = "run.json"
@@ -49,10 +49,10 @@ class Budget:
     recipe: Recipe
     work: Path
 
-    def long_run(self, design: Design, seed: int) -> "LongRun":
-        from nas.train.run_folder import LongRun
+    def long_run(self, design: Design, seed: int) -> "TrainingRun":
+        from nas.train.run_folder import TrainingRun
 
-        return LongRun(self.work / f"{design.name}-{seed}", design.spec, self.data, self.recipe, seed)
+        return TrainingRun(self.work / f"{design.name}-{seed}", design.spec, self.data, self.recipe, seed)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -170,7 +170,7 @@ def run_once(budget: Budget, design: Design, seed: int, test: PairSet | None) ->
     return run
 
 
-def train_and_judge(long_run: "LongRun", design: Design, test: PairSet | None) -> Run:
+def train_and_judge(long_run: "TrainingRun", design: Design, test: PairSet | None) -> Run:
     from nas.train.checkpoint import load
     from nas.train.evaluation import judge
     from nas.train.long_run import run

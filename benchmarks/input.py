@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from nas import provenance
-from nas.data.batches import Batches, Cut
+from nas.data.batches import Batches, BatchSpec
 from nas.data.host_cache import load
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
 
-CUTS = (Cut(4, 64), Cut(16, 128), Cut(100, 128))
+CUTS = (BatchSpec(4, 64), BatchSpec(16, 128), BatchSpec(100, 128))
 STEPS_S = (0.001, 0.0056)
 SIDE = 256
 BATCHES = 60
@@ -86,11 +86,11 @@ def every_case(folder: Path, threads: list[int]) -> dict[str, Any]:
     return {"load_s": load_s, "loaded_bytes": held.raw.nbytes + held.rgb.nbytes, "cutting": cutting, "waiting": waiting}
 
 
-def cut_case(cut: Cut, threads: int) -> dict[str, Any]:
+def cut_case(cut: BatchSpec, threads: int) -> dict[str, Any]:
     return {"batch": cut.batch, "patch": cut.patch, "threads": threads}
 
 
-def measure(folder: Path, held: PairSet | None, cut: Cut, threads: int, name: str) -> dict[str, Any]:
+def measure(folder: Path, held: PairSet | None, cut: BatchSpec, threads: int, name: str) -> dict[str, Any]:
     """Cut as fast as it goes, three times; the median by wall clock."""
     repeats = sorted(one_measurement(folder, held, cut, threads, cold=name == "cold") for _ in range(3))
     batch_s, cpu_s, faults = repeats[1]
@@ -103,7 +103,7 @@ def measure(folder: Path, held: PairSet | None, cut: Cut, threads: int, name: st
 
 
 def one_measurement(
-    folder: Path, held: PairSet | None, cut: Cut, threads: int, *, cold: bool
+    folder: Path, held: PairSet | None, cut: BatchSpec, threads: int, *, cold: bool
 ) -> tuple[float, float, int]:
     """Return seconds and processor seconds per batch, and how often the disk was waited for."""
     if cold:
@@ -125,7 +125,7 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def waited_share(pairs: PairSet, cut: Cut, threads: int, step_s: float) -> float:
+def waited_share(pairs: PairSet, cut: BatchSpec, threads: int, step_s: float) -> float:
     with Batches(pairs, cut, seed=SEED, first=0, last=BATCHES + 1, threads=threads) as found:
         steps = iter(found)
         next(steps)  # the first batch is always waited for

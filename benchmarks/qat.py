@@ -100,23 +100,23 @@ def trained(
     """Return a network after training in float32, with the recipe of a search; from other weights more gently."""
     from nas.cli.train import QAT_RATE
     from nas.train.long_run import run
-    from nas.train.run_folder import LongRun
+    from nas.train.run_folder import TrainingRun
 
     recipe = default_recipe("cpu", data).scaled(steps)
     if init_from:
         recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
     spec = resolve(name, folder / "none").spec
     first = None if init_from is None else str(resolve(str(init_from), folder / "none").trained.path)
-    run(LongRun(folder, spec, data, recipe, seed, init_from=first))
+    run(TrainingRun(folder, spec, data, recipe, seed, init_from=first))
     return resolve(str(folder), folder / "none")
 
 
 def fine_tuned_of(start: Target, folder: Path, steps: int, seed: int) -> FineTuned:
     """Return what `isp-nas train --qat` comes to."""
-    from nas.cli.train import TrainingAsked, train_target
+    from nas.cli.train import TrainOptions, train_target
     from nas.export.qat import fine_tuned
 
-    train_target(start, TrainingAsked({}, steps=steps, qat=True, seed=seed, out=folder), folder / "none")
+    train_target(start, TrainOptions({}, steps=steps, qat=True, seed=seed, out=folder), folder / "none")
     return fine_tuned(folder, start)
 
 

@@ -105,7 +105,7 @@ def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str,
     from nas.data.pairs import open_prepared, prepare
     from nas.defaults import DEFAULT_DATA
     from nas.train import loop
-    from nas.train.evaluation import Judge
+    from nas.train.evaluation import Evaluator
     from search_spaces.errors import TrainingError
     from search_spaces.networks import build_graph
 
@@ -121,7 +121,7 @@ def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str,
     except TrainingError as error:
         return {"failure": str(error)}
     begun = time.perf_counter()
-    quality = Judge(graph, open_prepared(prepared, "val")).quality(done.checkpoint.weights)
+    quality = Evaluator(graph, open_prepared(prepared, "val")).quality(done.checkpoint.weights)
     seconds = {"train_s": done.train_s, "compile_s": done.compile_s, "judge_s": time.perf_counter() - begun}
     return {"psnr_db": quality.psnr_db, "ssim": quality.ssim, **seconds}
 

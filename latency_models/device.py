@@ -144,7 +144,7 @@ class Device:
     def unsupported(self, graph: Graph) -> tuple[str, ...]:
         """Return the kernels of `graph` that fall to another processor, each with the reason; none where none does."""
         found = self.support(network(graph))
-        return () if found.status == "supported" else told(found.refused)
+        return () if found.status == "supported" else refusal_texts(found.refused)
 
     def refusal(self, network: Network, *, allow_fallback: bool = False) -> str | None:
         """Return why a network is not to be run on the device, in one sentence; None where it is."""
@@ -153,7 +153,7 @@ class Device:
     def _refusal(self, found: Support, *, allow_fallback: bool) -> str | None:
         if found.status == "supported" or (allow_fallback and found.status == "partial"):
             return None
-        return f"{self.name} runs this network only in part ({found.status}): {'; '.join(told(found.refused))}"
+        return f"{self.name} runs this network only in part ({found.status}): {'; '.join(refusal_texts(found.refused))}"
 
     def predict(self, graph: Graph, *, allow_fallback: bool = False) -> Prediction:
         """Return the time of `graph` at its own input shape.
@@ -179,7 +179,7 @@ class Device:
         return predict_partial(network, found, self.predictor, self.fallback)
 
 
-def told(refused: Sequence[Refusal]) -> tuple[str, ...]:
+def refusal_texts(refused: Sequence[Refusal]) -> tuple[str, ...]:
     """Return why kernels are refused, those of one reason in one phrase."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for refusal in refused:
@@ -282,8 +282,8 @@ def _method_to_data(method: Assumed | Fitted | Transferred) -> dict[str, Any]:
 def _measured_to_data(measured: Measured) -> dict[str, Any]:
     if measured.told_as is not None:
         return {**measured.told_as, "runtime_ms": measured.runtime_ms}
-    told = {name: getattr(measured, name) for name in _TOLD}
-    return {"label": measured.label, **told, **to_data(measured.network)}
+    values = {name: getattr(measured, name) for name in _TOLD}
+    return {"label": measured.label, **values, **to_data(measured.network)}
 
 
 _TOLD = ("runtime_ms", "low_ms", "high_ms", "runs", "family", "whole")
@@ -319,14 +319,14 @@ def _read_measured(where: str, value: object) -> Measured:
     if isinstance(value, dict) and "kernels" in value:
         return _read_kernels(where, value)
     readers = {"network": _read_spec, "input_shape": _read_shape, "runtime_ms": positive}
-    told = record(readers)(where, value)
-    label, spec = told["network"]
+    values = record(readers)(where, value)
+    label, spec = values["network"]
     try:
-        seen = network(build_graph(spec, told["input_shape"]))
+        seen = network(build_graph(spec, values["input_shape"]))
     except IspNasError as error:
         raise DeviceError(f"{where}.input_shape: {error}") from None
     assert isinstance(value, dict)
-    return Measured(label, seen, told["runtime_ms"], family=label, told_as=value)
+    return Measured(label, seen, values["runtime_ms"], family=label, told_as=value)
 
 
 def _read_kernels(where: str, value: object) -> Measured:
@@ -335,9 +335,9 @@ def _read_kernels(where: str, value: object) -> Measured:
         "runs": optional(count), "family": text, "whole": one_of(True, False),
         "input_elements": count, "output_elements": count, "kernels": kernels_from_rows,
     }  # fmt: skip
-    told = record(readers)(where, value)
-    seen = Network(told.pop("kernels"), told.pop("input_elements"), told.pop("output_elements"))
-    return Measured(network=seen, **told)
+    values = record(readers)(where, value)
+    seen = Network(values.pop("kernels"), values.pop("input_elements"), values.pop("output_elements"))
+    return Measured(network=seen, **values)
 
 
 def _read_assumption(read_value: Reader) -> Reader:

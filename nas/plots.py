@@ -16,7 +16,7 @@ PLOT_KINDS = (".png", ".svg", ".pdf", ".html")
 
 
 @dataclass(frozen=True)
-class Dot:
+class PlotPoint:
     """One candidate in a picture of a front."""
 
     trial: int
@@ -49,13 +49,13 @@ def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS) -> None:
         raise UsageError(f"The folder {path.parent} does not exist; make it first, or name another file.")
 
 
-def save_front(path: Path, dots: Sequence[Dot], *, title: str, interval: str) -> None:
+def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: str) -> None:
     """Draw quality against runtime: every candidate, the front as a line, published designs by name."""
     check_plot(path)
     (_save_page if path.suffix == ".html" else _save_picture)(path, dots, title, interval)
 
 
-def _save_picture(path: Path, dots: Sequence[Dot], title: str, interval: str) -> None:
+def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: str) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -91,7 +91,7 @@ def _save_picture(path: Path, dots: Sequence[Dot], title: str, interval: str) ->
     plt.close(figure)
 
 
-def _save_page(path: Path, dots: Sequence[Dot], title: str, interval: str) -> None:
+def _save_page(path: Path, dots: Sequence[PlotPoint], title: str, interval: str) -> None:
     from plotly import graph_objects as go
 
     figure = go.Figure(layout={"title": title, "xaxis": {"title": "predicted runtime, ms", "type": "log"}})

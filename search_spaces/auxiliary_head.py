@@ -19,13 +19,13 @@ from search_spaces.ops import Activation, Add, Concat, Conv
 
 PREFIX = "super."
 OUTPUT = f"{PREFIX}output"
-BLOCKS = 3
+HEAD_BLOCKS = 3
 LAYERS = 4
 
 T = TypeVar("T")
 
 
-def with_super_head(graph: Graph, *, blocks: int = BLOCKS, layers: int = LAYERS) -> Graph:
+def with_super_head(graph: Graph, *, blocks: int = HEAD_BLOCKS, layers: int = LAYERS) -> Graph:
     """Return `graph` with a second, larger head on its trunk.
 
     The output is both RGB maps, [n, h, w, 6], that of the small head first. The head is all nodes from the first whose

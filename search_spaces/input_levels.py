@@ -47,7 +47,7 @@ class InputLevels:
         return (np.asarray(counts, np.float32) - np.float32(self.black)) / np.float32(self.span)
 
 
-def reading_counts(
+def fold_raw_levels(
     graph: Graph, weights: Weights, levels: InputLevels, *, fold: bool
 ) -> tuple[Graph, dict[str, np.ndarray[Any, Any]]]:
     """Return the network and its weights for an input of counts.

@@ -59,7 +59,7 @@ def transpose_conv(
     return lax.conv_transpose(x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT, transpose_kernel=True)
 
 
-def kept(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+def materialize(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Compute a map once and keep it, and so its gradient.
 
     Left alone, XLA:CPU computes a map again inside everything that reads it, down to the last product: steps of six

@@ -80,7 +80,7 @@ class GraphModule(nn.Module):
         maps: dict[str, Array] = {INPUT: x}
         for node in self.graph.nodes:
             inputs = [maps[name] for name in node.inputs]
-            maps[node.name] = jax_ops.kept(RULES[type(node.op)](node.op, self._parameters(node), *inputs))
+            maps[node.name] = jax_ops.materialize(RULES[type(node.op)](node.op, self._parameters(node), *inputs))
         return maps[self.graph.output]
 
     def _parameters(self, node: Node) -> Parameters:

@@ -9,7 +9,7 @@ from search_spaces.graph import INPUT
 from search_spaces.tflite_file import add_tensor, opcode, pack, parse, schema
 
 
-def taking_counts(content: bytes) -> bytes:
+def add_count_input(content: bytes) -> bytes:
     """Return the file of an int16 input for one whose stored values are the counts themselves."""
     model = parse(content)
     graph = model.subgraphs[0]

@@ -28,7 +28,7 @@ from nas.train.checkpoint import load
 from nas.train.job import Job
 from nas.train.recipe import Recipe
 from nas.train.run_folder import CHECKPOINT_FILE
-from nas.train.workers import Failure, Slot, result_of
+from nas.train.workers import JobFailure, Worker, result_of
 from search_spaces.designs import DESIGNS, design_name
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.networks import build_graph
@@ -55,7 +55,7 @@ LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
-class Network:
+class AuditedNetwork:
     """One that is trained, and what it is called."""
 
     name: str
@@ -66,7 +66,7 @@ class Network:
 class Plan:
     """What is trained, how, and what short trainings are compared with what long one."""
 
-    networks: tuple[Network, ...]
+    networks: tuple[AuditedNetwork, ...]
     seeds: tuple[int, ...]
     ladders: tuple[tuple[int, ...], ...]
     steps: int  # of the long training, the truth
@@ -106,7 +106,7 @@ class Plan:
 class Training:
     """One network trained from one seed with a learning rate that falls over `horizon` steps."""
 
-    network: Network
+    network: AuditedNetwork
     seed: int
     horizon: int
     stops: tuple[int, ...]
@@ -136,7 +136,7 @@ class Record:
     commit: str | None = None
 
 
-def _check_networks(networks: Sequence[Network]) -> None:
+def _check_networks(networks: Sequence[AuditedNetwork]) -> None:
     seen: dict[str, str] = {}
     for network in networks:
         first = seen.setdefault(network.spec.hash, network.name)
@@ -164,9 +164,9 @@ def named(targets: Sequence[str], results: Path, study: str | None) -> list[Targ
     return [resolve(text, results, study) for text in targets]
 
 
-def networks_of(targets: Sequence[Target]) -> tuple[Network, ...]:
+def networks_of(targets: Sequence[Target]) -> tuple[AuditedNetwork, ...]:
     """Return the networks of targets, under the names that a person would know them by."""
-    return tuple(Network(_name(target), target.spec) for target in targets)
+    return tuple(AuditedNetwork(_name(target), target.spec) for target in targets)
 
 
 def _name(target: Target) -> str:
@@ -176,17 +176,17 @@ def _name(target: Target) -> str:
     return design or Path(target.label).stem
 
 
-def default_networks(space: SearchSpace) -> tuple[Network, ...]:
+def default_networks(space: SearchSpace) -> tuple[AuditedNetwork, ...]:
     """Return the published designs up to MOST_MACS, and as large random members of the space, the same every time."""
     designs = [
-        Network(design.name, design.spec)
+        AuditedNetwork(design.name, design.spec)
         for design in DESIGNS.values()
         if design.variant_of is None and build_graph(design.spec).macs <= MOST_MACS
     ]
     return (*designs, *_members(space, {build_graph(network.spec).structure for network in designs}))
 
 
-def _members(space: SearchSpace, taken: set[object]) -> Iterator[Network]:
+def _members(space: SearchSpace, taken: set[object]) -> Iterator[AuditedNetwork]:
     import random
 
     rng, seen, found = random.Random(MEMBERS_SEED), set(taken), 0
@@ -197,7 +197,7 @@ def _members(space: SearchSpace, taken: set[object]) -> Iterator[Network]:
             continue
         seen.add(graph.structure)
         found += 1
-        yield Network(f"member-{found}", spec)
+        yield AuditedNetwork(f"member-{found}", spec)
 
 
 # What is kept
@@ -208,7 +208,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if not path.exists():
         save(path, settings)
-    told = _in_todays_terms(read(path))
+    told = _with_defaults(read(path))
     differs = [
         f"{name} {_written(value)}, the audit has {_written(told.get(name))}"
         for name, value in json.loads(json.dumps(settings)).items()
@@ -227,7 +227,7 @@ def begun(folder: Path) -> dict[str, Any] | None:
     return read(path) if path.exists() else None
 
 
-def _in_todays_terms(told: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored settings with what recipes could not say when they were written: its default is what was done."""
     others = {name: told.get(name) for name in ("data", "hardware")}
     recipe = Recipe.from_dict({name: value for name, value in told.items() if name not in others})
@@ -277,14 +277,14 @@ def recorded(folder: Path, training: Training) -> dict[int, Record]:
 
 
 @dataclass
-class InFlight:
+class RunningTraining:
     """A stretch that a slot is busy with, and the stops that follow it."""
 
     training: Training
     from_step: int
     steps: int
     after: list[int]
-    slot: Slot
+    slot: Worker
 
 
 class Audit:
@@ -295,7 +295,7 @@ class Audit:
         folder: Path,
         plan: Plan,
         data: Path,
-        slots: Sequence[Slot],
+        slots: Sequence[Worker],
         *,
         commit: str | None = None,
         say: Callable[[str], None] = lambda _: None,
@@ -304,7 +304,7 @@ class Audit:
     ) -> None:
         self.folder, self.plan, self.data, self.slots = folder, plan, data, slots
         self._commit, self._say, self._look, self._vgg_file = commit, say, look, vgg_file
-        self._running: dict[Future[Outcome | Failure], InFlight] = {}
+        self._running: dict[Future[Outcome | JobFailure], RunningTraining] = {}
         self._failed: set[str] = set()  # networks of which one training failed: the others would be for nothing
         self._done = self._total = 0
 
@@ -347,7 +347,7 @@ class Audit:
                     continue
                 begun = self._begin(training, pending[0])
                 self._done += begun
-                self._submit(InFlight(training, begun, pending[0], pending[1:], slot))
+                self._submit(RunningTraining(training, begun, pending[0], pending[1:], slot))
                 break
 
     def _begin(self, training: Training, first: int) -> int:
@@ -359,7 +359,7 @@ class Audit:
             return 0
         return step
 
-    def _submit(self, at: InFlight) -> None:
+    def _submit(self, at: RunningTraining) -> None:
         recipe = self.plan.recipe.scaled(at.training.horizon)
         path = self._checkpoint(at.training)
         at.slot.recycle()
@@ -376,8 +376,8 @@ class Audit:
         under_way = sum(max(0, at.slot.step - at.from_step) for at in self._running.values())
         self._look(self._done + under_way, self._total)
 
-    def _settle(self, at: InFlight, result: "Outcome | Failure") -> None:
-        if isinstance(result, Failure) and result.fatal:
+    def _settle(self, at: RunningTraining, result: "Outcome | JobFailure") -> None:
+        if isinstance(result, JobFailure) and result.fatal:
             raise StudyError(result.reason)
         training = at.training
         record = self._record(at, result)
@@ -392,12 +392,12 @@ class Audit:
             return
         self._checkpoint(training).unlink(missing_ok=True)  # nothing follows, and it can be made again
 
-    def _record(self, at: InFlight, result: "Outcome | Failure") -> Record:
+    def _record(self, at: RunningTraining, result: "Outcome | JobFailure") -> Record:
         training = at.training
         blank = Record(
             training.network.spec.hash, training.seed, training.horizon, at.steps, at.from_step, commit=self._commit
         )
-        if isinstance(result, Failure):
+        if isinstance(result, JobFailure):
             return replace(blank, failure=result.reason)
         return replace(
             blank,

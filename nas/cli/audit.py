@@ -29,7 +29,7 @@ from nas.train.default_recipe import default_recipe
 from nas.train.fit import check_fits
 from nas.train.losses import vgg_weights
 from nas.train.memory import host_bytes
-from nas.train.workers import Slot
+from nas.train.workers import Worker
 from nas.units import Row
 from search_spaces.errors import DeviceError, StudyError, UsageError
 from search_spaces.networks import build_graph
@@ -46,7 +46,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
-class Question:
+class AuditOptions:
     """The options of `isp-nas audit`; None and nothing named where the user said nothing."""
 
     targets: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Question:
 
 
 def run_audit(
-    question: Question, results: Path, *, workers: int, out: Path | None, plot: Path | None, form: str
+    question: AuditOptions, results: Path, *, workers: int, out: Path | None, plot: Path | None, form: str
 ) -> None:
     """Train what is not recorded yet, write `audit.json`, and print it."""
     check_format(form)
@@ -90,7 +90,7 @@ def run_audit(
         save_panels(plot, panels(of), title=_title(of))
 
 
-def _study_of(targets: Sequence[Target], question: Question, results: Path) -> "StudyConfig | None":
+def _study_of(targets: Sequence[Target], question: AuditOptions, results: Path) -> "StudyConfig | None":
     """Return the study whose trials are meant, or that was named; its data, recipe and device hold then."""
     if question.study is not None:
         found = find_study(results, question.study)
@@ -100,7 +100,7 @@ def _study_of(targets: Sequence[Target], question: Question, results: Path) -> "
 
 def _plan(
     targets: Sequence[Target],
-    question: Question,
+    question: AuditOptions,
     config: "StudyConfig | None",
     data: DataConfig,
     begun: Mapping[str, Any] | None,
@@ -140,7 +140,7 @@ def _trained(
             warm(pairs, available=host_bytes(), say=_say(aside), progress=reading)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with progress_bar("Training steps") as look:
-            slots = [Slot() for _ in range(workers)]
+            slots = [Worker() for _ in range(workers)]
             audit_ = Audit(folder, plan, pairs, slots, commit=_commit(), say=_say(aside), look=look, vgg_file=vgg_file)
             try:
                 records = audit_.run()

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from latency_models import accuracy
 from latency_models.calibration import HeldOut
-from latency_models.device import BUILTIN, Device, device_names, load_device, summary, told
+from latency_models.device import BUILTIN, Device, device_names, load_device, refusal_texts, summary
 from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
 from latency_models.kernels import Network, network
 from latency_models.predictor import Prediction
@@ -35,7 +35,7 @@ def predict(
     if why:
         raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
     support = device.support(seen)
-    refused = told(support.refused)
+    refused = refusal_texts(support.refused)
     refusal = device.refusal(seen, allow_fallback=allow_fallback)
     if refusal:
         raise DeviceError(f"{refusal}. Change these operations, or give --allow-fallback to price them on the CPU.")

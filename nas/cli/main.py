@@ -161,10 +161,10 @@ def search(
 ) -> None:
     """Search for the best network on a device. The same command continues, a larger budget extends."""
     from nas.search.budget import parse_budget
-    from nas.search.open_study import Asked
+    from nas.search.open_study import SearchOptions
 
     spent = parse_budget(budget)
-    asked = Asked(
+    asked = SearchOptions(
         study=study,
         data=data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
         device=device,
@@ -321,10 +321,10 @@ def train(
     options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
     Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
     config = data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
-    from nas.cli.train import TrainingAsked, run_training
+    from nas.cli.train import TrainOptions, run_training
 
     found = _resolve(target, results, study)
-    asked = TrainingAsked(
+    asked = TrainOptions(
         options, config, steps=steps, recipe=None if recipe is None else _published(recipe, found),
         super_network=super_network, detach_at_db=detach_at, seed=seed, out=out, init_from=init_from,
         validate_every=validate_every, patience=patience, vgg_file=vgg_weights, qat=qat, calibration=calibration,
@@ -397,9 +397,9 @@ def audit(
     Networks, seeds, ladders and steps may be added to an audit later.
     """
     options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
-    from nas.cli.audit import Question, run_audit
+    from nas.cli.audit import AuditOptions, run_audit
 
-    question = Question(
+    question = AuditOptions(
         targets=tuple(targets or ()),
         ladders=tuple(parse_rungs(ladder) for ladder in rungs or ()),
         steps=steps,

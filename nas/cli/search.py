@@ -15,7 +15,7 @@ from nas.data.host_cache import warm
 from nas.search import candidate_rows, finals, study
 from nas.search.budget import Budget, duration
 from nas.search.device_pruning import runnable
-from nas.search.open_study import Asked, Opened, open_study
+from nas.search.open_study import SearchContext, SearchOptions, open_study
 from nas.train.memory import host_bytes
 from nas.train.workers import default_workers, shares_of_cores
 from nas.units import count
@@ -23,7 +23,7 @@ from search_spaces.errors import StudyError
 from search_spaces.system import folder_lock
 
 
-def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int | None) -> None:
+def run_search(asked: SearchOptions, results: Path, budget: Budget, *, workers: int | None) -> None:
     """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found.
 
     `workers` train at once; None: as many as suit the machine.
@@ -47,7 +47,7 @@ def run_search(asked: Asked, results: Path, budget: Budget, *, workers: int | No
         raise KeyboardInterrupt
 
 
-def _without_refused(console: Console, opened: Opened) -> Opened:
+def _without_refused(console: Console, opened: SearchContext) -> SearchContext:
     """Leave out of the space what the device refuses, saying so."""
     allow_fallback = opened.study.config.allow_fallback
     space, left_out = runnable(opened.space, opened.device, allow_fallback=allow_fallback)
@@ -56,7 +56,7 @@ def _without_refused(console: Console, opened: Opened) -> Opened:
     return replace(opened, space=space)
 
 
-def _as_it_is_now(opened: Opened) -> Opened:
+def _as_it_is_now(opened: SearchContext) -> SearchContext:
     """Read the study again now that nobody else may write to it: another search may have ended a moment ago."""
     found = study.load(opened.study.folder)
     if replace(found.config, data=opened.study.config.data) != opened.study.config:
@@ -66,7 +66,7 @@ def _as_it_is_now(opened: Opened) -> Opened:
     return replace(opened, study=found)
 
 
-def _rungs_reached(opened: Opened) -> int:
+def _rungs_reached(opened: SearchContext) -> int:
     return sum(len(each.rungs) + len(each.finals) for each in opened.study.candidates.values())
 
 
@@ -80,7 +80,7 @@ def _only_search(folder: Path) -> Any:
         raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
 
 
-def _announce(console: Console, opened: Opened, budget: Budget) -> None:
+def _announce(console: Console, opened: SearchContext, budget: Budget) -> None:
     config = opened.study.config
     done = f", {duration(opened.study.elapsed_s)} searched so far" if not opened.is_new else ""
     console.print(f"Study [bold]{config.name}[/] in {opened.study.folder}{done}", highlight=False)
@@ -101,16 +101,16 @@ def _announce(console: Console, opened: Opened, budget: Budget) -> None:
         console.print(f"[dim]Proposals begin with what {known} showed; --prior none begins with nothing.[/]")
 
 
-def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> tuple[bool, bool]:
+def _search(console: Console, opened: SearchContext, budget: Budget, workers: int) -> tuple[bool, bool]:
     """Search; tell whether Ctrl-C (or a polite kill) ended it, and whether nothing new was left to try."""
     from nas.cli.search_view import SearchView
     from nas.search.driver import Search
-    from nas.train.workers import Slot
+    from nas.train.workers import Worker
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     on_cpu = backend.expected() == "cpu"
     shares = shares_of_cores(workers) if on_cpu else [None] * workers
-    slots = [Slot(cores=cores) for cores in shares]
+    slots = [Worker(cores=cores) for cores in shares]
     with SearchView(console) as view:
         search = Search(
             opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look,
@@ -123,7 +123,7 @@ def _search(console: Console, opened: Opened, budget: Budget, workers: int) -> t
     return False, search.exhausted
 
 
-def _conclude(console: Console, opened: Opened, interrupted: bool) -> None:
+def _conclude(console: Console, opened: SearchContext, interrupted: bool) -> None:
     from nas.cli.search_view import standing
 
     found = opened.study

@@ -14,7 +14,7 @@ from latency_models.predictor import Prediction
 from nas import backend
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
-from nas.plots import Dot, check_plot, save_front
+from nas.plots import PlotPoint, check_plot, save_front
 from nas.search import candidate_rows, finals
 from nas.search.network_ref import Target, require_same_data, the_study
 from nas.search.study import Candidate, Study
@@ -318,10 +318,10 @@ def _remember(study: Study, candidate: Candidate, steps: int, judged: dict[str, 
         study.close()
 
 
-def dots(found: list[dict[str, Any]]) -> list[Dot]:
+def dots(found: list[dict[str, Any]]) -> list[PlotPoint]:
     """Return rows as dots of a picture."""
     return [
-        Dot(
+        PlotPoint(
             r["trial"],
             r["name"],
             r["psnr_db"],

@@ -26,8 +26,8 @@ from search_spaces.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.train.evaluation import Quality
-    from nas.train.long_run import Finished, Watcher
-    from nas.train.run_folder import LongRun, SuperNetwork
+    from nas.train.long_run import Callbacks, Finished
+    from nas.train.run_folder import SuperNetwork, TrainingRun
 
 
 # Weights that are good already are moved in smaller steps; benchmarks/qat.json tells what it brings.
@@ -35,7 +35,7 @@ QAT_RATE = 0.3
 
 
 @dataclass(frozen=True)
-class TrainingAsked:
+class TrainOptions:
     """The options of `isp-nas train`; None where the user said nothing.
 
     What is left open is as in the chosen recipe, or else in the target's study, or the default where it has none.
@@ -70,7 +70,7 @@ class TrainingAsked:
             raise UsageError(f"The patience is one validation or more, got {self.patience}.")
 
 
-def run_training(target: Target, asked: TrainingAsked, *, results: Path, form: str) -> None:
+def run_training(target: Target, asked: TrainOptions, *, results: Path, form: str) -> None:
     """Train one network to the end, with a bar, and print its validation quality."""
     check_format(form, SHORT_FORMATS)
     long_run, finished = train_target(target, asked, results)
@@ -82,12 +82,12 @@ def run_training(target: Target, asked: TrainingAsked, *, results: Path, form: s
 
 def fine_tune(target: Target, steps: int, *, calibration: int, results: Path) -> Path:
     """Fine-tune a trained network for int8, with a bar; return the run's folder. A finished run is not repeated."""
-    asked = TrainingAsked({}, steps=steps, qat=True, calibration=calibration)
+    asked = TrainOptions({}, steps=steps, qat=True, calibration=calibration)
     long_run, _ = train_target(target, asked, results)
     return long_run.folder
 
 
-def train_target(target: Target, asked: TrainingAsked, results: Path) -> "tuple[LongRun, Finished]":
+def train_target(target: Target, asked: TrainOptions, results: Path) -> "tuple[TrainingRun, Finished]":
     """Train one network to the end, with a bar; return the run and what it came to."""
     recipe = _recipe(target, asked, results)
     backend.prepare()
@@ -101,7 +101,7 @@ def train_target(target: Target, asked: TrainingAsked, results: Path) -> "tuple[
     return long_run, finished
 
 
-def _recipe(target: Target, asked: TrainingAsked, results: Path) -> Recipe:
+def _recipe(target: Target, asked: TrainOptions, results: Path) -> Recipe:
     recipe = _recipe_at_full_rate(target, asked)
     path = (asked.out or _folder(target, asked, recipe, results)) / TRAINING_FILE
     if path.exists():
@@ -111,7 +111,7 @@ def _recipe(target: Target, asked: TrainingAsked, results: Path) -> Recipe:
     return recipe
 
 
-def _recipe_at_full_rate(target: Target, asked: TrainingAsked, begun: Mapping[str, Any] | None = None) -> Recipe:
+def _recipe_at_full_rate(target: Target, asked: TrainOptions, begun: Mapping[str, Any] | None = None) -> Recipe:
     if asked.recipe:
         recipe = asked.recipe.recipe.changed(**asked.options)
     elif target.study:
@@ -122,8 +122,8 @@ def _recipe_at_full_rate(target: Target, asked: TrainingAsked, begun: Mapping[st
     return recipe if asked.steps is None else recipe.scaled(asked.steps)
 
 
-def _long_run(target: Target, asked: TrainingAsked, recipe: Recipe, results: Path) -> "LongRun":
-    from nas.train.run_folder import LongRun
+def _long_run(target: Target, asked: TrainOptions, recipe: Recipe, results: Path) -> "TrainingRun":
+    from nas.train.run_folder import TrainingRun
 
     settings = target.study.config if target.study else None
     data = asked.data or (settings.data if settings else DEFAULT_DATA)
@@ -134,7 +134,7 @@ def _long_run(target: Target, asked: TrainingAsked, recipe: Recipe, results: Pat
 
         data = asked.data or target.trained.data
         quantisation = fine_tuning.quantisation(target, data, folder, calibration=asked.calibration)
-    return LongRun(
+    return TrainingRun(
         folder,
         target.spec,
         data,
@@ -148,7 +148,7 @@ def _long_run(target: Target, asked: TrainingAsked, recipe: Recipe, results: Pat
     )
 
 
-def _super_network(target: Target, asked: TrainingAsked, recipe: Recipe) -> "SuperNetwork | None":
+def _super_network(target: Target, asked: TrainOptions, recipe: Recipe) -> "SuperNetwork | None":
     from nas.train.run_folder import DETACH_AT_DB, SuperNetwork
 
     if not asked.super_network:
@@ -158,14 +158,14 @@ def _super_network(target: Target, asked: TrainingAsked, recipe: Recipe) -> "Sup
     return larger
 
 
-def _folder(target: Target, asked: TrainingAsked, recipe: Recipe, results: Path) -> Path:
+def _folder(target: Target, asked: TrainOptions, recipe: Recipe, results: Path) -> Path:
     label = Path(target.label).absolute().stem  # of a folder or file its name
     named = (f"-{asked.recipe.name}" if asked.recipe else "") + ("-super" if asked.super_network else "")
     named += f"-int8-{_start(target, asked)}" if asked.qat else ""
     return results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
 
 
-def _start(target: Target, asked: TrainingAsked) -> str:
+def _start(target: Target, asked: TrainOptions) -> str:
     """Return a name for what fine-tuning starts from, so that each start has a folder of its own."""
     told = f"{digest(target.trained.path)} {asked.calibration}"
     return hashlib.sha256(told.encode()).hexdigest()[:8]
@@ -177,9 +177,9 @@ def _checkpoint_of(text: str, *, results: Path) -> Path:
 
 
 @contextmanager
-def _view(label: str, steps: int) -> "Iterator[Watcher]":
+def _view(label: str, steps: int) -> "Iterator[Callbacks]":
     """Show bars, of reading and of training with its losses and latest validation; anywhere, a line per validation."""
-    from nas.train.long_run import Watcher
+    from nas.train.long_run import Callbacks
 
     console = Console(stderr=True)
     columns = (
@@ -201,7 +201,7 @@ def _view(label: str, steps: int) -> "Iterator[Watcher]":
             latest[0] = f", {seen.psnr_db:.2f} dB"
             console.print(f"step {seen.step}/{steps}: {told_validation(seen)}", highlight=False, soft_wrap=True)
 
-        yield Watcher(tick, validated, read, say=lambda line: console.print(line, highlight=False))
+        yield Callbacks(tick, validated, read, say=lambda line: console.print(line, highlight=False))
 
 
 def told_losses(losses: Mapping[str, float]) -> str:
@@ -220,7 +220,7 @@ def told_validation(seen: Validation) -> str:
 LATE_BATCHES = 0.05
 
 
-def _as_data(finished: "Finished", done: "LongRun", chosen: PublishedRecipe | None) -> dict[str, Any]:
+def _as_data(finished: "Finished", done: "TrainingRun", chosen: PublishedRecipe | None) -> dict[str, Any]:
     return {
         "folder": str(done.folder),
         "steps": finished.steps,
@@ -239,7 +239,7 @@ def _best(found: Validation | None) -> dict[str, Any] | None:
     return None if found is None else {"step": found.step, "psnr_db": found.psnr_db, "ssim": found.ssim}
 
 
-def _print_trained(label: str, done: "LongRun", finished: "Finished", chosen: PublishedRecipe | None) -> None:
+def _print_trained(label: str, done: "TrainingRun", finished: "Finished", chosen: PublishedRecipe | None) -> None:
     console = Console()
     as_int8 = ", rounded as in an int8 file," if done.quantisation else ""
     console.print(

@@ -31,7 +31,7 @@ BATCHES_PER_THREAD = 2
 
 
 @dataclass(frozen=True)
-class Cut:
+class BatchSpec:
     """What decides how a batch is cut from the pairs, as in a recipe."""
 
     batch: int
@@ -56,7 +56,7 @@ class Batches:
     def __init__(
         self,
         pairs: PairSet,
-        cut: Cut,
+        cut: BatchSpec,
         *,
         seed: int,
         first: int,

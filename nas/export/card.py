@@ -13,7 +13,7 @@ from nas.data.raw_format import RawFormat
 from nas.export.converter import Converted
 from nas.export.verify import Judged
 from nas.tflite.interpreter import threads
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from search_spaces.graph import Graph
 from search_spaces.input_levels import InputLevels
 from search_spaces.tflite_file import op_counts
@@ -162,7 +162,7 @@ def _sha256(content: bytes | None, name: str | None) -> str | None:
     return hashlib.sha256(content).hexdigest() if content and name else None
 
 
-def contract(levels: InputLevels, taken: Port, given: Port, raw: RawFormat) -> str:
+def contract(levels: InputLevels, taken: TensorEncoding, given: TensorEncoding, raw: RawFormat) -> str:
     """Say in one sentence what to feed and what comes out."""
     channels = f"packed RAW, channels {raw.packing} of a {raw.pattern} mosaic"
     if levels.is_normalized:
@@ -175,19 +175,19 @@ def contract(levels: InputLevels, taken: Port, given: Port, raw: RawFormat) -> s
     )
 
 
-def _taken(port: Port) -> str:
+def _taken(port: TensorEncoding) -> str:
     if not _is_scaled(port):
         return ""
     return f", stored as round(value / {port.scale:.6g}){_signed(port.zero_point)}"
 
 
-def _given(port: Port) -> str:
+def _given(port: TensorEncoding) -> str:
     if not _is_scaled(port):
         return ""
     return f", value = (stored{_signed(-port.zero_point)}) · {port.scale:.6g}"
 
 
-def _is_scaled(port: Port) -> bool:
+def _is_scaled(port: TensorEncoding) -> bool:
     return bool(port.scale) and (port.scale, port.zero_point) != (1.0, 0)
 
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from nas.data.pairs import PairSet
 from nas.export.options import ExportOptions
-from nas.tflite.input_contract import Contract, describing
+from nas.tflite.input_contract import Contract, embed_contract
 from nas.train.checkpoint import Arrays
 from nas.train.evaluation import network_input
 from search_spaces.errors import ExportError
 from search_spaces.graph import INPUT, Graph
-from search_spaces.input_levels import InputLevels, reading_counts
+from search_spaces.input_levels import InputLevels, fold_raw_levels
 from search_spaces.precision import Precision
-from search_spaces.tflite_counts import taking_counts
+from search_spaces.tflite_counts import add_count_input
 from search_spaces.tflite_resize import dynamic, resized
 
 Array = np.ndarray[Any, Any]
@@ -71,11 +71,11 @@ class Converter:
         io = self._options.io_of(precision)
         tuned = self._fine_tuned if precision.name == "int8" else None
         trained = tuned.weights if tuned else self._weights
-        graph, weights = reading_counts(self._graph, trained, self._levels, fold=precision.is_calibrated)
+        graph, weights = fold_raw_levels(self._graph, trained, self._levels, fold=precision.is_calibrated)
         twin = self._twin(graph, weights, precision, io, self._ranges(tuned))
         if io == "int16" and not self._levels.is_normalized:
-            twin = taking_counts(twin)
-        twin = describing(twin, Contract(self._train.format, self._levels.black, self._levels.white))
+            twin = add_count_input(twin)
+        twin = embed_contract(twin, Contract(self._train.format, self._levels.black, self._levels.white))
         deploy = resized(twin, self._options.packed_shape)
         at_any_size = dynamic(twin) if self._options.dynamic else None
         return Converted(precision, io, self._levels, graph, twin, deploy, at_any_size, tuned)

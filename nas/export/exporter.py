@@ -26,7 +26,7 @@ from nas.export.converter import Converted, Converter, FineTuned, calibration_in
 from nas.export.folder import CARD_TEXT_FILE, PATCHES_FILE, model_file, refuse_overwriting, require_place
 from nas.export.layer_errors import LayerError, file_maps, half_maps, worst_layer
 from nas.export.options import ExportOptions
-from nas.export.verify import CannotRunError, FileJudge, Judged
+from nas.export.verify import CannotRunError, FileVerifier, Judged
 from nas.plots import save_patches
 from nas.search.network_ref import Target
 from nas.tflite.input_contract import CARD_FILE
@@ -84,7 +84,7 @@ def export(
     folder = prepare(state.data, cache_dir() / "pairs")
     val, train = open_prepared(folder, "val"), open_prepared(folder, "train")
     graph = _pair_sized(target, val)
-    judge = FileJudge(graph, deploy.input_shape, weights, val, state.data)
+    judge = FileVerifier(graph, deploy.input_shape, weights, val, state.data)
     converter = Converter(graph, weights, train, options, fine_tuned)
     tried = [_try(converter, judge, precision, options, say) for precision in options.wanted]
     found = [each for each in tried if isinstance(each, Exported)]
@@ -119,7 +119,7 @@ def _pair_sized(target: Target, pairs: PairSet) -> Graph:
 
 
 def _try(
-    converter: Converter, judge: FileJudge, precision: Precision, options: ExportOptions, say: Say
+    converter: Converter, judge: FileVerifier, precision: Precision, options: ExportOptions, say: Say
 ) -> Exported | CannotRunError:
     """Convert and judge one precision; where LiteRT cannot run it here, the others may still be had."""
     say(f"Converting to {precision.name} with TensorFlow …")
@@ -134,7 +134,7 @@ def _try(
     return Exported(converted, judged, refused)
 
 
-def _refusal(converted: Converted, judged: Judged, judge: FileJudge, options: ExportOptions) -> str | None:
+def _refusal(converted: Converted, judged: Judged, judge: FileVerifier, options: ExportOptions) -> str | None:
     """Return why a precision is not written, with the layer at which the error enters; None where it is."""
     precision, allowed = converted.precision, options.allowed_drop_db(converted.precision)
     if judged.worst_drop_db <= allowed:  # a NaN is no agreement either
@@ -151,7 +151,7 @@ def _may_be_fine_tuned(converted: Converted) -> bool:
     return converted.precision.name == "int8" and converted.fine_tuned is None
 
 
-def _layer(converted: Converted, judged: Judged, judge: FileJudge) -> LayerError:
+def _layer(converted: Converted, judged: Judged, judge: FileVerifier) -> LayerError:
     from search_spaces import lower_tf
 
     x = judge.patches[:1]
@@ -163,7 +163,7 @@ def _layer(converted: Converted, judged: Judged, judge: FileJudge) -> LayerError
 
 
 def _card(
-    target: Target, deploy: Graph, device: Device, found: list[Exported], judge: FileJudge, options: ExportOptions,
+    target: Target, deploy: Graph, device: Device, found: list[Exported], judge: FileVerifier, options: ExportOptions,
     train: PairSet,
 ) -> Card:  # fmt: skip
     state, raw = target.trained, judge.val.format
@@ -224,7 +224,7 @@ def _licences(target: Target) -> list[str]:
     return sorted(names)
 
 
-def _write(out: Path, found: list[Exported], card: Card, judge: FileJudge) -> None:
+def _write(out: Path, found: list[Exported], card: Card, judge: FileVerifier) -> None:
     """Fill a folder inside `out` and move its files up last, so that nothing half-written has a file's name."""
     is_new = not out.exists()
     try:
@@ -243,7 +243,7 @@ def _write(out: Path, found: list[Exported], card: Card, judge: FileJudge) -> No
         ) from None
 
 
-def _fill(folder: Path, found: list[Exported], card: Card, judge: FileJudge) -> None:
+def _fill(folder: Path, found: list[Exported], card: Card, judge: FileVerifier) -> None:
     for each, told in zip(found, card.precisions, strict=True):
         if told.file:
             (folder / told.file).write_bytes(each.converted.deploy)

@@ -15,7 +15,7 @@ import numpy as np
 from nas.data.pairs import DataConfig, PairSet, find_pairs, load_split
 from nas.export.converter import Converted
 from nas.tflite.interpreter import TfliteModel
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from nas.train.checkpoint import Arrays
 from nas.train.evaluation import Quality, judge, network_input, picture_quality, quality_of, targets
 from search_spaces import lower_flax
@@ -25,7 +25,7 @@ from search_spaces.input_levels import InputLevels
 from search_spaces.ops import Shape
 
 Array = np.ndarray[Any, Any]
-Network = Callable[[Array], Array]
+NetworkFn = Callable[[Array], Array]
 
 PARITY_PATCHES = 8
 TIMED_RUNS, TIMED_S = 5, 10.0  # of the deploy file on this machine: a median of so many, unless it takes too long
@@ -67,8 +67,8 @@ class Judged:
     half_drop_db: float | None  # of the network with every map rounded to half precision; only for fp16
     twin: Difference
     deploy: Difference
-    input: Port
-    output: Port
+    input: TensorEncoding
+    output: TensorEncoding
     local_runtime_ms: float
 
     @property
@@ -89,7 +89,7 @@ class Judged:
         return self.worst_drop[1]
 
 
-class FileJudge:
+class FileVerifier:
     """The trained network's own answers, and the comparison of files with them."""
 
     def __init__(self, graph: Graph, deploy_shape: Shape, weights: Arrays, val: PairSet, data: DataConfig) -> None:
@@ -197,7 +197,7 @@ def _loaded(converted: Converted) -> TfliteModel:
         ) from None
 
 
-def _reading_values(model: TfliteModel, converted: Converted) -> Network:
+def _reading_values(model: TfliteModel, converted: Converted) -> NetworkFn:
     """Return the file as a function of values in [0, 1], whatever it reads."""
     return lambda x: model(converted.levels.counts(x))
 
@@ -241,7 +241,7 @@ def _tiled(read: Callable[[Array], Array], shape: Shape, available: int) -> Arra
     return np.ascontiguousarray(tiled[None, :height, :width])
 
 
-def test_quality(network: Network, data: DataConfig) -> Quality | None:
+def test_quality(network: NetworkFn, data: DataConfig) -> Quality | None:
     """Judge on the test pairs, which no search reads; None where the data has none."""
     if not find_pairs(data)["test"]:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nas.render.row_threads import in_strips
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 
 Array = np.ndarray[Any, Any]
 
@@ -33,7 +33,7 @@ def look_up(table: Array, gain: float, offset: float) -> Callable[[Array], Array
     return lambda numbers: np.take(table, numbers, mode="clip")  # nothing is out of bounds, and this does not look
 
 
-def look_up_bytes(stored: Array, finish: Callable[[Array], Array], port: Port) -> Array:
+def look_up_bytes(stored: Array, finish: Callable[[Array], Array], port: TensorEncoding) -> Array:
     """Return what `finish` makes, value by value, of a picture [h, w, 3] of even width that a file stores in 8 bits.
 
     Two values at a time, in a table of all pairs: half the time (2.6 against 4.9 ms for Full HD on an AMD EPYC).
@@ -53,7 +53,7 @@ def look_up_bytes(stored: Array, finish: Callable[[Array], Array], port: Port) -
 
 
 @lru_cache(maxsize=4)  # the same for all pictures of a file
-def _table_of_pairs(finish: Callable[[Array], Array], port: Port) -> Array:
+def _table_of_pairs(finish: Callable[[Array], Array], port: TensorEncoding) -> Array:
     """Return what is made of every two stored values, [65536, 2], by the 16-bit number that they are side by side."""
     values = np.arange(2**8, dtype=np.uint8).view(port.dtype)
     # What finishes takes pictures [h, w, 3].

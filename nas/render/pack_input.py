@@ -17,7 +17,7 @@ from nas.data.raw_format import RawFormat
 from nas.render.integer_tables import look_up
 from nas.render.row_threads import in_strips
 from nas.tflite.input_contract import Contract
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from search_spaces.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -117,7 +117,7 @@ def _scale(counts: Array, gain: float, offset: float, *, out: Array) -> None:
 LookUp = Callable[[Array], Array]  # counts → what a file stores for them
 
 
-def count_look_ups(mosaic: Mosaic, contract: Contract, port: Port) -> list[LookUp]:
+def count_look_ups(mosaic: Mosaic, contract: Contract, port: TensorEncoding) -> list[LookUp]:
     """Return what a file of whole numbers stores for counts up to white, for each packed channel."""
     return [
         _look_up_of(mosaic.black[2 * row + column], mosaic.white, contract, port)
@@ -126,7 +126,7 @@ def count_look_ups(mosaic: Mosaic, contract: Contract, port: Port) -> list[LookU
 
 
 @lru_cache(maxsize=16)  # the same for all pictures of a camera, and often for the four places
-def _look_up_of(black: float, white: float, contract: Contract, port: Port) -> LookUp:
+def _look_up_of(black: float, white: float, contract: Contract, port: TensorEncoding) -> LookUp:
     gain, offset = contract.affine(black, white)
     counts = np.arange(min(int(white), 2**16 - 1) + 1, dtype=np.uint16)
     x = np.empty(counts.shape, np.float32)

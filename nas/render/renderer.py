@@ -20,11 +20,11 @@ from nas.render.image_file import BITS, FileKind, Integers, encode, side_by_side
 from nas.render.integer_tables import look_up_bytes
 from nas.render.pack_input import convert, count_look_ups, packed, packed_by_look_ups, pad
 from nas.render.row_threads import in_strips
-from nas.render.tile_plan import Layout, Place, lay_out
+from nas.render.tile_plan import Place, TileLayout, lay_out
 from nas.render.tiling import blend
 from nas.tflite.input_contract import Contract
 from nas.tflite.isp_file import IspFile
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from search_spaces.errors import ExportError, UsageError
 from search_spaces.system.atomic_write import write_durably
 
@@ -142,19 +142,24 @@ class Renderer:
         ours = picture if picture.dtype == np.uint8 else (picture >> 8).astype(np.uint8)
         return side_by_side([(self.model.path.name, ours), (reference.made_by, reference.rgb)])
 
-    def layout(self, mosaic: Mosaic) -> Layout:
+    def layout(self, mosaic: Mosaic) -> TileLayout:
         """Return how a mosaic goes through the network."""
         height, width = mosaic.values.shape
         size = (height // 2, width // 2)
         return lay_out(size, self.model.field, fixed=self.model.size, most_bytes=self.most_bytes)
 
-    def picture(self, mosaic: Mosaic, layout: Layout, *, report: Report = lambda _, __: None) -> Integers:
+    def picture(self, mosaic: Mosaic, layout: TileLayout, *, report: Report = lambda _, __: None) -> Integers:
         """Return the picture of a mosaic, upright, in whole numbers."""
         whole = self.rgb(mosaic, layout, finish=_FINISH[self.kind.bits], report=report)
         return np.ascontiguousarray(np.rot90(whole, mosaic.turns))
 
     def rgb(
-        self, mosaic: Mosaic, layout: Layout, *, finish: Callable[[Array], Array], report: Report = lambda _, __: None
+        self,
+        mosaic: Mosaic,
+        layout: TileLayout,
+        *,
+        finish: Callable[[Array], Array],
+        report: Report = lambda _, __: None,
     ) -> Array:
         """Return what `finish` makes of the network's RGB [h, w, 3], value by value; its argument is not to be kept.
 
@@ -189,7 +194,9 @@ def _filled(tiles: list[Array], count: int) -> Array:
 class _Canvas:
     """RGB that tiles are added to, each with its weights; a single one is finished where it lies, without a copy."""
 
-    def __init__(self, size: tuple[int, ...], layout: Layout, output: Port, finish: Callable[[Array], Array]) -> None:
+    def __init__(
+        self, size: tuple[int, ...], layout: TileLayout, output: TensorEncoding, finish: Callable[[Array], Array]
+    ) -> None:
         self._size, self._layout, self._output, self._finish = size, layout, output, finish
         self._rows, self._columns = layout.rows.weights(scale=2), layout.columns.weights(scale=2)
         self._sum: Array | None = None

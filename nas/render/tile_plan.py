@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas.render.tiling import Axis, Overlap, cut, evened, exact, inexact, padded, step
-from nas.tflite.receptive_field import Field
+from nas.tflite.receptive_field import ReceptiveField
 from search_spaces.errors import UsageError
 
 MEMORY_FACTOR = 1.25  # the estimate is up to a sixth too low, see nas.tflite.receptive_field
@@ -28,7 +28,7 @@ Sides = tuple[int | None, int | None]  # rows and columns; None where a file lea
 
 
 @dataclass(frozen=True)
-class Layout:
+class TileLayout:
     """How a picture goes through a network: the tiles of both axes, and in words where they cannot be exact."""
 
     rows: Axis
@@ -51,7 +51,7 @@ class Layout:
         return picture[top : top + 2 * self.rows.tile, left : left + 2 * self.columns.tile]
 
 
-def lay_out(size: tuple[int, int], field: Field, *, fixed: Sides, most_bytes: float) -> Layout:
+def lay_out(size: tuple[int, int], field: ReceptiveField, *, fixed: Sides, most_bytes: float) -> TileLayout:
     """Cut a picture into the tiles that a file takes; sides it leaves open take as much as memory holds.
 
     Raises UsageError where a fixed size is too small for tiles that overlap.
@@ -60,10 +60,10 @@ def lay_out(size: tuple[int, int], field: Field, *, fixed: Sides, most_bytes: fl
     rows, columns = (
         _axis(length, side, field, is_open=told is None) for length, side, told in zip(size, tile, fixed, strict=True)
     )
-    return Layout(rows, columns, _note(size, (rows, columns), field))
+    return TileLayout(rows, columns, _note(size, (rows, columns), field))
 
 
-def _tile(size: tuple[int, int], field: Field, fixed: Sides, most_bytes: float) -> tuple[int, int]:
+def _tile(size: tuple[int, int], field: ReceptiveField, fixed: Sides, most_bytes: float) -> tuple[int, int]:
     """Return the sides of a tile: what is fixed, and of what is open as much as memory holds, near to a square."""
     pixels = most_bytes / (MEMORY_FACTOR * (field.bytes_per_pixel or UNKNOWN_BYTES_PER_PIXEL))
     whole = [side or padded(length, field.period, field.period) for length, side in zip(size, fixed, strict=True)]
@@ -81,12 +81,12 @@ def _tile(size: tuple[int, int], field: Field, fixed: Sides, most_bytes: float) 
     return whole[0], whole[1]
 
 
-def _smallest_open_side(field: Field) -> int:
+def _smallest_open_side(field: ReceptiveField) -> int:
     """Return the side below which overlaps would be most of the work, whatever memory there is."""
     return ceil(max(SMALLEST_OPEN_SIDE, 4 * (field.reach or 0)) / field.period) * field.period
 
 
-def _axis(length: int, tile: int, field: Field, *, is_open: bool) -> Axis:
+def _axis(length: int, tile: int, field: ReceptiveField, *, is_open: bool) -> Axis:
     if padded(length, tile, field.period) == tile:
         return Axis(tile, tile, (0,), Overlap(0, 1))
     overlap = _overlap(tile, field)
@@ -100,7 +100,7 @@ def _axis(length: int, tile: int, field: Field, *, is_open: bool) -> Axis:
     return cut(length, tile, overlap=overlap, period=field.period)
 
 
-def _overlap(tile: int, field: Field) -> Overlap:
+def _overlap(tile: int, field: ReceptiveField) -> Overlap:
     """Return the overlap that makes tiles exact; a soft one where none does, or at too high a price."""
     if field.reach is not None and not field.global_ops:
         overlap = exact(field.reach)
@@ -109,7 +109,7 @@ def _overlap(tile: int, field: Field) -> Overlap:
     return inexact(tile)
 
 
-def _note(size: tuple[int, int], axes: Sequence[Axis], field: Field) -> str | None:
+def _note(size: tuple[int, int], axes: Sequence[Axis], field: ReceptiveField) -> str | None:
     """Say why tiles, or a reflected border, change the picture; None where they do not."""
     cut_axes = [axis for axis in axes if len(axis.starts) > 1]
     if field.global_ops and (cut_axes or any(axis.size != length for axis, length in zip(axes, size, strict=True))):

@@ -29,7 +29,7 @@ from nas.search.prior import prior
 from nas.search.proposals import Cost, Known, Proposals, random_member, variation
 from nas.search.study import Candidate, Study
 from nas.train.job import Job, Outcome
-from nas.train.workers import Failure, Slot, result_of
+from nas.train.workers import JobFailure, Worker, result_of
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
 from search_spaces.graph import Graph
@@ -88,8 +88,8 @@ class InFlight:
     candidate: Candidate
     rung: int
     seed: int | None
-    slot: Slot
-    future: "Future[Outcome | Failure]"
+    slot: Worker
+    future: "Future[Outcome | JobFailure]"
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Search:
     device: Device
     budget: Budget
     data: Path
-    slots: list[Slot]
+    slots: list[Worker]
     say: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
     look: Callable[["Search"], None] = lambda _: None  # called a few times a second
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
@@ -240,7 +240,7 @@ class Search:
             return 0.0
         return min(kept, FINALS_MARGIN * finals.plan_s(contenders, workers=len(self.slots)))
 
-    def _submit(self, slot: Slot, work: Work) -> None:
+    def _submit(self, slot: Worker, work: Work) -> None:
         slot.recycle()
         self.running.append(InFlight(*work, slot, slot.submit(self._job(work))))
 
@@ -548,14 +548,14 @@ class Search:
             self.running.remove(finished)
             self._take(finished, result_of(finished.future))
 
-    def _take(self, finished: InFlight, result: Outcome | Failure) -> None:
+    def _take(self, finished: InFlight, result: Outcome | JobFailure) -> None:
         candidate = finished.candidate
-        if isinstance(result, Failure) and result.fatal:
+        if isinstance(result, JobFailure) and result.fatal:
             raise StudyError(f"{result.reason} Mend this; the same command continues.")
         if finished.seed is not None:
             self._take_final(finished, finished.seed, result)
             return
-        if isinstance(result, Failure):
+        if isinstance(result, JobFailure):
             finished.slot.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)
             self.say(f"Trial {candidate.trial} failed: {result.reason}")
@@ -566,9 +566,9 @@ class Search:
         if finished.rung == 0:
             self._tell_all(candidate)
 
-    def _take_final(self, finished: InFlight, seed: int, result: Outcome | Failure) -> None:
+    def _take_final(self, finished: InFlight, seed: int, result: Outcome | JobFailure) -> None:
         trial = finished.candidate.trial
-        if isinstance(result, Failure):
+        if isinstance(result, JobFailure):
             finished.slot.close(kill=True)
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
             self.say(f"Final of trial {trial} from seed {seed} failed: {result.reason}")

@@ -32,7 +32,7 @@ PRIORS = ("auto", "none")
 
 
 @dataclass(frozen=True)
-class Asked:
+class SearchOptions:
     """The options of `isp-nas search`; None where the user said nothing."""
 
     study: str | None = None
@@ -79,7 +79,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Opened:
+class SearchContext:
     """Everything a search runs on."""
 
     study: Study
@@ -90,7 +90,7 @@ class Opened:
     is_new: bool
 
 
-def open_study(asked: Asked, results: Path, budget: Budget, *, read: Progress | None = None) -> Opened:
+def open_study(asked: SearchOptions, results: Path, budget: Budget, *, read: Progress | None = None) -> SearchContext:
     """Continue the study that was asked for, or start it; `read` follows the decoding of its pairs.
 
     Raises StudyError where the study was started with other data, device, space or settings. Nothing is written
@@ -105,7 +105,7 @@ def open_study(asked: Asked, results: Path, budget: Budget, *, read: Progress | 
     return _start(folder, asked, budget, read)
 
 
-def default_name(asked: Asked) -> str:
+def default_name(asked: SearchOptions) -> str:
     """Return the name of a study from its data, device and space."""
     source = Path((asked.data or DEFAULT_DATA).source).expanduser()
     parts = (source.resolve().name if source != Path("demo") else "demo", asked.device, asked.space)
@@ -114,7 +114,7 @@ def default_name(asked: Asked) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in named)
 
 
-def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) -> Opened:
+def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | None) -> SearchContext:
     data = _anywhere(asked.data or DEFAULT_DATA)
     _build_demo(data, read)
     device = load_device(asked.device or DEFAULT_DEVICE)
@@ -147,12 +147,12 @@ def _start(folder: Path, asked: Asked, budget: Budget, read: Progress | None) ->
     )
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
     check_fits(config.recipe, pairs, multiple=space.size_multiple, of=f"space {space.name}")
-    return Opened(
+    return SearchContext(
         study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
     )
 
 
-def _ladder(asked: Asked, budget: Budget, hardware: str) -> tuple[tuple[int, ...], int]:
+def _ladder(asked: SearchOptions, budget: Budget, hardware: str) -> tuple[tuple[int, ...], int]:
     """Return the steps of the rungs, and of the finals, which are longer; 0: no finals."""
     rungs = asked.rungs or default_ladder(budget, hardware)
     if asked.final_steps is None:
@@ -166,7 +166,7 @@ def _ladder(asked: Asked, budget: Budget, hardware: str) -> tuple[tuple[int, ...
     return shorter, asked.final_steps
 
 
-def _prior(asked: Asked, fingerprint: str) -> tuple[str, ...]:
+def _prior(asked: SearchOptions, fingerprint: str) -> tuple[str, ...]:
     """Return the tables that the study's proposals begin with."""
     if asked.prior == "none" or asked.sampler not in (None, "model"):
         return ()
@@ -175,7 +175,7 @@ def _prior(asked: Asked, fingerprint: str) -> tuple[str, ...]:
     return table_names(fingerprint)
 
 
-def _require_fallback_costs(device: Device, asked: Asked) -> None:
+def _require_fallback_costs(device: Device, asked: SearchOptions) -> None:
     if asked.allow_fallback and device.fallback is None:
         raise UsageError(
             f"{device.name} does not tell what operations cost that fall to the CPU; leave --allow-fallback out, or "
@@ -195,12 +195,12 @@ def _build_demo(data: DataConfig, read: Progress | None) -> None:
         demo_folder(progress=read)
 
 
-def _recipe_options(asked: Asked) -> dict[str, Any]:
-    names = {f.name for f in fields(Recipe)} & {f.name for f in fields(Asked)}
+def _recipe_options(asked: SearchOptions) -> dict[str, Any]:
+    names = {f.name for f in fields(Recipe)} & {f.name for f in fields(SearchOptions)}
     return {name: value for name in names if (value := getattr(asked, name)) is not None}
 
 
-def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
+def _continue(folder: Path, asked: SearchOptions, read: Progress | None) -> SearchContext:
     opened = study.load(folder)
     config = opened.config
     if asked.data is not None:  # the same pairs may have moved; whether they are the same is checked below
@@ -224,10 +224,10 @@ def _continue(folder: Path, asked: Asked, read: Progress | None) -> Opened:
         )
     _build_demo(config.data, read)
     pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
-    return Opened(opened, space, device, pairs, asked.vgg_file, is_new=False)
+    return SearchContext(opened, space, device, pairs, asked.vgg_file, is_new=False)
 
 
-def _vgg(recipe: Recipe, asked: Asked) -> str | None:
+def _vgg(recipe: Recipe, asked: SearchOptions) -> str | None:
     """Return the digest of VGG-19's weights where they take part, once they have been read and found good."""
     vgg_weights.needed(recipe, asked.vgg_file)
     return vgg_weights.used(recipe, asked.vgg_file)
@@ -237,14 +237,14 @@ def _changed(what: str, recorded: str, now: str, name: str) -> str:
     return "" if recorded == now else f"{what} {name} has content {now}, the study has {recorded}"
 
 
-def _plain_options(asked: Asked) -> dict[str, Any]:
+def _plain_options(asked: SearchOptions) -> dict[str, Any]:
     elsewhere = ("study", "data", "device", "space", "vgg_file", "prior")
-    names = [f.name for f in fields(Asked) if f.name not in elsewhere]
+    names = [f.name for f in fields(SearchOptions) if f.name not in elsewhere]
     given = {name: value for name in names if (value := getattr(asked, name)) is not None}
     return given | ({"final_steps": None} if given.get("final_steps") == 0 else {})  # as a study says it
 
 
-def _other_prior(asked: Asked, config: StudyConfig) -> str:
+def _other_prior(asked: SearchOptions, config: StudyConfig) -> str:
     if asked.prior in (None, "auto") or not config.prior:  # where nothing was learned elsewhere, auto is none, too
         return ""
     return f"--prior {asked.prior}, the study has {', '.join(config.prior)}"

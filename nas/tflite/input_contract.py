@@ -63,7 +63,7 @@ class Reading(NamedTuple):
     assumed: str | None  # what nobody told and was assumed, in one sentence
 
 
-def describing(content: bytes, contract: Contract) -> bytes:
+def embed_contract(content: bytes, contract: Contract) -> bytes:
     """Return a .tflite file that says itself what RAW it reads, wherever its card is."""
     return with_metadata(content, METADATA, json.dumps(_to_data(contract)).encode())
 

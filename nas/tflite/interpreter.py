@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from search_spaces.system.native_stderr import quiet
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +34,7 @@ class TfliteModel:
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
-        self.input, self.output = Port.of(self._input), Port.of(self._output)
+        self.input, self.output = TensorEncoding.of(self._input), TensorEncoding.of(self._output)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ class TfliteModel:
         self(x)
         details = self._interpreter.get_tensor_details()
         return {
-            detail["name"]: Port.of(detail).decode(self._interpreter.get_tensor(detail["index"]))
+            detail["name"]: TensorEncoding.of(detail).decode(self._interpreter.get_tensor(detail["index"]))
             for detail in details
             if len(detail["shape"]) == 4 and len(detail["quantization_parameters"]["scales"]) <= 1
         }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas.tflite.receptive_field import read_field
-from nas.tflite.tensor_encoding import FLOATS, INTEGERS, Port
+from nas.tflite.tensor_encoding import FLOATS, INTEGERS, TensorEncoding
 from search_spaces.errors import UsageError
 from search_spaces.system.native_stderr import quiet
 
@@ -145,14 +145,14 @@ def _shown(sides: tuple[Side, ...]) -> str:
     return f"[{', '.join('open' if side is None else str(side) for side in sides)}]"
 
 
-def _port(path: Path, detail: dict[str, Any]) -> Port:
+def _port(path: Path, detail: dict[str, Any]) -> TensorEncoding:
     dtype = np.dtype(detail["dtype"]).name
     if dtype in FLOATS:
-        return Port(dtype, 0.0, 0)
+        return TensorEncoding(dtype, 0.0, 0)
     told = detail["quantization_parameters"]
     if dtype not in INTEGERS or len(told["scales"]) != 1 or not told["scales"][0] > 0:
         raise UsageError(
             f"Wanted float32, float16 or quantised uint8, int8 or int16, got {dtype} "
             f"{'without one scale' if dtype in INTEGERS else 'values'} in {path}; export it with another type."
         )
-    return Port(dtype, float(told["scales"][0]), int(told["zero_points"][0]))
+    return TensorEncoding(dtype, float(told["scales"][0]), int(told["zero_points"][0]))

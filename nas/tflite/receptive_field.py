@@ -28,7 +28,7 @@ _CHANNELS = (3, -1)
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """What of its input a network sees, in input pixels."""
 
     reach: int | None  # to each side; None where an operation has no rule below
@@ -86,7 +86,7 @@ class _Step(NamedTuple):
         return found
 
 
-def read_field(content: bytes) -> Field:
+def read_field(content: bytes) -> ReceptiveField:
     """Return what a file sees; raise ExportError for bytes that are no .tflite or damaged.
 
     From an operation without a rule on, nothing is known.
@@ -114,9 +114,9 @@ def read_field(content: bytes) -> Field:
 
 def _field(
     reach: int | None, places: _Places, global_ops: Sequence[str], *, unknown_op: str | None, memory: float | None
-) -> Field:
+) -> ReceptiveField:
     period = lcm(*(place.scale.numerator for place in places.values()))
-    return Field(reach, period, tuple(dict.fromkeys(global_ops)), unknown_op, memory)
+    return ReceptiveField(reach, period, tuple(dict.fromkeys(global_ops)), unknown_op, memory)
 
 
 def _sized(graph: FileGraph) -> FileGraph:

@@ -13,7 +13,7 @@ INTEGERS = ("uint8", "int8", "int16")
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorEncoding:
     """How a file takes or gives numbers: value = (stored − zero_point) · scale; plainly where the scale is 0."""
 
     dtype: str
@@ -21,7 +21,7 @@ class Port:
     zero_point: int
 
     @classmethod
-    def of(cls, detail: Mapping[str, Any]) -> "Port":
+    def of(cls, detail: Mapping[str, Any]) -> "TensorEncoding":
         """Read what the interpreter tells of a tensor of one scale."""
         scale, zero_point = detail["quantization"]
         return cls(np.dtype(detail["dtype"]).name, float(scale), int(zero_point))

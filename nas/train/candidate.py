@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nas.data.pairs import PairSet, open_prepared
 from nas.train import checkpoint, loop
-from nas.train.evaluation import Judge, judged_at_once
+from nas.train.evaluation import Evaluator, judged_at_once
 from nas.train.job import Job, Outcome
 from nas.train.memory import machine_bytes, require_memory
 from search_spaces.errors import StudyError, TrainingError
@@ -36,7 +36,7 @@ def evaluate(
     pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
     require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
     with ThreadPoolExecutor(1) as beside:  # training steps of a small batch leave cores to compile on
-        judge_of_val = beside.submit(Judge, graph, val)
+        judge_of_val = beside.submit(Evaluator, graph, val)
         trained = _trained(job, graph, state, pairs, tick)
         begun = time.perf_counter()
     waited_s, begun = time.perf_counter() - begun, time.perf_counter()

@@ -33,7 +33,7 @@ class Quality:
     ssim: float
 
 
-class Judge:
+class Evaluator:
     """A network compiled to be judged on one set of pairs, again and again with other weights."""
 
     def __init__(self, graph: Graph, pairs: PairSet, quantised: QuantisedMaps | None = None) -> None:
@@ -72,7 +72,7 @@ def executable(
 
 def judge(graph: Graph, parameters: checkpoint.Arrays, pairs: PairSet) -> Quality:
     """Return the mean quality of a network over all pairs, each at its full size."""
-    return Judge(graph, pairs).quality(parameters)
+    return Evaluator(graph, pairs).quality(parameters)
 
 
 def judged_at_once(pairs: PairSet) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ from nas.plots import save_patches
 from nas.train import checkpoint, history
 from nas.train.candidate import load_or_start
 from nas.train.checkpoint import load
-from nas.train.evaluation import Judge, Quality, judge, judged_at_once
+from nas.train.evaluation import Evaluator, Quality, judge, judged_at_once
 from nas.train.fit import check_fits
 from nas.train.history import Validation
 from nas.train.loop import Tick, Trained, train, with_ranges
@@ -35,7 +35,7 @@ from nas.train.memory import bytes_beside_training, machine_bytes, require_memor
 from nas.train.run_folder import (
     BEST_FILE,
     CHECKPOINT_FILE,
-    LongRun,
+    TrainingRun,
     claim,
     only_training,
     require_free,
@@ -63,7 +63,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Watcher:
+class Callbacks:
     """Who is told how a run goes: of every few steps' losses, of every validation, of reading, of what is about to."""
 
     tick: Tick | None = None
@@ -73,9 +73,9 @@ class Watcher:
 
 
 def run(
-    long_run: LongRun,
+    long_run: TrainingRun,
     *,
-    watcher: Watcher = Watcher(),
+    watcher: Callbacks = Callbacks(),
     patience: int | None = None,
     find: Callable[[str], Path] = Path,
     available: Callable[[], int | None] = machine_bytes,
@@ -103,7 +103,7 @@ def run(
         return _Run(long_run, graph, joint, pairs, val, watcher).to_the_end(first, patience)
 
 
-def _first_state(long_run: LongRun, joint: Graph, find: Callable[[str], Path]) -> checkpoint.Checkpoint:
+def _first_state(long_run: TrainingRun, joint: Graph, find: Callable[[str], Path]) -> checkpoint.Checkpoint:
     """Return the state to continue from, or else that in which the run begins."""
     path = long_run.folder / CHECKPOINT_FILE
     state = load_or_start(long_run.spec, joint, path, seed=long_run.seed, initialiser=long_run.recipe.initialiser)
@@ -114,7 +114,7 @@ def _first_state(long_run: LongRun, joint: Graph, find: Callable[[str], Path]) -
     return with_ranges(state, long_run.quantised) if long_run.quantised else state
 
 
-def _initialised(state: checkpoint.Checkpoint, long_run: LongRun, path: Path) -> checkpoint.Checkpoint:
+def _initialised(state: checkpoint.Checkpoint, long_run: TrainingRun, path: Path) -> checkpoint.Checkpoint:
     """Give a fresh state the weights of another checkpoint, which keeps nothing else: step and moments begin anew."""
     try:
         given = load(path)
@@ -135,11 +135,11 @@ class _Run:
     """A run in progress: what stays the same from stretch to stretch."""
 
     def __init__(
-        self, long_run: LongRun, graph: Graph, joint: Graph, pairs: PairSet, val: PairSet, watcher: Watcher
+        self, long_run: TrainingRun, graph: Graph, joint: Graph, pairs: PairSet, val: PairSet, watcher: Callbacks
     ) -> None:
         self._run, self._graph, self._joint = long_run, graph, joint
         self._pairs, self._val, self._watcher = pairs, val, watcher
-        self._judge = Judge(graph, val, long_run.quantised)
+        self._judge = Evaluator(graph, val, long_run.quantised)
         self._rates = learning_rates(long_run.recipe)
 
     def to_the_end(self, state: checkpoint.Checkpoint, patience: int | None) -> Finished:
@@ -229,7 +229,7 @@ class _Run:
         return {name: weights[name] for name in (*self._graph.parameter_shapes, *ranges)}
 
 
-def _joined(graph: Graph, long_run: LongRun) -> Graph:
+def _joined(graph: Graph, long_run: TrainingRun) -> Graph:
     larger = long_run.super_network
     if larger is None:
         return graph
@@ -238,7 +238,7 @@ def _joined(graph: Graph, long_run: LongRun) -> Graph:
 
 
 def _detached_if_due(
-    long_run: LongRun, joint: Graph, state: checkpoint.Checkpoint, val: PairSet
+    long_run: TrainingRun, joint: Graph, state: checkpoint.Checkpoint, val: PairSet
 ) -> checkpoint.Checkpoint:
     """Take the super-network off where its PSNR has passed the threshold or half of the steps are done."""
     if state.phase != checkpoint.JOINT or state.step == 0:
@@ -251,12 +251,12 @@ def _detached_if_due(
     return checkpoint.detached(state, psnr_db=psnr_db) if due else state
 
 
-def _next_stop(long_run: LongRun, state: checkpoint.Checkpoint) -> int:
+def _next_stop(long_run: TrainingRun, state: checkpoint.Checkpoint) -> int:
     last = _half(long_run) if state.phase == checkpoint.JOINT else long_run.recipe.horizon
     return min((state.step // long_run.stretch + 1) * long_run.stretch, last)
 
 
-def _half(long_run: LongRun) -> int:
+def _half(long_run: TrainingRun) -> int:
     return long_run.recipe.horizon // 2
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nas.data.batches import Batches, Cut
+from nas.data.batches import Batches, BatchSpec
 from nas.data.pairs import PairSet
 from nas.train.checkpoint import ALONE, JOINT, Arrays, Checkpoint
 from nas.train.losses import vgg_weights
@@ -185,7 +185,7 @@ def _train_phase(
     watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
-    cut = Cut(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
+    cut = BatchSpec(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
     begun = time.perf_counter()
     with Batches(pairs, cut, seed=seed, first=checkpoint.step, last=steps) as batches:
         for step, batch in batches:

@@ -14,7 +14,7 @@ OPTIMISERS = ("adam", "adamw", "muon")
 SCHEDULES = ("cosine", "constant", "exponential", "step")
 INITIALISERS = ("he", "xavier")
 FLIPS = ("none", "horizontal", "both")
-PRECISIONS = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16")
 # The layers of VGG-19 whose output may be compared, each behind the rectifier of its convolution, the shallowest first.
 VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1))
 LEAST_TEXTURE_PATCH = 32  # pixels; that of `nas.train.losses.adversarial`, a test holds them equal
@@ -158,7 +158,7 @@ _NAMED = {
     "schedule": SCHEDULES,
     "initialiser": INITIALISERS,
     "flip": FLIPS,
-    "precision": PRECISIONS,
+    "precision": DTYPES,
     "vgg_layer": VGG_LAYERS,
 }
 

@@ -13,7 +13,7 @@ from nas.data.pairs import DataConfig, identity
 from nas.train import history
 from nas.train.losses import vgg_weights
 from nas.train.recipe import Recipe
-from search_spaces.auxiliary_head import BLOCKS, LAYERS
+from search_spaces.auxiliary_head import HEAD_BLOCKS, LAYERS
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.spec import ArchSpec
@@ -56,7 +56,7 @@ class SuperNetwork:
     """The larger head that a network is joined to at first, and the validation PSNR above which it is taken off."""
 
     detach_at_db: float = DETACH_AT_DB
-    blocks: int = BLOCKS
+    blocks: int = HEAD_BLOCKS
     layers: int = LAYERS
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class Quantisation:
 
 
 @dataclass(frozen=True)
-class LongRun:
+class TrainingRun:
     """One network, what it is trained on, and where its state is kept."""
 
     folder: Path
@@ -143,7 +143,7 @@ class LongRun:
 
 
 @contextmanager
-def only_training(long_run: LongRun) -> Iterator[None]:
+def only_training(long_run: TrainingRun) -> Iterator[None]:
     """Hold the folder against a second process that trains into it."""
     from filelock import Timeout
 
@@ -160,7 +160,7 @@ def only_training(long_run: LongRun) -> Iterator[None]:
         yield
 
 
-def require_free(long_run: LongRun) -> None:
+def require_free(long_run: TrainingRun) -> None:
     """Raise StudyError where the folder holds a run with other settings, or files that no run explains."""
     if not (long_run.folder / TRAINING_FILE).exists():
         foreign = [name for name in OWN_FILES if (long_run.folder / name).exists()]
@@ -170,7 +170,7 @@ def require_free(long_run: LongRun) -> None:
                 "name another folder with --out."
             )
         return
-    told = _in_todays_terms(read_training(long_run.folder))
+    told = _with_defaults(read_training(long_run.folder))
     wanted = dict.fromkeys(("super_network", "validate_every", "init_from", "vgg", QUANTISATION)) | long_run.settings()
     told = {"data_identity": wanted["data_identity"], **told}  # not written down at first
     differs = [NAMES.get(name, name.replace("_", "-")) for name, value in wanted.items() if told.get(name) != value]
@@ -181,7 +181,7 @@ def require_free(long_run: LongRun) -> None:
         )
 
 
-def claim(long_run: LongRun) -> None:
+def claim(long_run: TrainingRun) -> None:
     """Write the settings of a new run down; those of a begun one stay as they are."""
     import tomli_w
 
@@ -197,7 +197,7 @@ def claim(long_run: LongRun) -> None:
         ) from None
 
 
-def _in_todays_terms(told: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(told: dict[str, Any]) -> dict[str, Any]:
     """Return stored settings with what did not exist when they were written: its default is what was done then."""
     spec, recipe = ArchSpec.from_dict(told["spec"]), Recipe.from_dict(told["recipe"])
     return {**told, "spec": spec.to_dict(), "recipe": recipe.to_dict()}

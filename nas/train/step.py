@@ -274,7 +274,7 @@ def _step(
     return State(parameters, adam, average, *critic), found.terms
 
 
-class Found(NamedTuple):
+class StepGradients(NamedTuple):
     """What a pass over images finds, each a mean over them."""
 
     gradients: lower_flax.Parameters
@@ -282,7 +282,7 @@ class Found(NamedTuple):
     terms: Terms
 
 
-def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants) -> Found:
+def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants) -> StepGradients:
     """Take the batch in one pass, or a few images at a time where that is faster."""
     one_pass = partial(_pass, graph, plan, state, constants)
     at_once = images_at_once(graph, batch=plan.batch, patch=plan.patch)
@@ -291,12 +291,12 @@ def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, c
     passes = plan.batch // at_once
     parts = tuple(array.reshape(passes, at_once, *array.shape[1:]) for array in (raw, rgb))
 
-    def add(total: Found, part: tuple[Array, ...]) -> tuple[Found, None]:
+    def add(total: StepGradients, part: tuple[Array, ...]) -> tuple[StepGradients, None]:
         return jax.tree.map(operator.add, total, one_pass(*part)), None
 
     nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(one_pass, *(array[0] for array in parts)))
     total, _ = lax.scan(add, nothing, parts)
-    mean: Found = jax.tree.map(lambda value: value / passes, total)
+    mean: StepGradients = jax.tree.map(lambda value: value / passes, total)
     return mean
 
 
@@ -307,7 +307,7 @@ def _pass(
     constants: Constants,
     raw: UInt16[Array, "n h w 4"],
     rgb: UInt8[Array, "n h2 w2 3"],
-) -> Found:
+) -> StepGradients:
     x = (raw.astype(jnp.float32) - constants.black) / constants.span
     target = rgb.astype(jnp.float32) / 255
 
@@ -320,7 +320,7 @@ def _pass(
 
     (total, (terms, outputs)), gradients = jax.value_and_grad(objective, has_aux=True)(state.parameters)
     mistakes = _gradients_of_mistakes(state.discriminator, outputs, target) if "texture" in plan.losses else {}
-    return Found(gradients, mistakes, {TOTAL: total, **terms})
+    return StepGradients(gradients, mistakes, {TOTAL: total, **terms})
 
 
 def _output(graph: Graph, plan: StepPlan, parameters: lower_flax.Parameters, x: Array) -> Array:

@@ -29,7 +29,7 @@ _MANAGER_ENDS_S = 5.0
 
 
 @dataclass(frozen=True)
-class Failure:
+class JobFailure:
     """Why a candidate has no result; `fatal` where no other candidate would have one either (a full disk, say)."""
 
     reason: str
@@ -79,11 +79,11 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-class Slot:
+class Worker:
     """One place where a candidate can train at a time."""
 
     def __init__(
-        self, run: "Callable[[Job], Outcome | Failure] | None" = None, *, cores: list[int] | None = None
+        self, run: "Callable[[Job], Outcome | JobFailure] | None" = None, *, cores: list[int] | None = None
     ) -> None:
         """With `cores` the process keeps to these, and XLA starts as many threads."""
         self._run, self._cores = run, cores
@@ -101,7 +101,7 @@ class Slot:
         """Start the process now, so that its imports run beside whatever the caller does next."""
         self._pool().submit(_import_everything)
 
-    def submit(self, job: "Job") -> "Future[Outcome | Failure]":
+    def submit(self, job: "Job") -> "Future[Outcome | JobFailure]":
         """Train a candidate; the future holds its outcome or why there is none."""
         self._step.value = 0
         self._tasks += 1
@@ -139,12 +139,12 @@ class Slot:
         return self._executor
 
 
-def result_of(future: "Future[Outcome | Failure]") -> "Outcome | Failure":
+def result_of(future: "Future[Outcome | JobFailure]") -> "Outcome | JobFailure":
     """Return a finished future's result, a dead process being a failure like any other."""
     try:
         return future.result()
     except BrokenProcessPool:
-        return Failure("The training process died: it was killed or ran out of memory.")
+        return JobFailure("The training process died: it was killed or ran out of memory.")
 
 
 _progress: Any = None
@@ -173,7 +173,7 @@ def _import_everything() -> None:
     import nas.train.candidate  # noqa: F401
 
 
-def run_job(job: "Job") -> "Outcome | Failure":
+def run_job(job: "Job") -> "Outcome | JobFailure":
     """Train one candidate in this process; what goes wrong with it alone becomes its reason."""
     _import_everything()
     import jax
@@ -184,11 +184,11 @@ def run_job(job: "Job") -> "Outcome | Failure":
     try:
         return evaluate(job, tick=_report)
     except TrainingError as error:
-        return Failure(str(error))
+        return JobFailure(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        return Failure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
+        return JobFailure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
     except (IspNasError, OSError) as error:
-        return Failure(str(error), fatal=True)
+        return JobFailure(str(error), fatal=True)
 
 
 def _report(step: int, _losses: object) -> None:

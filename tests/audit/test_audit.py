@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow import InlineSlot, in_process, isp_nas, made_up, made_up_psnr, refusal, snapshot, truncate
+from flow import InlineWorker, in_process, isp_nas, made_up, made_up_psnr, refusal, snapshot, truncate
 from scipy import stats
 
 from latency_models.device import load_device
 from nas import backend
 from nas.audit import trainings as audit
 from nas.audit.report import Audited, derived, from_dict, ladder_rows, notes, rung_rows
-from nas.audit.trainings import Network, Plan, Record
+from nas.audit.trainings import AuditedNetwork, Plan, Record
 from nas.cli import audit as audit_table
 from nas.cli.audit import default_ladders
 from nas.data.pairs import DataConfig, identity
@@ -31,7 +31,7 @@ from nas.train.candidate import load_or_start
 from nas.train.default_recipe import HARDWARE_RECIPE, default_recipe
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe
-from nas.train.workers import Failure, run_job
+from nas.train.workers import JobFailure, run_job
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
@@ -45,19 +45,19 @@ LADDERS = ("--rungs", "2,4", "--rungs", "2,4,8", "--steps", "8", "--batch", "2",
 
 
 @pytest.fixture
-def slots(monkeypatch: pytest.MonkeyPatch) -> list[InlineSlot]:
+def slots(monkeypatch: pytest.MonkeyPatch) -> list[InlineWorker]:
     """Let no audit start a process; what it asked for is in the slots."""
     return use(monkeypatch, made_up)
 
 
-def use(monkeypatch: pytest.MonkeyPatch, run: Callable[[Job], Outcome | Failure]) -> list[InlineSlot]:
-    made: list[InlineSlot] = []
+def use(monkeypatch: pytest.MonkeyPatch, run: Callable[[Job], Outcome | JobFailure]) -> list[InlineWorker]:
+    made: list[InlineWorker] = []
 
-    def slot() -> InlineSlot:
-        made.append(InlineSlot(run))
+    def slot() -> InlineWorker:
+        made.append(InlineWorker(run))
         return made[-1]
 
-    monkeypatch.setattr(audit_table, "Slot", slot)
+    monkeypatch.setattr(audit_table, "Worker", slot)
     return made
 
 
@@ -79,7 +79,7 @@ def figures(out: Path) -> dict[str, Any]:
 
 
 def test_a_network_is_trained_once_per_seed_and_horizon_and_the_truth_shares_a_ladder_of_its_length() -> None:
-    plan = Plan(tuple(map(Network, NETWORKS, SPECS)), (0, 1), ((2, 4), (2, 4, 8)), 8, Recipe())
+    plan = Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0, 1), ((2, 4), (2, 4, 8)), 8, Recipe())
     assert plan.stops == {4: [2, 4], 8: [2, 4, 8]}
     trainings = list(plan.trainings())
     assert len({training.key for training in trainings}) == len(trainings) == 4 * 2 * 2
@@ -87,19 +87,19 @@ def test_a_network_is_trained_once_per_seed_and_horizon_and_the_truth_shares_a_l
 
 
 def test_the_truth_is_trained_apart_from_shorter_ladders() -> None:
-    plan = Plan(tuple(map(Network, NETWORKS, SPECS)), (0,), ((2, 4),), 8, Recipe())
+    plan = Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), ((2, 4),), 8, Recipe())
     assert plan.stops == {4: [2, 4], 8: [8]}
 
 
 def test_a_long_way_between_rungs_is_gone_in_stretches_of_which_a_kill_costs_one() -> None:
-    plan = Plan(tuple(map(Network, NETWORKS, SPECS)), (0,), ((900, 2700, 8100),), 8100, Recipe())
+    plan = Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), ((900, 2700, 8100),), 8100, Recipe())
     stops = next(plan.trainings()).stops
     assert {900, 2700, 8100} <= set(stops)
     assert max(b - a for a, b in zip((0, *stops), stops, strict=False)) <= audit.LEAST_STRETCH
 
 
 def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
-    slots: list[InlineSlot], tiny_pairs: Path, tmp_path: Path
+    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "3", "--learning-rate", "0.001").returncode == 0
     jobs = [job for slot in slots for job in slot.jobs]
@@ -110,7 +110,7 @@ def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
     assert {replace(job.recipe, horizon=wanted.horizon) == wanted for job in jobs} == {True}
 
 
-def test_two_workers_share_the_networks(slots: list[InlineSlot], tiny_pairs: Path, tmp_path: Path) -> None:
+def test_two_workers_share_the_networks(slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> None:
     assert ask(tiny_pairs, tmp_path / "two", "--workers", "2").returncode == 0
     one, two = (slot.jobs for slot in slots)
     assert one
@@ -145,7 +145,7 @@ def test_the_default_ladders_are_those_that_a_search_chooses_from() -> None:
 
 
 def test_options_that_are_not_given_are_the_defaults_of_the_hardware(
-    slots: list[InlineSlot], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(HARDWARE_RECIPE, "cpu", {"batch": 3, "patch": 32})
     monkeypatch.setattr(audit_table.backend, "expected", lambda: "cpu")
@@ -160,7 +160,7 @@ def test_options_that_are_not_given_are_the_defaults_of_the_hardware(
 
 
 @pytest.fixture
-def made(slots: list[InlineSlot], tiny_pairs: Path, tmp_path: Path) -> Path:
+def made(slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> Path:
     assert ask(tiny_pairs, tmp_path / "made").returncode == 0
     return tmp_path / "made"
 
@@ -283,7 +283,7 @@ def test_seconds_come_from_the_pace_of_what_was_timed() -> None:
 # What continues
 
 
-def test_what_is_recorded_is_not_trained_again(made: Path, slots: list[InlineSlot], tiny_pairs: Path) -> None:
+def test_what_is_recorded_is_not_trained_again(made: Path, slots: list[InlineWorker], tiny_pairs: Path) -> None:
     before = figures(made)
     slots.clear()
     assert ask(tiny_pairs, made).returncode == 0
@@ -291,7 +291,7 @@ def test_what_is_recorded_is_not_trained_again(made: Path, slots: list[InlineSlo
     assert figures(made) == before
 
 
-def test_networks_seeds_and_ladders_may_be_added(made: Path, slots: list[InlineSlot], tiny_pairs: Path) -> None:
+def test_networks_seeds_and_ladders_may_be_added(made: Path, slots: list[InlineWorker], tiny_pairs: Path) -> None:
     slots.clear()
     more = ("--seeds", "3", "--rungs", "3,6")
     assert ask(tiny_pairs, made, *more, targets=(*NETWORKS, "isp-forever")).returncode == 0
@@ -304,7 +304,7 @@ def test_networks_seeds_and_ladders_may_be_added(made: Path, slots: list[InlineS
 STOPPING = """
 import os, signal
 import nas.cli.audit
-from flow import InlineSlot, made_up
+from flow import InlineWorker, made_up
 from nas.train.checkpoint import Checkpoint, save
 from nas.cli.main import main
 left = {left}
@@ -315,7 +315,7 @@ def run(job):
         os.kill(os.getpid(), signal.{signal})
     save(Checkpoint(job.steps, job.spec.hash, {{}}, {{}}, {{}}), job.checkpoint)
     return made_up(job)
-nas.cli.audit.Slot = lambda: InlineSlot(run)
+nas.cli.audit.Worker = lambda: InlineWorker(run)
 main()
 """
 
@@ -408,7 +408,7 @@ def test_a_rung_added_below_a_checkpoint_is_trained_from_the_start(
 
 
 def test_a_checkpoint_beyond_the_first_missing_rung_is_made_again(
-    slots: list[InlineSlot], tiny_pairs: Path, tmp_path: Path
+    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
     folder = tmp_path / "a" / "runs" / f"{SPECS[0].hash}-seed0-8"
@@ -423,9 +423,9 @@ def test_a_checkpoint_beyond_the_first_missing_rung_is_made_again(
 # What fails
 
 
-def failing(job: Job) -> Outcome | Failure:
+def failing(job: Job) -> Outcome | JobFailure:
     fails = job.spec == SPECS[1] and job.recipe.horizon == 4 and job.steps == 4
-    return Failure("The loss diverged.") if fails else made_up(job)
+    return JobFailure("The loss diverged.") if fails else made_up(job)
 
 
 def test_a_failed_training_is_recorded_with_its_reason_and_leaves_its_network_out(
@@ -449,7 +449,7 @@ def test_a_failed_training_is_recorded_with_its_reason_and_leaves_its_network_ou
 def test_where_all_networks_fail_there_are_no_figures_and_no_crash(
     tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, lambda _: Failure("The loss diverged."))
+    use(monkeypatch, lambda _: JobFailure("The loss diverged."))
     done = ask(tiny_pairs, tmp_path / "a", "--plot", tmp_path / "a.png")
     assert done.returncode == 0, done.stderr
     assert {row["psnr_spearman"] for row in told(tmp_path / "a")["rungs"]} == {None}
@@ -458,7 +458,7 @@ def test_where_all_networks_fail_there_are_no_figures_and_no_crash(
 def test_a_failure_that_every_network_would_share_ends_the_audit(
     tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, lambda _: Failure("No space left on device", fatal=True))
+    use(monkeypatch, lambda _: JobFailure("No space left on device", fatal=True))
     assert refusal(ask(tiny_pairs, tmp_path / "a")) == "No space left on device"
 
 
@@ -492,7 +492,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     ("targets", "options", "wanted"), WRONG, ids=lambda value: " ".join(value) * isinstance(value, tuple)
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(
-    slots: list[InlineSlot],
+    slots: list[InlineWorker],
     tiny_pairs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -560,7 +560,7 @@ def test_a_second_audit_in_the_same_folder_is_refused_while_the_first_one_works(
 
 
 def test_an_audit_into_a_folder_below_a_file_is_refused(
-    slots: list[InlineSlot], tiny_pairs: Path, tmp_path: Path
+    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     assert "--out" in refusal(ask(tiny_pairs, tmp_path / "file" / "a"))
@@ -568,7 +568,7 @@ def test_an_audit_into_a_folder_below_a_file_is_refused(
 
 def test_a_plan_needs_a_ladder() -> None:
     with pytest.raises(UsageError, match="give one with --rungs"):
-        Plan(tuple(map(Network, NETWORKS, SPECS)), (0,), default_ladders(100, "cpu"), 100, Recipe())
+        Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), default_ladders(100, "cpu"), 100, Recipe())
 
 
 # Committed audits

@@ -30,7 +30,7 @@ from nas.train import long_run
 from nas.train.checkpoint import Checkpoint, load
 from nas.train.default_recipe import default_recipe
 from nas.train.evaluation import judge
-from nas.train.run_folder import LongRun
+from nas.train.run_folder import TrainingRun
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import StudyError, TrainingError
 from search_spaces.networks import build_graph
@@ -193,7 +193,7 @@ def test_the_figures_are_those_of_the_trained_network(made: Path, tiny_pairs: Pa
 
 def test_the_network_is_the_one_that_isp_nas_train_makes(made: Path, tiny_pairs: Path, tmp_path: Path) -> None:
     trained = long_run.run(
-        LongRun(
+        TrainingRun(
             tmp_path,
             SMALLNET.spec,
             DataConfig(str(tiny_pairs)),

@@ -30,7 +30,7 @@ from PIL import Image
 from nas.data.pairs import DataConfig
 from nas.search import study as studies
 from nas.search.budget import Budget
-from nas.search.open_study import Asked, open_study
+from nas.search.open_study import SearchOptions, open_study
 from nas.search.study import Study
 from nas.train.job import Job
 from search_spaces.designs import DESIGNS
@@ -619,7 +619,9 @@ def started(pairs: Path, tmp_path: Path) -> tuple[object, ...]:
     device, space = write_device(tmp_path / "phone.json"), write_space(tmp_path / "mine.toml")
     results = tmp_path / "results"
     open_study(
-        Asked(study="s", data=DataConfig(str(pairs)), device=str(device), space=str(space), seed=3, patch=16, batch=2),
+        SearchOptions(
+            study="s", data=DataConfig(str(pairs)), device=str(device), space=str(space), seed=3, patch=16, batch=2
+        ),
         results,
         Budget(candidates=1),
     )

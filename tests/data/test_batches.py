@@ -9,12 +9,12 @@ import pytest
 
 from nas.data import batches
 from nas.data.augment import sample_batch
-from nas.data.batches import Batches, Cut
+from nas.data.batches import Batches, BatchSpec
 from nas.data.pairs import PairSet
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import UsageError
 
-CUT = Cut(batch=3, patch=16)
+CUT = BatchSpec(batch=3, patch=16)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_resumed_training_sees_the_batches_that_it_would_have_seen(pairs: Pair
 
 
 def test_the_switches_of_a_recipe_reach_the_cut(pairs: PairSet) -> None:
-    cut = Cut(batch=3, patch=16, flip="none", rotate=False)
+    cut = BatchSpec(batch=3, patch=16, flip="none", rotate=False)
     with Batches(pairs, cut, seed=5, first=0, last=1) as found:
         ((_, batch),) = found
     wanted = sample_batch(pairs, seed=5, step=0, batch=3, patch=16, flip="none", rotate=False)
@@ -98,7 +98,7 @@ def test_a_consumer_that_stops_early_leaves_no_thread_and_no_batch_behind(pairs:
 
 
 def test_what_goes_wrong_in_a_thread_is_told_to_the_consumer(pairs: PairSet) -> None:
-    with Batches(pairs, Cut(batch=2, patch=64), seed=0, first=0, last=3) as found:  # noqa: SIM117
+    with Batches(pairs, BatchSpec(batch=2, patch=64), seed=0, first=0, last=3) as found:  # noqa: SIM117
         with pytest.raises(UsageError, match="Wanted an even patch size"):
             next(iter(found))
 
@@ -113,8 +113,8 @@ def test_small_batches_get_one_thread_and_large_ones_no_more_than_half_of_the_co
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batches.os, "cpu_count", lambda: 16)
-    assert Cut(batch=4, patch=64).threads == 1
-    assert Cut(batch=16, patch=128).threads == 2
-    assert Cut(batch=100, patch=128).threads == batches.MOST_THREADS
+    assert BatchSpec(batch=4, patch=64).threads == 1
+    assert BatchSpec(batch=16, patch=128).threads == 2
+    assert BatchSpec(batch=100, patch=128).threads == batches.MOST_THREADS
     monkeypatch.setattr(batches.os, "cpu_count", lambda: 2)
-    assert Cut(batch=100, patch=128).threads == 1
+    assert BatchSpec(batch=100, patch=128).threads == 1

@@ -320,7 +320,7 @@ def test_a_size_beyond_this_machines_memory_is_refused_before_anything_is_conver
 
 
 def test_half_precision_of_counts_is_part_of_what_is_lost(target: Target, val: PairSet) -> None:
-    judge = verify.FileJudge(build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val,
+    judge = verify.FileVerifier(build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val,
                                    target.trained.data)  # fmt: skip
     exact, rounded = (judge._half_drop_db(InputLevels(0.0, white)) for white in (1.0, 16383.0))
     assert rounded != exact

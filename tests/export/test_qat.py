@@ -9,15 +9,15 @@ import pytest
 from flow import in_process, refusal
 
 from nas.cli import train
-from nas.cli.train import TrainingAsked
+from nas.cli.train import TrainOptions
 from nas.data.pairs import DataConfig
 from nas.export import qat
 from nas.search.network_ref import Target, resolve
 from nas.tflite.interpreter import TfliteModel
 from nas.train import checkpoint, history, long_run
-from nas.train.long_run import Watcher
+from nas.train.long_run import Callbacks
 from nas.train.recipe import Recipe
-from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, LongRun
+from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, TrainingRun
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.spec import ArchSpec
 
@@ -30,20 +30,20 @@ SIZE = ("--size", "64x96")
 @pytest.fixture(scope="module")
 def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Target:
     folder = tmp_path_factory.mktemp("float")
-    long_run.run(LongRun(folder, SPEC, DataConfig(str(tiny_pairs)), RECIPE, seed=0, validate_every=60))
+    long_run.run(TrainingRun(folder, SPEC, DataConfig(str(tiny_pairs)), RECIPE, seed=0, validate_every=60))
     return resolve(str(folder), folder)
 
 
-def tuning(trained: Target, folder: Path) -> LongRun:
+def tuning(trained: Target, folder: Path) -> TrainingRun:
     quantisation = qat.quantisation(trained, trained.trained.data, folder, calibration=4)
-    return LongRun(
+    return TrainingRun(
         folder, trained.spec, trained.trained.data, TUNING, seed=0, validate_every=10,
         init_from=str(trained.trained.path), quantisation=quantisation,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def tuned(trained: Target, tmp_path_factory: pytest.TempPathFactory) -> LongRun:
+def tuned(trained: Target, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
     run = tuning(trained, tmp_path_factory.mktemp("tuned") / "run")
     long_run.run(run)
     return run
@@ -68,14 +68,14 @@ def test_a_run_begins_with_the_targets_weights_and_the_ranges_of_its_int8_file(t
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_run, "train", spy)
         with pytest.raises(Stopped):
-            long_run.run(run, watcher=Watcher(tick=stop))
+            long_run.run(run, watcher=Callbacks(tick=stop))
     parameters, given = first[0].parameters, trained.trained.load().parameters
     assert run.quantised is not None
     assert parameters.keys() == given.keys() | run.quantised.first_logarithms.keys()
     np.testing.assert_equal({name: parameters[name] for name in given}, given)
 
 
-def test_fine_tuning_moves_weights_and_ranges(trained: Target, tuned: LongRun) -> None:
+def test_fine_tuning_moves_weights_and_ranges(trained: Target, tuned: TrainingRun) -> None:
     state = checkpoint.load(tuned.folder / CHECKPOINT_FILE)
     assert tuned.quantised is not None
     first = trained.trained.load().parameters | tuned.quantised.first_logarithms
@@ -83,7 +83,7 @@ def test_fine_tuning_moves_weights_and_ranges(trained: Target, tuned: LongRun) -
     assert {"stem1/kernel", "input/high"} <= set(moved)
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(trained: Target, tuned: LongRun, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(trained: Target, tuned: TrainingRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     class Stopped(Exception):
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(trained: Target, tuned: LongRun, tmp_
             raise Stopped
 
     with pytest.raises(Stopped):
-        long_run.run(tuning(trained, folder), watcher=Watcher(tick=stop))
+        long_run.run(tuning(trained, folder), watcher=Callbacks(tick=stop))
     assert checkpoint.load(folder / CHECKPOINT_FILE).step == 10
     long_run.run(tuning(trained, folder))  # what is rounded is read back, not converted anew
     mine, theirs = (checkpoint.load(each / CHECKPOINT_FILE) for each in (folder, tuned.folder))
@@ -102,21 +102,21 @@ def test_a_stopped_run_goes_on_bit_for_bit(trained: Target, tuned: LongRun, tmp_
     np.testing.assert_equal(mine.first_moment, theirs.first_moment)
 
 
-def test_a_run_does_not_go_on_from_other_weights(trained: Target, tuned: LongRun) -> None:
+def test_a_run_does_not_go_on_from_other_weights(trained: Target, tuned: TrainingRun) -> None:
     assert tuned.quantisation is not None
     other = replace(tuned, quantisation=replace(tuned.quantisation, start="0" * 64))
     with pytest.raises(StudyError, match="other weights to start from, or their ranges"):
         long_run.run(other)
 
 
-def test_half_precision_and_roundings_do_not_go_together(tuned: LongRun) -> None:
+def test_half_precision_and_roundings_do_not_go_together(tuned: TrainingRun) -> None:
     with pytest.raises(UsageError, match="float32"):
         replace(tuned, recipe=replace(TUNING, precision="bfloat16"))
 
 
 def test_every_start_has_a_folder_of_its_own(trained: Target, tmp_path: Path) -> None:
     def folder(start: Target, calibration: int) -> Path:
-        asked = TrainingAsked({}, steps=60, qat=True, calibration=calibration)
+        asked = TrainOptions({}, steps=60, qat=True, calibration=calibration)
         return train._folder(start, asked, TUNING, tmp_path)
 
     assert trained.state is not None
@@ -132,7 +132,9 @@ def test_every_start_has_a_folder_of_its_own(trained: Target, tmp_path: Path) ->
 def test_what_was_fine_tuned_is_not_taken_for_the_network_itself(
     trained: Target, tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    plain = LongRun(tmp_path / "trained" / "plain", SPEC, DataConfig(str(tiny_pairs)), replace(RECIPE, horizon=4), 0)
+    plain = TrainingRun(
+        tmp_path / "trained" / "plain", SPEC, DataConfig(str(tiny_pairs)), replace(RECIPE, horizon=4), 0
+    )
     long_run.run(plain)
     longer = replace(tuning(trained, tmp_path / "trained" / "longer"), recipe=replace(TUNING, horizon=8))
     long_run.run(longer)
@@ -142,7 +144,7 @@ def test_what_was_fine_tuned_is_not_taken_for_the_network_itself(
 
 
 def test_the_file_is_as_good_as_training_said(
-    trained: Target, tuned: LongRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Target, tuned: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
@@ -200,14 +202,14 @@ def test_what_cannot_be_fine_tuned_is_refused(
     assert not Path("out").exists()
 
 
-def test_a_fine_tuning_is_not_exported_in_place_of_its_network(tuned: LongRun, tmp_path: Path) -> None:
+def test_a_fine_tuning_is_not_exported_in_place_of_its_network(tuned: TrainingRun, tmp_path: Path) -> None:
     sentence = refusal(in_process("export", str(tuned.folder), "--out", str(tmp_path / "out"), *SIZE))
     assert f"--qat {tuned.folder}" in sentence
 
 
-def test_a_run_from_other_weights_is_not_exported(trained: Target, tuned: LongRun, tmp_path: Path) -> None:
+def test_a_run_from_other_weights_is_not_exported(trained: Target, tuned: TrainingRun, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    long_run.run(LongRun(other, SPEC, trained.trained.data, replace(RECIPE, horizon=2), seed=1))
+    long_run.run(TrainingRun(other, SPEC, trained.trained.data, replace(RECIPE, horizon=2), seed=1))
     with pytest.raises(UsageError, match="other weights"):
         qat.fine_tuned(tuned.folder, resolve(str(other), tmp_path))
 

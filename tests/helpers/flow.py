@@ -24,7 +24,7 @@ from nas.search.driver import Search
 from nas.search.study import Study, StudyConfig
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe
-from nas.train.workers import Failure, Slot
+from nas.train.workers import JobFailure, Worker
 from search_spaces.space import load_space
 from search_spaces.system import named_files
 
@@ -152,16 +152,16 @@ def made_up_psnr(job: Job) -> float:
     return 20 + 2 * spread + job.spec.depth / 4 + job.steps / 1000
 
 
-def made_up(job: Job) -> Outcome | Failure:
+def made_up(job: Job) -> Outcome | JobFailure:
     """Stand in for training: the same job has the same outcome, at once."""
     psnr = made_up_psnr(job)
     return Outcome(job.steps, psnr, psnr / 30, 1 / psnr, 0.5, 0.25, 0.25, 100.0)
 
 
-class InlineSlot(Slot):
+class InlineWorker(Worker):
     """A slot that trains nothing and starts no process; `run` decides what comes back."""
 
-    def __init__(self, run: Callable[[Job], Outcome | Failure] = made_up, *, cores: list[int] | None = None) -> None:
+    def __init__(self, run: Callable[[Job], Outcome | JobFailure] = made_up, *, cores: list[int] | None = None) -> None:
         super().__init__(cores=cores)
         self._inline = run
         self.jobs: list[Job] = []
@@ -169,9 +169,9 @@ class InlineSlot(Slot):
     def start(self) -> None:
         pass
 
-    def submit(self, job: Job) -> "Future[Outcome | Failure]":
+    def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
         self.jobs.append(job)
-        future: Future[Outcome | Failure] = Future()
+        future: Future[Outcome | JobFailure] = Future()
         future.set_result(self._inline(job))
         return future
 
@@ -199,7 +199,7 @@ def search(
     study: Study,
     budget: int | Budget,
     *,
-    slots: Sequence[Slot] | None = None,
+    slots: Sequence[Worker] | None = None,
     device: Device | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Search:
@@ -210,7 +210,7 @@ def search(
         device or load_device(study.config.device),
         budget if isinstance(budget, Budget) else Budget(candidates=budget),
         Path("nowhere"),
-        list(slots or [InlineSlot()]),
+        list(slots or [InlineWorker()]),
         say,
     )
     made.run()

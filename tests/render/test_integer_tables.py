@@ -15,7 +15,7 @@ from nas.render.image_file import to_integers
 from nas.render.integer_tables import look_up_bytes
 from nas.render.pack_input import count_look_ups, packed, packed_by_look_ups
 from nas.tflite.input_contract import Contract
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 
 SCALES = st.floats(1e-4, 0.1)
 
@@ -27,7 +27,7 @@ SCALES = st.floats(1e-4, 0.1)
 def test_a_mosaic_is_packed_by_looking_up_as_it_is_computed(
     dtype: str, scale: float, zero_point: int, pattern: str, blacks: list[int]
 ) -> None:
-    port = Port(dtype, scale, zero_point)
+    port = TensorEncoding(dtype, scale, zero_point)
     values = np.random.default_rng(0).integers(0, 1024, (2 * row_threads.ROWS + 6, 8), dtype=np.uint16)
     mosaic = Mosaic(values, pattern, tuple(map(float, blacks)), 1023.0)
     contract = Contract(RawFormat(pattern=pattern, black=64))
@@ -44,7 +44,7 @@ def test_a_mosaic_is_packed_by_looking_up_as_it_is_computed(
 def test_a_picture_of_bytes_is_finished_through_a_table_as_it_is_computed(
     rows: int, finish: Callable[[np.ndarray], np.ndarray], dtype: str, scale: float, zero_point: int
 ) -> None:
-    port = Port(dtype, scale, zero_point)
+    port = TensorEncoding(dtype, scale, zero_point)
     stored = np.random.default_rng(0).integers(0, 256, (rows, 20, 3), dtype=np.uint8).view(dtype)
     for part in (stored, stored[:, :6]):  # the second is no single piece of memory
         computed = finish(port.decode(part))

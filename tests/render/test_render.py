@@ -17,7 +17,7 @@ from PIL import Image
 from nas.cli.render import _Tiles
 from nas.data.raw_format import RawFormat
 from nas.render import renderer
-from nas.tflite.input_contract import Contract, describing
+from nas.tflite.input_contract import Contract, embed_contract
 from nas.tflite.isp_file import IspFile
 from search_spaces.system import atomic_write
 
@@ -307,7 +307,7 @@ def test_a_file_that_says_what_it_reads_needs_no_card(model: Path, tmp_path: Pat
     Path("card.json").write_text(json.dumps(carded))
     rendered(model, "photo.png", "--out", "carded")
     Path("card.json").unlink()
-    model.write_bytes(describing(model.read_bytes(), RAW_12))
+    model.write_bytes(embed_contract(model.read_bytes(), RAW_12))
     (row,) = rendered(model, "photo.png", "--out", "out")
     assert row["notes"] == []
     np.testing.assert_array_equal(pixels(Path("out/photo.png")), pixels(Path("carded/photo.png")))

@@ -14,15 +14,15 @@ from trunk_chains import CHAINS
 from nas.data.camera_raw import Mosaic
 from nas.render.tile_plan import MEMORY_FACTOR, lay_out
 from nas.render.tiling import Axis, Overlap, blend, cut, evened, inexact, padded, step
-from nas.tflite.receptive_field import Field
+from nas.tflite.receptive_field import ReceptiveField
 from search_spaces.errors import UsageError
 
-LOCAL = Field(reach=4, period=1, global_ops=(), unknown_op=None, bytes_per_pixel=100.0)
+LOCAL = ReceptiveField(reach=4, period=1, global_ops=(), unknown_op=None, bytes_per_pixel=100.0)
 FULL_HD, PHOTO = (544, 960), (1512, 2016)
 
 
 @dataclass(frozen=True)
-class Cut:
+class BatchSpec:
     """An axis to be cut. Tests cut it, not the strategy: what checks shapes draws by chance, and a strategy may not."""
 
     size: int
@@ -44,7 +44,7 @@ class Cut:
 
 
 CUTS = st.builds(
-    Cut,
+    BatchSpec,
     size=st.integers(1, 1000),
     period=st.sampled_from([1, 2, 3, 8]),
     margin=st.integers(0, 40),
@@ -54,7 +54,7 @@ CUTS = st.builds(
 
 
 @given(CUTS)
-def test_tiles_begin_at_multiples_of_the_period_and_end_with_the_picture(drawn: Cut) -> None:
+def test_tiles_begin_at_multiples_of_the_period_and_end_with_the_picture(drawn: BatchSpec) -> None:
     axis, period = drawn.axis(), drawn.period
     assert axis.starts[0] == 0
     assert axis.starts[-1] + axis.tile == axis.size
@@ -65,7 +65,7 @@ def test_tiles_begin_at_multiples_of_the_period_and_end_with_the_picture(drawn: 
 
 
 @given(CUTS, st.sampled_from([1, 2]))
-def test_what_tiles_count_adds_up_to_one_everywhere_and_margins_count_nothing(drawn: Cut, scale: int) -> None:
+def test_what_tiles_count_adds_up_to_one_everywhere_and_margins_count_nothing(drawn: BatchSpec, scale: int) -> None:
     axis = drawn.axis()
     total = np.zeros(scale * axis.size)
     for index, (start, weights) in enumerate(zip(axis.starts, axis.weights(scale=scale), strict=True)):
@@ -79,7 +79,7 @@ def test_what_tiles_count_adds_up_to_one_everywhere_and_margins_count_nothing(dr
 
 
 @given(CUTS)
-def test_no_fewer_tiles_would_do(drawn: Cut) -> None:
+def test_no_fewer_tiles_would_do(drawn: BatchSpec) -> None:
     axis, period = drawn.axis(), drawn.period
     fewer = len(axis.starts) - 1
     reached = axis.tile + (fewer - 1) * step(axis.overlap, axis.tile, period)
@@ -87,7 +87,7 @@ def test_no_fewer_tiles_would_do(drawn: Cut) -> None:
 
 
 @given(CUTS)
-def test_evened_tiles_are_as_many_and_not_larger(drawn: Cut) -> None:
+def test_evened_tiles_are_as_many_and_not_larger(drawn: BatchSpec) -> None:
     tile = evened(drawn.size, drawn.tile, overlap=drawn.overlap, period=drawn.period)
     assert tile <= drawn.tile
     assert tile % drawn.period == 0
@@ -152,7 +152,7 @@ def test_tiles_of_a_file_of_open_size_fit_into_memory(rows: int, columns: int, m
         (replace(LOCAL, reach=300), PHOTO, "sees 300 packed pixels to each side, more than its input of 544×960"),
     ],
 )
-def test_what_cannot_be_exact_is_said_and_blended(field: Field, size: tuple[int, int], says: str) -> None:
+def test_what_cannot_be_exact_is_said_and_blended(field: ReceptiveField, size: tuple[int, int], says: str) -> None:
     layout = lay_out(size, field, fixed=FULL_HD, most_bytes=EVERYTHING)
     assert layout.note is not None
     assert says in layout.note

@@ -10,7 +10,7 @@ from nas.data.pairs import DataConfig
 from nas.search.network_ref import resolve
 from nas.train import long_run
 from nas.train.recipe import Recipe
-from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, LongRun
+from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, TrainingRun
 from search_spaces.errors import StudyError
 from search_spaces.spec import ArchSpec
 
@@ -23,7 +23,7 @@ def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, with its pairs beside it."""
     root = tmp_path_factory.mktemp("trained")
     pairs = shutil.copytree(tiny_pairs, root / "pairs")
-    long_run.run(LongRun(root / "run", SPEC, DataConfig(str(pairs)), RECIPE, seed=0, validate_every=4))
+    long_run.run(TrainingRun(root / "run", SPEC, DataConfig(str(pairs)), RECIPE, seed=0, validate_every=4))
     return root / "run"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flow import (
     TINY_SIZE,
-    InlineSlot,
+    InlineWorker,
     assert_whole,
     decisions,
     made_up,
@@ -41,12 +41,12 @@ from nas.search.optuna_sampler import Proposer
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
 from nas.train.job import Job, Outcome
-from nas.train.workers import Failure
+from nas.train.workers import JobFailure
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import StudyError
 
 BUDGET = 12  # enough for TPE to leave its random start
-Run = tuple[Path, InlineSlot]
+Run = tuple[Path, InlineWorker]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +64,7 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 @pytest.fixture(scope="module", params=SAMPLER_NAMES)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search that nothing disturbed, one per sampler; tests only read it."""
-    folder, slot = tmp_path_factory.mktemp("whole") / "s", InlineSlot()
+    folder, slot = tmp_path_factory.mktemp("whole") / "s", InlineWorker()
     search(make_study(folder, sampler=request.param), BUDGET, slots=[slot])
     return folder, slot
 
@@ -76,7 +76,7 @@ def sampler_of(run: Run) -> str:
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search in which many climb; tests only read it."""
-    folder, slot = tmp_path_factory.mktemp("long") / "s", InlineSlot()
+    folder, slot = tmp_path_factory.mktemp("long") / "s", InlineWorker()
     search(make_study(folder, sampler="random"), 3 * BUDGET, slots=[slot])
     return folder, slot
 
@@ -102,14 +102,14 @@ def test_another_seed_is_another_run(tmp_path: Path, whole: Run) -> None:
     assert decisions(tmp_path / "s") != decisions(whole[0])
 
 
-class Stop(InlineSlot):
+class Stop(InlineWorker):
     """Is interrupted as by Ctrl-C when a job is handed over."""
 
     def __init__(self, *, at: int) -> None:
         super().__init__()
         self._at = at
 
-    def submit(self, job: Job) -> "Future[Outcome | Failure]":
+    def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
         if len(self.jobs) == self._at:
             raise KeyboardInterrupt
         return super().submit(job)
@@ -167,7 +167,7 @@ def test_a_spent_budget_trains_nothing_more(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     search(make_study(folder), 5)
     before = decisions(folder)
-    again = InlineSlot()
+    again = InlineWorker()
     search(studies.load(folder), 5, slots=[again])
     assert again.jobs == []
     assert decisions(folder) == before
@@ -182,7 +182,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def test_duplicates_are_not_trained_twice_and_cost_no_budget(tmp_path: Path) -> None:
     budget = TINY_SIZE - 3
-    slot = InlineSlot()
+    slot = InlineWorker()
     search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), budget, slots=[slot])
     assert verdicts(tmp_path / "s")["duplicate"] > 0, "nothing was proposed twice: this run shows nothing"
     trained_to = Counter((job.spec, job.steps) for job in slot.jobs)
@@ -219,7 +219,7 @@ def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path: Path) -> None:
-    slot = InlineSlot()
+    slot = InlineWorker()
     assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_runtime_ms=1.0), 5, slots=[slot]).exhausted
     assert slot.jobs == []
 
@@ -233,7 +233,7 @@ LIMIT_MS = 90.0
 @pytest.fixture(scope="module", params=SAMPLER_NAMES)
 def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with a limit that a good part of the proposals miss."""
-    folder, slot = tmp_path_factory.mktemp("limited") / "s", InlineSlot()
+    folder, slot = tmp_path_factory.mktemp("limited") / "s", InlineWorker()
     search(make_study(folder, sampler=request.param, max_runtime_ms=LIMIT_MS), BUDGET, slots=[slot])
     return folder, slot
 
@@ -275,7 +275,7 @@ LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
 @pytest.fixture(scope="module", params=SAMPLER_NAMES)
 def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
-    folder, slot = tmp_path_factory.mktemp("cramped") / "s", InlineSlot()
+    folder, slot = tmp_path_factory.mktemp("cramped") / "s", InlineWorker()
     limits = {"max_memory_mb": LIMIT_MB, "max_runtime_ms": LIMIT_MS}
     search(make_study(folder, sampler=request.param, **limits), BUDGET, slots=[slot])
     return folder, slot
@@ -337,7 +337,7 @@ def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Pa
     table = load_delegate(str(write_delegate(tmp_path / "narrow.json", without="MEAN")))
     less = replace(load_device(DEFAULT_DEVICE), delegate=table)
     said: list[str] = []
-    slot = InlineSlot()
+    slot = InlineWorker()
     search(make_study(tmp_path / "s"), BUDGET, slots=[slot], device=less, say=said.append)
     assert any(line.startswith("csanet is left out: ") and "MEAN" in line for line in said)
     assert DESIGNS["csanet"].spec not in {job.spec for job in slot.jobs}
@@ -357,7 +357,7 @@ def test_published_designs_come_first_and_the_best_of_the_challenge_before_the_o
 
 
 def test_every_design_starts_before_one_climbs_and_variants_are_left_out(tmp_path: Path) -> None:
-    slot = InlineSlot()
+    slot = InlineWorker()
     search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), slots=[slot])
     # Of EdS the phone's delegate runs only a part.
     published = [d.spec for d in DESIGNS.values() if d.variant_of is None and d.name != "eds"]
@@ -382,7 +382,7 @@ def test_designs_take_a_quarter_of_a_budget_of_candidates(tmp_path: Path, budget
 
 
 def test_beside_tpe_every_second_proposal_is_near_one_of_the_best(tmp_path: Path) -> None:
-    finished = search(make_study(tmp_path / "s", sampler="tpe"), 40, slots=[InlineSlot()])
+    finished = search(make_study(tmp_path / "s", sampler="tpe"), 40, slots=[InlineWorker()])
     near = 0
     candidates = list(finished.study.candidates.values())
     for candidate in candidates[len(DESIGNS) :]:
@@ -400,7 +400,7 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
-    def train(self, job: Job) -> Outcome | Failure:
+    def train(self, job: Job) -> Outcome | JobFailure:
         self.now += job.steps
         return replace(made_up(job), train_s=float(job.steps), compile_s=0.0, evaluate_s=0.0)  # type: ignore[type-var]
 
@@ -413,13 +413,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_budget_in_seconds_ends_the_search(tmp_path: Path, clock: Clock) -> None:
-    finished = search(make_study(tmp_path / "s"), Budget(seconds=400), slots=[InlineSlot(clock.train)])
+    finished = search(make_study(tmp_path / "s"), Budget(seconds=400), slots=[InlineWorker(clock.train)])
     assert 300 < finished.elapsed_s <= 400
     assert studies.load(tmp_path / "s").elapsed_s == finished.elapsed_s
 
 
 def test_designs_take_a_quarter_of_a_budget_in_seconds_before_anything_new(tmp_path: Path, clock: Clock) -> None:
-    seconds, slot = 400.0, InlineSlot(clock.train)
+    seconds, slot = 400.0, InlineWorker(clock.train)
     search(make_study(tmp_path / "s"), Budget(seconds=seconds), slots=[slot])
     published = {design.spec for design in DESIGNS.values()}
     first_new = next(index for index, job in enumerate(slot.jobs) if job.spec not in published)
@@ -431,9 +431,9 @@ def test_designs_take_a_quarter_of_a_budget_in_seconds_before_anything_new(tmp_p
 
 def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, clock: Clock) -> None:
     folder = tmp_path / "s"
-    search(make_study(folder), Budget(seconds=200), slots=[InlineSlot(clock.train)])
+    search(make_study(folder), Budget(seconds=200), slots=[InlineWorker(clock.train)])
     clock.now += 10_000  # a night between two sessions costs nothing
-    finished = search(studies.load(folder), Budget(seconds=400), slots=[InlineSlot(clock.train)])
+    finished = search(studies.load(folder), Budget(seconds=400), slots=[InlineWorker(clock.train)])
     assert 300 < finished.elapsed_s <= 400
 
 
@@ -493,14 +493,14 @@ def test_every_step_of_the_ladder_is_climbed_in_order(long: Run) -> None:
 # Several workers
 
 
-class ThreadSlot(InlineSlot):
+class ThreadSlot(InlineWorker):
     """A slot that takes a moment, so that others are at work meanwhile."""
 
-    def __init__(self, run: Callable[[Job], Outcome | Failure]) -> None:
+    def __init__(self, run: Callable[[Job], Outcome | JobFailure]) -> None:
         super().__init__(run)
         self._thread = ThreadPoolExecutor(1)
 
-    def submit(self, job: Job) -> "Future[Outcome | Failure]":
+    def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
         self.jobs.append(job)
         return self._thread.submit(self._inline, job)
 
@@ -517,7 +517,7 @@ class Watched:
         self.most_at_once = 0
         self.most_of_one = 0
 
-    def train(self, job: Job) -> Outcome | Failure:
+    def train(self, job: Job) -> Outcome | JobFailure:
         with self._lock:
             self._now[job.spec.hash] += 1
             self.most_at_once = max(self.most_at_once, self._now.total())
@@ -544,19 +544,19 @@ def test_several_workers_never_train_one_candidate_twice_at_the_same_time(tmp_pa
 # Failures
 
 
-def every_third_fails() -> Callable[[Job], Outcome | Failure]:
+def every_third_fails() -> Callable[[Job], Outcome | JobFailure]:
     jobs = 0
 
-    def run(job: Job) -> Outcome | Failure:
+    def run(job: Job) -> Outcome | JobFailure:
         nonlocal jobs
         jobs += 1
-        return Failure("the loss was not a number") if jobs % 3 == 0 else made_up(job)
+        return JobFailure("the loss was not a number") if jobs % 3 == 0 else made_up(job)
 
     return run
 
 
 def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
-    search(make_study(tmp_path / "s"), BUDGET, slots=[InlineSlot(every_third_fails())])
+    search(make_study(tmp_path / "s"), BUDGET, slots=[InlineWorker(every_third_fails())])
     opened = assert_whole(tmp_path / "s", budget=BUDGET)
     failed = [c for c in opened.candidates.values() if c.failure]
     assert failed
@@ -568,14 +568,14 @@ def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(
 
 
 def test_a_failed_candidate_is_not_trained_again(tmp_path: Path) -> None:
-    slot = InlineSlot(every_third_fails())
+    slot = InlineWorker(every_third_fails())
     search(make_study(tmp_path / "s"), BUDGET, slots=[slot])
     search(studies.load(tmp_path / "s"), BUDGET + 2, slots=[slot])
     assert max(Counter((job.spec, job.steps) for job in slot.jobs).values()) == 1
 
 
 def test_three_failures_at_the_very_start_stop_the_search_and_say_why(tmp_path: Path) -> None:
-    slot = InlineSlot(lambda _: Failure("the disk is full."))
+    slot = InlineWorker(lambda _: JobFailure("the disk is full."))
     with pytest.raises(StudyError, match=r"first 3 candidates all failed.*the disk is full"):
         search(make_study(tmp_path / "s"), BUDGET, slots=[slot])
     assert len(slot.jobs) == 3
@@ -584,7 +584,7 @@ def test_three_failures_at_the_very_start_stop_the_search_and_say_why(tmp_path: 
 
 def test_a_failure_that_no_candidate_can_help_stops_the_search_and_is_no_candidate_s_fault(tmp_path: Path) -> None:
     folder = tmp_path / "s"
-    full = InlineSlot(lambda _: Failure("The disk is full.", fatal=True))
+    full = InlineWorker(lambda _: JobFailure("The disk is full.", fatal=True))
     with pytest.raises(StudyError, match=r"The disk is full\. Mend this; the same command continues"):
         search(make_study(folder), 3, slots=[full])
     search(studies.load(folder), 3)
@@ -593,7 +593,7 @@ def test_a_failure_that_no_candidate_can_help_stops_the_search_and_is_no_candida
 
 def test_failures_after_a_success_do_not_stop_the_search(tmp_path: Path) -> None:
     design = DESIGNS["smallnet"].spec
-    run = InlineSlot(lambda job: made_up(job) if job.spec == design else Failure("no memory"))
+    run = InlineWorker(lambda job: made_up(job) if job.spec == design else JobFailure("no memory"))
     search(make_study(tmp_path / "s"), 6, slots=[run])
     assert_whole(tmp_path / "s", budget=6)
 
@@ -611,10 +611,10 @@ def test_candidates_that_each_beat_all_before_all_climb_for_each_was_the_best_wh
     """Successive halving without waiting: who climbed stays up, though later ones push it out of the best third."""
     order: dict[str, int] = {}
 
-    def better_each_time(job: Job) -> Outcome | Failure:
+    def better_each_time(job: Job) -> Outcome | JobFailure:
         return replace(made_up(job), psnr_db=20.0 + 3 * order.setdefault(job.spec.hash, len(order)))  # type: ignore[type-var]
 
-    search(make_study(tmp_path / "s", sampler="random"), BUDGET, slots=[InlineSlot(better_each_time)])
+    search(make_study(tmp_path / "s", sampler="random"), BUDGET, slots=[InlineWorker(better_each_time)])
     first = [c.trial for c in studies.load(tmp_path / "s").trained()]
     assert set(first[ETA:]) <= set(reached(tmp_path / "s", 1))
 

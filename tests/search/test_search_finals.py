@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow import InlineSlot, decisions, in_process, made_up, make_study, records, search, write_space
+from flow import InlineWorker, decisions, in_process, made_up, make_study, records, search, write_space
 
 from nas.cli.search_view import running
 from nas.search import candidate_rows, finals
@@ -16,7 +16,7 @@ from nas.search.budget import Budget
 from nas.search.driver import InFlight
 from nas.search.study import Study
 from nas.train.job import Job, Outcome
-from nas.train.workers import Failure
+from nas.train.workers import JobFailure
 
 FINAL_STEPS = 270
 
@@ -25,15 +25,15 @@ def with_finals(folder: Path, **changes: Any) -> Study:
     return make_study(folder, **({"final_steps": FINAL_STEPS, "final_share": 0.25} | changes))
 
 
-def seeded(job: Job) -> Outcome | Failure:
+def seeded(job: Job) -> Outcome | JobFailure:
     """As `made_up`, a little different from every seed."""
     outcome = made_up(job)
     assert isinstance(outcome, Outcome)
     return replace(outcome, psnr_db=outcome.psnr_db + 0.01 * job.seed)
 
 
-def finished(folder: Path, budget: int = 12, **changes: Any) -> tuple[Study, InlineSlot]:
-    slot = InlineSlot(seeded)
+def finished(folder: Path, budget: int = 12, **changes: Any) -> tuple[Study, InlineWorker]:
+    slot = InlineWorker(seeded)
     search(with_finals(folder, **changes), budget, slots=[slot])
     return studies.load(folder), slot
 
@@ -91,23 +91,23 @@ def test_a_search_that_was_stopped_goes_on_with_the_finals(tmp_path: Path) -> No
     lines = path.read_bytes().splitlines(keepends=True)
     kinds = [json.loads(line)["event"] for line in lines]
     path.write_bytes(b"".join(lines[: kinds.index("final") + 2]))
-    search(studies.load(tmp_path / "broken"), 12, slots=[InlineSlot(seeded)])
+    search(studies.load(tmp_path / "broken"), 12, slots=[InlineWorker(seeded)])
     assert decisions(tmp_path / "broken") == decisions(straight.folder)
 
 
 def test_the_same_command_trains_no_final_twice(tmp_path: Path) -> None:
     opened, _ = finished(tmp_path / "s")
-    again = InlineSlot(seeded)
+    again = InlineWorker(seeded)
     search(opened, 12, slots=[again])
     assert again.jobs == []
 
 
 def test_a_final_that_fails_is_told_and_leaves_the_candidate_what_it_was(tmp_path: Path) -> None:
-    def failing(job: Job) -> Outcome | Failure:
-        return Failure("The loss diverged.") if job.steps == FINAL_STEPS and job.seed == 1 else seeded(job)
+    def failing(job: Job) -> Outcome | JobFailure:
+        return JobFailure("The loss diverged.") if job.steps == FINAL_STEPS and job.seed == 1 else seeded(job)
 
     said: list[str] = []
-    search(with_finals(tmp_path / "s"), 12, slots=[InlineSlot(failing)], say=said.append)
+    search(with_finals(tmp_path / "s"), 12, slots=[InlineWorker(failing)], say=said.append)
     opened = studies.load(tmp_path / "s")
     assert any("from seed 1 failed: The loss diverged." in line for line in said)
     assert not any(c.failure for c in opened.candidates.values())
@@ -123,7 +123,7 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}))
 
-    def timed(job: Job) -> Outcome | Failure:
+    def timed(job: Job) -> Outcome | JobFailure:
         outcome = seeded(job)
         assert isinstance(outcome, Outcome)
         before = {30: 10, 90: 30}.get(job.steps, 0)
@@ -131,7 +131,7 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
         now[0] += seconds
         return replace(outcome, train_s=seconds, compile_s=0.0, evaluate_s=0.0)
 
-    search(with_finals(tmp_path / "s"), Budget(seconds=120), slots=[InlineSlot(timed)])
+    search(with_finals(tmp_path / "s"), Budget(seconds=120), slots=[InlineWorker(timed)])
     told = records(tmp_path / "s")
     first = next(record["elapsed_s"] for record in told if record["event"] == "final")
     assert 90 <= first <= 110
@@ -142,9 +142,9 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
     seen: list[str] = []
-    made = search(with_finals(tmp_path / "s"), 3, slots=[InlineSlot(seeded)])
+    made = search(with_finals(tmp_path / "s"), 3, slots=[InlineWorker(seeded)])
     candidate = made.study.best()
-    slot = InlineSlot(seeded)
+    slot = InlineWorker(seeded)
     for rung, seed in ((0, None), (made.study.final_rung, 2)):
         made.running = [InFlight(candidate, rung, seed, slot, Future())]
         seen += running(made)
@@ -155,7 +155,7 @@ def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
 def test_a_longer_budget_goes_on_searching_and_plays_finals_again(tmp_path: Path) -> None:
     opened, _ = finished(tmp_path / "s", budget=8)
     before = {c.trial for c in opened.candidates.values() if c.finals}
-    slot = InlineSlot(seeded)
+    slot = InlineWorker(seeded)
     search(studies.load(tmp_path / "s"), 30, slots=[slot])
     after = studies.load(tmp_path / "s")
     assert len(after.trained()) == 30
@@ -173,7 +173,7 @@ def test_a_front_is_not_one_of_finalists(tmp_path: Path) -> None:
 
 def test_one_worker_and_one_seed_repeat_whatever_a_training_took(tmp_path: Path) -> None:
     def in_other_seconds(factor: float) -> Any:
-        def run(job: Job) -> Outcome | Failure:
+        def run(job: Job) -> Outcome | JobFailure:
             outcome = seeded(job)
             assert isinstance(outcome, Outcome)
             seconds = factor * (1 + int(job.spec.hash, 16) % 7)
@@ -183,7 +183,7 @@ def test_one_worker_and_one_seed_repeat_whatever_a_training_took(tmp_path: Path)
 
     for name, factor in (("a", 0.1), ("b", 3.0)):
         study = with_finals(tmp_path / name, sampler="model")
-        search(study, 16, slots=[InlineSlot(in_other_seconds(factor))])
+        search(study, 16, slots=[InlineWorker(in_other_seconds(factor))])
     assert decisions(tmp_path / "a") == decisions(tmp_path / "b")
 
 

@@ -29,7 +29,7 @@ from optuna.trial import TrialState
 from nas.search import study as studies
 from nas.train.job import Job
 from nas.train.recipe import Recipe
-from nas.train.workers import Slot, result_of
+from nas.train.workers import Worker, result_of
 from search_spaces.spec import ArchSpec
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 and Ctrl-C are signals")
@@ -69,9 +69,9 @@ def results(finished: Path, tmp_path: Path) -> Path:
 MADE_UP = """
 import os, signal
 import nas.train.workers
-from flow import InlineSlot
+from flow import InlineWorker
 from nas.cli.main import main
-nas.train.workers.Slot = InlineSlot
+nas.train.workers.Worker = InlineWorker
 {fault}
 main()
 """
@@ -440,7 +440,7 @@ def train(job):
     return made_up(job)
 
 if __name__ == "__main__":
-    nas.train.workers.Slot = partial(nas.train.workers.Slot, train)
+    nas.train.workers.Worker = partial(nas.train.workers.Worker, train)
     main()
 """
 
@@ -463,7 +463,7 @@ def test_a_worker_that_dies_fails_its_candidate_and_the_search_goes_on(
 
 def test_a_worker_that_dies_between_two_candidates_is_replaced_and_costs_none(tmp_path: Path) -> None:
     job = Job(ArchSpec(), 1, tmp_path / "none", tmp_path, Recipe(), 0)
-    slot = Slot(made_up)
+    slot = Worker(made_up)
     try:
         assert slot.submit(job).result() == made_up(job)
         (process,) = slot._executor._processes.values()  # type: ignore[union-attr]

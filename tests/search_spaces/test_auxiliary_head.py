@@ -24,7 +24,7 @@ from nas.train import long_run as long_training
 from nas.train.checkpoint import ALONE, JOINT, Arrays, Checkpoint
 from nas.train.loop import start, train
 from nas.train.recipe import Recipe
-from nas.train.run_folder import LongRun, SuperNetwork
+from nas.train.run_folder import SuperNetwork, TrainingRun
 from search_spaces import lower_flax, lower_tf
 from search_spaces.auxiliary_head import PREFIX, detach, heads, with_super_head
 from search_spaces.designs import DESIGNS
@@ -169,12 +169,12 @@ def short() -> Iterator[None]:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
-def long_run(folder: Path, pairs: Path, detach_at_db: float) -> LongRun:
+def long_run(folder: Path, pairs: Path, detach_at_db: float) -> TrainingRun:
     recipe = Recipe(batch=2, patch=32, horizon=20, learning_rate=1e-2)
-    return LongRun(folder, SPEC, DataConfig(str(pairs)), recipe, 0, SuperNetwork(detach_at_db, blocks=1, layers=1))
+    return TrainingRun(folder, SPEC, DataConfig(str(pairs)), recipe, 0, SuperNetwork(detach_at_db, blocks=1, layers=1))
 
 
-def state_of(run: LongRun) -> Checkpoint:
+def state_of(run: TrainingRun) -> Checkpoint:
     return checkpoint.load(run.folder / "checkpoint.safetensors")
 
 
@@ -220,7 +220,7 @@ class Killed(Exception):
     pass
 
 
-def ended(run: LongRun) -> tuple[float, float, int, float]:
+def ended(run: TrainingRun) -> tuple[float, float, int, float]:
     """Run to the end; return what came of it, without how long compiling took."""
     finished = long_training.run(run)
     return finished.quality.psnr_db, finished.quality.ssim, finished.detached_step, finished.detached_psnr_db

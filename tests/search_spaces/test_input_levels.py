@@ -8,10 +8,10 @@ from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_tf
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder
-from search_spaces.input_levels import InputLevels, reading_counts
+from search_spaces.input_levels import InputLevels, fold_raw_levels
 from search_spaces.networks import build_graph
 from search_spaces.ops import Add, Conv, DepthwiseConv
-from search_spaces.tflite_counts import taking_counts
+from search_spaces.tflite_counts import add_count_input
 from search_spaces.tflite_file import op_counts, read_graph
 
 SHAPE = (1, 16, 24, 4)
@@ -46,7 +46,7 @@ def test_counts_give_the_answer_of_values_at_every_pixel(graph: Graph, levels: I
     x = np.random.default_rng(0).random(graph.input_shape, np.float32)
     x[:, 0] = x[:, :, -1] = 1.0  # bright borders, where zero padding and black are easily mixed up
     expected = np.asarray(lower_flax.jit_apply(graph)(weights, x))
-    reading, scaled = reading_counts(graph, weights, levels, fold=fold)
+    reading, scaled = fold_raw_levels(graph, weights, levels, fold=fold)
     found = np.asarray(lower_flax.jit_apply(reading)(scaled, levels.counts(x)))
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, float(np.ptp(expected))))
 
@@ -56,7 +56,7 @@ def test_a_division_is_folded_into_weights_and_a_black_level_is_an_operation() -
     weights = random_weights(graph)
     plain = op_counts(lower_tf.to_tflite(graph, weights))
     for levels, more in ((InputLevels(0, 1023), {}), (InputLevels(64, 1023), {"ADD": 1})):
-        reading, scaled = reading_counts(graph, weights, levels, fold=True)
+        reading, scaled = fold_raw_levels(graph, weights, levels, fold=True)
         assert op_counts(lower_tf.to_tflite(reading, scaled)) == plain | more
 
 
@@ -64,7 +64,7 @@ def test_a_division_is_folded_into_weights_and_a_black_level_is_an_operation() -
 def test_weights_that_may_be_run_in_half_precision_keep_their_size(levels: InputLevels) -> None:
     graph = build_graph(DESIGNS["smallnet"].spec, SHAPE)
     weights = random_weights(graph)
-    reading, scaled = reading_counts(graph, weights, levels, fold=False)
+    reading, scaled = fold_raw_levels(graph, weights, levels, fold=False)
     ratio = scaled["stem1/kernel"] / weights["stem1/kernel"]
     assert ratio == pytest.approx(ratio.flat[0])
     assert 0.5 < ratio.flat[0] <= 2
@@ -75,7 +75,7 @@ def test_weights_that_may_be_run_in_half_precision_keep_their_size(levels: Input
 def test_normalised_input_changes_nothing() -> None:
     graph = build_graph(DESIGNS["smallnet"].spec, SHAPE)
     weights = random_weights(graph)
-    assert reading_counts(graph, weights, InputLevels(), fold=True) == (graph, weights)
+    assert fold_raw_levels(graph, weights, InputLevels(), fold=True) == (graph, weights)
 
 
 @pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
@@ -83,8 +83,8 @@ def test_a_16_bit_file_takes_counts_as_they_are(levels: InputLevels) -> None:
     graph = build_graph(DESIGNS["smallnet"].spec, SHAPE)
     weights, x = random_weights(graph), np.random.default_rng(0).random(SHAPE, np.float32)
     counts = np.rint(levels.counts(x))
-    reading, scaled = reading_counts(graph, weights, levels, fold=True)
-    content = taking_counts(lower_tf.to_tflite(reading, scaled, precision="int16", calibration=[counts]))
+    reading, scaled = fold_raw_levels(graph, weights, levels, fold=True)
+    content = add_count_input(lower_tf.to_tflite(reading, scaled, precision="int16", calibration=[counts]))
     model = TfliteModel(content)
     assert (model.input.dtype, model.input.scale, model.input.zero_point) == ("int16", 1.0, 0)
     np.testing.assert_array_equal(model.input.encode(counts), counts)

@@ -155,7 +155,7 @@ def test_a_gate_is_broadcasting(form: str) -> None:
 
 def test_a_map_that_two_read_is_computed_once() -> None:
     def read_twice(x: Array) -> Array:
-        return jnp.concatenate([y := jax_ops.kept(jnp.maximum(2 * x, 0)), -y], 1)
+        return jnp.concatenate([y := jax_ops.materialize(jnp.maximum(2 * x, 0)), -y], 1)
 
     program = jax.jit(read_twice).lower(jnp.ones((4, 4, 4, 4))).compile().as_text()
     assert program is not None

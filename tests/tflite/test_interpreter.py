@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lowering_cases import random_weights
 
 from nas.tflite.interpreter import TfliteModel
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from search_spaces import lower_tf
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT
@@ -20,7 +20,7 @@ TYPES = st.sampled_from(["int8", "uint8", "int16"])
 def test_what_a_file_stores_is_a_value_within_half_a_step(dtype: str, scale: float, data: st.DataObject) -> None:
     holds = np.iinfo(dtype)
     zero = data.draw(st.integers(int(holds.min), int(holds.max)))
-    port = Port(dtype, scale, zero)
+    port = TensorEncoding(dtype, scale, zero)
     stored = data.draw(st.integers(int(holds.min), int(holds.max)))
     value = port.decode(np.array([stored], dtype))
     assert port.encode(value).tolist() == [stored]
@@ -30,13 +30,13 @@ def test_what_a_file_stores_is_a_value_within_half_a_step(dtype: str, scale: flo
 
 def test_a_value_outside_the_range_is_its_nearest_end_and_does_not_wrap() -> None:
     for dtype in ("int8", "uint8", "int16"):
-        encoded = Port(dtype, 0.01, 3).encode(np.array([-1e6, 1e6], np.float32))
+        encoded = TensorEncoding(dtype, 0.01, 3).encode(np.array([-1e6, 1e6], np.float32))
         assert encoded.tolist() == [np.iinfo(dtype).min, np.iinfo(dtype).max]
 
 
 def test_a_float_is_taken_as_it_is() -> None:
     x = np.array([-1.5, 1e6], np.float32)
-    plain = Port("float32", 0.0, 0)
+    plain = TensorEncoding("float32", 0.0, 0)
     assert plain.decode(plain.encode(x)).tolist() == x.tolist()
 
 

@@ -13,7 +13,7 @@ from isp_builder import RANGES, Trunk, isp, ones
 from tflite_builder import FileBuilder
 
 from nas.tflite.isp_file import IspFile
-from nas.tflite.tensor_encoding import Port
+from nas.tflite.tensor_encoding import TensorEncoding
 from search_spaces.errors import UsageError
 
 STEP = {"float32": 1e-6, "float16": 1e-3, "uint8": 1 / 255, "int8": 1 / 255, "int16": 1 / 32767}  # of outputs
@@ -50,7 +50,7 @@ def test_whole_and_half_numbers_mean_what_the_file_says(tmp_path: Path, input_ty
 )
 def test_what_is_encoded_is_read_back_to_half_a_step_and_clipped(dtype: str, x: np.ndarray) -> None:
     scale, zero_point = RANGES[dtype]
-    port = Port(dtype, scale, zero_point)
+    port = TensorEncoding(dtype, scale, zero_point)
     bounds = np.iinfo(dtype)
     least, most = ((bound - zero_point) * scale for bound in (bounds.min, bounds.max))
     np.testing.assert_allclose(port.decode(port.encode(x)), np.clip(x, least, most), atol=0.51 * scale)

@@ -11,7 +11,7 @@ import pytest
 from nas.data.pairs import PairSet, open_prepared
 from nas.train import branches, checkpoint, loop
 from nas.train.candidate import evaluate
-from nas.train.evaluation import Judge
+from nas.train.evaluation import Evaluator
 from nas.train.job import Job
 from nas.train.memory import training_bytes
 from nas.train.recipe import Recipe
@@ -79,7 +79,7 @@ def test_every_branch_is_trained_and_none_is_judged(pairs: PairSet) -> None:
     assert first
     assert all(not np.array_equal(done.parameters[name], value) for name, value in first.items())
     assert done.weights.keys() == GRAPH.parameter_shapes.keys()
-    assert np.isfinite(Judge(GRAPH, pairs).quality(done.weights).psnr_db)
+    assert np.isfinite(Evaluator(GRAPH, pairs).quality(done.weights).psnr_db)
 
 
 @pytest.mark.parametrize("options", [{}, {"average_share": 0.5}, {"optimiser": "adamw", "weight_decay": 0.01}])
@@ -112,7 +112,7 @@ def test_a_search_s_candidate_trains_so(prepared_tiny: Path, tmp_path: Path) -> 
     outcome = evaluate(Job(SPEC, 12, path, prepared_tiny, RECIPE, 0))
     assert (
         outcome.psnr_db
-        == Judge(GRAPH, open_prepared(prepared_tiny, "val")).quality(checkpoint.load(path).weights).psnr_db
+        == Evaluator(GRAPH, open_prepared(prepared_tiny, "val")).quality(checkpoint.load(path).weights).psnr_db
     )
     assert any(branches.MARK in name for name in checkpoint.load(path).parameters)
 

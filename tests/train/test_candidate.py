@@ -62,7 +62,7 @@ def test_a_candidate_that_climbs_is_where_it_would_be_without_a_stop(job: Job) -
 def test_what_was_trained_before_a_crash_is_only_judged(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = candidate.evaluate(replace(job, checkpoint=job.checkpoint.with_name("straight")))
     with monkeypatch.context() as crash:
-        crash.setattr(evaluation.Judge, "quality", lambda *_: 1 / 0)
+        crash.setattr(evaluation.Evaluator, "quality", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             candidate.evaluate(job)
     after = candidate.evaluate(job)

@@ -23,9 +23,9 @@ from nas.train import checkpoint, evaluation, history, loop
 from nas.train import long_run as long_training
 from nas.train.checkpoint import Checkpoint
 from nas.train.history import Validation
-from nas.train.long_run import Finished, Watcher
+from nas.train.long_run import Callbacks, Finished
 from nas.train.recipe import Recipe
-from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, LongRun, SuperNetwork
+from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, SuperNetwork, TrainingRun
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.spec import ArchSpec
@@ -36,18 +36,18 @@ SPEC = ArchSpec(width=4, depth=0)
 RECIPE = Recipe(batch=2, patch=16, horizon=40, learning_rate=0.05, ema=0.5, schedule="constant")
 
 
-def long_run(folder: Path, pairs: Path, **changes: Any) -> LongRun:
-    return replace(LongRun(folder, SPEC, DataConfig(str(pairs)), RECIPE, seed=0, validate_every=5), **changes)
+def long_run(folder: Path, pairs: Path, **changes: Any) -> TrainingRun:
+    return replace(TrainingRun(folder, SPEC, DataConfig(str(pairs)), RECIPE, seed=0, validate_every=5), **changes)
 
 
 @pytest.fixture(scope="module")
-def straight(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LongRun, Finished]:
+def straight(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingRun, Finished]:
     """A run that nobody stopped."""
     run = long_run(tmp_path_factory.mktemp("straight"), tiny_pairs)
     return run, long_training.run(run)
 
 
-def validations(run: LongRun) -> list[tuple[int, float, float, dict[str, float], float]]:
+def validations(run: TrainingRun) -> list[tuple[int, float, float, dict[str, float], float]]:
     """What was seen, without the seconds."""
     seen = history.read(run.folder, until=10**9)
     return [(each.step, each.psnr_db, each.ssim, each.losses, each.learning_rate) for each in seen]
@@ -65,7 +65,7 @@ def equal(a: Any, b: Any) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_every_stretch_is_validated(straight: tuple[LongRun, Finished]) -> None:
+def test_every_stretch_is_validated(straight: tuple[TrainingRun, Finished]) -> None:
     run, finished = straight
     seen = validations(run)
     assert [step for step, *_ in seen] == list(range(5, 41, 5))
@@ -73,7 +73,7 @@ def test_every_stretch_is_validated(straight: tuple[LongRun, Finished]) -> None:
     assert all(losses.keys() == {"loss", "l1"} and rate == pytest.approx(0.05) for *_, losses, rate in seen)
 
 
-def test_the_best_state_is_kept_and_is_what_is_exported(straight: tuple[LongRun, Finished], tmp_path: Path) -> None:
+def test_the_best_state_is_kept_and_is_what_is_exported(straight: tuple[TrainingRun, Finished], tmp_path: Path) -> None:
     run, finished = straight
     step, psnr_db, *_ = max(validations(run), key=lambda each: each[1])
     assert finished.best is not None
@@ -87,7 +87,7 @@ def test_the_best_state_is_kept_and_is_what_is_exported(straight: tuple[LongRun,
     np.testing.assert_equal(state.load().parameters, kept.average)  # the average is what was validated
 
 
-def test_pictures_and_scalars_are_written_at_every_validation(straight: tuple[LongRun, Finished]) -> None:
+def test_pictures_and_scalars_are_written_at_every_validation(straight: tuple[TrainingRun, Finished]) -> None:
     folder = straight[0].folder
     pictures = sorted(path.name for path in (folder / "pictures").iterdir())
     assert pictures == [f"{step:08d}.png" for step in range(5, 41, 5)]
@@ -131,7 +131,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("stretch", [1, 3, 8])
 @pytest.mark.parametrize("moment", ["best", "history", "last", "done"])
 def test_a_run_killed_between_any_two_files_ends_as_one_that_was_not(
-    straight: tuple[LongRun, Finished],
+    straight: tuple[TrainingRun, Finished],
     tiny_pairs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -183,7 +183,7 @@ def kill_before(patched: pytest.MonkeyPatch, moment: str, stretch: int) -> None:
 
 
 def test_a_run_killed_for_good_in_the_middle_goes_on(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     """The real thing: SIGKILL to the installed command once its first checkpoints are there."""
     arguments = (
@@ -216,7 +216,7 @@ def checkpoint_step(path: Path) -> int:
 
 
 def test_training_ends_where_nothing_better_comes(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     seen = [psnr_db for _, psnr_db, *_ in validations(straight[0])]
     wanted = next(n for n in range(2, 9) if max(seen[: n - 1]) >= seen[n - 1])
@@ -241,7 +241,7 @@ def test_standing_still_is_told_from_the_validations() -> None:
 
 
 def test_first_weights_come_from_another_checkpoint(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     given = straight[0].folder / BEST_FILE
     still = replace(RECIPE, learning_rate=1e-12, ema=0.0, horizon=1)
@@ -262,7 +262,7 @@ def test_first_weights_of_another_network_are_refused_and_leave_nothing(tiny_pai
 
 
 def test_a_run_does_not_go_on_with_other_first_weights(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
     long_training.run(run)
@@ -273,14 +273,14 @@ def test_a_run_does_not_go_on_with_other_first_weights(
 def test_the_watcher_is_told_of_losses_and_validations(tiny_pairs: Path, tmp_path: Path) -> None:
     steps: list[int] = []
     seen: list[Validation] = []
-    watcher = Watcher(tick=lambda step, _: steps.append(step), validated=seen.append)
+    watcher = Callbacks(tick=lambda step, _: steps.append(step), validated=seen.append)
     long_training.run(long_run(tmp_path / "run", tiny_pairs), watcher=watcher)
     assert steps == list(range(5, 41, 5))
     assert [asdict(each) for each in seen] == [asdict(each) for each in history.read(tmp_path / "run", until=40)]
 
 
 def test_a_run_from_other_weights_goes_on_without_them(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a name stands for may change, and a file may be gone; the run has its own state by then."""
     given = tmp_path / "given.safetensors"
@@ -295,7 +295,7 @@ def test_a_run_from_other_weights_goes_on_without_them(
 
 
 def test_files_that_no_run_explains_are_not_overwritten(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     for name in (BEST_FILE, CHECKPOINT_FILE, "history.jsonl"):
         folder = tmp_path / name
@@ -340,7 +340,7 @@ def test_a_run_does_not_go_on_with_other_pairs(
 
 
 def test_the_best_is_not_lost_with_the_history(
-    straight: tuple[LongRun, Finished], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = long_run(tmp_path / "run", tiny_pairs)
     best = straight[1].best

@@ -14,9 +14,9 @@ from nas.train import long_run as long_training
 from nas.train.job import Job
 from nas.train.memory import PROCESS_BYTES, judging_bytes, machine_bytes, require_memory, training_bytes
 from nas.train.recipe import Recipe
-from nas.train.run_folder import LongRun
+from nas.train.run_folder import TrainingRun
 from nas.train.step import StepPlan, compiled_step
-from nas.train.workers import Failure, run_job
+from nas.train.workers import JobFailure, run_job
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import TrainingError
 from search_spaces.graph import INPUT, GraphBuilder
@@ -148,13 +148,13 @@ def test_a_candidate_that_does_not_fit_is_refused_before_it_is_trained(
 
 def test_a_worker_fails_such_a_candidate_alone(job: Job) -> None:
     result = run_job(replace(job, recipe=Recipe(batch=10**7, patch=64, horizon=9)))
-    assert isinstance(result, Failure)
+    assert isinstance(result, JobFailure)
     assert "choose a smaller --batch or --patch" in result.reason
     assert not result.fatal
 
 
 def test_a_long_training_that_does_not_fit_is_refused_and_leaves_nothing(tiny_pairs: Path, tmp_path: Path) -> None:
-    long_run = LongRun(tmp_path / "run", SPEC, DataConfig(str(tiny_pairs)), RECIPE, seed=0)
+    long_run = TrainingRun(tmp_path / "run", SPEC, DataConfig(str(tiny_pairs)), RECIPE, seed=0)
     with pytest.raises(TrainingError, match="choose a smaller --batch or --patch"):
         long_training.run(long_run, available=lambda: 1)
     assert snapshot(tmp_path / "run") == {}

@@ -62,7 +62,7 @@ PHOTOS = (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PairPlan:
     """All that one demo pair is made from; a made-up scene has no photo."""
 
     split: Split
@@ -71,10 +71,10 @@ class Recipe:
     photo: Photo | None
 
 
-def recipes() -> list[Recipe]:
+def recipes() -> list[PairPlan]:
     """List every pair of the demo set; each has a seed of its own."""
     return [
-        Recipe(split, number, seed=DEMO_SEED + 10_000 * at + number, photo=_photo(split, number))
+        PairPlan(split, number, seed=DEMO_SEED + 10_000 * at + number, photo=_photo(split, number))
         for at, split in enumerate(SPLITS)
         for number in range(PAIRS[split])
     ]
@@ -114,7 +114,7 @@ def demo_folder(*, progress: Callable[[int, int], None] | None = None) -> Path:
     return build_once(cache_dir() / f"demo-v{DEMO_VERSION}", build)
 
 
-def _write_pair(folder: Path, recipe: Recipe) -> None:
+def _write_pair(folder: Path, recipe: PairPlan) -> None:
     target = make_target(recipe)
     mosaic = capture(target, RawFormat(), seed=recipe.seed)
     name = f"{recipe.number}.png"
@@ -122,7 +122,7 @@ def _write_pair(folder: Path, recipe: Recipe) -> None:
     Image.fromarray(mosaic).save(folder / recipe.split / "mediatek_raw" / name, compress_level=FAST_PNG)
 
 
-def make_target(recipe: Recipe) -> UInt8[np.ndarray, "256 256 3"]:
+def make_target(recipe: PairPlan) -> UInt8[np.ndarray, "256 256 3"]:
     """Draw the scene of a recipe, or cut it from its photograph."""
     return draw_scene(recipe.seed) if recipe.photo is None else cut_photo(recipe.photo, seed=recipe.seed)
 
