@@ -23,7 +23,7 @@ from nas.data.layout import SPLITS, Split
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
 
-DEMO_VERSION = 1  # raise whenever a pixel changes
+DEMO_VERSION = 2  # raise whenever a pixel changes
 DEMO_SEED = 0
 DEMO_NOTE = (
     "Built-in demo pairs: three in four show made-up scenes, the rest crops of seven photographs, and all mosaics are "

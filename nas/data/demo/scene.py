@@ -22,7 +22,10 @@ SIZE = 256  # px, of the finished scene
 OVERSAMPLING = 2
 CANVAS = SIZE * OVERSAMPLING
 
-LEAVES, LEAF_RADII = 1800, (4.0, 200.0)  # px of the canvas
+# Leaves of less than 6 px of the scene, in any colour, alias on the mosaic in ways that no network can undo.
+LEAVES, LEAF_RADII = 900, (12.0, 200.0)  # px of the canvas
+CHROMA = 0.05  # standard deviation of a leaf's colour about its grey: of real scenes, not of confetti
+STRIPES = 0.2  # radians per px of the canvas
 BIG_LEAVES, BIG_RADII = 25, (20.0, 160.0)
 NOISE_FALLOFF = 1.2
 
@@ -97,9 +100,9 @@ def _cover(rng: np.random.Generator, radii: Float[np.ndarray, " n"], shape: Shap
 
 def _painted(labels: Labels, count: int, rng: np.random.Generator) -> Canvas:
     """Give every leaf a colour, stripes and shading of its own."""
-    light, chroma = rng.uniform(0.05, 0.95, (count + 1, 1)), rng.normal(0, 0.12, (count + 1, 3))
+    light, chroma = rng.uniform(0.05, 0.95, (count + 1, 1)), rng.normal(0, CHROMA, (count + 1, 3))
     colours = (light + chroma).astype(np.float32)
-    waves = rng.normal(0, 0.35, (2, count + 1)).astype(np.float32)  # radians per px of the canvas
+    waves = rng.normal(0, STRIPES, (2, count + 1)).astype(np.float32)
     stripes = rng.uniform(0, 0.12, count + 1).astype(np.float32)
     slopes = rng.normal(0, 0.3, (2, count + 1)).astype(np.float32)  # over the whole canvas
     y, x = np.meshgrid(*[np.arange(CANVAS, dtype=np.float32)] * 2, indexing="ij", sparse=True)
