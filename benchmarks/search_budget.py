@@ -97,7 +97,7 @@ def figures(study: Study) -> dict[str, Any]:
         "overhead_s": study.elapsed_s - train - judging - compiling,
         "overhead_share": (study.elapsed_s - train - judging - compiling) / study.elapsed_s,
         "compile_share": compiling / study.elapsed_s,
-        "worker_memory_mb": max(r.memory_mb for r in rungs),
+        "worker_memory_mb": max((r.memory_mb for r in rungs if r.memory_mb is not None), default=None),
     }
 
 

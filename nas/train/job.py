@@ -32,5 +32,5 @@ class Outcome:
     train_s: float
     compile_s: float
     evaluate_s: float
-    memory_mb: float  # the highest resident memory of the training process so far
+    memory_mb: float | None  # the highest resident memory of the training process so far; None: not told by the system
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
