@@ -1,4 +1,4 @@
-"""What does it take to convert the largest designs, and to export one whole, in every precision?
+"""Measure time and memory of converting the largest designs, and of one whole export, in every precision.
 
     python benchmarks/export_cost.py [--designs tuned-unet eds csanet] [--out benchmarks/export_cost.json]
 

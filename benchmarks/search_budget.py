@@ -1,4 +1,4 @@
-"""What a five-minute search achieves on this machine: candidates, overhead, compile share, memory, time to resume.
+"""Measure a five-minute search on this machine: candidates, overhead, compile share, memory, time to resume.
 
     python benchmarks/search_budget.py [--budget 5m] [--out benchmarks/search_budget.json]
 

@@ -1,4 +1,4 @@
-"""One candidate at one fidelity: train to a rung, judge on the validation pairs.
+"""Train one candidate to one rung and evaluate it on the validation pairs.
 
 A pure function of its job: given the same files it returns the same figures. It knows no Optuna and no study,
 so any executor can run it, on this machine or another.

@@ -1,4 +1,4 @@
-"""What is handed to a worker and what comes back: plain data, so that the driver never loads JAX."""
+"""Jobs and outcomes of workers as plain data, so that the driver never loads JAX."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What machine this is, in words that a person knows it by."""
+"""Facts about this machine: processor, cores, peak memory of the process."""
 
 import os
 import platform

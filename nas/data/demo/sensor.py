@@ -1,4 +1,4 @@
-"""What would a phone's sensor have recorded of this finished photograph?
+"""Simulate the mosaic a phone's sensor would have recorded of a finished photograph.
 
 The steps of a camera's pipeline are undone in reverse order, then noise is added:
 
