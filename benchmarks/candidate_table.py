@@ -1,4 +1,4 @@
-"""Train many networks of `mai21` alike: the table from which one learns what can be found, and how.
+"""Train many networks of `mai21` alike and tabulate their quality, as data for priors and proposals.
 
     python benchmarks/candidate_table.py --data demo --out results/table/demo.jsonl --candidates 1000
 

@@ -1,4 +1,4 @@
-"""What does compiling cost a search, and what share of training is that?
+"""Measure what compiling costs a search and its share of training time.
 
     python benchmarks/compile_cost.py [--members 4] [--out benchmarks/compile_cost.json]
 

@@ -1,4 +1,4 @@
-"""Condense a table of trained networks to what a search learns from before it has results of its own.
+"""Condense a table of trained networks into the prior that a search starts from.
 
     python benchmarks/condense_table.py --table results/table/demo.jsonl --data demo \
         --out nas/search/priors/demo.json.gz

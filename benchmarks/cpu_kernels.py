@@ -1,4 +1,4 @@
-"""The kernels of search_spaces.jax_ops against the plain `lax` operations, forward and backward, on this CPU.
+"""Compare the kernels of search_spaces.jax_ops with the plain `lax` operations, forward and backward, on this CPU.
 
     python benchmarks/cpu_kernels.py [--out benchmarks/cpu_kernels.json]
 

@@ -1,4 +1,4 @@
-"""Train every published design under one budget and judge it: what do the structures give when all else is equal?
+"""Train every published design under one budget and evaluate it, so that only the structures differ.
 
     python benchmarks/design_comparison.py --data demo --label demo --steps 2000 --seeds 0 \
         --out results/designs/demo.json [--only smallnet,csanet] [--work FOLDER] [--allow-dirty]

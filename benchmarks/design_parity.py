@@ -1,4 +1,4 @@
-"""How far are Flax, TensorFlow and the .tflite file of every design apart, at pair size and at Full HD?
+"""Measure how far Flax, TensorFlow and the .tflite file of every design differ, at pair size and at Full HD.
 
     python benchmarks/design_parity.py --weights FOLDER [--seed 0] [--out benchmarks/design_parity.json]
 

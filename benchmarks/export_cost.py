@@ -1,4 +1,4 @@
-"""What does it take to convert the largest designs, and to export one whole, in every precision?
+"""Measure time and memory of converting the largest designs, and of one whole export, in every precision.
 
     python benchmarks/export_cost.py [--designs tuned-unet eds csanet] [--out benchmarks/export_cost.json]
 
@@ -26,10 +26,10 @@ from nas.export.exporter import export
 from nas.export.options import ExportOptions
 from nas.search.network_ref import Target, TrainedState
 from nas.train import checkpoint, loop
-from nas.train.candidate import peak_memory_mb
 from search_spaces.designs import DESIGNS, find_design
 from search_spaces.networks import build_graph
 from search_spaces.precision import PRECISIONS
+from search_spaces.system.machine import peak_memory_mb
 
 LARGEST = ("tuned-unet", "eds", "csanet")  # by weights, by multiply-accumulates, and one of the usual size
 EXPORT = "export"

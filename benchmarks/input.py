@@ -1,4 +1,4 @@
-"""How fast are batches cut, from memory and from a mapped cache, and does a fast device wait for them?
+"""Measure how fast batches are cut, from memory and from a mapped cache, and whether a fast device waits for them.
 
     python benchmarks/input.py [--out benchmarks/input.json] [--pairs 1000] [--threads 1,2,4]
 

@@ -1,4 +1,4 @@
-"""How well are Full-HD networks foreseen on a machine that was measured with `isp-nas latency measure`?
+"""Measure the prediction error for Full-HD networks on a machine timed with `isp-nas latency measure`.
 
     isp-nas latency measure --out cpu                                       # probes and 40 networks
     isp-nas latency measure --out cpu --probes 0 --candidates 72 --seed 1   # 60 more networks, in the same unit

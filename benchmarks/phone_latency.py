@@ -1,4 +1,4 @@
-"""How well does a predictor of ours foresee three phones' GPUs? On public timings of 102 networks, no phone needed.
+"""Measure a predictor's error on three phones' GPUs, from public timings of 102 networks; no phone is needed.
 
     python benchmarks/phone_latency.py FOLDER [--draws 20] [--out benchmarks/phone_latency.json]
 

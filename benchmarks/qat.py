@@ -1,4 +1,4 @@
-"""Does fine-tuning with the roundings of int8 keep more of a network than converting it does?
+"""Compare quantisation-aware fine-tuning with plain conversion to int8.
 
     python benchmarks/qat.py --data pairs/ --label my-pairs [--out benchmarks/qat.json]
     python benchmarks/qat.py smallnet csanet results/reference/demo-5m/card.json --data demo --label demo

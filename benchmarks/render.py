@@ -1,4 +1,4 @@
-"""How much longer than the network itself does a picture take?
+"""Compare the time of rendering a picture with the time of the network alone.
 
     python benchmarks/render.py [--pairs 40] [--out benchmarks/render.json]
 

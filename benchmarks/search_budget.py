@@ -1,4 +1,4 @@
-"""What a five-minute search achieves on this machine: candidates, overhead, compile share, memory, time to resume.
+"""Measure a five-minute search on this machine: candidates, overhead, compile share, memory, time to resume.
 
     python benchmarks/search_budget.py [--budget 5m] [--out benchmarks/search_budget.json]
 
@@ -97,7 +97,7 @@ def figures(study: Study) -> dict[str, Any]:
         "overhead_s": study.elapsed_s - train - judging - compiling,
         "overhead_share": (study.elapsed_s - train - judging - compiling) / study.elapsed_s,
         "compile_share": compiling / study.elapsed_s,
-        "worker_memory_mb": max(r.memory_mb for r in rungs),
+        "worker_memory_mb": max((r.memory_mb for r in rungs if r.memory_mb is not None), default=None),
     }
 
 

@@ -1,4 +1,4 @@
-"""A graph in PyTorch, with the weights of its JAX twin: the opponent of benchmarks/train_step.py, and nothing else.
+"""Build a graph in PyTorch with the weights of its JAX twin, for comparison in benchmarks/train_step.py.
 
 PyTorch is an optional dependency of the benchmarks (`pip install ".[benchmark]"`); the product never imports it.
 Maps are NCHW in channels-last memory, PyTorch's fastest layout for convolutions. What TensorFlow's padding needs beyond

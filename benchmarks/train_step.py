@@ -1,4 +1,4 @@
-"""How long does a training step take here, in PyTorch, and at the least that this machine allows?
+"""Compare the time of a training step with PyTorch's and with the least this machine allows.
 
     pip install ".[benchmark]"
     python benchmarks/train_step.py [--device cpu|gpu] [--cases 4x64,16x128] [--out benchmarks/train_step_cpu.json]

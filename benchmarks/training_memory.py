@@ -1,4 +1,4 @@
-"""Measured peak memory of training and judging against the estimate of nas.train.memory.
+"""Compare the measured peak memory of training and evaluation with the estimate of nas.train.memory.
 
     python benchmarks/training_memory.py [--out benchmarks/training_memory.json]
 

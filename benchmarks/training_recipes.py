@@ -1,4 +1,4 @@
-"""Compare training recipes: what a network is worth after so many steps, by recipe, data and seed.
+"""Compare training recipes: the quality of networks after so many steps, by recipe, data and seed.
 
     python benchmarks/training_recipes.py --data demo --recipes adam muon --networks smallnet csanet \
         --steps 300 900 --seeds 1 2 3 --out results/training/designs.jsonl

@@ -1,1 +1,1 @@
-"""How long a network takes on a device: features, predictors, measured devices."""
+"""Runtime prediction: kernels, predictors, measured devices."""

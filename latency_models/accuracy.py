@@ -1,4 +1,4 @@
-"""How good is a predictor? Predicted against measured times, the same figures for every predictor and device.
+"""Accuracy of predicted against measured times, with the same figures for every predictor and device.
 
 Quality inside a search is rank correlation; quality of the number that is printed is the relative error; the
 worth of an interval is how often the measured time lies in it. All of them mean something only over

@@ -1,4 +1,4 @@
-"""What does a delegate accept? A table of TFLite operations, each with conditions that a kernel meets or not.
+"""Delegate tables: the TFLite operations a delegate accepts, each with the conditions a kernel must meet.
 
 A delegate hands to an NPU or GPU what it accepts and leaves the rest to the CPU. Its table is one JSON file with its
 source; the user's own, in ./delegates or the user's data folder, hide built-in ones of the same name. `support` asks

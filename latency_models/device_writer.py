@@ -1,4 +1,4 @@
-"""A device as the text of its file, for people to read and for `load_device` to read back."""
+"""Write a device as a JSON file that is readable and that `load_device` reads back."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""How long does a network take of which the delegate runs only a part?
+"""Runtime of a network that the delegate runs only in part.
 
 What the delegate leaves runs on the CPU, and every map that one side makes and the other reads is carried over, at the
 price of the network's own input and output. Of such networks hardly anything is measured, so the costs are stated

@@ -1,4 +1,4 @@
-"""Will this .tflite file run on the device as it is, and what would have to change? For any file, whoever made it.
+"""Check whether any .tflite file runs on a device as it is, and say what would have to change.
 
 What the device's delegate refuses comes from its table; what costs time or fails before that, open sizes, another batch
 or rank, conversions at the file's ends, from the file itself.

@@ -1,4 +1,4 @@
-"""How long does a device take for a .tflite file? Told only where it was measured in the numbers the file computes in.
+"""Predict the runtime of a .tflite file, only on devices measured in the numeric type the file computes in.
 
 What a device takes in half precision says nothing of 8-bit integers, which run on other units or at another rate. The
 card of an export and `isp-nas latency predict` both ask here, so that they say the same of one file.

@@ -1,4 +1,4 @@
-"""Strict reading of a device's JSON: every key known, present and of its type, or an error that names it.
+"""Strict reading of a device's JSON: every key is known, present and of its type, or an error names it.
 
 A reader takes where a value stands ("devices/mine.json: prior.fixed_ms") and the value as JSON gave it, and
 returns the value checked. `record` and `list_of` make readers of readers, so `device` can say what a file

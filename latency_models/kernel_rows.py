@@ -1,4 +1,4 @@
-"""Networks as they stand in a device's file: one list of numbers per kernel, under one heading.
+"""Networks in a device's file: one list of numbers per kernel under a common heading.
 
 Only what a predictor reads is kept. Names of layers and maps are not, so a measured network that came from somebody's
 own file says nothing of it but its shapes.

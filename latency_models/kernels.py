@@ -1,4 +1,4 @@
-"""Which kernels does a device run for a network?
+"""Translate a network's graph into the kernels a device runs.
 
 The first step of every prediction: a graph becomes the operations of the exported .tflite file, activations
 that TFLite fuses counted with the operation before them, what is several operations there split into them, and

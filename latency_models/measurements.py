@@ -1,4 +1,4 @@
-"""What was measured: one network's time on one device, and all that decides what the figure means.
+"""Measurements: the time of a network on a device, with every condition that determines what it means.
 
 A file of measurements is a CSV, one row per network, that people may write by hand: see `COLUMNS`. Times are
 milliseconds throughout; sources in other units are converted where they are read. A file keeps every row it was

@@ -1,4 +1,4 @@
-"""How much memory do a network's maps take on the phone while it runs?
+"""Peak memory that a network's activations take on the phone while it runs.
 
 The Mobile AI 2021 report names memory as the first limit of a phone: maps at Full HD take tens of megabytes each,
 weights a hundred kilobytes in all. Kernels run one after the other, so what counts is the moment at which the maps

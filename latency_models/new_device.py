@@ -1,4 +1,4 @@
-"""Measurements become a device: which kernels each timed network has, which method suits them, and the file.
+"""Make a device from measurements: match the kernels of each timed network, choose a method, write the file.
 
 The features of a network are read from its .tflite file, the very one that was timed; where that is not at hand, from
 its name, if that is a probe's or a published design's.

@@ -1,4 +1,4 @@
-"""From kernels to milliseconds with everything that must be said about the figure.
+"""Predict milliseconds from kernels, with interval and warnings.
 
     T = start + scale · Σ_kernels roofline_k · residual_k + launch · kernels
 

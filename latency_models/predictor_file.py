@@ -1,4 +1,4 @@
-"""A predictor as plain data and back: nothing is pickled, and every number can be read by a person.
+"""Predictors as plain data and back: nothing is pickled, and a person can read every number.
 
 A reader takes where a value stands and the value as JSON gave it, as in `json_readers`.
 """

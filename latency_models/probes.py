@@ -1,4 +1,4 @@
-"""Which small networks tell most about a device? One operation each, at many sizes, and whole candidates beside them.
+"""Choose small networks to measure on a device: one operation each at many sizes, and whole candidates.
 
 A probe's name says all of it, `conv-k3-s1-16-24-relu-272x480`, so that a log that a person brings from a phone needs
 nothing beside it. `plan` draws from a pool of what the space's networks are made of: first every kind of operation over

@@ -1,4 +1,4 @@
-"""Fit a device anew: `python -m latency_models.refit NAME_OR_PATH > fitted.json`.
+"""Fit a device again: `python -m latency_models.refit NAME_OR_PATH > fitted.json`.
 
 Prints the device's file with the predictor and the held-out networks that its own measurements and method give, so that
 measurements and assumptions can be edited by hand; how well held-out networks were foreseen goes to the error

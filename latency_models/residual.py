@@ -1,4 +1,4 @@
-"""What a roofline cannot know of a kernel: which implementation the device chose, learned where there is enough data.
+"""Learn what a roofline cannot know of a kernel, such as the implementation the device chose, from enough data.
 
 Boosted trees on log(measured / roofline) of single kernels. Trees do not extrapolate, so the correction fades to
 nothing outside the box of what was measured: it counts in full inside, by 1 / distance beyond, where distance is how

@@ -1,4 +1,4 @@
-"""How long do these kernels take? A roofline whose costs are all known to be at least zero.
+"""Roofline model of kernel times whose costs are all non-negative.
 
     t_ms = fixed_ms + io_ms_per_mb · (input + output MB) + Σ_kernels [ kernel_ms + compute + taps + traffic + spill ]
 

@@ -1,4 +1,4 @@
-"""Does a device run a network, or only parts of it?
+"""Decide whether a delegate runs a network whole, in part, or not at all.
 
 A delegate takes the kernels that its table accepts; the rest runs on the CPU, and every change between the two costs.
 So each network is supported, partial or unsupported, decided before any time is predicted: what runs beside the

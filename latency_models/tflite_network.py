@@ -1,4 +1,4 @@
-"""Which kernels does a device run for a .tflite file, whoever made it?
+"""Translate any .tflite file into the kernels a device runs, whichever tool wrote the file.
 
 Gives the same rows as `kernels.network` does for a graph and its exported file, and a test holds the two
 together; so whatever prices, checks or counts a network takes any file of known operations. One rule per TFLite

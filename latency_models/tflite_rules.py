@@ -1,4 +1,4 @@
-"""What is known of the operations of .tflite files: one rule per TFLite operation.
+"""Rules for the operations of .tflite files, one per TFLite operation.
 
 A rule says what an operation computes and over which taps, which of its inputs are settings, and what is out of
 the ordinary in it. `tflite_network` makes kernels of it; an operation without a rule is an error there.

@@ -1,4 +1,4 @@
-"""Which sizes have the maps of a .tflite file that leaves sizes open?
+"""Infer the tensor sizes of a .tflite file that leaves sizes open.
 
 A file for any picture (`[1, ?, ?, 4]`) has a runtime only at a size. From the input's the others follow, one rule
 per operation; where an operation computes a size from other sizes (SHAPE, slice, multiply, PACK: how converters write

@@ -1,1 +1,1 @@
-"""Finding, training, judging and shipping one network."""
+"""Search for, train, evaluate and export learned ISPs."""

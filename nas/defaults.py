@@ -1,4 +1,4 @@
-"""What a command works on where nothing else is asked for: device, space, data."""
+"""Defaults of all commands: device, space, data."""
 
 from nas.data.pairs import DataConfig
 

@@ -1,4 +1,4 @@
-"""Pictures: the front of a study, patches as a person judges them, and what short trainings tell of long ones."""
+"""Plots: the front of a study, patches for visual comparison, and agreement of short and long training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, commit, versions, machine, date. Recorded, never compared."""
+"""Provenance of a result: command, commit, versions, machine, date. Recorded, never compared."""
 
 import platform
 import subprocess

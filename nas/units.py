@@ -1,4 +1,4 @@
-"""Numbers with their units as a person reads them: counts, milliseconds with their interval, decibels."""
+"""Format numbers with their units: counts, milliseconds with their interval, decibels."""
 
 from collections.abc import Mapping
 from math import floor, log10

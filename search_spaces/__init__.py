@@ -1,1 +1,1 @@
-"""What a network is: primitive operations, graphs, genotypes, the space of them, and the two lowerings."""
+"""Networks: primitive operations, graphs, genotypes, the space of them, and the lowerings to frameworks."""

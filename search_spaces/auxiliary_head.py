@@ -1,4 +1,4 @@
-"""Which larger network teaches a small one, and what of it is left at the end?
+"""Larger auxiliary head that trains jointly with a small network on the same trunk and is removed at the end.
 
     stem → body ─┬────────────────────────── head        the small network, its names unchanged
                  └─ residual dense blocks ─ super.head   taken off after joint training

@@ -1,4 +1,4 @@
-"""What a body is made of: one function per kind of block and per kind of attention.
+"""Blocks and attentions of a network's body, one function per kind.
 
 A new block is one function and its name in `BLOCK_BUILDERS`; what it needs is in the spec and the width it is handed.
 """

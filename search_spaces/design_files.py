@@ -1,4 +1,4 @@
-"""How large is the .tflite file of each published design, and which operations are in it?
+"""Size and operations of the .tflite file of each published design.
 
 Converting takes TensorFlow and its time, so the answers are kept as package data and read from there; a test holds
 every one of them against a fresh conversion. To make them anew, after a design or a lowering rule has changed:

@@ -1,4 +1,4 @@
-"""What can go wrong that a user can put right.
+"""Errors that a user can correct.
 
 Every error here is one sentence: what was wanted, what came, what to do. The command line prints it and
 exits with code 2; anything that is not an `IspNasError` is a bug of ours and is left to crash loudly.

@@ -1,4 +1,4 @@
-"""A network that reads raw counts instead of values in [0, 1]: the levels of the sensor become part of it.
+"""Fold the sensor's levels into a network, so that it reads raw counts instead of values in [0, 1].
 
 A phone then feeds its mosaic as it is. Dividing by a number is exact in the weights of the first convolutions.
 Subtracting a black level is not: their zero padding stands for black before it and for counts of 0 behind, which is

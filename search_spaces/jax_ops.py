@@ -1,4 +1,4 @@
-"""JAX computations that XLA's own operations do slowly on a CPU, each with its plain twin for other backends.
+"""Faster JAX forms of operations that XLA computes slowly on a CPU, each with its plain twin for other backends.
 
 What each gains over `lax` is in benchmarks/cpu_kernels.json. Convolutions become one matrix product each for value
 and gradients: XLA's own gradient of the kernel slides a window as large as the map, and its convolution of a 2×2 map

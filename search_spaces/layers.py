@@ -1,4 +1,4 @@
-"""The pieces that every topology is put together from: a convolution with what follows it, ways down, ways up."""
+"""Building blocks of every topology: a convolution with what follows it, downsampling, upsampling."""
 
 from search_spaces.graph import GraphBuilder
 from search_spaces.ops import (

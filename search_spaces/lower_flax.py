@@ -1,4 +1,4 @@
-"""Graph → Flax: the network as it is trained.
+"""Lower a graph to Flax for training.
 
 One rule per operation, chosen by its type. The parameters are a flat dict `<node>/<parameter>` → array, the
 same that `lower_tf` reads, so nothing is renamed or transposed on the way to a phone.

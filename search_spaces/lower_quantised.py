@@ -1,4 +1,4 @@
-"""Graph → JAX as an int8 file computes it: weights and maps rounded to 8 bits, and gradients that see through it.
+"""Lower a graph to JAX as an int8 file computes it: rounded weights and activations, straight-through gradients.
 
 Fake quantisation: numbers stay float32 but take only the 256 values that the file has. Rounding passes gradients on as
 if it were not there (the straight-through estimator); ranges are trained along, and what lies outside of one pulls it.

@@ -1,4 +1,4 @@
-"""Graph + parameters → TensorFlow function → TFLite bytes, in each of the four precisions.
+"""Lower a graph with its parameters to a TensorFlow function and .tflite bytes, in each of four precisions.
 
 The only place that imports TensorFlow. Each operation is written so that the converter makes one known
 TFLite operation of it; `tests/search_spaces/test_lower_tf.py` holds that op list for every operation. Where the

@@ -1,4 +1,4 @@
-"""From genes to a graph: one function per topology, between a common stem and a common head.
+"""Build a graph from genes: one function per topology, between a common stem and a common head.
 
 flat      input R/2 → stem → body at R/2, R/4 or R/8 → up to R/2 → head → RGB at R
 unet      input R/2 → stem → levels down → body on the lowest → levels up, with skips → head → RGB

@@ -1,4 +1,4 @@
-"""The primitive operations: what a network is made of.
+"""Primitive operations of networks.
 
 Each operation answers three questions from the shapes of its inputs alone: what comes out, which parameters
 it needs, and how many multiply-accumulates it takes. Nothing here computes anything; `lower_flax`,

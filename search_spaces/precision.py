@@ -1,4 +1,4 @@
-"""In which numbers does a .tflite file compute, and which networks can be converted to them?
+"""Numeric precisions of .tflite files, and which networks can be converted to them.
 
 Four precisions: fp32; fp16, whose weights are half-precision and whose maps may be where the runtime can; int8, with
 8-bit maps and weights; int16, with 16-bit maps and 8-bit weights. The integer ones are calibrated: ranges of maps come

@@ -1,4 +1,4 @@
-"""Where does an int8 file round, and over which ranges? Read from a converted file, told as nodes of its network.
+"""Read from a converted int8 file where it rounds and over which ranges, by nodes of its network.
 
     trained network ─ convert once ─► int8 file ─ of_file ─► QuantisedMaps ─► training with these roundings
                                                                           └─► ranges for the conversion afterwards

@@ -1,4 +1,4 @@
-"""The choices a search may make: for each gene a list of values, read from a TOML file.
+"""Search space: for each gene the list of values a search may choose, read from a TOML file.
 
 `sample` walks the genes and asks `choose` for each; Optuna, a random generator and Hypothesis all sit
 behind the same `choose`, so what one of them can draw, the others can too.

@@ -1,4 +1,4 @@
-"""The genotype: a flat set of genes that says which network is meant.
+"""Genotype: a flat set of genes that specifies a network.
 
 Every `ArchSpec` is in canonical form: a gene that has no effect (the body's kernel where the body has no
 blocks, say) holds its default. So the content hash can tell a duplicate before it is trained. The few networks that

@@ -1,4 +1,4 @@
-"""A 16-bit file that takes raw counts: an input of scale 1 in front of the one that was calibrated.
+"""Make a 16-bit file read raw counts: an input of scale 1 in front of the calibrated one.
 
 A count of 700 is then fed as 700. The calibrated input holds the same range in finer steps, so nothing is lost.
 """

@@ -1,4 +1,4 @@
-"""A .tflite file as data: which operations it holds, and the one repair that our exports need.
+"""Read a .tflite file as data, and make the one repair our exports need.
 
 Reads the flatbuffer with the schema that LiteRT ships; neither TensorFlow nor an interpreter is loaded.
 """

@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself beside its network: entries by name, which interpreters and delegates skip."""
+"""Metadata entries of a .tflite file, which interpreters and delegates skip."""
 
 import numpy as np
 

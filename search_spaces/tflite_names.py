@@ -1,4 +1,4 @@
-"""What are the maps of a .tflite file called? As the nodes of the network, so that a phone's profile can be read.
+"""Rename the tensors of a .tflite file after the network's nodes, so that a phone's profile can be read.
 
 The converter joins the names of all that it fused and repeats them for every constant; a file is a tenth smaller
 without that, and what `layer_errors` compares has the same name on both sides.

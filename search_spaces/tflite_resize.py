@@ -1,4 +1,4 @@
-"""The same .tflite file for another size of picture, or for any: shapes change, weights and ranges stay.
+"""Resize a .tflite file for another picture size or any size: shapes change, weights and ranges stay.
 
 A quantised file is calibrated at the size of the pairs; converted anew at full size it would have other ranges, if
 the converter could calibrate it at all. All sizes of our networks follow from the input's, so a file for another size

@@ -1,12 +1,14 @@
-"""The wheel carries its three packages with their data and nothing of the user's; the pins name no registry."""
+"""The wheel, the pins, and the files about the project agree with the code and with each other."""
 
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,3 +55,28 @@ def test_the_pins_are_names_and_versions_alone() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert lines
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
+
+
+def test_pre_commit_runs_checks_of_the_ci_script_as_it_runs_them() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    assert entries
+    assert not set(entries) - set(script)
+
+
+def test_the_container_is_built_by_a_command_of_the_readme() -> None:
+    (run,) = re.findall(r"^RUN (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert run.replace(" --no-cache-dir", "") in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_names_only_files_that_exist() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_citation_names_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])

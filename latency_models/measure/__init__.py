@@ -1,1 +1,1 @@
-"""Where milliseconds come from: this machine, an Android phone, and files that other tools wrote."""
+"""Sources of runtime measurements: this machine, an Android phone, and files that other tools wrote."""

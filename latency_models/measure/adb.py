@@ -1,4 +1,4 @@
-"""The user's `adb` command: the phones that it sees, their shells and their files.
+"""The user's `adb` command: connected phones, their shells and their files.
 
 adb reports failures in words that changed over the years, on either stream, and passes on the exit status of a
 command on the phone only where both sides are new enough. So a command is told to end with a line of ours: where that

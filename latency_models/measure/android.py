@@ -1,4 +1,4 @@
-"""Time networks on an Android phone: which of them, in which order, and whether the phone was the same throughout.
+"""Time networks on an Android phone: choose, order and repeat them, and check that the phone stayed the same.
 
     .tflite files, the user's benchmark_model → adb → a Timing or a Failure each
 

@@ -1,4 +1,4 @@
-"""What a log of `benchmark_model` says: which network took how long, and whether the delegate really ran it.
+"""Parse a log of `benchmark_model`: the time of each network, and whether the delegate really ran it.
 
 Pure. Read are the tools of TensorFlow Lite since 1.10 (microseconds; the line of the result went through three
 forms), LiteRT's for compiled models and its `litert-benchmark` (milliseconds), each from a terminal or from

@@ -1,4 +1,4 @@
-"""What the phone answered to `benchmark_model`: a time that was asked for, or why there is none.
+"""Interpret one run of `benchmark_model` on a phone: a time, or the reason why there is none.
 
 A time counts only where the delegate that was asked for took every node. The tool does not see to that: it goes on
 without flags that it does not know, and runs on the CPU what a delegate leaves.

@@ -1,4 +1,4 @@
-"""How `benchmark_model` is to run a network: the delegates with their flags, and the precision that results.
+"""Delegates of `benchmark_model` with their flags, and the precision that results.
 
 The default precision of the tool differs by delegate (the GPU computes in fp16 unless told otherwise, NNAPI and Neuron
 in fp32), so every run says it. Source of the flags: TensorFlow's lite/tools/benchmark and lite/tools/delegates;

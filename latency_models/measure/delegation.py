@@ -1,4 +1,4 @@
-"""How much of a network its delegate took, by what the runtime logged: all, a part, nothing, or it does not say.
+"""Read from a runtime's log how much of a network its delegate took: all, a part, nothing, or unknown.
 
 A delegate that refuses operations leaves them to the CPU, and the tool prints a time all the same. XNNPACK is
 no accelerator: what it leaves runs on the same CPU, so a network of which it took a part was still timed on the CPU.

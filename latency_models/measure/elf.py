@@ -1,4 +1,4 @@
-"""For which processor a program was built: read from the header of its file, before it is pushed to a phone."""
+"""Read from a program's header which processor it was built for, before it is pushed to a phone."""
 
 import struct
 from pathlib import Path

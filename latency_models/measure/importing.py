@@ -1,4 +1,4 @@
-"""Measurements out of files that other tools and people wrote: their content, not their name, says what they are.
+"""Import measurements from files of other tools and people, recognised by content and not by name.
 
 Read are logs of `benchmark_model` (see `benchmark_log`), the JSON of `litert-benchmark --result_json`, our own CSV
 (see `measurements`), and results of AI Benchmark typed into a CSV (see `typed_results`).

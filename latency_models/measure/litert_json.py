@@ -1,4 +1,4 @@
-"""What `litert-benchmark` of the ai-edge-litert wheel writes for --result_json: one run, in milliseconds. Pure."""
+"""Parse the --result_json of `litert-benchmark` from the ai-edge-litert wheel: one run, in milliseconds. Pure."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Time .tflite files on this machine's CPU with LiteRT, so that two runs on a busy machine agree.
+"""Time .tflite files on this machine's CPU with LiteRT such that two runs on a busy machine agree.
 
 A machine that others use is slower at one moment than at the next, by 5 to 23 % on Full-HD Smallnet. So a network
 is never timed alone: a reference network runs before and after it (A, B, A, B, …), and what is kept is the median of

@@ -1,4 +1,4 @@
-"""The flags of `benchmark_model` that its log repeats, as "Use gpu: [1]", given back as on its command line."""
+"""Recover the flags of `benchmark_model` from its log, where they appear as "Use gpu: [1]"."""
 
 import re
 from collections.abc import Iterable

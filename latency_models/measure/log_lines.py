@@ -1,4 +1,4 @@
-"""The lines of a log without what the ways to a file put before them: severity, Android's logcat, Python's logging."""
+"""Strip a log's lines of the prefixes of other programs: severity, Android's logcat, Python's logging."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Probes and candidates as .tflite files, for whoever times them: this machine, a phone, or a person."""
+"""Write probes and candidates as .tflite files, to be timed on this machine, on a phone, or by a person."""
 
 from collections.abc import Callable, Iterable
 from math import prod

@@ -1,4 +1,4 @@
-"""The .tflite files that are to be timed, each under one name."""
+"""The .tflite files to be timed, each under a unique name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

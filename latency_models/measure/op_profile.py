@@ -1,4 +1,4 @@
-"""Where the time of a profiled run of `benchmark_model` went, operation by operation. Pure.
+"""Parse a profile of `benchmark_model`: time by operation. Pure.
 
 Profiling slows a network, so these times say how it divides among its operations, not how long it takes. Read are
 the tables on the terminal and both forms of CSV, whichever columns the build has. A delegate is one row; what it

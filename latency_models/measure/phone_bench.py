@@ -1,4 +1,4 @@
-"""A folder of ours on a phone in which networks are timed one by one, and of which nothing remains."""
+"""A temporary folder on a phone in which networks are timed one by one; nothing of it remains."""
 
 import re
 import secrets

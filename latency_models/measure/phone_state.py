@@ -1,4 +1,4 @@
-"""Whether a phone is fit to be timed: how warm it is, whether it throttles, how full its battery is.
+"""Decide whether a phone is fit for timing: temperature, throttling, battery.
 
 A phone that has computed for minutes lowers its clocks, by up to a factor of two: a time taken then is that of the
 weather in its case. So every run waits until the phone is cool.

@@ -1,4 +1,4 @@
-"""Measurements of single operations out of a profile of `benchmark_model`, matched to the network that was profiled.
+"""Measurements of single operations from a profile of `benchmark_model`, matched to the profiled network.
 
 A profiled network is slower than it is (one phone took 1.7 times as long), so a profile is no runtime of the network;
 it tells how the time divides among operations, which whole-network times then bring to the right level. Only where

@@ -1,4 +1,4 @@
-"""Results that a person typed into a CSV from the screen of AI Benchmark, under that app's headings. Pure.
+"""Read results of AI Benchmark that a person typed into a CSV under that app's headings. Pure.
 
     network     also: Model
     runtime     Runtime, Time, Latency or Inference time, with Average or Median before it and its unit behind it:

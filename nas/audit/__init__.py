@@ -1,1 +1,1 @@
-"""How far short training is to be trusted: trainings, rank agreement, the comparison of the designs."""
+"""Measure how far short training can be trusted: trainings, rank agreement, comparison of the designs."""

@@ -1,4 +1,4 @@
-"""How do the published designs compare when all are trained alike, and do they come out in the order of Table 1?
+"""Compare the published designs after equal training with the order of Table 1.
 
 `benchmarks/design_comparison.py` trains them and writes one `results/designs/<name>.json`; `isp-nas designs` reads
 these files. What is derived in a file (means, rank correlations) follows from its runs, and a test holds that.

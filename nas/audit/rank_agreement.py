@@ -1,4 +1,4 @@
-"""How well does a short training tell which networks a long training will prefer?
+"""Measure how well short training ranks networks as long training does.
 
 Every function is pure and takes matrices [networks, seeds]: what a rung gave, and what the long training gave, the
 truth. A rank correlation of 1 means the same order, 0 none at all. Two ways to take it: over the means of all seeds,

@@ -1,4 +1,4 @@
-"""What do the records of an audit say together: how well does each rung predict the long training?
+"""Summarise the records of an audit: how well each rung predicts the long training.
 
 Pure: from records to figures. `audit.json` holds both, and a test recomputes the one from the other.
 """

@@ -1,4 +1,4 @@
-"""Train networks briefly and long, so that it can be told how well the one predicts the other.
+"""Train networks briefly and long, as the data of an audit.
 
 A training is one network, one seed and one horizon, over which its learning rate falls. Ladders with the same top
 share their trainings, and a ladder as long as the truth shares those, too: a search would do the same.

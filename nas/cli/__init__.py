@@ -1,1 +1,1 @@
-"""The command line: one file per command parses, prints and draws; nothing else imports Rich or Typer."""
+"""The command line. One file per command parses, prints and draws; nothing else imports Rich or Typer."""

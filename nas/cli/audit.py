@@ -1,4 +1,4 @@
-"""The command `isp-nas audit`: train what is missing, and show how well short trainings predict a long one."""
+"""The command `isp-nas audit`: train what is missing and show how well short training predicts long training."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""The command `isp-nas check`: what a person or a program sees of it."""
+"""The command `isp-nas check`: print whether a file runs on a device."""
 
 from pathlib import Path
 

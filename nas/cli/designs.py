@@ -1,4 +1,4 @@
-"""What is known of the published designs: what they cost, what they gave when we trained them, and what Table 1 says.
+"""The command `isp-nas designs`: the published designs with their cost, our trainings, and Table 1.
 
 Everything comes from the registry of designs and from files: their .tflite facts, the device, comparisons under one
 budget, studies. Nothing is converted or trained to show it.

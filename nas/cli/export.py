@@ -1,4 +1,4 @@
-"""The command export, with what a person sees: the network, then one row for each file."""
+"""The command `isp-nas export`: print the network, then one row for each file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The working commands of latency: write probes, measure, import, calibrate and validate, with what a person sees."""
+"""Commands of `isp-nas latency` that measure: probe, measure, import, calibrate and validate."""
 
 import os
 from collections.abc import Generator, Sequence

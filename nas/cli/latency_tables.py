@@ -1,4 +1,4 @@
-"""Devices and predictions as tables: `isp-nas latency predict`, `devices`, and how good a device's predictions are."""
+"""Commands of `isp-nas latency` that print tables: predict, devices, and the accuracy of a device."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime

@@ -1,4 +1,4 @@
-"""Options that several commands share, declared once, and how their texts are read."""
+"""Options that several commands share, declared once, and the parsing of their values."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""The command `isp-nas render`: what a person or a program sees of it."""
+"""The command `isp-nas render`: print progress and the pictures written."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

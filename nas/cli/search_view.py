@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: budget left, counts, the best so far, and what is training now."""
+"""Live view of a running search: budget left, counts, the best candidate, and what is training."""
 
 import time
 from collections import Counter

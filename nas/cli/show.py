@@ -1,4 +1,4 @@
-"""What the looking commands print: the space, the front, one network whole, the best one."""
+"""Commands that show: the space, the front, one network, the best one."""
 
 from dataclasses import asdict
 from math import exp

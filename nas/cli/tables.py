@@ -1,4 +1,4 @@
-"""Rows of data as a table for people, or as JSON or CSV for programs."""
+"""Print rows of data as a table for people, or as JSON or CSV for programs."""
 
 import csv
 import io

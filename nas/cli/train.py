@@ -1,4 +1,4 @@
-"""`isp-nas train`: one network to the end, with what a person sees meanwhile and afterwards."""
+"""The command `isp-nas train`: train one network to the end and print progress and result."""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Which crops, flips and transpositions make up the batch of training step N?
+"""Choose the crops, flips and transpositions that make up the batch of training step N.
 
 Mosaic and target are moved together, so the target never shifts against its mosaic, and crops start where the
 moved mosaic has the sensor's own Bayer pattern again. A flipped RGGB crop of even size starts at an odd row:

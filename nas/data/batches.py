@@ -1,4 +1,4 @@
-"""The batches of a training in order, cut ahead of it by threads, so that a fast device does not wait for the host.
+"""Batches of a training in order, cut in advance by threads so that a fast device does not wait.
 
     step N of `sample_batch`, a pure function ─► threads cut N, N+1, … ─► at most `ahead` of them wait ─► in order
 

@@ -1,4 +1,4 @@
-"""Where do things that can be made again live, and how is such a folder made exactly once?"""
+"""Folders of reproducible data in the user's cache, each made exactly once."""
 
 import os
 import shutil

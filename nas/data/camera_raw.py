@@ -1,4 +1,4 @@
-"""What is in a RAW file: the mosaic, and what its numbers mean.
+"""Read a camera's RAW file: the mosaic and its metadata.
 
 A PNG or TIFF holds the mosaic alone, so its format has to be told. DNG and the other RAW files of cameras bring
 pattern, black levels, white level and orientation; LibRaw reads them, through rawpy.

@@ -1,4 +1,4 @@
-"""Is this file a mosaic, is that one its target, and what are their pixels?
+"""Decode and validate the files of a pair: the mosaic and its target.
 
 Each file is read whole and judged on its own; what is wrong with it is said in one sentence that names it.
 """

@@ -1,4 +1,4 @@
-"""Where do decoded pairs lie while a network is trained on them: in memory, or mapped from disk?
+"""Keep decoded pairs in memory, or mapped from disk, during training.
 
     one process trains (`isp-nas train`)      load: a copy of its own, where it takes at most half of the memory
     several processes share a machine         warm: the files are mapped by all and read once, so that they lie in the

@@ -1,4 +1,4 @@
-"""Which files of a folder form pairs, and which pairs are for training, validation and testing?
+"""Find the files that form pairs, and split pairs into training, validation and test.
 
 Two parallel folders hold one pair per file stem. They lie under the root, or under `train/`, `val/` and `test/`:
 

@@ -1,4 +1,4 @@
-"""Which pairs does a study read, and what are their pixels?
+"""Find, decode and open the pairs of a study.
 
     DataConfig ─ find_pairs ─► paths by split ─ load_split ─► PairSet in memory
          └────── prepare ────► decoded .npy files, once ─ open_prepared ─► PairSet mapped from disk

@@ -1,4 +1,4 @@
-"""How is a mosaic on disk to be read: bits, levels, Bayer pattern, and the order of the packed channels?
+"""Format of a mosaic on disk: bits, levels, Bayer pattern, and order of the packed channels.
 
 A Bayer mosaic `[H, W]` repeats a 2×2 tile. Networks here read it *packed*, `[H/2, W/2, 4]`: one channel per
 place of the tile. Which channel holds which place is a convention, and conventions differ:

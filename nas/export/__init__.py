@@ -1,1 +1,1 @@
-"""From trained weights to a verified .tflite file: conversion, verification, layer errors, card, QAT."""
+"""Export trained weights to a verified .tflite file: conversion, verification, layer errors, card, QAT."""

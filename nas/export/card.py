@@ -1,4 +1,4 @@
-"""What a person or a program must know about an exported file, as data: card.json."""
+"""The facts about an exported file as data: card.json."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field

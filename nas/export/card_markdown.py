@@ -1,4 +1,4 @@
-"""The card as one page that a person reads: what the files are worth, what to feed them, how to run them on a phone."""
+"""The card as one readable page: quality of the files, their inputs, and how to run them on a phone."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""One network as files of one precision: a twin at pair size, the deploy file, and one for any size if asked.
+"""Convert a network to the files of one precision: twin at pair size, deploy file, and optionally any size.
 
 The twin is converted (and calibrated) by TensorFlow; the other two are the twin with other shapes, so that what is
 judged on the pairs is, weight by weight and range by range, what goes on the phone.

@@ -1,4 +1,4 @@
-"""From a checkpoint to files that may go on a phone: convert, judge each file, and only then write.
+"""Export a checkpoint to files for a phone: convert, verify each file, and only then write.
 
     trained weights ─ Converter ─► twin, deploy and dynamic file per precision ─ FileJudge ─► quality, differences
                                      └── what lost more than allowed is named with its layer and left out

@@ -1,4 +1,4 @@
-"""The folder of an export: what its files are called, and whether they may be written there."""
+"""The folder of an export: names of its files, and whether they may be written there."""
 
 import os
 from pathlib import Path

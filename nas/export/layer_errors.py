@@ -1,4 +1,4 @@
-"""At which layer does a rounded file lose the picture?
+"""Find the layer at which a quantised file loses the picture.
 
 The file is run with every map kept, and so is the float network; map by map the signal is compared with what rounding
 added. The layer to name is the one behind which the ratio falls most below that of what the layer reads.

@@ -1,4 +1,4 @@
-"""What may be asked of an export: precisions, size, input, types, calibration, loss; checked before any work."""
+"""Options of an export, validated before any work: precisions, size, types, input, calibration, allowed loss."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: from a trained network to weights and ranges that survive in an int8 file.
+"""Quantisation-aware fine-tuning: train weights and ranges for an int8 file.
 
 trained checkpoint ─ calibrate, convert ─► where the file rounds ─ `isp-nas train --qat` ─► folder of a run
 folder of a run ─ the state of its best validation ─► FineTuned ─► `isp-nas export --qat`

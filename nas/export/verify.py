@@ -1,4 +1,4 @@
-"""What is a file worth, judged as a file: run by LiteRT over real pictures, beside the network that was trained.
+"""Measure the quality of a .tflite file by running it with LiteRT on real pictures beside the trained network.
 
 Each converted precision is run twice. Its twin, at the pairs' size, over all validation and test pairs; the deploy
 file on one full-size mosaic, made of validation pairs laid side by side, for which there is a target, too.

@@ -1,1 +1,1 @@
-"""Pictures from RAW through a .tflite file: packing, tiles, image files."""
+"""Render pictures from RAW through a .tflite file: packing, tiles, image files."""

@@ -1,4 +1,4 @@
-"""Pictures as files: RGB in [0, 1] as PNG of 8 or 16 bits or as JPEG, and two of one scene side by side."""
+"""Write RGB in [0, 1] as PNG of 8 or 16 bits or as JPEG, and two pictures of one scene side by side."""
 
 from dataclasses import dataclass
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""What a function makes of whole numbers, looked up instead of computed.
+"""Lookup tables of functions of integers.
 
 A file of integers takes and gives few different numbers: 65,536 counts in, 256 values out. What scaling, rounding and
 clipping make of each is computed once; a picture of millions of them then takes one pass instead of eight.

@@ -1,4 +1,4 @@
-"""From a mosaic as it came to the input that a network was trained on.
+"""Convert a mosaic from its own format to the input a network was trained on.
 
 A network knows one Bayer pattern and one pair of levels. Another pattern is the same one begun a row or a column later,
 so cropping converts it without touching a value; other levels are rescaled. Neither is done unless it was asked for.

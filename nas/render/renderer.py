@@ -1,4 +1,4 @@
-"""RAW files → pictures, through a .tflite file: `isp-nas render` without its printing.
+"""Render RAW files to pictures through a .tflite file: `isp-nas render` without its printing.
 
     RAW file ─ raw_file ─► mosaic ─ raw_input ─► packed RAW ─ tiling, isp_file ─► RGB ─ picture ─► file
 

@@ -1,4 +1,4 @@
-"""Work on the rows of a picture, on all cores at once and on few enough rows at a time.
+"""Process the rows of a picture on all cores, few enough at a time to limit memory.
 
 NumPy works on one core and reads every operand from memory; the interpreter, beside which it must not take long, uses
 all of them. Rows that stay in a core's cache while everything is done to them halve the time; a second core takes off

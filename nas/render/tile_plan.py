@@ -1,4 +1,4 @@
-"""How does a picture of any size go through a .tflite file: whole, or in which tiles, and is that exact?
+"""Plan how a picture of any size passes through a .tflite file: whole or in tiles, exact or blended.
 
 A file of one size cuts every picture into tiles of it; one that leaves its size open takes what memory holds. What
 cannot be exact is blended softly and said in one sentence.

@@ -1,4 +1,4 @@
-r"""Where do tiles lie on a picture, and how much does each count where they overlap?
+r"""Place tiles along an axis, and weight them where they overlap.
 
 Rows and columns are cut alike, so everything here is about one axis. Lengths are in pixels of packed RAW.
 

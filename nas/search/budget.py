@@ -1,4 +1,4 @@
-"""How long a search may run: wall-clock time, or a number of trained candidates."""
+"""The budget of a search: wall-clock time, or a number of trained candidates."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Is a network within what was asked for, and if not, by how much?
+"""Limits on a network's cost, and how far a network exceeds them.
 
 The last question before a candidate is trained. How far over the limits it lies is what Optuna learns from: a search
 that only knew "too large" would not know which way to go.

@@ -1,4 +1,4 @@
-"""Which values of genes lead to networks that the device runs? The others are taken out before a search begins.
+"""Remove the values of genes whose networks the device never runs, before a search begins.
 
 No value may lead to a file that the phone's delegate refuses, and a proposal that is refused tells nothing. So members
 that the device runs are drawn, and each value is given to them in turn: a value with which the device refuses all of

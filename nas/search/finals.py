@@ -1,4 +1,4 @@
-"""The finals of a search: who trains to the final steps, from which seeds, and what that proves.
+"""The finals of a search: which networks train to the final steps, from which seeds, and the verdict.
 
 Short rungs tell which networks are worth a long training, and are wrong often enough that the choice between the best
 found and the best published design must not rest on them. So a share of the budget trains a few of both alike, from

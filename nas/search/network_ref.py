@@ -1,4 +1,4 @@
-"""What a command is about: `best`, a trial number, a published design, a spec file, or a checkpoint folder.
+"""Resolve a target of a command: `best`, a trial number, a published design, a spec file, or a checkpoint folder.
 
 Whatever the name, the longest-trained checkpoint of that network is taken, be it from the study or from
 `isp-nas train`.

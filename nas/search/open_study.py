@@ -1,4 +1,4 @@
-"""What the user asked for, reconciled with what a study was started with.
+"""Open a study: reconcile the user's options with the settings the study was started with.
 
 Options that were not given come from the study where it exists, from the defaults where it does not. An option that
 was given and differs is refused by name: a study whose settings change half-way compares nothing.

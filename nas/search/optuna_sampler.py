@@ -1,4 +1,4 @@
-"""Optuna's part: propose genes, learn from what came of them. Nothing else in the package knows Optuna.
+"""Optuna's part: propose genes and learn from results. No other module imports Optuna.
 
 Optuna's memory is derived: `expected_trials` says, from the study's records, which trials it must hold. Where the
 database disagrees (a crash between record and tell, a damaged file) it is set aside and rebuilt.

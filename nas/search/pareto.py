@@ -1,4 +1,4 @@
-"""Which points are worth showing: non-domination in quality (more is better) and runtime (less is better)."""
+"""Non-dominated points in quality (more is better) and runtime (less is better)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What networks trained on other pairs tell of a network before any is trained on these.
+"""Prior knowledge of networks from trainings on other pairs.
 
 The package carries tables of networks of `mai21` that were trained alike on two sets of pairs
 (`results/table`, condensed by `benchmarks/condense_table.py`). A regression forest learns from each, by the features of

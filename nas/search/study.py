@@ -87,7 +87,7 @@ class Rung:
     train_s: float
     compile_s: float
     evaluate_s: float
-    memory_mb: float
+    memory_mb: float | None
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
 
     @property
@@ -168,7 +168,7 @@ def least_finals(*kinds: Sequence[int]) -> int:
 def _mean(finals: list[Rung]) -> Rung:
     means = {
         name: statistics.fmean(getattr(final, name) for final in finals)
-        for name in ("psnr_db", "ssim", "loss", "train_s", "compile_s", "evaluate_s", "memory_mb")
+        for name in ("psnr_db", "ssim", "loss", "train_s", "compile_s", "evaluate_s")
     }
     return replace(finals[0], **means)  # type: ignore[arg-type]  # means are of the fields that are floats
 

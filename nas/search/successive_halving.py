@@ -1,4 +1,4 @@
-"""Who trains further: successive halving without waiting, over a fixed ladder of training steps.
+"""Asynchronous successive halving over a fixed ladder of training steps.
 
 Every candidate trains to the first rung. Of those that reached a rung, the best 1/η may climb to the next,
 from their checkpoint. This is the promotion rule of ASHA (Li et al. 2018, arXiv 1810.05934, algorithm 2),

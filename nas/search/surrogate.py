@@ -1,4 +1,4 @@
-"""What the results so far say of a network that was never trained: PSNR at the final steps, with its uncertainty.
+"""Surrogate model: predict PSNR at the final steps, with uncertainty, from all results so far.
 
 Two models on what is known of a network, its genes and its structure. How much PSNR rises from a rung to the final
 steps is a ridge regression on structure, learned from candidates that were judged at several rungs; with it every

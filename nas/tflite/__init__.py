@@ -1,1 +1,1 @@
-"""A .tflite file on this machine: running it, its input contract and encoding, its receptive field."""
+""".tflite files on this machine: running them, their input contract and encoding, their receptive field."""

@@ -1,4 +1,4 @@
-"""What RAW does a network read: which format was it trained on, and are values normalised in the file or before it?
+"""The RAW format a network reads, and whether values are normalised in the file or before it.
 
 An exported file tells, and the card beside it. A file without either is taken to be as the user says.
 """

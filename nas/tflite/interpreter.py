@@ -1,4 +1,4 @@
-"""Run a .tflite file on this machine's CPU with LiteRT, as it would be run on a phone."""
+"""Run a .tflite file on this machine's CPU with LiteRT, as a phone would run it."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A .tflite file that turns packed RAW into RGB, ours or anybody's: does it keep the contract, and what does it make?
+"""Run any .tflite file that turns packed RAW into RGB, after checking its interface.
 
     [n, h, w, 4] packed RAW → [n, 2h, 2w, 3] RGB, both float32, float16, uint8, int8 or int16
 

@@ -1,4 +1,4 @@
-"""How far does an output pixel of a .tflite file see? It decides how a picture may be cut into tiles.
+"""Receptive field of a .tflite file's output pixels, which determines how a picture may be tiled.
 
 A network of convolutions sees a neighbourhood: a 3×3 convolution one element to each side, and behind a stride of two
 the next one twice as far. What lies beyond that *reach* cannot change a pixel, so a tile with so much around it gives

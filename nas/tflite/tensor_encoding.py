@@ -1,4 +1,4 @@
-"""What are the numbers of a file's input, output and maps? Real values, or whole numbers that stand for them."""
+"""Encoding of a file's tensors: real values, or integers that stand for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Kernels that are trained as sums of branches and are one kernel everywhere else.
+"""Kernels trained as sums of branches and folded into one kernel everywhere else.
 
 Linear re-parameterisation: a k×k kernel is trained as itself + a 1×1 kernel at its centre + a 1×1 expansion followed by
 a k×k squeeze + 1×1 kernels times fixed derivatives (Sobel in both directions, Laplace). All of it is linear, so the sum

@@ -1,12 +1,10 @@
-"""One candidate at one fidelity: train to a rung, judge on the validation pairs.
+"""Train one candidate to one rung and evaluate it on the validation pairs.
 
 A pure function of its job: given the same files it returns the same figures. It knows no Optuna and no study,
 so any executor can run it, on this machine or another.
 """
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
+from search_spaces.system.machine import peak_memory_mb
 
 
 def evaluate(
@@ -89,9 +88,3 @@ def load_or_start(
     if state.spec_hash != spec.hash:
         raise StudyError(f"{path} belongs to network {state.spec_hash}, not to {spec.hash}; remove or rename it.")
     return state
-
-
-def peak_memory_mb() -> float:
-    """Return the highest resident memory of this process so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kilobytes on Linux

@@ -1,4 +1,4 @@
-"""A training state on disk: safetensors, no pickle, whole or not there at all."""
+"""Training states on disk: safetensors, no pickle, written whole or not at all."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""What trains where nothing else is asked for, by the hardware that trains."""
+"""Default training recipes, by hardware."""
 
 from collections.abc import Mapping
 from dataclasses import replace

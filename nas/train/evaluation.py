@@ -1,4 +1,4 @@
-"""The quality of a network on pairs: PSNR and SSIM over a whole set, compiled once per shape."""
+"""Evaluate a network on pairs: mean PSNR and SSIM of a whole set, compiled once per shape."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whether pairs, patches and batches of a training fit together, and the network that is trained."""
+"""Check that pairs, patches and batches of a training fit together, and build the network to train."""
 
 from pathlib import Path
 

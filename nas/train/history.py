@@ -1,4 +1,4 @@
-"""How did a long training go? One line per validation, from which the best step and a standstill are told.
+"""History of a long training: one line per validation, from which best step and plateau are computed.
 
 The lines are JSON in `history.jsonl`, rewritten whole each time: a crash leaves those before the last stretch, and the
 stretch that is trained again writes the same ones but for the seconds.

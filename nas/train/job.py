@@ -1,4 +1,4 @@
-"""What is handed to a worker and what comes back: plain data, so that the driver never loads JAX."""
+"""Jobs and outcomes of workers as plain data, so that the driver never loads JAX."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,5 +32,5 @@ class Outcome:
     train_s: float
     compile_s: float
     evaluate_s: float
-    memory_mb: float  # the highest resident memory of the training process so far
+    memory_mb: float | None  # the highest resident memory of the training process so far; None: not told by the system
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged

@@ -1,4 +1,4 @@
-"""One candidate's training: a compiled step in a Python loop, from a checkpoint to a checkpoint.
+"""Training loop of one candidate: a compiled step, from a checkpoint to a checkpoint.
 
 On a CPU a step inside `lax.scan` took 87 ms where a jitted step called in a loop took 8.5 ms (jaxlib 0.10.2, 2 cores),
 so the loop is Python. What a step computes is in `nas.train.step`; candidates whose steps differ only in what is traced

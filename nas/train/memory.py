@@ -1,4 +1,4 @@
-"""Will this network's training and judging fit into this machine's memory?
+"""Estimate the memory of a network's training and evaluation, and refuse what does not fit this machine.
 
 Asked before anything is compiled, because a process that runs out of memory is killed without a word and a whole
 machine may be slowed to a halt before. Backpropagation keeps every map of the forward pass; the gradients of maps come

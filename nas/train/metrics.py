@@ -1,4 +1,4 @@
-"""How good a picture is: PSNR, SSIM and MS-SSIM per image, as the challenge and TensorFlow define them."""
+"""Image quality: PSNR, SSIM and MS-SSIM per image, as the challenge and TensorFlow define them."""
 
 from functools import partial
 

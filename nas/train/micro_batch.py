@@ -1,4 +1,4 @@
-"""How many images of a batch does a training step take at once on a CPU?
+"""Choose how many images of a batch a training step processes at once on a CPU.
 
 The gradient of a batch is the mean of its images' gradients: every loss is a mean over images, and nothing in the space
 mixes them. Taken a few at a time, their maps stay in a core's cache between one operation and the next, and a step

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalised, for all kernels of a network in a few small products.
+"""Muon: momentum with orthogonalised matrices, for all kernels of a network in a few small products.
 
 A kernel is a matrix from what it reads to one number it makes: height·width·inputs × outputs. Its momentum M is
 replaced by (nearly) the nearest matrix of orthonormal columns or rows, so that every direction learns at the same

@@ -1,4 +1,4 @@
-"""How a candidate is trained: losses, learning rate, batch, patch. Plain data, checked before anything runs."""
+"""Training settings as plain data, validated before anything runs: losses, learning rate, batch, patch."""
 
 import math
 from collections.abc import Mapping

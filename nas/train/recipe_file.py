@@ -1,4 +1,4 @@
-"""Which recipe is meant by a name or a file, and what did its authors say about it?
+"""Load a recipe from a TOML file or by name, with its source.
 
 A recipe file is TOML: the fields of `Recipe`, its length called `steps`, and where they come from. Those of the
 challenge's teams are built in, one for each design; the user's own, in `recipes/` of the working directory or of the

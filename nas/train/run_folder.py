@@ -1,4 +1,4 @@
-"""The folder of a training run: its settings, the names of its files, and who may write to it."""
+"""The folder of a training run: settings, names of files, and the lock on it."""
 
 import math
 import tomllib

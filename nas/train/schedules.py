@@ -1,4 +1,4 @@
-"""How large is the learning rate at each step? One rule per schedule, made of Optax's.
+"""Learning rate at each step, one rule per schedule, built from Optax's.
 
 Learning rates are computed once, before training, and handed to the compiled step one by one: a schedule never
 recompiles anything.

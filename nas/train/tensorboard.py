@@ -1,4 +1,4 @@
-"""A training's losses, qualities and pictures in the form that TensorBoard reads."""
+"""Write losses, qualities and pictures of a training for TensorBoard."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes that train: one candidate each, replaced before they grow and after they die.
+"""Worker processes that train one candidate each, replaced before they grow and after they die.
 
 Each slot is an executor with a single process, so that a process that dies takes exactly its own candidate with it.
 """

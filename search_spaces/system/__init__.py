@@ -1,1 +1,1 @@
-"""What all packages need of the machine: files, locks, memory, its standard error."""
+"""Services of the operating system that all packages need: files, locks, memory, standard error."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, whatever happens while they are written."""
+"""Write files atomically: whole or not at all, whatever happens meanwhile."""
 
 import os
 from pathlib import Path

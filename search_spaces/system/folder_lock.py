@@ -1,4 +1,4 @@
-"""A lock on a folder, which a killed process leaves free."""
+"""Lock on a folder, released when its process dies."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,8 @@
-"""What machine this is, in words that a person knows it by."""
+"""Facts about this machine: processor, cores, peak memory of the process."""
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 
@@ -16,6 +17,16 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows bind no process to cores
         return os.cpu_count() or 1
+
+
+def peak_memory_mb() -> float | None:
+    """Return the highest resident memory of this process so far, in MB; None where the system does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kilobytes on Linux
 
 
 def processor() -> str:

@@ -1,4 +1,4 @@
-"""Where named things are looked for: the working directory, the user's data folder, then the installation.
+"""Find named files: in the working directory, the user's data folder, then the installation.
 
 A user's own spaces and devices come first and are never written into the installation.
 """

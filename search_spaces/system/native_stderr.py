@@ -1,4 +1,4 @@
-"""Keep native libraries from writing over the user's terminal.
+"""Keep native libraries from writing to the user's terminal.
 
 TensorFlow's converter and LiteRT print log lines straight to file descriptor 2, whatever Python's logging says.
 What they print is kept while they work and shown only when they fail.

@@ -1,4 +1,4 @@
-"""Which colour filters lie over this sensor: is the declared Bayer pattern right, and is it a Bayer pattern at all?
+"""Check whether the declared Bayer pattern fits the data, and whether the data has a Bayer pattern at all.
 
 *Pattern.* Each of the four places of the 2×2 tile is averaged over 8×8 px and freed of luminance; so are R, G and
 B of the target. A place that is really red then rises and falls with the target's red. Evidence adds up over

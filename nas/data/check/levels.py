@@ -1,4 +1,4 @@
-"""Which values does the raw data take: range, bit depth, black level, saturation?"""
+"""Measure the values of the raw data: range, bit depth, black level, saturation."""
 
 from dataclasses import dataclass
 

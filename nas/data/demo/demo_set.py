@@ -1,4 +1,4 @@
-"""What can be searched on a machine with no data, and how is it made?
+"""Make the built-in demo set, for searching on a machine without data.
 
 The demo set is written once, as real PNG files in the challenge's layout, and read by the same code as any other
 folder. Its targets are photographs that come with scikit-image and scikit-learn, and made-up scenes; its mosaics

@@ -1,4 +1,4 @@
-"""What do photographs look like to a demosaicing network, when there are no photographs?
+"""Generate synthetic scenes that stand in for photographs in the demo set.
 
 Four kinds of made-up scene, each a finished 8-bit sRGB image that is a pure function of its seed:
 

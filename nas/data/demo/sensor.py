@@ -1,4 +1,4 @@
-"""Simulate what a phone's sensor would have recorded of a finished photograph.
+"""Simulate the mosaic a phone's sensor would have recorded of a finished photograph.
 
 The steps of a camera's pipeline are undone in reverse order, then noise is added:
 

@@ -1,1 +1,1 @@
-"""What training minimises: losses on pixels, on features of VGG-19, and by a discriminator."""
+"""Training losses: on pixels, on features of VGG-19, and by a discriminator."""

@@ -1,4 +1,4 @@
-"""Does a picture look like the target camera's? The adversarial loss on texture, by a discriminator trained alongside.
+"""Adversarial loss on texture, by a discriminator trained alongside.
 
 The discriminator sees luminance alone, so colours are not its business, and says how sure it is that a picture is real.
 One training step minimises `generator_loss` over the network's parameters and `discriminator_loss` over its own.

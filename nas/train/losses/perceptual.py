@@ -1,4 +1,4 @@
-"""How far apart are two pictures to a network that recognises things? The perceptual loss on features of VGG-19.
+"""Perceptual loss: distance of two pictures in features of VGG-19.
 
 Source of the network: Simonyan and Zisserman 2015, arXiv 1409.1556, table 1, column E.
 """

@@ -1,4 +1,4 @@
-"""What training minimises: each loss by name. Their weighted sum is taken in `nas.train.step`.
+"""Pixel losses by name. Their weighted sum is taken in `nas.train.step`.
 
 A new loss is one function and one line in `LOSSES`. Weights are traced, so changing them never recompiles;
 which losses take part does.

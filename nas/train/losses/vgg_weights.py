@@ -1,4 +1,4 @@
-"""Where are the weights of VGG-19, and are they its own? The file that Keras publishes, read as far as a layer needs.
+"""Find and read the weights of VGG-19 from the file that Keras publishes, as far as a layer needs.
 
 Its 80 MB are not shipped with this package: `find_weights` says where they are, `read_weights` reads them. They go into
 a jitted step as an argument like the network's own parameters; as constants they would be compiled into every
