@@ -98,7 +98,7 @@ def trained(
     name: str, folder: Path, *, data: DataConfig, seed: int, steps: int, init_from: Path | None = None
 ) -> Target:
     """Return a network after training in float32, with the recipe of a search; from other weights more gently."""
-    from nas.cli.train import QAT_RATE
+    from nas.search.network_training import QAT_RATE
     from nas.train.long_run import run
     from nas.train.run_folder import TrainingRun
 
@@ -113,10 +113,11 @@ def trained(
 
 def fine_tuned_of(start: Target, folder: Path, steps: int, seed: int) -> FineTuned:
     """Return what `isp-nas train --qat` comes to."""
-    from nas.cli.train import TrainOptions, train_target
-    from nas.export.qat import fine_tuned
+    from nas.export.qat import fine_tuned, quantisation
+    from nas.search.network_training import TrainOptions, plan_training
 
-    train_target(start, TrainOptions({}, steps=steps, qat=True, seed=seed, out=folder), folder / "none")
+    options = TrainOptions({}, steps=steps, qat=True, seed=seed, out=folder)
+    plan_training(start, options, folder / "none").run(quantise=quantisation)
     return fine_tuned(folder, start)
 
 

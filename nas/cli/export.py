@@ -6,20 +6,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from latency_models.device import load_device
-from nas import backend
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
-from nas.defaults import DEFAULT_DEVICE
-from nas.export.folder import require_place
+from nas.cli.train import training_view
 from nas.export.options import ExportOptions
-from nas.search.network_ref import Target, require_same_data, require_same_pairs
-from nas.train.run_folder import QUANTISATION, TRAINING_FILE, read_training
+from nas.export.request import export_target, require_complete
+from nas.search.network_ref import Target
 from nas.units import Row, count, decibels, milliseconds, runtime
-from search_spaces.errors import ExportError, UsageError
 
 if TYPE_CHECKING:
     from nas.export.card import Card
-    from nas.export.converter import FineTuned
 
 FILE_COLUMNS = (
     Column("file", lambda r: r["file"] or f"[red]{r['precision']}: not written[/]", right=False),
@@ -50,57 +45,25 @@ def run_export(
     Raises ExportError at the end where a precision lost more than allowed; the others are written by then.
     """
     check_format(form, SHORT_FORMATS)
-    options.validate()
-    _refuse_qat_without_int8(qat, options)
-    _refuse_fine_tuned(target)
-    require_place(out)
-    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
-    if target.study and target.trained.data == target.study.config.data:
-        require_same_data(target.study)
-    require_same_pairs(target.trained)
-    backend.prepare()
-    from nas.export.exporter import export, refusals
-
     aside = Console(stderr=True)
-    tuned = _fine_tuned(target, qat, options, results) if qat else None
+    status = aside.status("Exporting …")
 
-    with aside.status("Exporting …") as status:
+    def say(line: str) -> None:
+        status.start()  # not before: fine-tuning shows a bar of its own
+        status.update(line)
+        aside.print(line, highlight=False)
 
-        def say(line: str) -> None:
-            status.update(line)
-            aside.print(line, highlight=False)
-
-        card = export(target, out, device, options, fine_tuned=tuned, say=say)
+    try:
+        card = export_target(
+            target, out, options, results=results, device=device_name, qat=qat, say=say, watch=training_view
+        )
+    finally:
+        status.stop()
     if form == "json":
         print_json(card.to_dict())
     else:
         _show(card, out, Console())
-    if refusals(card):
-        raise ExportError(" ".join(f"{sentence}." for sentence in refusals(card)))
-
-
-def _refuse_qat_without_int8(qat: str | None, options: ExportOptions) -> None:
-    if qat and "int8" not in options.precisions:
-        raise UsageError("--qat fine-tunes for int8, and no int8 file is asked for; add --precision int8.")
-
-
-def _refuse_fine_tuned(target: Target) -> None:
-    """Raise UsageError where the target is itself a fine-tuning: there is nothing to compare its files with."""
-    folder = target.state.path.parent if target.state else None
-    if folder and (folder / TRAINING_FILE).is_file() and QUANTISATION in read_training(folder):
-        raise UsageError(
-            f"{folder} holds weights that were fine-tuned for int8; export the network that they started from, with "
-            f"--precision int8 --qat {folder}."
-        )
-
-
-def _fine_tuned(target: Target, qat: str, options: ExportOptions, results: Path) -> "FineTuned":
-    from nas.cli.train import fine_tune
-    from nas.export.qat import fine_tuned
-
-    is_steps = qat.isascii() and qat.isdigit()
-    folder = fine_tune(target, int(qat), calibration=options.calibration, results=results) if is_steps else Path(qat)
-    return fine_tuned(folder, target)
+    require_complete(card)
 
 
 def _show(card: "Card", out: Path, console: Console) -> None:

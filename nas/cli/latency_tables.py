@@ -10,18 +10,15 @@ from rich.console import Console
 
 from latency_models import accuracy
 from latency_models.calibration import HeldOut
-from latency_models.device import BUILTIN, Device, device_names, load_device, refusal_texts, summary
-from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
-from latency_models.kernels import Network, network
+from latency_models.device import BUILTIN, Device, device_names, load_device, summary
+from latency_models.kernels import Network
 from latency_models.predictor import Prediction
-from latency_models.tflite_network import read_network
 from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
-from nas.search.network_ref import resolve
+from nas.search.network_latency import predict_latency
 from nas.units import Row, count, runtime
-from search_spaces.errors import DeviceError, IspNasError, UsageError
-from search_spaces.networks import build_graph
+from search_spaces.errors import IspNasError
 
 
 def predict(
@@ -30,16 +27,8 @@ def predict(
     """Print how long a network takes on a device, kernel by kernel."""
     check_format(form)
     device = load_device(device_name or DEFAULT_DEVICE)
-    seen = find_network(name, results, study)
-    why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
-    if why:
-        raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
-    support = device.support(seen)
-    refused = refusal_texts(support.refused)
-    refusal = device.refusal(seen, allow_fallback=allow_fallback)
-    if refusal:
-        raise DeviceError(f"{refusal}. Change these operations, or give --allow-fallback to price them on the CPU.")
-    prediction = device.predict_network(seen, allow_fallback=allow_fallback)
+    found = predict_latency(name, device, results=results, study=study, allow_fallback=allow_fallback)
+    seen, support, prediction, refused = found.network, found.support, found.prediction, found.refused
     rows = kernel_rows(seen, prediction)
     if form == "csv":
         print_rows(rows, KERNEL_COLUMNS, form=form, console=Console())
@@ -51,29 +40,6 @@ def predict(
                     "kernels": rows})  # fmt: skip
     else:
         _print_prediction(Console(), name, device, seen, prediction, rows, refused)
-
-
-def _otherwise(seen: Network) -> str:
-    """Say what to do about a file of which the device knows nothing."""
-    kind = kind_of_file(seen)
-    if kind == FLOATING:
-        return "Name its integer file, or a device that was calibrated in floating point."
-    return f"Predict its float32 file, or calibrate a device from measurements in {kind}."
-
-
-def find_network(name: str, results: Path, study: str | None) -> Network:
-    """Return the network that a .tflite file holds, or that a design, trial or spec file names."""
-    path = Path(name)
-    if path.suffix != ".tflite":
-        return network(build_graph(resolve(name, results, study).spec))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
-    try:
-        return read_network(content)
-    except IspNasError as error:
-        raise UsageError(f"{path}: {error}") from None
 
 
 def kernel_rows(seen: Network, prediction: Prediction) -> list[dict[str, Any]]:

@@ -321,7 +321,8 @@ def train(
     options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
     Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
     config = data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
-    from nas.cli.train import TrainOptions, run_training
+    from nas.cli.train import run_training
+    from nas.search.network_training import TrainOptions
 
     found = _resolve(target, results, study)
     asked = TrainOptions(
@@ -511,11 +512,12 @@ def render(
 
     Options that say how RAW is read hold for PNG mosaics, and for a file without a card.
     """
-    from nas.cli.render import RenderAsked, run_render
+    from nas.cli.render import run_render
+    from nas.render.batch import RenderOptions
     from nas.render.image_file import FileKind
 
     raw = {"bits": bits, "black": black, "white": white, "pattern": pattern, "packing": packing}
-    asked = RenderAsked(
+    asked = RenderOptions(
         raw={name: value for name, value in raw.items() if value is not None},
         input=input_kind,
         kind=FileKind(bits_out, jpeg),

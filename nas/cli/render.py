@@ -1,28 +1,16 @@
 """The command `isp-nas render`: print progress and the pictures written."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
-from nas.data.camera_raw import is_told
-from nas.render.image_file import FileKind
-from nas.render.renderer import Rendered, Renderer, Report, Task, plan
-from nas.tflite.input_contract import read_contract
-from nas.tflite.isp_file import IspFile
-from nas.train.memory import host_bytes
+from nas.render.batch import Batch, RenderOptions, render_files
 from nas.units import Row
-from search_spaces.errors import DataError, ExportError, IspNasError, UsageError
 
-# A network may take half of the machine: the picture, the system and other programs need the rest.
-SHARE_OF_MEMORY = 0.5
-UNKNOWN_MEMORY_BYTES = 8e9
-# Values in [0, 1] leave half of such an integer's steps unused and more; of counts it is the least.
-MOST_NORMALIZED = 2.0
 SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 
@@ -36,113 +24,30 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class RenderAsked:
-    """What was asked for; None where nothing was said."""
-
-    raw: dict[str, Any]  # the fields of RawFormat that were given
-    input: str | None
-    kind: FileKind
-    compare: bool
-    convert: bool
-    max_memory_mb: float | None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A RAW file that was not rendered, beside others that were."""
-
-    input: str
-    output: str
-    error: str
-
-
-def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAsked, *, form: str) -> None:
+def run_render(model: Path, inputs: Sequence[Path], out: Path, options: RenderOptions, *, form: str) -> None:
     """Render every input and print what was made.
 
     A RAW file that cannot be used does not keep others from being rendered; DataError tells of it in the end.
     """
     check_format(form, SHORT_FORMATS)
-    most_bytes = _most_bytes(asked.max_memory_mb)
-    tasks = plan(inputs, out, asked.kind, compare=asked.compare)
-    contract, told, assumed = read_contract(model, asked.raw, input_kind=asked.input)
-    if told != contract.format and not any(is_told(task.input) for task in tasks):
-        raise UsageError(
-            "--bits, --black, --white and --pattern say how PNG mosaics are to be read where a card describes the "
-            "network, and there are none; leave them out, for a camera's RAW says so itself."
-        )
-    file = IspFile(model)
-    if assumed and asked.input is None:
-        _refuse_counts(file)
-    renderer = Renderer(
-        file, contract, told, asked.kind, may_convert=asked.convert, most_bytes=most_bytes, assumed=assumed
-    )
     with progress_bar("Rendering") as bar:
-        outcomes = list(_render_all(renderer, tasks, bar))
-    _show(outcomes, form)
-    _complain(outcomes, len(tasks))
+        batch = render_files(model, inputs, out, options, on_progress=bar)
+    _show(batch, form)
+    batch.require_complete()
 
 
-def _refuse_counts(file: IspFile) -> None:
-    """Raise UsageError where a file's integers reach so far that values in [0, 1] would be black to it."""
-    largest = file.input.largest
-    if largest is not None and largest > MOST_NORMALIZED:
-        raise UsageError(
-            f"{file.path} reads integers that stand for values up to {largest:g}, which are counts and not [0, 1], and "
-            "nothing tells which counts are black and white; say so by --input raw10, raw12 or raw14."
-        )
-
-
-def _most_bytes(max_memory_mb: float | None) -> float:
-    if max_memory_mb is None:
-        return SHARE_OF_MEMORY * (host_bytes() or UNKNOWN_MEMORY_BYTES)
-    if not max_memory_mb > 0:
-        raise UsageError(f"A network needs more than 0 MB, got {max_memory_mb:g} for --max-memory.")
-    return max_memory_mb * 1e6
-
-
-def _render_all(renderer: Renderer, tasks: Sequence[Task], bar: Report) -> Iterator[Rendered | Refused]:
-    """Render one after the other; where one cannot be written, the disk is full for all of them."""
-    tiles = _Tiles(bar, len(tasks))
-    for task in tasks:
-        try:
-            yield renderer.render(task, report=tiles)
-        except IspNasError as error:
-            yield Refused(str(task.input), str(task.output), str(error))
-            if isinstance(error, ExportError):
-                return
-        tiles.next_picture()
-
-
-class _Tiles:
-    """Adds up the tiles of all pictures, those to come being taken for as large as the one at work."""
-
-    def __init__(self, bar: Report, pictures: int) -> None:
-        self._bar, self._left = bar, pictures
-        self._before = self._here = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        self._here = done
-        self._bar(self._before + done, self._before + total * self._left)
-
-    def next_picture(self) -> None:
-        self._before, self._here = self._before + self._here, 0
-        self._left -= 1
-
-
-def _show(outcomes: Sequence[Rendered | Refused], form: str) -> None:
+def _show(batch: Batch, form: str) -> None:
     if form == "json":
-        print_json([asdict(outcome) for outcome in outcomes])
+        print_json([asdict(outcome) for outcome in batch.outcomes])
         return
-    rows = [asdict(outcome) for outcome in outcomes if isinstance(outcome, Rendered)]
+    rows = [asdict(rendered) for rendered in batch.rendered]
     console = Console()
     if rows:
         print_rows(rows, COLUMNS, form=form, console=console)
     for text, names in _said(rows).items():
         console.print(f"{_listed(names)}: {text}", highlight=False, markup=False)
-    refused = [outcome.error for outcome in outcomes if isinstance(outcome, Refused)]
-    if len(outcomes) > 1:
-        for error in refused[:SHOWN_ERRORS]:
+    if len(batch.outcomes) > 1:
+        for error in batch.errors[:SHOWN_ERRORS]:
             console.print(error, style="red", highlight=False, markup=False)
 
 
@@ -158,11 +63,3 @@ def _said(rows: Sequence[Row]) -> dict[str, list[str]]:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more
-
-
-def _complain(outcomes: Sequence[Rendered | Refused], asked: int) -> None:
-    errors = [outcome.error for outcome in outcomes if isinstance(outcome, Refused)]
-    missing = asked - (len(outcomes) - len(errors))
-    if missing:
-        first = errors[0]
-        raise DataError(first if asked == 1 else f"{missing} of {asked} inputs were not rendered; the first: {first}")

@@ -1,26 +1,21 @@
 """The command `isp-nas search`, with what a person sees meanwhile."""
 
 import signal
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from nas import backend
 from nas.cli.progress import progress_bar
+from nas.cli.search_view import SearchView, standing
 from nas.cli.show import FRONT_COLUMNS
 from nas.cli.tables import print_rows
-from nas.data.host_cache import warm
-from nas.search import candidate_rows, finals, study
+from nas.search import candidate_rows, finals
 from nas.search.budget import Budget, duration
-from nas.search.device_pruning import runnable
-from nas.search.open_study import SearchContext, SearchOptions, open_study
-from nas.train.memory import host_bytes
-from nas.train.workers import default_workers, shares_of_cores
+from nas.search.open_study import SearchContext, SearchOptions
+from nas.search.session import SearchInterrupted, open_session, without_refused
+from nas.search.study import Study
 from nas.units import count
-from search_spaces.errors import StudyError
-from search_spaces.system import folder_lock
 
 
 def run_search(asked: SearchOptions, results: Path, budget: Budget, *, workers: int | None) -> None:
@@ -28,56 +23,23 @@ def run_search(asked: SearchOptions, results: Path, budget: Budget, *, workers: 
 
     `workers` train at once; None: as many as suit the machine.
     """
-    workers = workers or default_workers(backend.expected(), host_bytes())
-    backend.prepare(processes=workers)
     console = Console()
+    say = partial(console.print, highlight=False)
     with progress_bar("Reading pairs") as read:
-        opened = open_study(asked, results, budget, read=read)
-        warm(opened.pairs, available=host_bytes(), say=lambda line: console.print(line, highlight=False), progress=read)
-    _announce(console, opened, budget)
-    opened = _without_refused(console, opened)
-    with _only_search(opened.study.folder):
-        opened = _as_it_is_now(opened)
-        before = _rungs_reached(opened)
-        interrupted, exhausted = _search(console, opened, budget, workers)
-    if _rungs_reached(opened) == before and not interrupted and not exhausted:
-        console.print(f"The budget of {budget} is spent; a larger one extends the search.", highlight=False)
-    _conclude(console, opened, interrupted)
-    if interrupted:
-        raise KeyboardInterrupt
-
-
-def _without_refused(console: Console, opened: SearchContext) -> SearchContext:
-    """Leave out of the space what the device refuses, saying so."""
-    allow_fallback = opened.study.config.allow_fallback
-    space, left_out = runnable(opened.space, opened.device, allow_fallback=allow_fallback)
-    for each in left_out:
-        console.print(f"[dim]{each.sentence}[/]", highlight=False)
-    return replace(opened, space=space)
-
-
-def _as_it_is_now(opened: SearchContext) -> SearchContext:
-    """Read the study again now that nobody else may write to it: another search may have ended a moment ago."""
-    found = study.load(opened.study.folder)
-    if replace(found.config, data=opened.study.config.data) != opened.study.config:
-        raise StudyError(f"Study {found.config.name} was started by another command just now; run this one again.")
-    if found.config.data != opened.study.config.data:  # the same pairs, as `open_study` made sure, in another place
-        found.append("moved", source=opened.study.config.data.source)
-    return replace(opened, study=found)
-
-
-def _rungs_reached(opened: SearchContext) -> int:
-    return sum(len(each.rungs) + len(each.finals) for each in opened.study.candidates.values())
-
-
-def _only_search(folder: Path) -> Any:
-    from filelock import Timeout
-
-    lock = folder_lock.lock(folder)
+        session = open_session(asked, results, budget, workers=workers, on_message=say, on_reading=read)
+    _announce(console, session.context, budget)
+    session = without_refused(session, lambda line: say(f"[dim]{line}[/]"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return lock.acquire()
-    except Timeout:
-        raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
+        with SearchView(console) as view:
+            ended = session.run(on_message=view.say, on_progress=view.look)
+    except SearchInterrupted as stopped:
+        say("\nStopped; the rung in flight is lost. The same command continues.")
+        _conclude(console, stopped.study)
+        raise
+    if ended.is_spent:
+        say(f"The budget of {budget} is spent; a larger one extends the search.")
+    _conclude(console, ended.study)
 
 
 def _announce(console: Console, opened: SearchContext, budget: Budget) -> None:
@@ -101,34 +63,7 @@ def _announce(console: Console, opened: SearchContext, budget: Budget) -> None:
         console.print(f"[dim]Proposals begin with what {known} showed; --prior none begins with nothing.[/]")
 
 
-def _search(console: Console, opened: SearchContext, budget: Budget, workers: int) -> tuple[bool, bool]:
-    """Search; tell whether Ctrl-C (or a polite kill) ended it, and whether nothing new was left to try."""
-    from nas.cli.search_view import SearchView
-    from nas.search.driver import Search
-    from nas.train.workers import Worker
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    on_cpu = backend.expected() == "cpu"
-    shares = shares_of_cores(workers) if on_cpu else [None] * workers
-    slots = [Worker(cores=cores) for cores in shares]
-    with SearchView(console) as view:
-        search = Search(
-            opened.study, opened.space, opened.device, budget, opened.pairs, slots, view.say, view.look,
-            vgg_file=opened.vgg_file,
-        )  # fmt: skip
-        try:
-            search.run()
-        except KeyboardInterrupt:
-            return True, search.exhausted
-    return False, search.exhausted
-
-
-def _conclude(console: Console, opened: SearchContext, interrupted: bool) -> None:
-    from nas.cli.search_view import standing
-
-    found = opened.study
-    if interrupted:
-        console.print("\nStopped; the rung in flight is lost. The same command continues.")
+def _conclude(console: Console, found: Study) -> None:
     console.print(f"\n{standing(found)}", highlight=False)
     if not found.trained():
         return

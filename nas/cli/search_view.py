@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,8 +11,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from nas.search.budget import duration
-from nas.search.driver import Search
+from nas.search.session import budget_share
 from nas.search.study import Study
+
+if TYPE_CHECKING:
+    from nas.search.driver import Search
 
 REFRESH_S = 0.5
 
@@ -42,25 +45,18 @@ class SearchView:
         """Print one event above the moving part."""
         self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
-    def look(self, search: Search) -> None:
+    def look(self, search: "Search") -> None:
         """Draw the search as it stands."""
         if not self._console.is_terminal or time.monotonic() - self._drawn < REFRESH_S:
             return
         self._drawn = time.monotonic()
-        self._bar.update(self._task, completed=spent(search), description=budget_left(search))
+        self._bar.update(self._task, completed=budget_share(search), description=budget_left(search))
         busy = [f.candidate.trial for f in search.running]
         lines = [standing(search.study, busy), *running(search)]
         self._live.update(Group(self._bar, *(Text(line) for line in lines)))
 
 
-def spent(search: Search) -> float:
-    """Return the share of the budget that is used."""
-    if search.budget.candidates is not None:
-        return min(1.0, search.used / search.budget.candidates)
-    return min(1.0, search.elapsed_s / (search.budget.seconds or 1))
-
-
-def budget_left(search: Search) -> str:
+def budget_left(search: "Search") -> str:
     """Return what is left of the budget, in time; under a budget that counts, from the pace so far."""
     if search.budget.candidates is None:
         return f"{duration(search.remaining_s)} left"
@@ -105,7 +101,7 @@ def time_spent(study: Study) -> str:
     return f"training {duration(train)}, compiling {duration(compiling)}"
 
 
-def running(search: Search) -> list[str]:
+def running(search: "Search") -> list[str]:
     """Return one line per candidate in training."""
     ladder, rungs = search.study.ladder, len(search.study.config.rungs)
     return [

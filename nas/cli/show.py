@@ -265,8 +265,7 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
     """Print the best candidate with its quality on the test pairs, measured once and then remembered."""
     check_format(form, SHORT_FORMATS)
     study = the_study(results, name)
-    candidate = study.best()
-    rung = study.final_rung if candidate.finals else max(candidate.rungs)
+    candidate, rung = candidate_rows.best(study)
     test = _test_quality(study, candidate)
     judged = finals.verdict_of(study)
     found = {**candidate_rows.row(candidate, rung), **test, "verdict": judged.to_dict() if judged else None}

@@ -1,10 +1,8 @@
 """The command `isp-nas train`: train one network to the end and print progress and result."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nas import backend
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
-from nas.data.pairs import DataConfig
-from nas.defaults import DEFAULT_DATA
-from nas.search.network_ref import Target, resolve
-from nas.train.checkpoint import digest
-from nas.train.default_recipe import default_recipe
+from nas.search.network_ref import Target
+from nas.search.network_training import Quantise, TrainOptions, plan_training
 from nas.train.history import Validation
 from nas.train.recipe import Recipe
 from nas.train.recipe_file import PublishedRecipe
-from nas.train.run_folder import TRAINED, TRAINING_FILE, read_training
-from search_spaces.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.train.evaluation import Quality
@@ -30,154 +23,27 @@ if TYPE_CHECKING:
     from nas.train.run_folder import SuperNetwork, TrainingRun
 
 
-# Weights that are good already are moved in smaller steps; benchmarks/qat.json tells what it brings.
-QAT_RATE = 0.3
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The options of `isp-nas train`; None where the user said nothing.
-
-    What is left open is as in the chosen recipe, or else in the target's study, or the default where it has none.
-    """
-
-    options: dict[str, Any]  # fields of the recipe
-    data: DataConfig | None = None
-    steps: int | None = None
-    recipe: PublishedRecipe | None = None
-    super_network: bool = False
-    detach_at_db: float | None = None
-    seed: int | None = None
-    out: Path | None = None
-    init_from: str | None = None  # a target, or a checkpoint file
-    validate_every: int | None = None
-    patience: int | None = None
-    vgg_file: Path | None = None
-    qat: bool = False  # train on as an int8 file computes, from the target's trained weights
-    calibration: int = 100  # training pairs from which the first ranges of int8 are taken
-
-    def __post_init__(self) -> None:
-        if self.seed is not None and self.seed < 0:
-            raise UsageError(f"A seed is zero or more, got {self.seed}.")
-        if self.steps is None and self.recipe is None:
-            raise UsageError("Training needs a length: give --steps, or a recipe that has one with --recipe.")
-        if self.detach_at_db is not None and not self.super_network:
-            raise UsageError("--detach-at says when a super-network is taken off; ask for one with --super-network.")
-        if self.qat and (self.super_network or self.init_from):
-            other = "--super-network" if self.super_network else "--init-from"
-            raise UsageError(f"--qat fine-tunes the target's own trained weights; leave out {other}.")
-        if self.patience is not None and self.patience < 1:
-            raise UsageError(f"The patience is one validation or more, got {self.patience}.")
-
-
 def run_training(target: Target, asked: TrainOptions, *, results: Path, form: str) -> None:
     """Train one network to the end, with a bar, and print its validation quality."""
     check_format(form, SHORT_FORMATS)
-    long_run, finished = train_target(target, asked, results)
+    plan = plan_training(target, asked, results)
+    backend.prepare()
+    with training_view(target.label, plan.recipe.horizon) as callbacks:
+        long_run, finished = plan.run(callbacks, quantise=_quantise() if asked.qat else None)
     if form == "json":
         print_json(_as_data(finished, long_run, asked.recipe))
     else:
         _print_trained(target.label, long_run, finished, asked.recipe)
 
 
-def fine_tune(target: Target, steps: int, *, calibration: int, results: Path) -> Path:
-    """Fine-tune a trained network for int8, with a bar; return the run's folder. A finished run is not repeated."""
-    asked = TrainOptions({}, steps=steps, qat=True, calibration=calibration)
-    long_run, _ = train_target(target, asked, results)
-    return long_run.folder
+def _quantise() -> Quantise:
+    from nas.export.qat import quantisation
 
-
-def train_target(target: Target, asked: TrainOptions, results: Path) -> "tuple[TrainingRun, Finished]":
-    """Train one network to the end, with a bar; return the run and what it came to."""
-    recipe = _recipe(target, asked, results)
-    backend.prepare()
-    from nas.train.long_run import run
-
-    long_run = _long_run(target, asked, recipe, results)
-    with _view(target.label, recipe.horizon) as watcher:
-        finished = run(
-            long_run, watcher=watcher, patience=asked.patience, find=partial(_checkpoint_of, results=results)
-        )
-    return long_run, finished
-
-
-def _recipe(target: Target, asked: TrainOptions, results: Path) -> Recipe:
-    recipe = _recipe_at_full_rate(target, asked)
-    path = (asked.out or _folder(target, asked, recipe, results)) / TRAINING_FILE
-    if path.exists():
-        recipe = _recipe_at_full_rate(target, asked, begun=read_training(path.parent)["recipe"])
-    if asked.qat and asked.recipe is None and "learning_rate" not in asked.options:
-        return recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
-    return recipe
-
-
-def _recipe_at_full_rate(target: Target, asked: TrainOptions, begun: Mapping[str, Any] | None = None) -> Recipe:
-    if asked.recipe:
-        recipe = asked.recipe.recipe.changed(**asked.options)
-    elif target.study:
-        recipe = target.study.config.recipe.changed(**asked.options)
-    else:
-        data = asked.data or (target.trained.data if asked.qat else DEFAULT_DATA)
-        recipe = default_recipe(backend.expected(), data, begun).changed(**asked.options)
-    return recipe if asked.steps is None else recipe.scaled(asked.steps)
-
-
-def _long_run(target: Target, asked: TrainOptions, recipe: Recipe, results: Path) -> "TrainingRun":
-    from nas.train.run_folder import TrainingRun
-
-    settings = target.study.config if target.study else None
-    data = asked.data or (settings.data if settings else DEFAULT_DATA)
-    folder = asked.out or _folder(target, asked, recipe, results)
-    quantisation = None
-    if asked.qat:
-        from nas.export import qat as fine_tuning
-
-        data = asked.data or target.trained.data
-        quantisation = fine_tuning.quantisation(target, data, folder, calibration=asked.calibration)
-    return TrainingRun(
-        folder,
-        target.spec,
-        data,
-        recipe,
-        asked.seed if asked.seed is not None else (settings.seed if settings else 0),
-        super_network=_super_network(target, asked, recipe),
-        validate_every=asked.validate_every,
-        init_from=str(target.trained.path) if asked.qat else asked.init_from,
-        vgg_file=asked.vgg_file,
-        quantisation=quantisation,
-    )
-
-
-def _super_network(target: Target, asked: TrainOptions, recipe: Recipe) -> "SuperNetwork | None":
-    from nas.train.run_folder import DETACH_AT_DB, SuperNetwork
-
-    if not asked.super_network:
-        return None
-    larger = SuperNetwork(DETACH_AT_DB if asked.detach_at_db is None else asked.detach_at_db)
-    larger.require_fit(target.spec, recipe)
-    return larger
-
-
-def _folder(target: Target, asked: TrainOptions, recipe: Recipe, results: Path) -> Path:
-    label = Path(target.label).absolute().stem  # of a folder or file its name
-    named = (f"-{asked.recipe.name}" if asked.recipe else "") + ("-super" if asked.super_network else "")
-    named += f"-int8-{_start(target, asked)}" if asked.qat else ""
-    return results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
-
-
-def _start(target: Target, asked: TrainOptions) -> str:
-    """Return a name for what fine-tuning starts from, so that each start has a folder of its own."""
-    told = f"{digest(target.trained.path)} {asked.calibration}"
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
-
-
-def _checkpoint_of(text: str, *, results: Path) -> Path:
-    """Return the checkpoint that `--init-from` names: a file, or the trained state of a target."""
-    return Path(text) if Path(text).suffix == ".safetensors" else resolve(text, results).trained.path
+    return quantisation
 
 
 @contextmanager
-def _view(label: str, steps: int) -> "Iterator[Callbacks]":
+def training_view(label: str, steps: int) -> "Iterator[Callbacks]":
     """Show bars, of reading and of training with its losses and latest validation; anywhere, a line per validation."""
     from nas.train.long_run import Callbacks
 

@@ -1,1 +1,4 @@
-"""Export trained weights to a verified .tflite file: conversion, verification, layer errors, card, QAT."""
+"""Export trained weights to a verified .tflite file: conversion, verification, layer errors, card, QAT.
+
+Called as a function, `nas.export` is `nas.api.export`.
+"""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from nas.tflite.input_contract import INPUT_BITS, NORMALIZED
 from search_spaces.errors import UnknownNameError, UsageError
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 
 FULL_HD_MOSAIC = (1088, 1920)
 EIGHT_BIT = ("int8", "uint8")
+
+
+class ExportSettings(TypedDict, total=False):
+    """The keyword arguments of `nas.export` beside those that every export has."""
+
+    dynamic: bool  # also files for any size
+    input: str  # what the files read: normalized, raw10, raw12 or raw14
+    io: str  # type of input and output of integer files
+    calibration: int  # training pairs from which integer files take their ranges
+    max_drop_db: Mapping[str, float]  # the most that a precision may lose
+    qat: int | str | Path  # fine-tune for int8 for so many steps before, or the folder of such a run
 
 
 @dataclass(frozen=True)

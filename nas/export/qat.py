@@ -5,18 +5,23 @@ folder of a run ─ the state of its best validation ─► FineTuned ─► `is
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, open_prepared, prepare
 from nas.export.converter import Converter, FineTuned
 from nas.export.options import ExportOptions
 from nas.search.network_ref import Target
+from nas.search.network_training import TrainOptions, plan_training
 from nas.train import checkpoint
 from nas.train.run_folder import BEST_FILE, QUANTISATION, TRAINING_FILE, Quantisation, read_training
 from search_spaces.errors import ExportError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.precision import PRECISIONS
 from search_spaces.quantised_maps import QuantisedMaps
+
+if TYPE_CHECKING:
+    from nas.train.long_run import Callbacks
 
 
 def quantisation(target: Target, data: DataConfig, folder: Path, *, calibration: int) -> Quantisation:
@@ -41,6 +46,15 @@ def _maps(target: Target, data: DataConfig, calibration: int) -> QuantisedMaps:
     options.validate()
     converted = Converter(graph, target.trained.load().parameters, train, options).convert(PRECISIONS["int8"])
     return QuantisedMaps.of_file(converted.twin, graph)
+
+
+def fine_tune(
+    target: Target, steps: int, *, calibration: int, results: Path, callbacks: "Callbacks | None" = None
+) -> Path:
+    """Fine-tune a trained network for int8; return the run's folder. A finished run is not repeated."""
+    options = TrainOptions({}, steps=steps, qat=True, calibration=calibration)
+    run, _ = plan_training(target, options, results).run(callbacks, quantise=quantisation)
+    return run.folder
 
 
 def fine_tuned(folder: Path, target: Target) -> FineTuned:

@@ -1,1 +1,4 @@
-"""Render pictures from RAW through a .tflite file: packing, tiles, image files."""
+"""Render pictures from RAW through a .tflite file: packing, tiles, image files.
+
+Called as a function, `nas.render` is `nas.api.render`.
+"""

@@ -23,6 +23,12 @@ def choose_rung(study: Study, steps: int | None) -> int:
     return ladder.index(steps)
 
 
+def best(study: Study) -> tuple[Candidate, int]:
+    """Return the best candidate and the rung whose figures are told of it: its longest training."""
+    candidate = study.best()
+    return candidate, study.final_rung if candidate.finals else max(candidate.rungs)
+
+
 def rows(study: Study, rung: int) -> list[dict[str, Any]]:
     """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front."""
     candidates = study.at_rung(rung)

@@ -13,11 +13,12 @@ from typing import Any
 
 from nas.data.pairs import DataConfig, identity
 from nas.search import study
+from nas.search.open_study import anywhere
 from nas.search.study import Candidate, Study
 from nas.train.checkpoint import Checkpoint, load, step_of
 from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, QUANTISATION, TRAINED, TRAINING_FILE, read_training
 from search_spaces.auxiliary_head import detach
-from search_spaces.designs import DESIGNS, find_design
+from search_spaces.designs import DESIGNS, design_name, find_design
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
 
@@ -125,6 +126,11 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> Target:
     return _target(text, find_design(text).spec, results, opened, None)
 
 
+def target_of(spec: ArchSpec, results: Path, study_name: str | None = None) -> Target:
+    """Return the network of these genes, called by its published name or else by its hash."""
+    return _target(design_name(spec) or spec.hash, spec, results, find_study(results, study_name), None)
+
+
 def read_spec(path: Path) -> ArchSpec:
     """Read genes from a JSON or TOML file, at its top or under "spec".
 
@@ -180,7 +186,7 @@ def _reached(last: Path, *, at_least: int) -> int:
 def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
     runs = _states_of_runs(results / TRAINED, spec)
     if opened is not None:  # the same network trained on other pairs is another candidate
-        runs = (state for state in runs if state.data == opened.config.data)
+        runs = (state for state in runs if anywhere(state.data) == anywhere(opened.config.data))
     states = [*_states_in_study(opened, spec), *runs]
     longest = max(states, key=lambda state: state.reached, default=None)
     return Target(label, spec, opened, candidate, longest)

@@ -115,7 +115,7 @@ def default_name(asked: SearchOptions) -> str:
 
 
 def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | None) -> SearchContext:
-    data = _anywhere(asked.data or DEFAULT_DATA)
+    data = anywhere(asked.data or DEFAULT_DATA)
     _build_demo(data, read)
     device = load_device(asked.device or DEFAULT_DEVICE)
     _require_fallback_costs(device, asked)
@@ -183,7 +183,7 @@ def _require_fallback_costs(device: Device, asked: SearchOptions) -> None:
         )
 
 
-def _anywhere(data: DataConfig) -> DataConfig:
+def anywhere(data: DataConfig) -> DataConfig:
     """Return `data` with a source that means the same folder from every working directory."""
     return data if data.source == "demo" else replace(data, source=str(Path(data.source).expanduser().resolve()))
 
@@ -204,7 +204,7 @@ def _continue(folder: Path, asked: SearchOptions, read: Progress | None) -> Sear
     opened = study.load(folder)
     config = opened.config
     if asked.data is not None:  # the same pairs may have moved; whether they are the same is checked below
-        config = opened.config = replace(config, data=_anywhere(asked.data))
+        config = opened.config = replace(config, data=anywhere(asked.data))
     device, space = load_device(asked.device or config.device), load_space(asked.space or config.space)
     changed = [
         _changed("data", config.data_fingerprint, identity(config.data), config.data.source),

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from flow import in_process, refusal
 
-from nas.cli import train
-from nas.cli.train import TrainOptions
 from nas.data.pairs import DataConfig
 from nas.export import qat
 from nas.search.network_ref import Target, resolve
+from nas.search.network_training import TrainOptions, run_folder
 from nas.tflite.interpreter import TfliteModel
 from nas.train import checkpoint, history, long_run
 from nas.train.long_run import Callbacks
@@ -117,7 +116,7 @@ def test_half_precision_and_roundings_do_not_go_together(tuned: TrainingRun) -> 
 def test_every_start_has_a_folder_of_its_own(trained: Target, tmp_path: Path) -> None:
     def folder(start: Target, calibration: int) -> Path:
         asked = TrainOptions({}, steps=60, qat=True, calibration=calibration)
-        return train._folder(start, asked, TUNING, tmp_path)
+        return run_folder(start, asked, TUNING, tmp_path)
 
     assert trained.state is not None
     last = trained.trained.path.parent / CHECKPOINT_FILE

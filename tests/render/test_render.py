@@ -14,9 +14,9 @@ from flow import in_process, isp_nas, refusal, snapshot, truncate
 from isp_builder import RANGES, isp
 from PIL import Image
 
-from nas.cli.render import _Tiles
 from nas.data.raw_format import RawFormat
 from nas.render import renderer
+from nas.render.batch import _Tiles
 from nas.tflite.input_contract import Contract, embed_contract
 from nas.tflite.isp_file import IspFile
 from search_spaces.system import atomic_write

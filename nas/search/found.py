@@ -1,0 +1,137 @@
+"""What a study found, as plain objects for programs: candidates, the front, the best one, the verdict.
+
+The same figures as `isp-nas pareto` and `isp-nas best` show.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from nas.search import candidate_rows, finals
+from nas.search import study as studies
+from nas.search.finals import Verdict
+from search_spaces.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained network of a study, as it was at one number of training steps."""
+
+    study: str  # the study's folder
+    trial: int
+    name: str | None  # of a published design
+    steps: int  # it was trained for when these figures were taken
+    psnr_db: float  # on the validation pairs
+    ssim: float
+    score: float  # the challenge's, higher is better
+    runtime_ms: float
+    runtime_low_ms: float
+    runtime_high_ms: float
+    parameters: int
+    macs: int
+    on_front: bool  # nothing else at these steps is both better and faster
+    hash: str
+    spec: Mapping[str, Any]  # the genes
+
+
+class Candidates(list[Candidate]):
+    """A list of candidates, fastest first."""
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame with a row per candidate.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError:
+            raise UsageError("pandas is not installed; run `pip install pandas`, or use the list itself.") from None
+        return pandas.DataFrame([vars(each) for each in self], columns=[field.name for field in fields(Candidate)])
+
+
+class Study:
+    """What a study on disk holds as of when it was loaded."""
+
+    def __init__(self, found: studies.Study) -> None:
+        self._study = found
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self._study.config.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the study lives."""
+        return self._study.folder
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the study was started with, as its run.toml has it."""
+        return self._study.config.to_dict()
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """The training steps at which candidates are compared, those of the finals last."""
+        return self._study.ladder
+
+    def candidates(self, steps: int | None = None) -> Candidates:
+        """Return every candidate that was trained this far, fastest first.
+
+        Args:
+            steps: One of `ladder`; by default what `isp-nas pareto` compares at.
+
+        Raises:
+            UsageError: No candidate was trained for so many steps.
+            StudyError: The study has no trained candidate.
+
+        Example:
+            >>> study = nas.load_study("results/phone")
+            >>> len(study.candidates(steps=2))
+            4
+        """
+        return self._at(candidate_rows.choose_rung(self._study, steps))
+
+    def front(self, steps: int | None = None) -> Candidates:
+        """Return the Pareto front: the candidates that no other is both better and faster than.
+
+        Args and Raises: as those of `candidates`.
+
+        Example:
+            >>> nas.load_study("results/phone").front()[0].on_front
+            True
+        """
+        return Candidates(each for each in self.candidates(steps) if each.on_front)
+
+    def best(self) -> Candidate:
+        """Return the best candidate, which is what `isp-nas export best` exports.
+
+        Raises:
+            StudyError: The study has no trained candidate.
+
+        Example:
+            >>> best = nas.load_study("results/phone").best()
+            >>> best.runtime_low_ms < best.runtime_ms < best.runtime_high_ms
+            True
+        """
+        trial, rung = candidate_rows.best(self._study)
+        return next(each for each in self._at(rung) if each.trial == trial.trial)
+
+    def verdict(self) -> Verdict | None:
+        """Return whether the best network found beats the best published design; None for a study without finals.
+
+        Example:
+            >>> nas.load_study("results/phone").verdict().outcome in ("beats", "ties", "loses", "undecided")
+            True
+        """
+        return finals.verdict_of(self._study)
+
+    def _at(self, rung: int) -> Candidates:
+        folder = str(self._study.folder)
+        return Candidates(Candidate(study=folder, **row) for row in candidate_rows.rows(self._study, rung))
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.folder)!r}, {len(self._study.trained())} candidates trained)"

@@ -1,0 +1,82 @@
+"""How long a network takes on a device, whatever names the network: a .tflite file, a design, a trial, a spec file.
+
+What `isp-nas latency predict` and `nas.predict_latency` have in common.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from latency_models.device import Device, refusal_texts
+from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
+from latency_models.kernels import Network, network
+from latency_models.predictor import Prediction
+from latency_models.support import Support
+from latency_models.tflite_network import read_network
+from nas.search.network_ref import resolve
+from search_spaces.errors import DeviceError, IspNasError, UsageError
+from search_spaces.networks import build_graph
+from search_spaces.spec import ArchSpec
+
+
+@dataclass(frozen=True)
+class NetworkLatency:
+    """A network as a device sees it, and how long that takes."""
+
+    network: Network
+    support: Support
+    prediction: Prediction
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The operations that fall to another processor, with the reasons."""
+        return refusal_texts(self.support.refused)
+
+
+def predict_latency(
+    name: str, device: Device, *, results: Path, study: str | None = None, allow_fallback: bool = False
+) -> NetworkLatency:
+    """Return how long a network takes on a device, kernel by kernel.
+
+    Raises DeviceError where the device does not run it as a whole, unless `allow_fallback`, or does not know its kind.
+    """
+    seen = find_network(name, results, study)
+    why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
+    if why:
+        raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
+    return latency_of(seen, device, allow_fallback=allow_fallback)
+
+
+def latency_of(seen: Network, device: Device, *, allow_fallback: bool = False) -> NetworkLatency:
+    """Return how long a network takes on a device; raises as `predict_latency` does."""
+    refusal = device.refusal(seen, allow_fallback=allow_fallback)
+    if refusal:
+        raise DeviceError(f"{refusal}. Change these operations, or give --allow-fallback to price them on the CPU.")
+    return NetworkLatency(seen, device.support(seen), device.predict_network(seen, allow_fallback=allow_fallback))
+
+
+def _otherwise(seen: Network) -> str:
+    """Say what to do about a file of which the device knows nothing."""
+    kind = kind_of_file(seen)
+    if kind == FLOATING:
+        return "Name its integer file, or a device that was calibrated in floating point."
+    return f"Predict its float32 file, or calibrate a device from measurements in {kind}."
+
+
+def network_of(spec: ArchSpec) -> Network:
+    """Return the network of these genes, at Full HD."""
+    return network(build_graph(spec))
+
+
+def find_network(name: str, results: Path, study: str | None = None) -> Network:
+    """Return the network that a .tflite file holds, or that a design, trial or spec file names."""
+    path = Path(name)
+    if path.suffix != ".tflite":
+        return network_of(resolve(name, results, study).spec)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+    try:
+        return read_network(content)
+    except IspNasError as error:
+        raise UsageError(f"{path}: {error}") from None

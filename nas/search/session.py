@@ -1,0 +1,144 @@
+"""One session of searching: the study is opened or started, locked, and searched until the budget is spent.
+
+What `isp-nas search` and `nas.search` have in common. Whoever watches is called with plain values; nothing is printed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas import backend
+from nas.data.host_cache import warm
+from nas.data.pairs import Progress
+from nas.search import study
+from nas.search.budget import Budget
+from nas.search.device_pruning import runnable
+from nas.search.open_study import SearchContext, SearchOptions, open_study
+from nas.train.memory import host_bytes
+from nas.train.workers import Worker, default_workers, shares_of_cores
+from search_spaces.errors import StudyError
+from search_spaces.system import folder_lock
+
+if TYPE_CHECKING:
+    from nas.search.driver import Search
+
+Say = Callable[[str], None]
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class SearchSession:
+    """An opened study with everything that a search on it needs."""
+
+    context: SearchContext
+    budget: Budget
+    workers: int
+
+    def run(self, *, on_message: Say = _nothing, on_progress: "Callable[[Search], None]" = _nothing) -> "Ended":
+        """Search until the budget is spent or nothing new is left; a KeyboardInterrupt is passed on.
+
+        Raises StudyError where another search works on the study, or where the first candidates all fail.
+        """
+        from nas.search.driver import Search  # loads Optuna, which nothing that was refused before has to wait for
+
+        with only_search(self.context.study.folder):
+            opened = _as_it_is_now(self.context)
+            before = rungs_reached(opened.study)
+            shares = shares_of_cores(self.workers) if backend.expected() == "cpu" else [None] * self.workers
+            slots = [Worker(cores=cores) for cores in shares]
+            search = Search(
+                opened.study, opened.space, opened.device, self.budget, opened.pairs, slots, on_message, on_progress,
+                vgg_file=opened.vgg_file,
+            )  # fmt: skip
+            try:
+                search.run()
+            except KeyboardInterrupt as stopped:
+                raise SearchInterrupted(opened.study) from stopped
+        is_spent = rungs_reached(opened.study) == before and not search.exhausted
+        return Ended(opened.study, is_spent)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a search came to its end."""
+
+    study: study.Study
+    is_spent: bool  # the budget was used up before this session began
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a search; `study` holds what was found so far."""
+
+    def __init__(self, found: study.Study) -> None:
+        super().__init__()
+        self.study = found
+
+
+def open_session(
+    options: SearchOptions,
+    results: Path,
+    budget: Budget,
+    *,
+    workers: int | None = None,
+    on_message: Say = _nothing,
+    on_reading: Progress | None = None,
+) -> SearchSession:
+    """Open or start the study that was asked for, and read its pairs; `on_reading` follows that.
+
+    `workers` train at once; None: as many as suit the machine. Raises StudyError where the study was started with other
+    settings, and what reading pairs, device and space raises.
+    """
+    workers = workers or default_workers(backend.expected(), host_bytes())
+    backend.prepare(processes=workers)
+    opened = open_study(options, results, budget, read=on_reading)
+    warm(opened.pairs, available=host_bytes(), say=on_message, progress=on_reading)
+    return SearchSession(opened, budget, workers)
+
+
+def without_refused(session: SearchSession, on_message: Say = _nothing) -> SearchSession:
+    """Leave out of the space what the device refuses, with a message about each value."""
+    opened = session.context
+    space, left_out = runnable(opened.space, opened.device, allow_fallback=opened.study.config.allow_fallback)
+    for each in left_out:
+        on_message(each.sentence)
+    return replace(session, context=replace(opened, space=space))
+
+
+def budget_share(search: "Search") -> float:
+    """Return the share of the budget that is used."""
+    if search.budget.candidates is not None:
+        return min(1.0, search.used / search.budget.candidates)
+    return min(1.0, search.elapsed_s / (search.budget.seconds or 1))
+
+
+def rungs_reached(opened: study.Study) -> int:
+    """Return how many trainings the study has results of."""
+    return sum(len(each.rungs) + len(each.finals) for each in opened.candidates.values())
+
+
+def _as_it_is_now(opened: SearchContext) -> SearchContext:
+    """Read the study again now that nobody else may write to it: another search may have ended a moment ago."""
+    found = study.load(opened.study.folder)
+    if replace(found.config, data=opened.study.config.data) != opened.study.config:
+        raise StudyError(f"Study {found.config.name} was started by another command just now; run this one again.")
+    if found.config.data != opened.study.config.data:  # the same pairs, as `open_study` made sure, in another place
+        found.append("moved", source=opened.study.config.data.source)
+    return replace(opened, study=found)
+
+
+@contextmanager
+def only_search(folder: Path) -> Iterator[None]:
+    """Hold the study against a second search; raise StudyError where there is one."""
+    from filelock import Timeout
+
+    try:
+        held = folder_lock.lock(folder).acquire()
+    except Timeout:
+        raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
+    with held:
+        yield
