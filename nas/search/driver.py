@@ -24,6 +24,7 @@ from latency_models.predictor import Prediction
 from nas.search import finals, pareto, successive_halving
 from nas.search.budget import Budget
 from nas.search.constraints import Limits
+from nas.search.optuna_database import DatabaseFile
 from nas.search.optuna_sampler import Proposal, Proposer
 from nas.search.prior import prior
 from nas.search.proposals import Cost, Known, Proposals, random_member, variation
@@ -130,7 +131,7 @@ class Search:
         for slot in self.slots:
             slot.start()
         self._open_proposer()
-        self._record("session", budget=str(self.budget), workers=len(self.slots))
+        self._record("session", budget=str(self.budget), workers=len(self.slots), settings=self.study.settings_digest)
         try:
             yield
         except BaseException:
@@ -150,12 +151,14 @@ class Search:
         )
         self._proposal: tuple[int, ArchSpec | None] = -1, None
         self.proposer = Proposer(self.study, self.space, self._proposed)
-        if self.proposer.rebuilt:
-            self.say(f"{self.proposer.rebuilt}.")
+        self._database = DatabaseFile(self.study, self.say)
+        if self.study.candidates:
+            self._database.write()
 
     def _close(self, *, kill: bool) -> None:
         for slot in self.slots:
             slot.close(kill=kill)
+        self._database.write()
         self.study.close()
 
     @property
@@ -171,8 +174,7 @@ class Search:
     @property
     def used(self) -> int:
         """Candidates that count against the budget: finished, failed, or being trained for the first time."""
-        starting = sum(not f.candidate.is_finished for f in self.running)
-        return starting + sum(c.is_finished for c in self.study.candidates.values())
+        return self.study.finished + sum(not f.candidate.is_finished for f in self.running)
 
     def _fill(self) -> None:
         """Give every free slot something to do, as long as there is something."""
@@ -259,10 +261,8 @@ class Search:
     def _interrupted(self) -> tuple[Candidate, int] | None:
         """A candidate that was asked for before a crash and never reached the first rung."""
         busy = self._busy
-        for candidate in self.study.candidates.values():
-            if candidate.verdict == "train" and not candidate.is_finished and candidate.trial not in busy:
-                return candidate, 0
-        return None
+        waiting = (c for c in self.study.waiting.values() if c.trial not in busy)
+        return next(((candidate, 0) for candidate in waiting), None)
 
     @property
     def _busy(self) -> set[int]:
@@ -308,13 +308,13 @@ class Search:
     def _room_for_a_design(self) -> bool:
         if self.budget.candidates is None:
             return self._design_time_left()
-        asked = sum(c.name is not None and c.verdict == "train" for c in self.study.candidates.values())
+        asked = sum(c.verdict == "train" for c in self.study.designs)
         return self._may_ask and asked < max(1, DESIGN_SHARE * self.budget.candidates)
 
     def _design_time_left(self) -> bool:
         if self.budget.seconds is None:
             return True
-        spent = sum(rung.seconds for c in self.study.trained() if c.name for rung in c.rungs.values())
+        spent = sum(rung.seconds for c in self.study.designs for rung in c.rungs.values())
         return spent < DESIGN_SHARE * self.budget.seconds
 
     def _promotion(self) -> tuple[Candidate, int] | None:
@@ -532,8 +532,7 @@ class Search:
         if candidate is not None and candidate.highest is not None:
             past = candidate.highest
             return self._step_s(candidate) * (ladder[rung] - past.steps) + past.evaluate_s
-        first = [c.rungs[0].seconds for c in self.study.candidates.values() if 0 in c.rungs]
-        return sum(first) / len(first) if first else 0.0
+        return self.study.first_rung_s
 
     def _step_s(self, candidate: Candidate) -> float:
         """Seconds of one training step; the slowest rung counts, as one trained before a crash took no time at all."""
@@ -580,9 +579,8 @@ class Search:
 
     def _tell_all(self, candidate: Candidate) -> None:
         """Tell Optuna of a candidate and of every proposal that repeated it meanwhile."""
-        repeats = [c for c in self.study.candidates.values() if c.duplicate_of == candidate.trial]
         self.proposer.tell(candidate)
-        for repeat in repeats:  # those asked for from now on are told at once
+        for repeat in self.study.repeats.get(candidate.trial, ()):  # those asked for from now on are told at once
             self.proposer.tell(repeat, candidate)
 
     def _told(self, candidate: Candidate, rung: int) -> str:
@@ -597,7 +595,7 @@ class Search:
         )
 
     def _give_up_if_hopeless(self) -> None:
-        failures = [c.failure for c in self.study.candidates.values() if c.failure and not c.rungs]
+        failures = [c.failure for c in self.study.failed if not c.rungs]
         if len(failures) >= FATAL_FAILURES and not self.study.trained():
             raise StudyError(
                 f"The first {len(failures)} candidates all failed, the last one because: {failures[-1]} "
@@ -607,3 +605,4 @@ class Search:
     def _record(self, event: str, **values: Any) -> None:
         self.study.elapsed_s = self.elapsed_s
         self.study.append(event, **values)
+        self._database.write_if_due()

@@ -1,23 +1,22 @@
 """Optuna's part: propose genes and learn from results. No other module imports Optuna.
 
-Optuna's memory is derived: `expected_trials` says, from the study's records, which trials it must hold. Where the
-database disagrees (a crash between record and tell, a damaged file) it is set aside and rebuilt.
+Optuna works in memory. What it holds is derived: `expected_trials` says, from the study's records, which trials it must
+hold when a search goes on. `nas.search.optuna_database` writes the same for other tools to read.
 """
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.search.score import final_score
 from nas.search.study import Candidate, Study
+from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import GENES, ArchSpec, Value
 
@@ -27,6 +26,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 NSGA2_POPULATION = 20
 CONSTRAINT = "runtime_over_limit"  # the name that databases hold; memory over its limit is part of the value
 SAMPLER_NOTES = ("NSGAIISampler:",)
+_UP, _DOWN = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+DIRECTIONS = {"score": [_UP], "pareto": [_UP, _DOWN]}
 
 Propose = Callable[[], ArchSpec | None]
 
@@ -94,12 +95,12 @@ class Proposer:
         self._propose = propose
         self._config = study.config
         self._space = space
-        self.rebuilt = ""  # why the database was rebuilt, empty where it was not
         self._optuna = self._open(study)
 
     def ask(self, spec: ArchSpec | None = None) -> Proposal:
         """Return the next proposal; with `spec`, that network is the one proposed."""
-        self._optuna.sampler = self._sampler(len(self._optuna.get_trials(deepcopy=False)))
+        self._optuna.sampler = self._sampler(self._asked)
+        self._asked += 1
         if spec is not None:
             self._optuna.enqueue_trial(self._parameters(self._space.genes_of(spec)))
         self._trial = self._optuna.ask()
@@ -119,7 +120,7 @@ class Proposer:
 
     def tell(self, candidate: Candidate, original: Candidate | None = None) -> None:
         """Tell Optuna what came of a candidate; `original` is the one that a duplicate repeats."""
-        expected = _expected(candidate, self._config.objective, original)
+        expected = expected_of(candidate, self._config.objective, original)
         self._optuna.tell(candidate.trial, expected.values, state=expected.state)
 
     def _notes(self) -> dict[str, Any]:
@@ -136,6 +137,7 @@ class Proposer:
         """Return genes as Optuna holds them: the position of an ordered value, the value of another."""
         return {n: self._space.values(n).index(v) if GENES[n].ordered else v for n, v in genes.items()}
 
+    @cached_property
     def _distributions(self) -> dict[str, BaseDistribution]:
         def of(name: str) -> BaseDistribution:
             values = self._space.values(name)
@@ -151,53 +153,31 @@ class Proposer:
         seed = int(np.random.SeedSequence([self._config.seed, asked]).generate_state(1)[0])
         if self._config.sampler == "model":
             return ModelSampler(
-                self._propose, lambda spec: self._parameters(self._space.genes_of(spec)), self._distributions(), seed
+                self._propose, lambda spec: self._parameters(self._space.genes_of(spec)), self._distributions, seed
             )
         return SAMPLERS[self._config.sampler](seed)
 
     def _open(self, study: Study) -> optuna.Study:
-        expected = list(expected_trials(study))
-        if not study.database.exists():
-            return self._rebuild(study, expected)
-        self.rebuilt = _damage(study.database)
-        if not self.rebuilt:
-            opened = self._connect(study.database)
-            if _agrees(opened.get_trials(deepcopy=False), expected):
-                return opened
-            _disconnect(opened)
-            return self._rebuild(study, expected)
-        set_aside = _set_aside(study.database)
-        self.rebuilt += f"; it was rebuilt from the records, the old file is {set_aside.name}"
-        return self._rebuild(study, expected)
-
-    def _connect(self, database: Path) -> optuna.Study:
-        up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
-        directions = [up] if self._config.objective == "score" else [up, down]
-        return optuna.create_study(
-            storage=RDBStorage(f"sqlite:///{database}"),
-            study_name=self._config.name,
-            directions=directions,
-            load_if_exists=True,
-        )
-
-    def _rebuild(self, study: Study, expected: "list[Expected]") -> optuna.Study:
-        """Write a database that holds exactly what the records say, and put it in place whole."""
-        fresh = study.database.with_suffix(".new.db")
-        for stale in (fresh, _journal(fresh), _journal(study.database)):
-            stale.unlink(missing_ok=True)  # a journal left by a crash would be played into the new file
-        made = self._connect(fresh)
-        made.add_trials([self._frozen(e) for e in expected])
-        _disconnect(made)
-        fresh.replace(study.database)
-        return self._connect(study.database)
+        """Return a study in memory that holds what the records say."""
+        made = optuna.create_study(directions=DIRECTIONS[study.config.objective])
+        for trial, expected in enumerate(expected_trials(study)):
+            try:
+                made.add_trial(self._frozen(expected))
+            except (KeyError, ValueError):
+                raise StudyError(
+                    f"Trial {trial} of study {study.config.name} is no member of the space {self._space.name} on this "
+                    "device; the records belong to another study."
+                ) from None
+        self._asked = len(study.candidates)
+        return made
 
     def _frozen(self, expected: "Expected") -> FrozenTrial:
         constraints = {} if expected.constraint is None else {CONSTRAINT: expected.constraint}
         return create_trial(
             state=expected.state,
             values=expected.values,
-            params=self._parameters(expected.genes),
-            distributions=self._distributions(),
+            params=self._parameters({name: expected.genes.get(name, gene.default) for name, gene in GENES.items()}),
+            distributions=self._distributions,
             system_attrs=dict(expected.notes),
             constraints=constraints,
         )
@@ -219,14 +199,14 @@ def expected_trials(study: Study) -> list[Expected]:
     known = study.candidates
     return [
         replace(
-            _expected(c, study.config.objective, known[c.duplicate_of] if c.duplicate_of is not None else None),
+            expected_of(c, study.config.objective, known[c.duplicate_of] if c.duplicate_of is not None else None),
             notes=c.sampler_notes,
         )
         for _, c in sorted(known.items())
     ]
 
 
-def _expected(candidate: Candidate, objective: str, original: Candidate | None) -> Expected:
+def expected_of(candidate: Candidate, objective: str, original: Candidate | None) -> Expected:
     """Infeasible is PRUNED with its constraint, never FAIL: told FAIL, TPE goes on proposing the same region."""
     judged, constraint = original or candidate, _constraint(candidate)
     if constraint > 0:
@@ -249,38 +229,3 @@ def _constraint(candidate: Candidate) -> float:
     if candidate.verdict not in ("infeasible", "unsupported"):
         return 0.0
     return candidate.violation if candidate.violation else 1.0
-
-
-def _agrees(trials: list[FrozenTrial], expected: list[Expected]) -> bool:
-    found = [(t.state, t.values) for t in trials]
-    return found == [(e.state, e.values) for e in expected]
-
-
-def _damage(database: Path) -> str:
-    """Return what is wrong with an SQLite file, or nothing."""
-    try:
-        connection = sqlite3.connect(database)
-        try:
-            answer = connection.execute("PRAGMA integrity_check").fetchone()[0]
-            connection.execute("SELECT count(*) FROM trials").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        return f"{database.name} was damaged ({error})"
-    return "" if answer == "ok" else f"{database.name} was damaged ({answer.splitlines()[0]})"
-
-
-def _journal(database: Path) -> Path:
-    return database.with_name(f"{database.name}-journal")
-
-
-def _set_aside(database: Path) -> Path:
-    numbers = range(1, 10_000)
-    free = next(p for n in numbers if not (p := database.with_name(f"{database.name}.damaged-{n}")).exists())
-    return database.rename(free)
-
-
-def _disconnect(study: optuna.Study) -> None:
-    """Close the connections, so that the file may be renamed."""
-    storage: Any = study._storage  # Optuna offers no public way to its engine
-    getattr(storage, "_backend", storage).engine.dispose()

@@ -2,28 +2,35 @@
 
     results/<study>/run.toml        settings, versions, fingerprints: written once, at the start
                     records.jsonl   one durable line per event: the truth
-                    study.db        Optuna's memory, rebuilt from the records when it disagrees with them
+                    study.db        the same as an Optuna database, for tools that read one; nothing reads it back
                     checkpoints/    one training state per candidate
 
 The records alone say where a search stands. A line is written before anything acts on it, so a crash at
 any moment loses at most the rung in flight.
 """
 
-import errno
 import json
-import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from nas.data.pairs import DataConfig
+from nas.data.raw_format import RawFormat
+from nas.search.records import Number, RecordFile, Steps
 from nas.search.score import final_score
-from nas.train.recipe import Recipe
+from nas.train.recipe import Recipe, require_whole
 from search_spaces.designs import design_name
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
 from search_spaces.spec import ArchSpec, Value
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 
 RUN_FILE = "run.toml"
@@ -34,9 +41,14 @@ FEWEST_FINALISTS = 2
 FULL_FINALS = 3  # trainings of one network, after which further ones change little
 
 
+Limit = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True)
 class StudyConfig:
     """The settings that make two runs the same study. Fixed when the study is created."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str
     data: DataConfig
@@ -45,16 +57,16 @@ class StudyConfig:
     device_digest: str
     space: str
     space_digest: str
-    objective: str
+    objective: Annotated[str, Field(pattern="^(score|pareto)$")]
     sampler: str
-    seed: int
-    rungs: tuple[int, ...]
+    seed: Number
+    rungs: tuple[Steps, ...]
     recipe: Recipe
-    max_runtime_ms: float | None = None
-    max_memory_mb: float | None = None  # of maps at once, float32, at Full HD
+    max_runtime_ms: Limit | None = None
+    max_memory_mb: Limit | None = None  # of maps at once, float32, at Full HD
     allow_fallback: bool = False  # networks of which the delegate runs only a part are priced, not refused
-    final_steps: int | None = None  # how long finals train the best candidates and designs; None: no finals
-    final_share: float = 0.0  # of a budget in time, kept for the finals
+    final_steps: Steps | None = None  # how long finals train the best candidates and designs; None: no finals
+    final_share: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of a budget in time, kept for the finals
     prior: tuple[str, ...] = ()  # tables of other pairs that the sampler "model" begins with, as in nas.search.prior
     vgg: str | None = None  # SHA-256 of VGG-19's weights, where the loss vgg takes part
 
@@ -65,9 +77,18 @@ class StudyConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
-        """Read what `to_dict` wrote."""
-        read = {"data": DataConfig.from_dict(data["data"]), "recipe": Recipe.from_dict(data["recipe"])}
-        return cls(**{**data, **read, "rungs": tuple(data["rungs"]), "prior": tuple(data.get("prior", ()))})
+        """Read what `to_dict` wrote; raise ValueError or an IspNasError where it is not that."""
+        read: StudyConfig = _SETTINGS.read(data)
+        require_whole(data["recipe"])
+        read.data.validate()
+        if list(read.rungs) != sorted({*read.rungs}) or not read.rungs:
+            raise ValueError(f"rungs are rising numbers of steps, got {', '.join(map(str, read.rungs))}")
+        return read
+
+
+_SETTINGS: stored.Schema[StudyConfig] = stored.Schema(
+    StudyConfig, known=[f.name for kind in (StudyConfig, Recipe, DataConfig, RawFormat) for f in fields(kind)]
+)
 
 
 def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,9 +122,8 @@ class Candidate:
     """One proposal and what has become of it; `verdict` tells why it is trained or not."""
 
     trial: int
-    spec: ArchSpec
     genes: dict[str, Value]
-    verdict: str  # train | infeasible | unsupported | duplicate
+    verdict: str  # one of nas.search.records.VERDICTS
     runtime_ms: float | None = None
     runtime_low_ms: float | None = None
     runtime_high_ms: float | None = None
@@ -116,8 +136,15 @@ class Candidate:
     finals: dict[int, Rung] = field(default_factory=dict)  # trainings from fresh weights to the final steps, by seed
     final_failures: dict[int, str] = field(default_factory=dict)  # reasons, by seed
     failure: str = ""
+    asked_s: float = 0.0  # seconds of the search at which it was asked for, and at which something was last known of it
+    ended_s: float = 0.0
 
-    @property
+    @cached_property
+    def spec(self) -> ArchSpec:
+        """The network that the genes mean."""
+        return ArchSpec.from_dict(self.genes)
+
+    @cached_property
     def name(self) -> str | None:
         """The published name, None where this is not a published design."""
         return design_name(self.spec)
@@ -174,26 +201,39 @@ def _mean(finals: list[Rung]) -> Rung:
 
 
 class Study:
-    """An open study: settings, candidates by trial number, and the file that takes new records."""
+    """An open study: settings, candidates by trial number, and the file that takes new records.
+
+    What is asked of it before every decision is kept as records come in, and looked up.
+    """
 
     def __init__(self, folder: Path, config: StudyConfig) -> None:
         self.folder = folder
         self.config = config
+        self.settings_digest = _digest(config.to_dict())
         self.candidates: dict[int, Candidate] = {}
         # Test quality by (trial, steps, seed of the final; None: of the rungs).
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
         self.elapsed_s = 0.0
         self.sessions = 0
-        self._file: IO[bytes] | None = None
-        for number, record in enumerate(_read_records(folder / RECORDS_FILE), start=1):
+        self.version = 0  # rises with every record
+        self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
+        self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
+        self._designs: list[Candidate] = []  # of the first so many candidates
+        self._looked_through = 0
+        self._first_rungs_s = 0.0  # seconds of all first rungs together
+        self._reached: dict[int, list[Candidate]] = defaultdict(list)  # by rung, in order of trials
+        self._failed: list[Candidate] = []
+        self._best: tuple[int, Candidate] | None = None
+        self._file = RecordFile(folder / RECORDS_FILE)
+        for number, record in enumerate(self._file.read(), start=1):
             try:
                 self._apply(record)
-            except (KeyError, TypeError, AttributeError, ValueError, IspNasError):
-                raise _damaged_line(folder / RECORDS_FILE, number) from None
+            except ValueError as error:
+                raise self._file.damage(number, str(error)) from None
 
     @property
     def database(self) -> Path:
-        """Where Optuna keeps its memory."""
+        """Where the study is written as an Optuna database."""
         return self.folder / DATABASE_FILE
 
     def checkpoint(self, candidate: Candidate) -> Path:
@@ -221,22 +261,43 @@ class Study:
 
     def trained(self) -> list[Candidate]:
         """Return the candidates that reached at least one rung."""
-        return [c for c in self.candidates.values() if c.rungs]
+        return [*self._reached[0]]
+
+    @property
+    def designs(self) -> Sequence[Candidate]:
+        """The published designs among the candidates, in order of trials."""
+        fresh = (self.candidates[trial] for trial in range(self._looked_through, len(self.candidates)))
+        self._designs += [candidate for candidate in fresh if candidate.name]
+        self._looked_through = len(self.candidates)
+        return self._designs
+
+    @property
+    def first_rung_s(self) -> float:
+        """The mean seconds of a first rung; 0 where there is none."""
+        return self._first_rungs_s / len(self._reached[0]) if self._reached[0] else 0.0
+
+    @property
+    def failed(self) -> Sequence[Candidate]:
+        """The candidates that failed at some rung."""
+        return self._failed
+
+    @property
+    def finished(self) -> int:
+        """How many candidates have used their share of a budget that counts them."""
+        return len(self._reached[0]) + sum(not c.rungs for c in self._failed)
 
     def at_rung(self, rung: int) -> list[Candidate]:
         """Return the candidates that reached `rung`: the ones that may be compared there."""
-        if rung == self.final_rung:
-            return [c for c in self.candidates.values() if c.finals]
-        return [c for c in self.candidates.values() if rung in c.rungs]
+        return [*self._reached[rung]]
 
     def highest_rung(self) -> int:
         """Return the highest rung that any candidate reached; raise StudyError where nothing is trained."""
-        reached = [rung for c in self.candidates.values() for rung in c.rungs]
+        reached = [rung for rung, candidates in self._reached.items() if candidates]
         if not reached:
             raise StudyError(
                 f"Study {self.config.name} has no trained candidate yet; run `isp-nas search` on it first."
             )
-        return self.final_rung if self.at_rung(self.final_rung) else max(reached)
+        return max(reached)
 
     def comparison_rung(self, *, finals: bool = True) -> int:
         """Return where candidates are compared: at the finals, or the highest rung that three reached, or the first.
@@ -244,14 +305,19 @@ class Study:
         A comparison of one or two, published designs as a rule, says less than one at a lower rung; the finals are
         between the best found and the best design, so two will do.
         """
-        if finals and len(self.at_rung(self.final_rung)) >= FEWEST_FINALISTS:
+        if finals and len(self._reached[self.final_rung]) >= FEWEST_FINALISTS:
             return self.final_rung
         below = range(min(self.highest_rung(), self.final_rung - 1), -1, -1)
-        reached = (rung for rung in below if len(self.at_rung(rung)) >= FEWEST_TO_COMPARE)
+        reached = (rung for rung in below if len(self._reached[rung]) >= FEWEST_TO_COMPARE)
         return next(reached, 0)
 
     def best(self) -> Candidate:
         """Return the candidate with the best score at the rung of comparison; of finals, the best mean of as many."""
+        if self._best is None or self._best[0] != self.version:
+            self._best = self.version, self._best_now()
+        return self._best[1]
+
+    def _best_now(self) -> Candidate:
         rung = self.comparison_rung()
         compared = self.at_rung(rung)
         if rung == self.final_rung:
@@ -271,56 +337,109 @@ class Study:
         """Write one record durably, then take it into account; raise StudyError where the disk does not take it."""
         record = {"event": event, **_without_none(values), "elapsed_s": round(self.elapsed_s, 3)}
         try:
-            self._write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            written = self._file.append(record)
         except OSError as error:
             raise StudyError(
                 f"{self.folder / RECORDS_FILE} cannot be written ({error.strerror}); free space or mend the "
                 "permissions, then the same command continues."
             ) from None
-        self._apply(record)
-
-    def _write(self, line: bytes) -> None:
-        self._file = self._file or _open_records(self.folder / RECORDS_FILE)
-        if self._file.write(line) != len(line):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        os.fsync(self._file.fileno())
+        self._apply(written)
 
     def close(self) -> None:
         """Close the record file."""
-        if self._file:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
     def _apply(self, record: dict[str, Any]) -> None:
+        """Take a record into account; raise ValueError where it contradicts the ones before it."""
         values = dict(record)
-        self.elapsed_s = max(self.elapsed_s, values.pop("elapsed_s", 0.0))
+        self.elapsed_s = max(self.elapsed_s, values.pop("elapsed_s"))
+        self.version += 1
         _EVENTS[values.pop("event")](self, values)
 
-    def _session(self, _: dict[str, Any]) -> None:
+    def _session(self, values: dict[str, Any]) -> None:
         self.sessions += 1
+        if values.get("settings", self.settings_digest) != self.settings_digest:
+            raise ValueError(f"it was written with other settings than {RUN_FILE} has; restore {RUN_FILE}")
 
     def _asked(self, values: dict[str, Any]) -> None:
-        candidate = Candidate(spec=ArchSpec.from_dict(values["genes"]), **values)
+        candidate = Candidate(**values, asked_s=self.elapsed_s, ended_s=self.elapsed_s)
+        if candidate.trial != len(self.candidates):
+            raise ValueError(f"trial {candidate.trial} comes where trial {len(self.candidates)} is expected")
+        self._require_price(candidate)
+        self._require_original(candidate)
         self.candidates[candidate.trial] = candidate
+        if candidate.verdict == "train":
+            self.waiting[candidate.trial] = candidate
+        if candidate.duplicate_of is not None:
+            self.repeats[candidate.duplicate_of].append(candidate)
 
-    def _reached(self, values: dict[str, Any]) -> None:
-        candidate = self.candidates[values.pop("trial")]
-        candidate.rungs[values["rung"]] = Rung(**values)
+    def _require_price(self, candidate: Candidate) -> None:
+        low, middle, high = candidate.runtime_low_ms, candidate.runtime_ms, candidate.runtime_high_ms
+        if candidate.verdict in ("train", "infeasible") and None in (low, middle, high):
+            raise ValueError(f'a candidate of verdict "{candidate.verdict}" needs a predicted runtime')
+        if low is not None and middle is not None and high is not None and not low <= middle <= high:
+            raise ValueError(f"the runtime {middle} ms does not lie in its interval, {low} to {high} ms")
+
+    def _require_original(self, candidate: Candidate) -> None:
+        if (candidate.verdict == "duplicate") != (candidate.duplicate_of is not None):
+            raise ValueError('duplicate_of is there for the verdict "duplicate", and for no other')
+        if candidate.duplicate_of is not None and self._known(candidate.duplicate_of).verdict != "train":
+            raise ValueError(f"trial {candidate.duplicate_of}, which it repeats, is not one that is trained")
+
+    def _known(self, trial: int) -> Candidate:
+        if trial not in self.candidates:
+            raise ValueError(f"trial {trial} was not asked for before")
+        return self.candidates[trial]
+
+    def _trainable(self, trial: int) -> Candidate:
+        candidate = self._known(trial)
+        if candidate.verdict != "train":
+            raise ValueError(f'trial {trial} is not trained, its verdict is "{candidate.verdict}"')
+        return candidate
+
+    def _rung_reached(self, values: dict[str, Any]) -> None:
+        candidate, reached = self._trainable(values.pop("trial")), Rung(**values)
+        if reached.rung in candidate.rungs:
+            raise ValueError(f"trial {candidate.trial} reached rung {reached.rung} before")
+        if reached.rung != len(candidate.rungs) or reached.rung >= self.final_rung:
+            raise ValueError(f"trial {candidate.trial} cannot reach rung {reached.rung} after {len(candidate.rungs)}")
+        self._require_steps(reached, self.config.rungs[reached.rung])
+        candidate.rungs[reached.rung] = reached
+        candidate.ended_s = self.elapsed_s
+        insort(self._reached[reached.rung], candidate, key=lambda c: c.trial)
+        if reached.rung == 0:
+            self.waiting.pop(candidate.trial, None)
+            self._first_rungs_s += reached.seconds
+
+    def _require_steps(self, reached: Rung, steps: int | None) -> None:
+        if reached.steps != steps:
+            raise ValueError(f"{reached.steps} steps are not the {steps} of that rung")
 
     def _final(self, values: dict[str, Any]) -> None:
-        candidate, seed = self.candidates[values.pop("trial")], int(values.pop("seed"))
-        candidate.finals[seed] = Rung(rung=self.final_rung, **values)
+        candidate, seed = self._trainable(values.pop("trial")), values.pop("seed")
+        final = Rung(rung=self.final_rung, **values)
+        self._require_steps(final, self.config.final_steps)
+        if seed in candidate.finals:
+            raise ValueError(f"trial {candidate.trial} has a final from seed {seed} before")
+        if not candidate.finals:
+            insort(self._reached[self.final_rung], candidate, key=lambda c: c.trial)
+        candidate.finals[seed] = final
 
     def _final_failed(self, values: dict[str, Any]) -> None:
-        self.candidates[values["trial"]].final_failures[int(values["seed"])] = values["reason"]
+        self._trainable(values["trial"]).final_failures[values["seed"]] = values["reason"]
 
-    def _failed(self, values: dict[str, Any]) -> None:
-        self.candidates[values["trial"]].failure = values["reason"]
+    def _candidate_failed(self, values: dict[str, Any]) -> None:
+        candidate = self._trainable(values["trial"])
+        if not candidate.failure:
+            self._failed.append(candidate)
+        candidate.failure = values["reason"]
+        self.waiting.pop(candidate.trial, None)
 
     def _moved(self, values: dict[str, Any]) -> None:
         self.config = replace(self.config, data=replace(self.config.data, source=values["source"]))
 
     def _tested(self, values: dict[str, Any]) -> None:
+        self._known(values["trial"])
         quality = {name: values.get(name) for name in ("test_psnr_db", "test_ssim")}
         self.tests[values["trial"], values["steps"], values.get("seed")] = quality
 
@@ -330,11 +449,15 @@ _EVENTS = {
     "moved": Study._moved,
     "session": Study._session,
     "asked": Study._asked,
-    "rung": Study._reached,
-    "failed": Study._failed,
+    "rung": Study._rung_reached,
+    "failed": Study._candidate_failed,
     "final": Study._final,
     "final_failed": Study._final_failed,
 }
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) -> Study:
@@ -359,14 +482,20 @@ def exists(folder: Path) -> bool:
 
 def load(folder: Path) -> Study:
     """Open the study in `folder`; raise StudyError where it is missing or damaged."""
-    import tomllib
-
     if not exists(folder):
         raise StudyError(f"{folder} holds no study ({RUN_FILE} is missing); start one with `isp-nas search`.")
+    path = folder / RUN_FILE
     try:
-        config = StudyConfig.from_dict(tomllib.loads((folder / RUN_FILE).read_text("utf-8"))["study"])
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, IspNasError) as error:
-        raise StudyError(f"{folder / RUN_FILE} is damaged ({error}); restore it or start a new study.") from None
+        settings = stored.parse_toml(stored.read_bytes(path)).get("study")
+        if settings is None:
+            raise ValueError('the table "study" is missing')
+        config = StudyConfig.from_dict(settings)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read ({error.strerror}); mend its permissions.") from None
+    except (ValueError, IspNasError) as error:
+        raise StudyError(
+            f"{path} is damaged ({str(error).removesuffix('.')}); restore it or start a new study."
+        ) from None
     return Study(folder, config)
 
 
@@ -374,30 +503,3 @@ def names(results: Path) -> list[str]:
     """Return the studies in a results folder, the most recently used last."""
     files = [path / RECORDS_FILE for path in results.glob("*") if exists(path)]
     return [path.parent.name for path in sorted(files, key=lambda path: path.stat().st_mtime if path.exists() else 0)]
-
-
-def _open_records(path: Path) -> IO[bytes]:
-    """Open for appending behind the last whole line: what a crash left of a line is cut off."""
-    file = path.open("a+b", buffering=0)  # nothing may be left to be written when it is closed
-    file.seek(0)
-    content = file.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        file.truncate(whole)
-    file.seek(0, os.SEEK_END)
-    return file
-
-
-def _read_records(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is an unfinished record
-        try:
-            yield json.loads(line)
-        except ValueError:
-            raise _damaged_line(path, number) from None
-
-
-def _damaged_line(path: Path, number: int) -> StudyError:
-    return StudyError(f"Line {number} of {path} is damaged; restore the file, or remove that line and what follows it.")

@@ -153,6 +153,27 @@ class Recipe:
         return any(losses.get(loss, 0) > 0 for losses in (self.loss, *(phase.loss for phase in self.phases)))
 
 
+# The keys of a recipe in the order in which they came to be: what has one of a line has all of the lines above it.
+GENERATIONS = (
+    ("loss", "learning_rate", "batch", "patch", "horizon"),
+    ("phases", "optimiser", "schedule", "final_learning_rate", "initialiser", "flip", "rotate"),
+    ("warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"),
+    ("vector_rate", "average_share"),
+    ("reparameterise",),
+)
+
+
+def require_whole(data: Mapping[str, Any]) -> None:
+    """Raise ValueError where a stored recipe lacks a key that it had when it was written.
+
+    A recipe from before a key existed lacks it rightly, and means its default.
+    """
+    newest = max((n for n, names in enumerate(GENERATIONS) if any(name in data for name in names)), default=0)
+    for name in (name for names in GENERATIONS[: newest + 1] for name in names):
+        if name not in data:
+            raise ValueError(f'the key "{name}" of the recipe is missing')
+
+
 _NAMED = {
     "optimiser": OPTIMISERS,
     "schedule": SCHEDULES,

@@ -120,10 +120,13 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / studies.RECORDS_FILE).read_text("utf-8").splitlines()]
 
 
+MEASURED = ("memory_mb", "checksum")  # beside the seconds
+
+
 def decisions(folder: Path) -> list[dict[str, Any]]:
     """Return what a search decided and found, without how long it took and how often it was started."""
     return [
-        {name: value for name, value in record.items() if not name.endswith("_s") and name != "memory_mb"}
+        {name: value for name, value in record.items() if not name.endswith("_s") and name not in MEASURED}
         for record in records(folder)
         if record["event"] != "session"
     ]

@@ -1,0 +1,310 @@
+"""A study as an Optuna database, `study.db`: written for tools such as optuna-dashboard, never read back.
+
+It is made in memory from the records, in bulk, and replaces the file as a whole. Through Optuna's own functions, one
+transaction a trial, a thousand trials took 85 s. Values are those of the first rung, which every candidate reached;
+rungs are intermediate values by training steps; genes are text; what else is known are user attributes.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.storages import RDBStorage
+
+# Optuna offers no way to add trials in bulk; its tables are the format of these files, kept from version to version.
+from optuna.storages._rdb import models
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
+from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
+from sqlalchemy import insert
+from sqlalchemy.pool import StaticPool
+
+from nas.search import finals
+from nas.search.optuna_sampler import CONSTRAINT, DIRECTIONS, Expected, expected_trials
+from nas.search.score import final_score
+from nas.search.study import RUN_FILE, Candidate, Study
+from search_spaces.errors import IspNasError
+from search_spaces.spec import GENES
+from search_spaces.system import stored
+from search_spaces.system.atomic_write import write_durably
+
+# While a search runs, the file is written no more often than this, and takes no more than this share of the time.
+LEAST_INTERVAL_S, MOST_SHARE = 60.0, 0.01
+PATIENCE_S = 2.0  # with a program that writes to the file
+Row = dict[str, Any]
+Rows = dict[Any, list[Row]]  # by table
+
+
+class DatabaseFile:
+    """The `study.db` of one study, written now and then during a search and at its end."""
+
+    def __init__(self, study: Study, say: Callable[[str], None] = lambda _: None) -> None:
+        """`say` gets a sentence where the file that is there is not as it was left."""
+        self._study, self._say, self._path = study, say, study.database
+        self._digest = study.folder / f".{self._path.name}.sha256"  # of the file as it was written
+        self._written = -1  # the study's version that the file holds
+        self._due_s = time.monotonic() + LEAST_INTERVAL_S
+        self._told: set[str] = set()
+
+    def write_if_due(self) -> None:
+        """Write what is new, unless the file was written a moment ago."""
+        if time.monotonic() >= self._due_s:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is new, where the file is this study's; a file that cannot be written stops nothing."""
+        if self._written == self._study.version or not self._is_free():
+            return
+        begun = time.monotonic()
+        content = to_bytes(self._study)
+        try:
+            write_durably(self._path, content)
+            for stale in _journals(self._path):
+                stale.unlink(missing_ok=True)  # it would be played into the new file
+            write_durably(self._digest, sha256(content).hexdigest().encode())
+        except OSError as error:
+            self._tell(f"{self._path} cannot be written ({error.strerror}); the records hold everything.")
+            return
+        self._written = self._study.version
+        self._due_s = time.monotonic() + max(LEAST_INTERVAL_S, (time.monotonic() - begun) / MOST_SHARE)
+
+    def _is_free(self) -> bool:
+        """Tell whether the file may be replaced; put a damaged one aside."""
+        try:
+            content = stored.read_bytes(self._path)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            self._tell(f"{self._path} cannot be read ({error.strerror}) and is left as it is.")
+            return False
+        if _is_in_use(self._path):
+            self._tell(f"{self._path.name} is in use by another program and is left as it is for now.")
+            return False
+        if self._is_as_left(content):
+            return True
+        return self._judge(content)
+
+    def _is_as_left(self, content: bytes) -> bool:
+        try:
+            return stored.read_bytes(self._digest) == sha256(content).hexdigest().encode()
+        except OSError:
+            return False
+
+    def _judge(self, content: bytes) -> bool:
+        name = self._path.name
+        try:
+            studies = _studies_in(content)
+        except sqlite3.DatabaseError as error:
+            aside = _set_aside(self._path)
+            self._tell(f"{name} was damaged ({error}); it was rebuilt from the records, the old file is {aside.name}.")
+            return True
+        if studies is not None and self._study.config.name not in studies:
+            self._tell(f"{self._path} holds something else than this study and is left as it is; move it elsewhere.")
+            return False
+        self._tell(f"{name} was not as the search left it; it was rebuilt from the records, which alone count.")
+        return True
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._say(sentence)
+
+
+def _is_in_use(path: Path) -> bool:
+    """Tell whether a program is writing to a database, having waited for it."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE_S)) as opened:
+            opened.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return False
+
+
+def _studies_in(content: bytes) -> set[str] | None:
+    """Return the names of the studies in an Optuna database, nothing for another one; None where there is no content.
+
+    Raises sqlite3.DatabaseError where it is none, or damaged.
+    """
+    if not content:
+        return None
+    with closing(sqlite3.connect(":memory:")) as opened:
+        opened.deserialize(content)  # by its content: SQLite opens no path of more than 512 bytes
+        answer = opened.execute("PRAGMA integrity_check").fetchone()[0]
+        if answer != "ok":
+            raise sqlite3.DatabaseError(answer.splitlines()[0])
+        tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+        if not {"studies", "trials", "trial_params"} <= tables:
+            return set()
+        columns = {row[1] for row in opened.execute("PRAGMA table_info(studies)")}
+        return (
+            {str(name) for (name,) in opened.execute("SELECT study_name FROM studies")}
+            if "study_name" in columns
+            else set()
+        )
+
+
+def _journals(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}{ending}") for ending in ("-journal", "-wal", "-shm")]
+
+
+def _set_aside(path: Path) -> Path:
+    numbers = range(1, 10_000)
+    free = next(p for n in numbers if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    for journal, aside in zip(_journals(path), _journals(free), strict=True):
+        if journal.exists():
+            journal.rename(aside)
+    return path.rename(free)
+
+
+def to_bytes(study: Study) -> bytes:
+    """Return the study as the content of an SQLite file."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: connection, "poolclass": StaticPool})
+    try:
+        made = optuna.create_study(
+            storage=storage, study_name=study.config.name, directions=DIRECTIONS[study.config.objective]
+        )
+        storage.set_study_system_attr(made._study_id, _SYSTEM_ATTR_METRIC_NAMES, metric_names(study))
+        for name, value in _attributes(study).items():
+            made.set_user_attr(name, value)
+        with storage.engine.begin() as transaction:
+            for table, rows in _rows(study, made._study_id).items():
+                if rows:
+                    transaction.execute(insert(table), rows)
+        return connection.serialize()
+    finally:
+        storage.engine.dispose()
+        connection.close()
+
+
+def metric_names(study: Study) -> list[str]:
+    """Return what the objectives are, with units and training steps."""
+    steps = study.config.rungs[0]
+    if study.config.objective == "score":
+        return [f"score in dB at {steps} steps"]
+    return [f"PSNR in dB at {steps} steps", "predicted runtime in ms"]
+
+
+def _attributes(study: Study) -> dict[str, Any]:
+    config = study.config
+    told: dict[str, Any] = {"device": config.device, "space": config.space, "data": config.data.source}
+    told |= {"rungs": ", ".join(map(str, config.rungs)), "intermediate values": "by training steps, finals included"}
+    if not study.trained():
+        return told
+    best, verdict = study.best(), finals.verdict_of(study)
+    told |= {"best trial": best.trial, "best score": best.score(study.comparison_rung())}
+    return told | ({"verdict": verdict.sentence} if verdict else {})
+
+
+def _rows(study: Study, study_id: int) -> Rows:
+    """Return the rows of all tables about trials."""
+    begun, genes = _created(study), _Genes(study)
+    best = study.best() if study.trained() else None
+    rows: Rows = {model: [] for model in (models.TrialModel, *_PARTS)}
+    for candidate, expected in zip(study.candidates.values(), expected_trials(study), strict=True):
+        trial_id = candidate.trial + 1
+        start, end = (begun + timedelta(seconds=s) for s in (candidate.asked_s, candidate.ended_s))
+        rows[models.TrialModel].append({
+            "trial_id": trial_id, "number": candidate.trial, "study_id": study_id, "state": expected.state,
+            "_datetime_start_utc": start, "_datetime_complete_utc": end if expected.state.is_finished() else None,
+        })  # fmt: skip
+        for model, of in _PARTS.items():
+            rows[model] += ({"trial_id": trial_id} | row for row in of(study, candidate, expected, genes))
+        if candidate is best:
+            rows[models.TrialUserAttributeModel].append({"trial_id": trial_id, "key": "best", "value_json": "true"})
+    return rows
+
+
+def _created(study: Study) -> datetime:
+    """Return when the search began, as Optuna stores it: in UTC, and without saying so."""
+    path = study.folder / RUN_FILE
+    try:
+        text = stored.parse_toml(stored.read_bytes(path))["provenance"]["created"]
+        return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+    except (OSError, ValueError, KeyError, TypeError, IspNasError):
+        return datetime(2000, 1, 1)
+
+
+class _Genes:
+    """Genes as text, of those values that occur in a study."""
+
+    def __init__(self, study: Study) -> None:
+        found = {
+            name: {c.genes.get(name, gene.default) for c in study.candidates.values()} for name, gene in GENES.items()
+        }
+        self._index = {
+            name: {value: float(place) for place, value in enumerate(v for v in gene.legal if v in found[name])}
+            for name, gene in GENES.items()
+        }
+        self._json = {
+            name: distribution_to_json(CategoricalDistribution([str(value) for value in places]))
+            for name, places in self._index.items()
+            if places
+        }
+
+    def rows(self, candidate: Candidate) -> Iterator[Row]:
+        for name, gene in GENES.items():
+            value = candidate.genes.get(name, gene.default)
+            yield {
+                "param_name": name,
+                "param_value": self._index[name][value],
+                "distribution_json": self._json[name],
+            }
+
+
+def _genes(_: Study, candidate: Candidate, __: Expected, genes: _Genes) -> Iterator[Row]:
+    return genes.rows(candidate)
+
+
+def _values(_: Study, __: Candidate, expected: Expected, ___: _Genes) -> Iterator[Row]:
+    finite = models.TrialValueModel.TrialValueType.FINITE
+    for objective, value in enumerate(expected.values or ()):
+        yield {"objective": objective, "value": value, "value_type": finite}
+
+
+def _rungs(study: Study, candidate: Candidate, _: Expected, __: _Genes) -> Iterator[Row]:
+    finite = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+    rungs = [*candidate.rungs, *([study.final_rung] if candidate.finals else [])]
+    for reached in (candidate.at(rung) for rung in rungs):
+        scored = study.config.objective == "score" and candidate.runtime_ms is not None
+        value = final_score(reached.psnr_db, candidate.runtime_ms or 0.0) if scored else reached.psnr_db
+        yield {"step": reached.steps, "intermediate_value": value, "intermediate_value_type": finite}
+
+
+def _constraints(_: Study, __: Candidate, expected: Expected, ___: _Genes) -> Iterator[Row]:
+    if expected.constraint is not None:
+        yield {"key": f"{_CONSTRAINTS_KEY}:{CONSTRAINT}", "value_json": repr(float(expected.constraint))}
+
+
+def _facts(_: Study, candidate: Candidate, __: Expected, ___: _Genes) -> Iterator[Row]:
+    reached = candidate.longest
+    told = {
+        "verdict": candidate.verdict,
+        "design": candidate.name,
+        "network": candidate.spec.description,
+        "runtime in ms": candidate.runtime_ms,
+        "maps in MB": candidate.peak_memory_mb,
+        "steps": reached and reached.steps,
+        "PSNR in dB": reached and reached.psnr_db,
+        "SSIM": reached and reached.ssim,
+        "repeats trial": candidate.duplicate_of,
+        "reason": candidate.failure or candidate.reason or None,
+    }
+    yield from ({"key": k, "value_json": json.dumps(v, ensure_ascii=False)} for k, v in told.items() if v is not None)
+
+
+_Part = Callable[[Study, Candidate, Expected, _Genes], Iterator[Row]]
+_PARTS: dict[Any, _Part] = {
+    models.TrialParamModel: _genes,
+    models.TrialValueModel: _values,
+    models.TrialIntermediateValueModel: _rungs,
+    models.TrialSystemAttributeModel: _constraints,
+    models.TrialUserAttributeModel: _facts,
+}

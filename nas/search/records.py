@@ -1,0 +1,284 @@
+"""The records of a study: what each may hold, and the file that keeps them, one durable line per event.
+
+Every line ends with a checksum over itself and all lines before it, so a line that was changed, removed, repeated or
+moved is noticed. Lines from before there were checksums have none; they are read as they stand, but not behind a line
+that has one, and the first line that is added covers them, too.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # that of typing tells pydantic too little before Python 3.12
+
+from search_spaces.errors import StudyError
+from search_spaces.spec import GENES
+from search_spaces.system import stored
+
+VERDICTS = ("train", "infeasible", "unsupported", "duplicate")
+Verdict = Literal["train", "infeasible", "unsupported", "duplicate"]
+
+# The widest ranges that anything real lies in: a wrong number should be refused, a surprising one should not.
+Number = Annotated[int, Field(ge=0, le=10**9)]
+Steps = Annotated[int, Field(ge=1, le=10**12)]
+Seconds = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
+Runtime = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Megabytes = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Decibels = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]  # of pixels in [0, 1]: no error is above one
+Ssim = Annotated[float, Field(ge=-1, le=1.000001, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+_strictly = with_config(ConfigDict(extra="forbid"))
+
+_GENES = {name: NotRequired[Literal[gene.legal]] for name, gene in GENES.items()}
+Genes: Any = _strictly(TypedDict("Genes", _GENES))  # type: ignore[operator]  # made from the table of genes
+
+
+class Line(TypedDict):
+    """What every record holds."""
+
+    elapsed_s: Seconds
+    checksum: NotRequired[str]
+
+
+@_strictly
+class Session(Line):
+    """A search began, or went on."""
+
+    event: Literal["session"]
+    budget: str
+    workers: Annotated[int, Field(ge=1, le=10**6)]
+    settings: NotRequired[str]  # the digest of run.toml's settings
+
+
+@_strictly
+class Asked(Line):
+    """A proposal, and what was known of it before any training."""
+
+    event: Literal["asked"]
+    trial: Number
+    genes: Genes
+    verdict: Verdict
+    runtime_ms: NotRequired[Runtime]
+    runtime_low_ms: NotRequired[Runtime]
+    runtime_high_ms: NotRequired[Runtime]
+    peak_memory_mb: NotRequired[Megabytes]
+    reason: NotRequired[str]
+    violation: NotRequired[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    duplicate_of: NotRequired[Number]
+    sampler_notes: NotRequired[dict[str, Any]]
+
+
+class Quality(Line):
+    """What a training came to."""
+
+    trial: Number
+    steps: Steps
+    psnr_db: Decibels
+    ssim: Ssim
+    loss: Finite
+    train_s: Seconds
+    compile_s: Seconds
+    evaluate_s: Seconds
+    memory_mb: Megabytes
+    rate_share: NotRequired[Share]
+
+
+@_strictly
+class Reached(Quality):
+    """A candidate was trained to a rung."""
+
+    event: Literal["rung"]
+    rung: Annotated[int, Field(ge=0, le=1000)]
+
+
+@_strictly
+class Final(Quality):
+    """A candidate was trained to the final steps from fresh weights."""
+
+    event: Literal["final"]
+    seed: Number
+
+
+@_strictly
+class Failed(Line):
+    """A candidate's training failed."""
+
+    event: Literal["failed"]
+    trial: Number
+    reason: str
+
+
+@_strictly
+class FinalFailed(Line):
+    """A final failed."""
+
+    event: Literal["final_failed"]
+    trial: Number
+    seed: Number
+    reason: str
+
+
+@_strictly
+class Moved(Line):
+    """The same pairs lie elsewhere now."""
+
+    event: Literal["moved"]
+    source: str
+
+
+@_strictly
+class Tested(Line):
+    """A candidate was judged on the test pairs; without qualities where there are none."""
+
+    event: Literal["test"]
+    trial: Number
+    steps: Steps
+    seed: NotRequired[Number]
+    test_psnr_db: NotRequired[Decibels]
+    test_ssim: NotRequired[Ssim]
+
+
+Record = Annotated[
+    Session | Asked | Reached | Final | Failed | FinalFailed | Moved | Tested, Field(discriminator="event")
+]
+SCHEMA: stored.Schema[dict[str, Any]] = stored.Schema(Record)
+
+_BEGINNING = b'{"event": "'
+_CHECKSUM, _DIGITS = b', "checksum": "', 16
+_ENDING = len(_CHECKSUM) + _DIGITS + len(b'"}')
+
+
+class RecordFile:
+    """The file of a study's records: read once, then appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._chain = ""  # over all lines so far
+        self._are_checked = False  # since some line had a checksum
+        self._size, self._whole = 0, 0  # bytes that were read, and how many of them are whole lines
+        self._ends_open = False  # the last line is whole but for its line end
+        self._file: IO[bytes] | None = None
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield all records; raise StudyError naming the line that is none. What a crash left of a line is passed over.
+
+        In a file that nobody damaged, only the last line can be unfinished.
+        """
+        content = self._content()
+        *lines, last = content.split(b"\n")
+        self._size, self._whole = len(content), len(content) - len(last)
+        for number, line in enumerate(lines, start=1):
+            yield self._parsed(line, number)
+        if last and not _is_torn(last):
+            yield self._parsed(last, len(lines) + 1)
+            self._whole, self._ends_open = len(content), True
+
+    def _content(self) -> bytes:
+        try:
+            return stored.read_bytes(self.path)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StudyError(f"{self.path} cannot be read ({error.strerror}); mend its permissions.") from None
+
+    def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            return self._checked(line)
+        except ValueError as error:
+            raise self.damage(number, str(error)) from None
+
+    def _checked(self, line: bytes) -> dict[str, Any]:
+        """Return the record of a line that is as it was written; raise ValueError where it is not."""
+        if b"\r" in line:
+            raise ValueError("it has a carriage return, which no record has")
+        told, is_checked = _split(line)
+        self._chain = _chained(self._chain, told)
+        if is_checked:
+            self._are_checked = True
+            if line[-2 - _DIGITS : -2] != self._chain.encode():
+                raise ValueError("its checksum is not that of this line behind the ones before it")
+        elif self._are_checked:
+            raise ValueError("its checksum is missing")
+        else:
+            stored.parse_json(line)  # for keys that are there twice, of which the schema sees the last
+        record = SCHEMA.read_json(line)
+        record.pop("checksum", None)
+        return record
+
+    def append(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Write one record durably and return it as it will be read; raise OSError where the disk does not take it.
+
+        Raises StudyError where the file is no longer the one that was read.
+        """
+        told = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+        whole = SCHEMA.read_json(told)  # a record that cannot be read again is never written
+        file = self._file = self._file or self._opened()
+        chain = _chained(self._chain, told)
+        start = b"\n" if self._ends_open else b""
+        self._write(file, start + told[:-1] + _CHECKSUM + chain.encode() + b'"}\n')
+        self._chain, self._ends_open, self._are_checked = chain, False, True
+        return whole
+
+    def _write(self, file: IO[bytes], line: bytes) -> None:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)  # what was written of this line is of no use to anybody
+            raise
+
+    def _opened(self) -> IO[bytes]:
+        """Open for appending behind the last whole line: what a crash left of a line is cut off."""
+        file = self.path.open("ab", buffering=0)  # nothing may be left to be written when it is closed
+        if os.fstat(file.fileno()).st_size != self._size:
+            file.close()
+            raise StudyError(f"{self.path} was changed while it was in use; run the same command again.")
+        if self._whole < self._size:
+            file.truncate(self._whole)
+        return file
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+            self._size = self._whole = self.path.stat().st_size if self.path.exists() else 0
+            self._file = None
+
+    def damage(self, number: int, why: str) -> StudyError:
+        """Return the error that names a damaged line."""
+        return StudyError(
+            f"Line {number} of {self.path} is damaged ({why}); restore the file, or remove that line and what "
+            "follows it."
+        )
+
+
+def _chained(chain: str, told: bytes) -> str:
+    return sha256(chain.encode() + told).hexdigest()[:_DIGITS]
+
+
+def _split(line: bytes) -> tuple[bytes, bool]:
+    """Return a line as it was before its checksum was added, and whether it has one."""
+    if line[-_ENDING:].startswith(_CHECKSUM) and line.endswith(b'"}'):
+        return line[:-_ENDING] + b"}", True
+    return line, False
+
+
+def _is_torn(last: bytes) -> bool:
+    """Tell whether the text behind the last line end is the beginning of one record, which a crash leaves."""
+    last = last.rstrip(b"\0")  # a power failure may have kept the length and lost the content
+    if b"\r" in last or not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
+        return False
+    try:
+        json.JSONDecoder().raw_decode(last.decode("utf-8", errors="ignore"))
+    except (ValueError, RecursionError):
+        return True
+    return False

@@ -1,0 +1,141 @@
+"""What a program stored on disk, read back: whole, of the kinds that were meant, and named where it is not.
+
+    read_bytes ─► parse_json, parse_toml ─► Schema.read
+
+A schema is a type: a dataclass, a TypedDict, or a union of them. Nothing is converted on the way: `true` is no number,
+a text is no number, NaN is none either, and an unknown key is refused. Every failure is an OSError or a ValueError
+whose text says what is wrong and nothing else; who calls adds the file's name and what to do.
+"""
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
+_SHOWN = 60  # characters of a wrong value
+_SPECIAL = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content; raise OSError where it cannot be read, or is no regular file: a pipe may never end."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            named = next((name for is_kind, name in _SPECIAL if is_kind(kind)), "a device")
+            raise OSError(0, f"it is {named}, not a file", str(path))
+        return file.read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON text holds; raise ValueError also for a key given twice, NaN, and too deep nesting."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(content: bytes) -> dict[str, Any]:
+    """Return what TOML text holds; raise ValueError where it is none, or nested too deeply."""
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the key "{printable(twice)}" is there twice')
+    return made
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+class Schema(Generic[T]):
+    """A type that stored data must have, every key known and every value in its range."""
+
+    def __init__(self, kind: Any, *, known: Iterable[str] = ()) -> None:
+        """`known` are keys among which an unknown one is looked for; without, the missing ones are."""
+        self._kind, self._known = kind, tuple(known)
+        self._adapter: TypeAdapter[T] | None = None
+
+    def read(self, data: Any) -> T:
+        """Return plain data as the type; raise ValueError with the first thing that is wrong."""
+        try:
+            text = json.dumps(data, default=str, ensure_ascii=False)
+            return self.read_json(text.encode("utf-8"))
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
+    def read_json(self, text: bytes) -> T:
+        """Return JSON text as the type, which must not hold a key twice; raise ValueError as `read` does."""
+        from pydantic import ValidationError
+
+        try:
+            return self._checker.validate_json(text, strict=True)
+        except ValidationError as error:
+            raise ValueError(_reason(error.errors(include_url=False), self._known)) from None
+
+    @property
+    def _checker(self) -> "TypeAdapter[T]":
+        if self._adapter is None:
+            from pydantic import TypeAdapter
+
+            self._adapter = TypeAdapter(self._kind)
+        return self._adapter
+
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def _reason(errors: "list[ErrorDetails]", known: tuple[str, ...]) -> str:
+    """Say what is wrong: an unknown key first, for it explains the one that is missing."""
+    first = next((each for each in errors if each["type"] in _UNKNOWN), errors[0])
+    name = str(first["loc"][-1]) if first["loc"] else "it"
+    if first["type"] in _UNKNOWN:
+        return _unknown(name, [str(e["loc"][-1]) for e in errors if e["type"].startswith("missing")] or known)
+    if first["type"].startswith("missing"):
+        return f'the key "{name}" is missing'
+    if first["type"] == "json_invalid":
+        return f"it is no JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
+    place = ".".join(str(part) for part in first["loc"]) or "it"
+    if first["type"].startswith("union_tag"):
+        place = "its kind"
+    wrong = first["msg"].replace("Input should", "should")
+    return f"{printable(place)} {wrong[:1].lower()}{wrong[1:]}, got {shown(first['input'])}{_hint(first)}"
+
+
+def _hint(error: "ErrorDetails") -> str:
+    expected = str(error.get("ctx", {}).get("expected", "")).replace(" or ", ", ").split(", ")
+    near = get_close_matches(str(error["input"]), [each.strip("'") for each in expected], n=1, cutoff=0.5)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f'the key "{printable(name)}" is unknown' + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def shown(value: object) -> str:
+    """Return a value from outside as a terminal may print it: short, and without control characters."""
+    return printable(json.dumps(value, default=repr, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """Return a text from outside as a terminal may print it: short, and without control characters."""
+    cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in cut)
