@@ -1,4 +1,4 @@
-"""Optuna's part: propose genes and learn from results. No other module imports Optuna.
+"""Optuna's part: propose genes and learn from results.
 
 Optuna works in memory. What it holds is derived: `expected_trials` says, from the study's records, which trials it must
 hold when a search goes on. `nas.search.optuna_database` writes the same for other tools to read.
