@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Int, UInt8, UInt16
 
 from nas.data.cache import build_once
 from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, known_layouts
@@ -106,6 +106,10 @@ class PairSet:
     def packed(self) -> UInt16[np.ndarray, "n rows columns 4"]:
         """All mosaics packed as the format says, at half height and width; a copy."""
         return pack(self.raw, self.format)
+
+    def subset(self, index: Int[np.ndarray, " k"]) -> "PairSet":
+        """Return some of the pairs, in memory."""
+        return PairSet(self.raw[index], self.rgb[index], tuple(self.names[i] for i in index), self.format)
 
     def __len__(self) -> int:
         return len(self.names)

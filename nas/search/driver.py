@@ -255,7 +255,7 @@ class Search:
         path = self.study.final_checkpoint(work.candidate, work.seed)
         return Job(
             spec, config.final_steps, path, self.data, config.recipe.scaled(config.final_steps), work.seed,
-            self.vgg_file, save_every=config.rungs[-1],
+            self.vgg_file, save_every=config.rungs[-1], judge_training=True,
         )  # fmt: skip
 
     def _interrupted(self) -> tuple[Candidate, int] | None:

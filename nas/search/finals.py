@@ -17,6 +17,8 @@ SEEDS = FULL_FINALS  # from which the two who are compared are trained
 MOST_SEEDS = 5  # where time is left
 MOST_FOUND, MOST_DESIGNS = 4, 2
 CONFIDENCE = 0.95
+# Training pairs may be easier than validation pairs for every network alike; what one gains beyond another is not that.
+OVERFITTED_DB = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,26 @@ def verdict_of(study: Study) -> "Verdict | None":
         return None
     names = {trial: candidate.name for trial, candidate in study.candidates.items()}
     found = verdict(contenders_of(study), names, steps=study.config.final_steps)
-    if not study.config.prior:
-        return found
-    learned = f"Proposals began with what was learned on other pairs ({', '.join(study.config.prior)})."
-    return replace(found, sentence=f"{found.sentence} {learned}")
+    notes = [note for note in (overfitting(study, found), _of_prior(study)) if note]
+    return replace(found, sentence=" ".join([found.sentence, *notes]))
+
+
+def overfitting(study: Study, found: "Verdict") -> str:
+    """Say by how much the best found fits its training pairs better than the design does; nothing where it does not."""
+    if found.found is None or found.design is None:
+        return ""
+    ours, theirs = (study.candidates[trial].fitted_db for trial in (found.found, found.design))
+    if ours is None or theirs is None or ours - theirs < OVERFITTED_DB:
+        return ""
+    return (
+        f"Trial {found.found} overfits: its lead of training pairs over validation pairs is {ours - theirs:.1f} dB "
+        f"larger than that of {found.design_name}; more pairs or a smaller network would help."
+    )
+
+
+def _of_prior(study: Study) -> str:
+    names = ", ".join(study.config.prior)
+    return f"Proposals began with what was learned on other pairs ({names})." if names else ""
 
 
 @dataclass(frozen=True)

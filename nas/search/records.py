@@ -86,7 +86,7 @@ class Quality(Line):
     train_s: Seconds
     compile_s: Seconds
     evaluate_s: Seconds
-    memory_mb: Megabytes
+    memory_mb: NotRequired[Megabytes]
     rate_share: NotRequired[Share]
 
 
@@ -104,6 +104,7 @@ class Final(Quality):
 
     event: Literal["final"]
     seed: Number
+    train_psnr_db: NotRequired[Decibels]
 
 
 @_strictly

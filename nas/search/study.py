@@ -108,8 +108,9 @@ class Rung:
     train_s: float
     compile_s: float
     evaluate_s: float
-    memory_mb: float | None
+    memory_mb: float | None = None  # None: not told by the system
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
+    train_psnr_db: float | None = None  # of finals: on as many training pairs as there are validation pairs
 
     @property
     def seconds(self) -> float:
@@ -168,6 +169,12 @@ class Candidate:
     def best_seed(self) -> int | None:
         """The seed of the best final, None without finals."""
         return max(self.finals, key=lambda seed: self.finals[seed].psnr_db, default=None)
+
+    @property
+    def fitted_db(self) -> float | None:
+        """By how many dB training pairs come out better than validation pairs: mean of the finals; None: not known."""
+        gaps = [f.train_psnr_db - f.psnr_db for f in self.finals.values() if f.train_psnr_db is not None]
+        return statistics.fmean(gaps) if gaps else None
 
     def at(self, rung: int) -> Rung:
         """Return a rung that this candidate reached; the one above the ladder is the mean of its finals."""

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from nas.data.pairs import PairSet, open_prepared
 from nas.train import checkpoint, loop
 from nas.train.evaluation import Evaluator, judged_at_once
@@ -42,11 +44,19 @@ def evaluate(
     quality = judge_of_val.result().quality(trained.checkpoint.weights)
     if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
         raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
+    train_psnr_db = _on_training_pairs(graph, pairs, len(val), trained) if job.judge_training else None
     evaluate_s = time.perf_counter() - begun
     return Outcome(
         job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
         trained.compile_s + waited_s, evaluate_s, peak_memory_mb(), trained.checkpoint.rate_share,
+        train_psnr_db,
     )  # fmt: skip
+
+
+def _on_training_pairs(graph: Graph, pairs: PairSet, count: int, trained: loop.Trained) -> float:
+    """Return PSNR in dB on `count` training pairs, spread evenly."""
+    some = pairs.subset(np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)))
+    return Evaluator(graph, some).quality(trained.checkpoint.weights).psnr_db
 
 
 def _trained(

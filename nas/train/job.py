@@ -19,6 +19,7 @@ class Job:
     seed: int
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     save_every: int | None = None  # steps after which the state is kept, too; None: at the end alone
+    judge_training: bool = False  # whether it is judged on training pairs, too, which shows overfitting
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,4 @@ class Outcome:
     evaluate_s: float
     memory_mb: float | None  # the highest resident memory of the training process so far; None: not told by the system
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
+    train_psnr_db: float | None = None  # on as many training pairs as there are validation pairs; None: not judged

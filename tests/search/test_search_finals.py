@@ -17,6 +17,7 @@ from nas.search.driver import InFlight
 from nas.search.study import Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure
+from search_spaces.designs import DESIGNS
 
 FINAL_STEPS = 270
 
@@ -82,6 +83,23 @@ def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     ours, theirs = (opened.candidates[trial].score(opened.final_rung) for trial in (found.found, found.design))
     assert found.difference == pytest.approx(ours - theirs)
     assert found.outcome in ("beats", "loses")  # seeds differ by hundredths, networks by tenths
+
+
+@pytest.mark.parametrize(("lead_db", "told"), [(3.0, True), (0.6, False)])
+def test_the_verdict_tells_of_overfitting(tmp_path: Path, lead_db: float, told: bool) -> None:
+    """Designs are half a dB better on training pairs; what is found is `lead_db` better."""
+    published = {design.spec for design in DESIGNS.values()}
+
+    def fitted(job: Job) -> Outcome | JobFailure:
+        outcome = seeded(job)
+        assert isinstance(outcome, Outcome)
+        lead = 0.5 if job.spec in published else lead_db
+        return replace(outcome, train_psnr_db=outcome.psnr_db + lead) if job.judge_training else outcome
+
+    search(with_finals(tmp_path / "s"), 12, slots=[InlineWorker(fitted)])
+    found = finals.verdict_of(studies.load(tmp_path / "s"))
+    assert found is not None
+    assert ("overfits: its lead of training pairs over validation pairs is 2.5 dB larger" in found.sentence) is told
 
 
 def test_a_search_that_was_stopped_goes_on_with_the_finals(tmp_path: Path) -> None:

@@ -81,6 +81,17 @@ def test_an_outcome_accounts_for_its_time_and_memory(job: Job) -> None:
 # Refusals
 
 
+def test_finals_are_judged_on_training_pairs_too(job: Job) -> None:
+    plain, both = candidate.evaluate(job), candidate.evaluate(replace(job, judge_training=True))
+    assert plain.train_psnr_db is None
+    assert both.psnr_db == plain.psnr_db
+    pairs = open_prepared(job.data, "train")
+    count = len(open_prepared(job.data, "val"))
+    some = pairs.subset(np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)))
+    weights = checkpoint.load(job.checkpoint).weights
+    assert both.train_psnr_db == pytest.approx(judge(build_graph(job.spec), weights, some).psnr_db, abs=1e-3)
+
+
 def test_another_networks_checkpoint_is_refused_and_left_alone(job: Job) -> None:
     other = ArchSpec(width=8, depth=0)
     checkpoint.save(start(build_graph(other), seed=0, spec_hash=other.hash), job.checkpoint)
