@@ -27,6 +27,7 @@ class PlotPoint:
     high_ms: float
     on_front: bool
     text: str
+    half_width_db: float = 0.0  # of PSNR's interval; 0: not known
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: s
         [d.runtime_ms for d in front],
         [d.psnr_db for d in front],
         xerr=[[d.runtime_ms - d.low_ms for d in front], [d.high_ms - d.runtime_ms for d in front]],
+        yerr=[d.half_width_db for d in front],
         color="tab:blue", ecolor="0.85", fmt="o-", markersize=6, zorder=3, label=f"Pareto front ({interval})",
     )  # fmt: skip
     named = [d for d in dots if d.name]
@@ -106,6 +108,7 @@ def _save_page(path: Path, dots: Sequence[PlotPoint], title: str, interval: str)
         figure.add_scatter(
             x=[d.runtime_ms for d in members],
             y=[d.psnr_db for d in members],
+            error_y={"array": [d.half_width_db for d in members], "color": "#d0d0d0"},
             text=[d.name or "" for d in members],
             textposition="top center",
             hovertext=[d.text for d in members],

@@ -28,7 +28,7 @@ from search_spaces.system import folder_lock
 
 FRONT_COLUMNS = (
     Column("trial", lambda r: f"{'' if r.get('on_front', True) else '· '}{r['trial']}"),
-    Column("PSNR dB", lambda r: f"{r['psnr_db']:.2f}"),
+    Column("PSNR dB", lambda r: _psnr(r)),
     Column("SSIM", lambda r: f"{r['ssim']:.4f}"),
     Column("ms (interval)", runtime),
     Column("score", lambda r: f"{r['score']:.2f}"),
@@ -153,6 +153,12 @@ def show_front(
         Console(stderr=True).print(f"Saved {plot}.", highlight=False)
 
 
+def _psnr(row: Row) -> str:
+    """Return `24.95±0.04`, the interval where trainings from several seeds tell it."""
+    half = row.get("psnr_half_width_db")
+    return f"{row['psnr_db']:.2f}" + ("" if half is None else f"±{half:.2f}")
+
+
 def _without_mark(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "on_front"}
 
@@ -268,7 +274,11 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
     candidate, rung = candidate_rows.best(study)
     test = _test_quality(study, candidate)
     judged = finals.verdict_of(study)
-    found = {**candidate_rows.row(candidate, rung), **test, "verdict": judged.to_dict() if judged else None}
+    found = {
+        **candidate_rows.row(candidate, rung, finals.half_width_db(study)),
+        **test,
+        "verdict": judged.to_dict() if judged else None,
+    }
     if form == "json":
         print_json(found)
         return
@@ -330,6 +340,7 @@ def dots(found: list[dict[str, Any]]) -> list[PlotPoint]:
             r["on_front"],
             f"trial {r['trial']} {r['name'] or ''}<br>{r['psnr_db']:.2f} dB, {r['runtime_ms']:.1f} ms, "
             f"score {r['score']:.3f}<br>{r['hash']}",
+            r["psnr_half_width_db"] or 0.0,
         )
         for r in found
     ]

@@ -1,8 +1,9 @@
 """A study's candidates as rows: compared at equal steps, with the front marked."""
 
+import math
 from typing import Any
 
-from nas.search import pareto
+from nas.search import finals, pareto
 from nas.search.study import Candidate, Study
 from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
@@ -33,18 +34,25 @@ def rows(study: Study, rung: int) -> list[dict[str, Any]]:
     """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front."""
     candidates = study.at_rung(rung)
     ranks = pareto.ranks([(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in candidates])
-    made = [{**row(c, rung), "on_front": rank == 0} for c, rank in zip(candidates, ranks, strict=True)]
+    half_db = finals.half_width_db(study)
+    made = [{**row(c, rung, half_db), "on_front": rank == 0} for c, rank in zip(candidates, ranks, strict=True)]
     return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
 
 
-def row(candidate: Candidate, rung: int) -> dict[str, Any]:
-    """Return what is known of a candidate at a rung, under the names that programs rely on."""
+def row(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[str, Any]:
+    """Return what is known of a candidate at a rung, under the names that programs rely on.
+
+    `half_width_db` is half of the interval of one training's PSNR (see `nas.search.finals`).
+    """
     graph = build_graph(candidate.spec)
     reached = candidate.at(rung)
+    seeds = 1 if rung in candidate.rungs else len(candidate.finals)
     return {
         "trial": candidate.trial,
         "name": candidate.name,
         "psnr_db": reached.psnr_db,
+        "psnr_half_width_db": None if half_width_db is None else half_width_db / math.sqrt(seeds),
+        "seeds": seeds,
         "ssim": reached.ssim,
         "runtime_ms": candidate.runtime_ms,
         "runtime_low_ms": candidate.runtime_low_ms,

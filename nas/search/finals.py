@@ -232,12 +232,26 @@ def _half_width(
     contenders: Sequence[Contender], found: Contender, design: Contender, *, comparisons: int
 ) -> float | None:
     """Return half of the interval of the difference of means, None where nothing was trained from two seeds."""
-    repeated = [list(c.scores.values()) for c in contenders if len(c.scores) > 1]
-    freedom = sum(len(scores) - 1 for scores in repeated)
+    of_one = _half_width_of_one([list(c.scores.values()) for c in contenders], comparisons=comparisons)
+    return None if of_one is None else of_one * math.sqrt(1 / len(found.scores) + 1 / len(design.scores))
+
+
+def half_width_db(study: Study) -> float | None:
+    """Return half of the interval of 95 % of one training's PSNR, from what finals differ by from seed to seed.
+
+    That of a mean of n finals is √n times smaller. None where no network was trained to the final steps twice.
+    """
+    return _half_width_of_one([[final.psnr_db for final in c.finals.values()] for c in study.trained()])
+
+
+def _half_width_of_one(groups: Sequence[Sequence[float]], *, comparisons: int = 1) -> float | None:
+    """Return half of the interval of one value, by the variance within groups of one network each, pooled."""
+    repeated = [values for values in groups if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in repeated)
     if not freedom:
         return None
     from scipy import stats
 
-    variance = sum((len(scores) - 1) * statistics.variance(scores) for scores in repeated) / freedom
+    variance = sum((len(values) - 1) * statistics.variance(values) for values in repeated) / freedom
     quantile = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / max(1, comparisons), freedom)
-    return float(quantile * math.sqrt(variance * (1 / len(found.scores) + 1 / len(design.scores))))
+    return float(quantile * math.sqrt(variance))

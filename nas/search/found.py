@@ -23,7 +23,9 @@ class Candidate:
     trial: int
     name: str | None  # of a published design
     steps: int  # it was trained for when these figures were taken
-    psnr_db: float  # on the validation pairs
+    psnr_db: float  # on the validation pairs; the mean over `seeds` trainings
+    psnr_half_width_db: float | None  # half of its interval of 95 %; None where no network was trained twice
+    seeds: int
     ssim: float
     score: float  # the challenge's, higher is better
     runtime_ms: float
