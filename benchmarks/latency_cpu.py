@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from latency_models import accuracy
-from latency_models.calibration import HeldOut, Sample, fit_measured, held_out
+from latency_models.calibration import fit_measured, held_out
+from latency_models.samples import HeldOut, Sample
 from latency_models.kernels import network
 from latency_models.measurements import Timing, read_measurements
 from latency_models.new_device import measured_of

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from latency_models import accuracy
-from latency_models.calibration import Sample, fit_measured, fit_transfer
+from latency_models.calibration import fit_measured, fit_transfer
 from latency_models.kernels import Kernel, Network
 from latency_models.predictor import Predictor
+from latency_models.samples import Sample
 from nas import provenance
 from search_spaces.errors import DeviceError
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from latency_models import accuracy
-from latency_models.calibration import HeldOut
+from latency_models.samples import HeldOut
 from latency_models.device import BUILTIN, Device, device_names, load_device, refusal_texts, summary
 from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
 from latency_models.kernels import Network, network
