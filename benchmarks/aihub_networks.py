@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (rows of networks, as their papers have them)
 """The 23 public networks that Qualcomm AI Hub timed, rebuilt kernel by kernel from their papers and public code.
 
 The `.tflite` files are not published. A network here is what a converter makes of the PyTorch model of that name:
@@ -381,10 +382,10 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 }
 # Networks that know each other: left out together.
 FAMILIES = {
-    **{name: "resnet" for name in ("resnet18", "resnet50", "resnet101", "resnext50", "resnext101", "wideresnet50")},
-    **{name: "inception" for name in ("googlenet", "inception_v3")},
-    **{name: "quicksrnet" for name in ("quicksrnetsmall", "quicksrnetmedium", "quicksrnetlarge")},
-    **{name: "esrgan" for name in ("real_esrgan_general_x4v3", "real_esrgan_x4plus")},
-    **{name: "efficientnet" for name in ("efficientnet_b0", "efficientnet_b4")},
-    **{name: "mobilenet" for name in ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "mnasnet05")},
+    **dict.fromkeys(("resnet18", "resnet50", "resnet101", "resnext50", "resnext101", "wideresnet50"), "resnet"),
+    **dict.fromkeys(("googlenet", "inception_v3"), "inception"),
+    **dict.fromkeys(("quicksrnetsmall", "quicksrnetmedium", "quicksrnetlarge"), "quicksrnet"),
+    **dict.fromkeys(("real_esrgan_general_x4v3", "real_esrgan_x4plus"), "esrgan"),
+    **dict.fromkeys(("efficientnet_b0", "efficientnet_b4"), "efficientnet"),
+    **dict.fromkeys(("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "mnasnet05"), "mobilenet"),
 }

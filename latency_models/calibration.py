@@ -31,6 +31,9 @@ FOLDS = 8
 # How firmly start, scale and launch are held at 0, 1 and 0, and how firmly coefficients at zero: only against chance.
 CALIBRATION_SHRINKAGE, ZERO_SHRINKAGE = 0.03, 1e-8
 FEWEST_TO_TRANSFER = 5
+# So many whole networks per coefficient before a roofline of its own is better than eight coefficients: 40 networks on
+# phones' CPUs and GPUs were foreseen to 4.4 and 5.8 % by the eight, and to 7.0 % by a roofline.
+PER_NETWORK = 4
 LANES, INPUT_LANES, CACHES_MB = (1, 4, 8, 16, 32), (1, 4), (2.0, 8.0, 16.0, 32.0)
 # A cache is told apart only where that makes held-out errors clearly smaller. Chosen by the smallest error alone, ten
 # networks on phones' GPUs got caches that were none, and unseen families were foreseen to 7.8 instead of 6.4 %.
@@ -46,8 +49,8 @@ def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) ->
 
     Raises MeasurementError where there are too few for that, saying how many are missing.
     """
-    start = Layout(16, map_bytes, io_bytes, 1, None, True, _measured_moves(samples), _measured_groups(samples))
-    if not is_enough(samples, start) and len(samples) >= FEWEST_TIED and all(s.whole for s in samples):
+    start = _start_layout(samples, io_bytes, map_bytes)
+    if len(samples) >= FEWEST_TIED and all(s.whole for s in samples) and not is_enough(samples, start):
         return fit_tied(samples, io_bytes=io_bytes, map_bytes=map_bytes)
     check_enough(samples, start)
     layout = choose_layout(samples, start)
@@ -93,9 +96,36 @@ def fit_tied(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tup
     return with_interval(fitted(samples), held_out), held_out
 
 
+def _start_layout(samples: Sequence[Sample], io_bytes: int, map_bytes: int) -> Layout:
+    return Layout(16, map_bytes, io_bytes, 1, None, True, _measured_moves(samples), _measured_groups(samples))
+
+
+def is_roofline(samples: Sequence[Sample], map_bytes: int) -> bool:
+    """Whether the measurements are enough for a roofline of their own."""
+    return is_enough(samples, _start_layout(samples, 4, map_bytes))
+
+
+def left_out(samples: Sequence[Sample], held: Sequence[HeldOut]) -> dict[str, str]:
+    """Return the networks that no fit without their family could foresee, each with the reason."""
+    seen = {h.label for h in held}
+    judged = [s for s in samples if s.is_network] or list(samples)
+    reasons = {}
+    for sample in judged:
+        if sample.label in seen:
+            continue
+        others = {kernel.cls for s in samples if s.family != sample.family for kernel in s.network.kernels}
+        alone = sorted({kernel.cls for kernel in sample.network.kernels} - others)
+        reasons[sample.label] = (
+            f"kernels of class {', '.join(alone)} were measured in its family {sample.family} alone"
+            if alone else "a class of its kernels was measured only in families that were left out with it"
+        )  # fmt: skip
+    return reasons
+
+
 def is_enough(samples: Sequence[Sample], layout: Layout) -> bool:
-    """Whether there are twice as many measurements as a roofline has coefficients."""
-    return len(samples) >= 2 * len(_coefficients(samples, layout))
+    """Whether there are twice as many measurements as a roofline has coefficients; whole networks tell less each."""
+    each = PER_NETWORK if all(sample.is_network for sample in samples) else 2
+    return len(samples) >= each * len(_coefficients(samples, layout))
 
 
 def check_enough(samples: Sequence[Sample], layout: Layout) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from latency_models import calibration
-from latency_models.samples import HeldOut, Sample
 from latency_models.delegate import DelegateTable, load_delegate
 from latency_models.fallback import Assumption, Fallback, predict_partial
 from latency_models.json_readers import (
@@ -33,11 +32,12 @@ from latency_models.json_readers import (
 )
 from latency_models.kernel_rows import kernels_from_rows, to_data
 from latency_models.kernels import Network, network
-from latency_models.measurements import Conditions
 from latency_models.measured_range import range_of
+from latency_models.measurements import Conditions
 from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
 from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
+from latency_models.samples import HeldOut, Sample
 from latency_models.support import Refusal, Support, support
 from search_spaces.designs import find_design
 from search_spaces.errors import DeviceError, IspNasError, UnknownNameError

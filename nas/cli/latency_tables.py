@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from latency_models import accuracy
-from latency_models.samples import HeldOut
 from latency_models.device import BUILTIN, Device, device_names, load_device, refusal_texts, summary
 from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
 from latency_models.kernels import Network, network
 from latency_models.predictor import Prediction
+from latency_models.samples import HeldOut
 from latency_models.tflite_network import read_network
 from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
