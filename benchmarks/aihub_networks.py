@@ -1,4 +1,6 @@
 # ruff: noqa: E501 (rows of networks, as their papers have them)
+# Branches are lambdas with bound defaults, whose types mypy cannot infer:
+# mypy: disable-error-code=misc
 """The 23 public networks that Qualcomm AI Hub timed, rebuilt kernel by kernel from their papers and public code.
 
 The `.tflite` files are not published. A network here is what a converter makes of the PyTorch model of that name:
@@ -220,7 +222,7 @@ def efficientnet(side: int, width: float, depth: float) -> Network:
     return net.conv(4 * channels(320), 1).swish().mean().dense(1000).done()
 
 
-def branches(net: Builder, paths: Sequence[Callable[[Builder], object]]) -> None:
+def branches(net: Builder, paths: Sequence[Callable[[Builder], object]]) -> Builder:
     """Run every path on the current map and join what they make."""
     h, w, c, joined = net.h, net.w, net.c, 0
     for path in paths:
@@ -228,7 +230,7 @@ def branches(net: Builder, paths: Sequence[Callable[[Builder], object]]) -> None
         path(net)
         joined += net.c
     net.c = joined
-    net.each("CONCATENATION")
+    return net.each("CONCATENATION")
 
 
 def googlenet() -> Network:

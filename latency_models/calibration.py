@@ -314,9 +314,10 @@ def _folds(samples: Sequence[Sample]) -> list[set[str]]:
 def with_interval(predictor: Predictor, held: Sequence[HeldOut]) -> Predictor:
     """Return the predictor with the interval that the held-out networks give."""
     logs = sorted(log(h.measured_ms / h.predicted_ms) for h in held)
-    ends = _few_quantiles(logs) if len(logs) < FEWEST_QUANTILES else tuple(_quantile(logs, q) for q in QUANTILES)
+    few = len(logs) < FEWEST_QUANTILES
+    low, high, low90, high90 = _few_quantiles(logs) if few else [_quantile(logs, q) for q in QUANTILES]
     note = f"log ratios of {len(logs)} networks, each foreseen by a fit without its family"
-    return replace(predictor, interval=Interval("measured", *ends, ASSUMED_GROWTH, note))
+    return replace(predictor, interval=Interval("measured", low, high, low90, high90, ASSUMED_GROWTH, note))
 
 
 def _few_quantiles(logs: Sequence[float]) -> tuple[float, ...]:

@@ -57,7 +57,7 @@ def make_device(
         sources = _chosen(measured, known, plain, say)
     method = Transferred(sources) if sources else plain
     table = delegate_table or TABLES.get(conditions.delegate, UNCHECKED)
-    unchecked = ()
+    unchecked: tuple[str, ...] = ()
     if table == UNCHECKED:
         told = f'"{conditions.delegate}"' if conditions.delegate else "that the measurements do not name"
         unchecked = (f"Nothing is known of what the delegate {told} takes: support is not checked.",)

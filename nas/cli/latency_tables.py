@@ -1,5 +1,6 @@
 """Devices and predictions as tables: `isp-nas latency predict`, `devices`, and how good a device's predictions are."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from math import exp
@@ -18,6 +19,7 @@ from latency_models.tflite_network import read_network
 from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
+from nas.export.options import packed_shape, parse_size
 from nas.search.network_ref import resolve
 from nas.units import Row, count, runtime
 from search_spaces.errors import DeviceError, IspNasError, UsageError
@@ -25,12 +27,19 @@ from search_spaces.networks import build_graph
 
 
 def predict(
-    name: str, *, device_name: str | None, results: Path, study: str | None, allow_fallback: bool, form: str
+    name: str,
+    *,
+    device_name: str | None,
+    results: Path,
+    study: str | None,
+    allow_fallback: bool,
+    shape: tuple[int, ...] | None = None,
+    form: str,
 ) -> None:
-    """Print how long a network takes on a device, kernel by kernel."""
+    """Print how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open."""
     check_format(form)
     device = load_device(device_name or DEFAULT_DEVICE)
-    seen = find_network(name, results, study)
+    seen = find_network(name, results, study, shape)
     why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
     if why:
         raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
@@ -61,17 +70,37 @@ def _otherwise(seen: Network) -> str:
     return f"Predict its float32 file, or calibrate a device from measurements in {kind}."
 
 
-def find_network(name: str, results: Path, study: str | None) -> Network:
+def parse_shape(size: str | None, input_shape: str | None) -> tuple[int, ...] | None:
+    """Return the shape of the input that is asked for, by either option; raise UsageError where it is none."""
+    if size and input_shape:
+        raise UsageError("Give --size for a photograph or --input-shape for any file, not both.")
+    if size:
+        return packed_shape(parse_size(size))
+    if not input_shape:
+        return None
+    sides = re.split(r"[x,×]", input_shape.replace(" ", ""))
+    if not all(side.isascii() and side.isdigit() and int(side) for side in sides):
+        raise UsageError(f'--input-shape must be whole numbers such as 1x224x224x3, got "{input_shape}".')
+    return tuple(map(int, sides))
+
+
+def find_network(name: str, results: Path, study: str | None, shape: tuple[int, ...] | None = None) -> Network:
     """Return the network that a .tflite file holds, or that a design, trial or spec file names."""
     path = Path(name)
     if path.suffix != ".tflite":
-        return network(build_graph(resolve(name, results, study).spec))
+        spec = resolve(name, results, study).spec
+        if shape is None:
+            return network(build_graph(spec))
+        if len(shape) != 4:
+            raise UsageError(f"A network of ours takes [1, height, width, 4], not {list(shape)}; give --size.")
+        n, h, w, c = shape
+        return network(build_graph(spec, (n, h, w, c)))
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
     try:
-        return read_network(content)
+        return read_network(content, shape)
     except IspNasError as error:
         raise UsageError(f"{path}: {error}") from None
 
@@ -186,7 +215,9 @@ _FIGURES = ("method", "measurements", "age_days", "interval_low", "interval_high
 
 
 def _age(told: str, today: date) -> int | None:
-    """Return the days since the last measurement; None where the date is not told to the day."""
+    """Return the days since the last measurement, of a year alone since its end; None where nothing is told."""
+    if re.fullmatch(r"\d{4}", told):
+        return max(0, (today - date(int(told), 12, 31)).days)
     try:
         return (today - date.fromisoformat(told[:10])).days
     except ValueError:
