@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from latency_models import accuracy
-from latency_models.calibration import HeldOut, Sample, fit_measured, held_out
+from latency_models.calibration import fit_measured, held_out
 from latency_models.kernels import network
 from latency_models.measurements import Timing, read_measurements
 from latency_models.new_device import measured_of
 from latency_models.predictor import Predictor
+from latency_models.samples import HeldOut, Sample
 from nas import provenance
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space

@@ -10,7 +10,8 @@ not need them and they are not part of it.
 foreseen; `unseen_families` are those of them whose family none of the ten has.
 `few networks`: k networks were timed as a whole, the other two phones' predictors (each fitted to the operations of 50
 networks) are known, and 52 networks that no fit has seen are foreseen, on the target or on the sources. The k are among
-the 50.
+the 50. `few networks on CPUs`: the same for CPU cores of these phones, with all three GPUs known: `alone` is the fit of
+eight coefficients without any prior.
 Means over phones and draws of the mean relative error, and of the share within ten percent.
 """
 
@@ -23,17 +24,20 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from latency_models import accuracy
-from latency_models.calibration import Sample, fit_measured, fit_transfer
+from latency_models.calibration import fit_measured, fit_tied, fit_transfer
 from latency_models.kernels import Kernel, Network
 from latency_models.predictor import Predictor
+from latency_models.samples import Sample
 from nas import provenance
 from search_spaces.errors import DeviceError
 
 PHONES = ("pixel4", "s10", "iphone7")
+CPU_CORES = ("pixel4|1large", "s10|1large", "iphone7|1large")
 KNOWN_MODELS, SOURCE_MODELS = 10, 50
 FEW = (5, 10, 20, 40)
 FP16, FP32 = 2, 4
@@ -47,10 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--only", choices=("operations", "few_networks"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     data = read(options.folder)
-    found = {"operations": operations(data, options.draws), "few_networks": few_networks(data, options.draws)}
+    parts = {"operations": operations, "few_networks": few_networks}
+    found = {}
+    for name, judge in parts.items():
+        if options.only in (None, name):
+            found |= {name: judge(data, options.draws)}
     command = " ".join(["python", "benchmarks/phone_latency.py", "FOLDER", *sys.argv[2:]])
     text = json.dumps(
         {"provenance": provenance.collect() | {"command": command}, **found}, indent=1, ensure_ascii=False
@@ -102,6 +111,8 @@ def read(folder: Path) -> Data:
         for row in csv.DictReader(file):
             for phone in PHONES:
                 data.network_ms[phone, row["model"]] = float(row[f"{phone}|gpu|float|mean"]) / 1e3
+            for core in CPU_CORES:
+                data.network_ms[core, row["model"]] = float(row[f"{core}|float|mean"]) / 1e3
     return data
 
 
@@ -171,6 +182,16 @@ def few_networks(data: Data, draws: int) -> dict[str, Any]:
                 values = [judged(predictor, s) for s in data.whole(phone, others)]
                 low, high = predictor.interval.low, predictor.interval.high
                 found[f"k={k}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
+        for core, k in product(CPU_CORES, FEW):
+            chosen = rng.sample(known, k)
+            mine, tested = data.whole(core, chosen), data.whole(core, others)
+            for name, predictor in {
+                "": fit_transfer(mine, list(sources.values()))[0],
+                " alone": fit_tied(mine, io_bytes=FP32, map_bytes=FP32)[0],
+            }.items():
+                values = [judged(predictor, s) for s in tested]
+                low, high = predictor.interval.low, predictor.interval.high
+                found[f"CPU k={k}{name}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
         print("draw", draw, found["k=10"][-1], file=sys.stderr)
     return {name: mean_of(values) for name, values in found.items()}
 

@@ -4,71 +4,44 @@ Which steps are taken depends on how much there is:
 
     many kernels (≥ 250)        roofline, layout chosen by cross-validation, learned residual
     fewer, but enough rows      roofline alone
-    few networks, a known device   that device's predictor, one factor per class held near a common one
+    16 whole networks or more   eight coefficients, many of the roofline's tied to one another
+    5 or more, a known device   that device's predictor, one factor per class held near a common one, with the eight
 
 and where whole networks are among the measurements, a calibration of start, scale and launch on them. Held-out accuracy
 is by family: all networks of one family are left out together, because siblings of a network tell its time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product
 from math import log, sqrt
-from statistics import median
-from typing import NamedTuple
 
-from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, Network
-from latency_models.predictor import Calibration, Core, Interval, Predictor, Transfer, range_of
+from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, Sources, blended, tied
+from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
+from latency_models.measured_range import range_of
+from latency_models.predictor import ASSUMED_GROWTH, Calibration, Core, Interval, Predictor
 from latency_models.residual import FEWEST_KERNELS, fit_residual
 from latency_models.roofline import Layout, Row, kernel_amounts, time_ms, total_amounts
+from latency_models.samples import HeldOut, Sample, rounded
 from search_spaces.errors import MeasurementError
 
 # Fewer networks than this tell no calibration of their own.
 FEWEST_NETWORKS = 8
-# With so many kernels that compute, a measured model counts as a whole network; a probe has one or none.
-NETWORK_KERNELS = 2
 FOLDS = 8
 # How firmly start, scale and launch are held at 0, 1 and 0, and how firmly coefficients at zero: only against chance.
 CALIBRATION_SHRINKAGE, ZERO_SHRINKAGE = 0.03, 1e-8
-# How firmly a transfer's factors are held at one; found on public timings of three phones, k = 5, 10 and 20 networks,
-# where a tenth to thirty times of it made the mean error grow.
-TRANSFER_SHRINKAGE = 0.01
 FEWEST_TO_TRANSFER = 5
+# So many whole networks per coefficient before a roofline of its own is better than eight coefficients: 40 networks on
+# phones' CPUs and GPUs were foreseen to 4.4 and 5.8 % by the eight, and to 7.0 % by a roofline.
+PER_NETWORK = 4
 LANES, INPUT_LANES, CACHES_MB = (1, 4, 8, 16, 32), (1, 4), (2.0, 8.0, 16.0, 32.0)
 # A cache is told apart only where that makes held-out errors clearly smaller. Chosen by the smallest error alone, ten
 # networks on phones' GPUs got caches that were none, and unseen families were foreseen to 7.8 instead of 6.4 %.
 WORTH_A_CACHE = 0.9
 # Large kernels decide a network's time, small ones its launch: between weighing milliseconds and weighing percent.
 KERNEL_WEIGHT = 0.5
-# The width of an interval beyond what was measured, where measurements do not tell: with the distance's root.
-ASSUMED_GROWTH = 0.5
-
-
-class Sample(NamedTuple):
-    """One measured network, or one kernel inside a profiled one."""
-
-    network: Network
-    runtime_ms: float
-    family: str  # networks that know each other: left out together
-    label: str = ""
-    whole: bool = True  # False: a kernel's share of a profiled run, without start and I/O
-
-    @property
-    def is_network(self) -> bool:
-        """Whether this is a network of several layers, not a probe."""
-        return self.whole and sum(k.cls in COMPUTING_CLASSES for k in self.network.kernels) >= NETWORK_KERNELS
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """One network as a predictor that had not seen its family foresaw it."""
-
-    label: str
-    family: str
-    pixels: int  # of its largest map
-    measured_ms: float
-    predicted_ms: float
-    beyond: float = 1.0  # how many times larger than anything that fit had seen
+# What an interval tells, and from how many networks on their own quantiles do.
+QUANTILES, FEWEST_QUANTILES = (0.10, 0.90, 0.05, 0.95), 20
 
 
 def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tuple[Predictor, tuple[HeldOut, ...]]:
@@ -76,7 +49,9 @@ def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) ->
 
     Raises MeasurementError where there are too few for that, saying how many are missing.
     """
-    start = Layout(16, map_bytes, io_bytes, 1, None, True, _measured_moves(samples))
+    start = _start_layout(samples, io_bytes, map_bytes)
+    if len(samples) >= FEWEST_TIED and all(s.whole for s in samples) and not is_enough(samples, start):
+        return fit_tied(samples, io_bytes=io_bytes, map_bytes=map_bytes)
     check_enough(samples, start)
     layout = choose_layout(samples, start)
 
@@ -90,68 +65,94 @@ def fit_measured(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) ->
 def fit_transfer(samples: Sequence[Sample], sources: Sequence[Predictor]) -> tuple[Predictor, tuple[HeldOut, ...]]:
     """Return a predictor that starts from other devices', and the networks as fits without their families foresaw them.
 
-    Raises MeasurementError where there are fewer than FEWEST_TO_TRANSFER networks.
+    Raises MeasurementError where there are fewer networks than that needs.
     """
     if len(samples) < FEWEST_TO_TRANSFER:
         raise MeasurementError(
             f"Adapting another device's predictor needs {FEWEST_TO_TRANSFER} measured networks, got {len(samples)}: "
             f"{FEWEST_TO_TRANSFER - len(samples)} are missing."
         )
-    held_out = leave_families_out(samples, lambda some: _transferred(some, sources))
-    return with_interval(_transferred(samples, sources), held_out), held_out
+    asked = Sources(sources)
+
+    def fitted(some: Sequence[Sample]) -> Predictor:
+        return blended(some, asked, logs_left_out)
+
+    held_out = leave_families_out(samples, fitted, has_prior=True)
+    return with_interval(fitted(samples), held_out), held_out
 
 
-def _transferred(samples: Sequence[Sample], sources: Sequence[Predictor]) -> Predictor:
-    """Bring every source to the target's level by the median ratio, average them, and fit a factor per class."""
-    import numpy as np
-    from scipy.optimize import nnls
-
-    ratios = [median(s.runtime_ms / source.predict(s.network).runtime_ms for s in samples) for source in sources]
-    weights = tuple(_rounded(ratio / len(sources)) for ratio in ratios)
-    classes = sorted({kernel.cls for s in samples for kernel in s.network.kernels})
-    plain = Transfer(tuple(sources), weights, dict.fromkeys((*classes, "start"), 1.0))
-    shares = np.array([_shares_by_class(plain, s) for s in samples])
-    firmness = sqrt(TRANSFER_SHRINKAGE)
-    system = np.vstack([shares, firmness * np.eye(shares.shape[1])])
-    factors, _ = nnls(system, np.concatenate([np.ones(len(shares)), np.full(shares.shape[1], firmness)]))
-    told = {name: _rounded(x) for name, x in zip(plain.factors, factors, strict=True)}
-    return Predictor(
-        Transfer(tuple(sources), weights, told), _NO_INTERVAL, range=range_of([s.network for s in samples])
-    )
+def logs_left_out(samples: Sequence[Sample], fitted: Callable[[Sequence[Sample]], Predictor]) -> list[float]:
+    """Return log(measured / predicted) of networks as fits without their families foresaw them."""
+    return [log(h.measured_ms / h.predicted_ms) for h in leave_families_out(samples, fitted, has_prior=True)]
 
 
-def _shares_by_class(core: Transfer, sample: Sample) -> list[float]:
-    """Return what each class of kernels, and the start, is of the measured time."""
-    totals = dict.fromkeys(core.factors, 0.0)
-    totals["start"] = core.start_ms(sample.network)
-    for kernel, ms in zip(sample.network.kernels, core.kernels_ms(sample.network.kernels), strict=True):
-        totals[kernel.cls] += ms
-    return [total / sample.runtime_ms for total in totals.values()]
+def fit_tied(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tuple[Predictor, tuple[HeldOut, ...]]:
+    """Return a predictor of eight coefficients for whole networks that are too few for a roofline's."""
+
+    def fitted(some: Sequence[Sample]) -> Predictor:
+        return tied(some, io_bytes=io_bytes, map_bytes=map_bytes)
+
+    held_out = leave_families_out(samples, fitted, has_prior=True)
+    return with_interval(fitted(samples), held_out), held_out
+
+
+def _start_layout(samples: Sequence[Sample], io_bytes: int, map_bytes: int) -> Layout:
+    return Layout(16, map_bytes, io_bytes, 1, None, True, _measured_moves(samples), _measured_groups(samples))
+
+
+def is_roofline(samples: Sequence[Sample], map_bytes: int) -> bool:
+    """Whether the measurements are enough for a roofline of their own."""
+    return is_enough(samples, _start_layout(samples, 4, map_bytes))
+
+
+def left_out(samples: Sequence[Sample], held: Sequence[HeldOut]) -> dict[str, str]:
+    """Return the networks that no fit without their family could foresee, each with the reason."""
+    seen = {h.label for h in held}
+    judged = [s for s in samples if s.is_network] or list(samples)
+    reasons = {}
+    for sample in judged:
+        if sample.label in seen:
+            continue
+        others = {kernel.cls for s in samples if s.family != sample.family for kernel in s.network.kernels}
+        alone = sorted({kernel.cls for kernel in sample.network.kernels} - others)
+        reasons[sample.label] = (
+            f"kernels of class {', '.join(alone)} were measured in its family {sample.family} alone"
+            if alone else "a class of its kernels was measured only in families that were left out with it"
+        )  # fmt: skip
+    return reasons
+
+
+def is_enough(samples: Sequence[Sample], layout: Layout) -> bool:
+    """Whether there are twice as many measurements as a roofline has coefficients; whole networks tell less each."""
+    each = PER_NETWORK if all(sample.is_network for sample in samples) else 2
+    return len(samples) >= each * len(_coefficients(samples, layout))
 
 
 def check_enough(samples: Sequence[Sample], layout: Layout) -> None:
     """Raise MeasurementError where there are not twice as many measurements as coefficients."""
-    names = {name for sample in samples for name in _amounts(sample, layout)}
-    if len(samples) < 2 * len(names):
+    if not is_enough(samples, layout):
+        count = len(_coefficients(samples, layout))
         raise MeasurementError(
-            f"A roofline of {len(names)} coefficients needs {2 * len(names)} measurements, got {len(samples)}: "
-            f"{2 * len(names) - len(samples)} are missing. Measure more, or start from a known device with --prior."
+            f"A roofline of {count} coefficients needs {2 * count} measurements, got {len(samples)}: "
+            f"{2 * count - len(samples)} are missing. Measure more, time {FEWEST_TIED} whole networks or more for a fit "
+            "of few coefficients, or start from a known device with --prior."
         )
+
+
+def _coefficients(samples: Sequence[Sample], layout: Layout) -> set[str]:
+    return {name for sample in samples for name in _amounts(sample, layout)}
 
 
 def choose_layout(samples: Sequence[Sample], start: Layout) -> Layout:
     """Return `start` with the lanes and the cache under which a plain roofline foresees held-out measurements best."""
 
     def error(layout: Layout) -> float:
-        held_out = leave_families_out(samples, lambda some: Predictor(_roofline(some, layout), _NO_INTERVAL))
+        held_out = leave_families_out(samples, lambda some: Predictor(_roofline(some, layout), NO_INTERVAL))
         return sum(abs(log(h.predicted_ms / h.measured_ms)) for h in held_out) / len(held_out)
 
     lanes = min((start._replace(lane=a, input_lane=b) for a, b in product(LANES, INPUT_LANES)), key=error)
     cached = min((lanes._replace(cache_mb=cache) for cache in CACHES_MB), key=error)
     return cached if error(cached) < WORTH_A_CACHE * error(lanes) else lanes
-
-
-_NO_INTERVAL = Interval("assumed", 0.0, 0.0, 0.0, 0.0, 0.0, "")
 
 
 def _measured_moves(samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -163,6 +164,11 @@ def _measured_moves(samples: Sequence[Sample]) -> tuple[str, ...]:
     return tuple(sorted(op for op, count in counts.items() if count >= 3))
 
 
+def _measured_groups(samples: Sequence[Sample]) -> bool:
+    """Whether convolutions in groups were measured often enough to have a cost of their own."""
+    return sum(any(k.groups > 1 for k in sample.network.kernels) for sample in samples) >= 3
+
+
 def _fit(samples: Sequence[Sample], layout: Layout) -> Predictor:
     core = _roofline(samples, layout)
     singles = [s for s in samples if len(s.network.kernels) == 1]
@@ -171,12 +177,14 @@ def _fit(samples: Sequence[Sample], layout: Layout) -> Predictor:
     networks = [s for s in samples if s.is_network]
     profiled = any(not s.whole for s in samples)
     calibration = _calibrate(core, networks, profiled=profiled) if len(networks) >= FEWEST_NETWORKS else Calibration()
-    return Predictor(core, _NO_INTERVAL, calibration, range_of([s.network for s in samples]))
+    return Predictor(core, NO_INTERVAL, calibration, range_of([s.network for s in samples]))
 
 
 def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
     parts = [s for s in samples if not s.whole] or samples
-    layout = layout._replace(own_ops=_measured_moves(samples))  # of these, not of all: some may be held out
+    layout = layout._replace(
+        own_ops=_measured_moves(samples), grouped=_measured_groups(samples)
+    )  # of these, not of all: some may be held out
     coefficients = fit_free([Row(_amounts(s, layout), s.runtime_ms) for s in parts])
     overheads = dict.fromkeys(("fixed_ms", "io_ms_per_mb", "kernel_ms"), 0.0)  # profiled kernels have neither
     return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))
@@ -209,7 +217,7 @@ def fit_free(rows: Sequence[Row]) -> dict[str, float]:
     largest[largest == 0] = 1.0
     system = np.vstack([shares / largest, sqrt(ZERO_SHRINKAGE) * np.eye(len(names))])
     scaled, _ = nnls(system, np.concatenate([np.ones(len(rows)), np.zeros(len(names))]))
-    return {name: _rounded(x) for name, x in zip(names, scaled / largest, strict=True)}
+    return {name: rounded(x) for name, x in zip(names, scaled / largest, strict=True)}
 
 
 def _with_residual(core: Core, singles: Sequence[Sample]) -> Core:
@@ -238,7 +246,7 @@ def _calibrate(core: Core, networks: Sequence[Sample], *, profiled: bool) -> Cal
     wanted[0] = largest[0]
     system = np.vstack([shares / largest, firmness * np.eye(len(wanted))])
     scaled, _ = nnls(system, np.concatenate([np.ones(len(shares)), firmness * wanted]))
-    scale, *overheads = (_rounded(x) for x in scaled / largest)
+    scale, *overheads = (rounded(x) for x in scaled / largest)
     return Calibration(scale, *overheads)
 
 
@@ -249,18 +257,24 @@ def _parts(core: Core, sample: Sample) -> list[float]:
 
 
 def leave_families_out(
-    samples: Sequence[Sample], fitted: Callable[[Sequence[Sample]], Predictor]
+    samples: Sequence[Sample], fitted: Callable[[Sequence[Sample]], Predictor], *, has_prior: bool = False
 ) -> tuple[HeldOut, ...]:
     """Return every network as foreseen by a predictor that saw no network of its family.
 
+    Where a fit `has_prior` for classes of kernels that it did not see, those of one family alone are foreseen, too.
     Networks where there are some, else the probes themselves, whose families are their operations' sizes.
     """
     judged = [s for s in samples if s.is_network] or list(samples)
+    if len({s.family for s in samples}) == 1:  # nothing would be left to fit: each is left out alone
+        alone = [s._replace(family=f"{n}") for n, s in enumerate(samples)]
+        return tuple(
+            replace(h, family=samples[0].family) for h in leave_families_out(alone, fitted, has_prior=has_prior)
+        )
     found: list[HeldOut] = []
     for out in _folds(judged):
         seen = [s for s in samples if s.family not in out]
         predictor = fitted(seen)
-        found += [held_out(predictor, s) for s in judged if s.family in out and _is_foreseeable(s, seen)]
+        found += [held_out(predictor, s) for s in judged if s.family in out and (has_prior or _is_foreseeable(s, seen))]
     return tuple(found)
 
 
@@ -277,15 +291,11 @@ def held_out(predictor: Predictor, sample: Sample) -> HeldOut:
         prediction = predictor.predict(sample.network)
         predicted, beyond = prediction.runtime_ms, prediction.extrapolation
     else:
+        assert isinstance(predictor.core, Core)  # profiled kernels are for fits of measurements alone
         (predicted,), beyond = predictor.core.kernels_ms(kernels), 1.0
     pixels = max(kernel.height * kernel.width for kernel in kernels)
-    figures = (sample.runtime_ms, _rounded(predicted), _rounded(beyond))
+    figures = (sample.runtime_ms, rounded(predicted), rounded(beyond))
     return HeldOut(sample.label, sample.family, pixels, *figures)
-
-
-def _rounded(value: float) -> float:
-    """Keep six significant digits, so that a refit gives the same figures on every machine."""
-    return float(f"{value:.6g}")
 
 
 def _folds(samples: Sequence[Sample]) -> list[set[str]]:
@@ -304,13 +314,22 @@ def _folds(samples: Sequence[Sample]) -> list[set[str]]:
 def with_interval(predictor: Predictor, held: Sequence[HeldOut]) -> Predictor:
     """Return the predictor with the interval that the held-out networks give."""
     logs = sorted(log(h.measured_ms / h.predicted_ms) for h in held)
-    interval = Interval(
-        "measured",
-        _quantile(logs, 0.10), _quantile(logs, 0.90), _quantile(logs, 0.05), _quantile(logs, 0.95),
-        ASSUMED_GROWTH,
-        f"log ratios of {len(logs)} networks, each foreseen by a fit without its family",
-    )  # fmt: skip
-    return Predictor(predictor.core, interval, predictor.calibration, predictor.range)
+    few = len(logs) < FEWEST_QUANTILES
+    low, high, low90, high90 = _few_quantiles(logs) if few else [_quantile(logs, q) for q in QUANTILES]
+    note = f"log ratios of {len(logs)} networks, each foreseen by a fit without its family"
+    return replace(predictor, interval=Interval("measured", low, high, low90, high90, ASSUMED_GROWTH, note))
+
+
+def _few_quantiles(logs: Sequence[float]) -> tuple[float, ...]:
+    """Return quantiles of Student's distribution: of a handful, the outermost hold too little or too much.
+
+    Around zero, for so few tell no bias from chance: the root of their mean square is the scale.
+    """
+    from scipy.special import stdtrit  # SciPy's statistics take seconds to load
+
+    n = len(logs)
+    scale = sqrt(sum(x * x for x in logs) / n) * sqrt(1 + 1 / n)
+    return tuple(rounded(float(stdtrit(n, q)) * scale) for q in QUANTILES)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
@@ -321,4 +340,4 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     n = len(ordered)
     rank = (n + 1) * share
     index = int(rank) - 1 if share < 0.5 else -int(-rank) - 1
-    return _rounded(ordered[min(max(index, 0), n - 1)])
+    return rounded(ordered[min(max(index, 0), n - 1)])

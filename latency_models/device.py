@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from latency_models import calibration
-from latency_models.calibration import HeldOut, Sample
 from latency_models.delegate import DelegateTable, load_delegate
 from latency_models.fallback import Assumption, Fallback, predict_partial
 from latency_models.json_readers import (
@@ -33,10 +32,12 @@ from latency_models.json_readers import (
 )
 from latency_models.kernel_rows import kernels_from_rows, to_data
 from latency_models.kernels import Network, network
+from latency_models.measured_range import range_of
 from latency_models.measurements import Conditions
 from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
 from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
+from latency_models.samples import HeldOut, Sample
 from latency_models.support import Refusal, Support, support
 from search_spaces.designs import find_design
 from search_spaces.errors import DeviceError, IspNasError, UnknownNameError
@@ -94,7 +95,8 @@ class Assumed:
         rows = [Row(total_amounts(sample.network, self.layout), sample.runtime_ms) for sample in samples]
         prior = {name: assumption.value for name, assumption in self.prior.items()}
         core = Core(self.layout, fit(rows, prior, shrinkage=self.shrinkage.value))
-        return Predictor(core, assumed_interval(self.interval.value, self.interval.note))
+        interval = assumed_interval(self.interval.value, self.interval.note)
+        return Predictor(core, interval, range=range_of([sample.network for sample in samples]))
 
 
 @dataclass(frozen=True)

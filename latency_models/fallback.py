@@ -8,7 +8,8 @@ assumptions and the interval is wide: this orders networks, and shows what an op
 from dataclasses import dataclass, replace
 
 from latency_models.kernels import Kernel, Network
-from latency_models.predictor import Core, Prediction, Predictor, elements
+from latency_models.measured_range import elements
+from latency_models.predictor import Core, Prediction, Predictor
 from latency_models.support import Support
 from search_spaces.errors import DeviceError
 

@@ -4,28 +4,32 @@ The features of a network are read from its .tflite file, the very one that was 
 its name, if that is a probe's or a published design's.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from latency_models import probes
-from latency_models.delegate import load_delegate
+from latency_models import calibration, probes
+from latency_models.delegate import delegate_names, load_delegate
 from latency_models.device import Device, Fitted, Measured, Transferred, refit
+from latency_models.families import families
 from latency_models.kernels import Network, network
 from latency_models.measurements import Conditions, Timing
 from latency_models.predictor import Predictor
+from latency_models.priors import choose_sources
 from latency_models.tflite_network import read_network
 from search_spaces.designs import DESIGNS
-from search_spaces.errors import IspNasError, MeasurementError
+from search_spaces.errors import DeviceError, IspNasError, MeasurementError
 from search_spaces.networks import build_graph
 
 # What a map's element takes inside the network, by what the device computes in.
 BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 IO_BYTES = 4
-# The table of operations that goes with a delegate as measurements name it.
-DEFAULT_TABLE = "xnnpack"
-TABLES = {"xnnpack": "xnnpack", "cpu": "xnnpack", "gpu": "tflite-gpu", "nnapi": "nnapi", "neuron": "mediatek-neuron"}
+# The table of operations that goes with a delegate as measurements name it; of others nothing is known.
+UNCHECKED = "unchecked"
+TABLES = {"xnnpack": "xnnpack", "cpu": "xnnpack", "gpu": "tflite-gpu", "nnapi": "nnapi", "neuron": "mediatek-neuron",
+          "qnn": "qualcomm-qnn", "coreml": "coreml"}  # fmt: skip
+Say = Callable[[str], None]
+Sources = Mapping[str, Predictor]
 
 
 def make_device(
@@ -35,17 +39,29 @@ def make_device(
     folder: Path,
     title: str = "",
     sources: Mapping[str, Predictor] | None = None,
+    known: Mapping[str, Predictor] | None = None,
     delegate_table: str | None = None,
+    say: Say = lambda _: None,
 ) -> Device:
     """Return the device that these timings describe, fitted, with networks held out.
 
     `folder` is where the file of measurements lies, to which models are relative; `sources` are predictors of other
-    devices to start from. Raises MeasurementError where conditions are mixed, a network is unknown, or measurements
-    are too few.
+    devices to start from, `known` those to choose from where none is named and the measurements are too few alone.
+    What has to be known of how it was made is handed to `say`, sentence by sentence. Raises MeasurementError where
+    conditions are mixed, a network is unknown, or measurements are too few.
     """
     conditions = common_conditions(timings)
-    measured = tuple(measured_of(timing, folder) for timing in timings)
-    method = Transferred(sources) if sources else Fitted(BYTES.get(conditions.precision, IO_BYTES), IO_BYTES)
+    measured = _with_families(_all_measured(timings, folder, say))
+    plain = Fitted(BYTES.get(conditions.precision, IO_BYTES), IO_BYTES)
+    if not sources and known:
+        sources = _chosen(measured, known, plain, say)
+    method = Transferred(sources) if sources else plain
+    table = delegate_table or TABLES.get(conditions.delegate, UNCHECKED)
+    unchecked: tuple[str, ...] = ()
+    if table == UNCHECKED:
+        told = f'"{conditions.delegate}"' if conditions.delegate else "that the measurements do not name"
+        unchecked = (f"Nothing is known of what the delegate {told} takes: support is not checked.",)
+        say(f"{unchecked[0]} Name its table by --ops, where there is one ({', '.join(sorted(delegate_names()))}).")
     device = Device(
         name=name,
         title=title or _title(conditions, name),
@@ -55,28 +71,71 @@ def make_device(
         method=method,
         predictor=None,  # type: ignore[arg-type]  # fitted in the next line
         held_out=(),
-        delegate=load_delegate(delegate_table or TABLES.get(conditions.delegate, DEFAULT_TABLE)),
+        delegate=load_delegate(table),
         fallback=None,
-        limits=_limits(measured, method),
+        limits=(*_limits(measured, method), *unchecked),
         digest="",
     )
     predictor, held_out = refit(device)
     return replace(device, predictor=predictor, held_out=held_out)
 
 
+def _all_measured(timings: Sequence[Timing], folder: Path, say: Say) -> list[Measured]:
+    """Return every timing with its kernels; one whose file has operations that nobody can price is told and left out."""
+    measured = []
+    for timing in timings:
+        try:
+            measured.append(measured_of(timing, folder))
+        except UnpricedNetworkError as error:
+            say(f"{timing.network} is left out: {error}")
+    if not measured:
+        raise MeasurementError("No network of the measurements can be priced; see the reasons above.")
+    return measured
+
+
+def _chosen(measured: Sequence[Measured], known: Mapping[str, Predictor], plain: Fitted, say: Say) -> Sources:
+    """Return the known devices to start from; none where the measurements are enough alone."""
+    samples = [m.sample for m in measured]
+    if not all(s.whole for s in samples) or calibration.is_roofline(samples, plain.bytes_per_element):
+        return {}
+    if len(samples) < calibration.FEWEST_TO_TRANSFER:
+        return {}  # the fit says what is missing
+    chosen = choose_sources(samples, known)
+    say(f"Started from {', '.join(chosen)}, of {len(known)} known devices what explains the measurements best.")
+    return chosen
+
+
+def _with_families(measured: Sequence[Measured]) -> tuple[Measured, ...]:
+    """Give networks that nothing but their file tells of a family by structure."""
+    whole = {m.label.partition("#")[0]: m for m in measured if m.whole}
+    told = {label: m.family for label, m in whole.items() if m.family}
+    found = families({label: m.network for label, m in whole.items()}, told)
+
+    def family(m: Measured) -> str:
+        name, _, part = m.label.partition("#")
+        return m.family or (f"{found.get(name, name)}#{part}" if part else found[name])
+
+    return tuple(replace(m, family=family(m)) for m in measured)
+
+
 def extended(device: Device, timings: Sequence[Timing], *, name: str, folder: Path) -> Device:
     """Return a device of another name that knows these timings, too; those of networks it had replace the old ones."""
     new = {timing.network: measured_of(timing, folder) for timing in timings}
     kept = [measured for measured in device.measurements if measured.label not in new]
+    both = _with_families([*kept, *new.values()])
     longer = replace(
         device,
         name=name,
         source=f"{device.source}; {_source(timings)}",
-        measurements=(*kept, *new.values()),
+        measurements=both,
         conditions=replace(device.conditions, date=max(timing.conditions.date for timing in timings)),
     )
     predictor, held_out = refit(longer)
     return replace(longer, predictor=predictor, held_out=held_out)
+
+
+class UnpricedNetworkError(MeasurementError):
+    """A network that was timed and has operations or sizes that cannot be priced."""
 
 
 def common_conditions(timings: Sequence[Timing]) -> Conditions:
@@ -93,7 +152,10 @@ def common_conditions(timings: Sequence[Timing]) -> Conditions:
 
 
 def measured_of(timing: Timing, folder: Path) -> Measured:
-    """Return a timing with the kernels of its network; raise MeasurementError where nothing tells them."""
+    """Return a timing with the kernels of its network, its family empty where its name is none of ours.
+
+    Raises MeasurementError where nothing tells the kernels, UnpricedNetworkError where one is of no known operation.
+    """
     name, _, part = timing.network.partition("#")
     seen, family = _network(name, folder / timing.model if timing.model else None)
     if part:
@@ -102,7 +164,7 @@ def measured_of(timing: Timing, folder: Path) -> Measured:
         label=timing.network,
         network=seen,
         runtime_ms=timing.runtime_ms,
-        family=f"{family}#{part}" if part else family,
+        family=f"{family}#{part}" if part and family else family,
         whole=not part,
         low_ms=timing.low_ms,
         high_ms=timing.high_ms,
@@ -115,6 +177,8 @@ def _network(name: str, path: Path | None) -> tuple[Network, str]:
     if path is not None and path.is_file():
         try:
             return read_network(path.read_bytes()), family_of(name)
+        except DeviceError as error:
+            raise UnpricedNetworkError(f"{path}: {error}") from None
         except IspNasError as error:
             raise MeasurementError(f"{path}: {error}") from None
     probe = probes.named(name)
@@ -138,15 +202,14 @@ def _one_kernel(seen: Network, index: int, label: str) -> Network:
 
 
 def family_of(name: str) -> str:
-    """Return which networks `name` is a sibling of: candidates carry it, files that people name begin alike."""
+    """Return which networks one of ours is a sibling of; nothing for others, whose structure has to tell."""
     if name in DESIGNS:
         return probes.family(DESIGNS[name].spec)
     if probe := probes.named(name):
         return probe.family
     if name.startswith("candidate-"):
         return name.removeprefix("candidate-").rpartition("-")[0]
-    beginning = re.match(r"[A-Za-z]+", name)
-    return beginning[0] if beginning else name
+    return ""
 
 
 def _title(conditions: Conditions, name: str) -> str:

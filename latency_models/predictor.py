@@ -3,9 +3,10 @@
     T = start + scale · Σ_kernels roofline_k · residual_k + launch · kernels
 
 `Core` prices kernels: a roofline, and the learned residual where there was enough data. `Transfer` prices them by the
-predictors of other devices, each class of kernels times a factor of its own, for a device of which little was measured.
-`Calibration` is what only whole networks tell. `Interval` is how far off networks were that the fit had not seen,
-wider the further a network is beyond everything measured.
+predictors of other devices, each class of kernels times a factor of its own, with a start and a launch of its own, for
+a device of which little was measured. `Calibration` is what only whole networks tell, `Likeness` what measured networks
+like this one took beyond the sum of their kernels. `Interval` is how far off networks were that the fit had not seen,
+wider the further a network is beyond everything measured, and by what its kernels outside may be off.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,13 +16,29 @@ from math import exp, log
 from typing import NamedTuple
 
 from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
+from latency_models.likeness import Likeness
+from latency_models.measured_range import Outside, Range, noticed_size, outside, sentences
 from latency_models.residual import Corrector, Residual
-from latency_models.roofline import Coefficients, Layout, kernel_amounts, overhead_amounts, time_ms
+from latency_models.roofline import Coefficients, Layout, kernel_amounts, overhead_amounts, time_ms, work_of
 
-# A kernel that takes less of the network's time than this does not make the whole an extrapolation.
-NOTICED_SHARE = 0.02
+# The width of an interval beyond what was measured, where measurements do not tell: with the distance's root.
+ASSUMED_GROWTH = 0.5
 # So many kernels' times are remembered, a few hundred bytes each.
 MOST_PRICED = 100_000
+
+
+# What a time is made of, by name: the two of a start, a kernel's launch and traffic, and classes for the rest.
+START, IO, LAUNCH, TRAFFIC = "start", "io", "launch", "traffic"
+Parts = dict[str, float]
+
+
+def part_of(coefficient: str, kernel: Kernel) -> str:
+    """Return which part of a kernel's time a coefficient tells."""
+    if coefficient == "kernel_ms":
+        return LAUNCH
+    if coefficient.endswith("mb") and kernel.cls in COMPUTING_CLASSES:
+        return TRAFFIC
+    return work_of(kernel)
 
 
 @dataclass(frozen=True)
@@ -61,14 +78,6 @@ class Interval(NamedTuple):
     note: str
 
 
-class Range(NamedTuple):
-    """The largest kernel of each class that was measured, and which operations were measured at all."""
-
-    macs: Mapping[str, int]
-    elements: Mapping[str, int]
-    operations: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class Core:
     """A device's own roofline and residual."""
@@ -102,6 +111,35 @@ class Core:
             known.update(zip(new, self._price(list(new.values())), strict=True))
         return [known[key] for key in keys]
 
+    def start_parts(self, network: Network) -> Parts:
+        """Return what the start, and what carrying input and output takes."""
+        amounts = overhead_amounts(network, self.layout)
+        return {START: amounts["fixed_ms"] * self.coefficients["fixed_ms"],
+                IO: amounts["io_ms_per_mb"] * self.coefficients["io_ms_per_mb"]}  # fmt: skip
+
+    @cached_property
+    def _parted(self) -> dict[Hashable, Parts]:
+        return {}
+
+    def kernel_parts(self, kernels: Sequence[Kernel]) -> list[Parts]:
+        """Return what of each kernel's time is its launch, its traffic and its arithmetic."""
+        known = self._parted
+        if len(known) > MOST_PRICED:
+            known.clear()
+        for kernel, ms in zip(kernels, self.kernels_ms(kernels), strict=True):
+            if kernel.figures not in known:
+                known[kernel.figures] = self._parts(kernel, ms)
+        return [known[kernel.figures] for kernel in kernels]
+
+    def _parts(self, kernel: Kernel, ms: float) -> Parts:
+        parts: Parts = {}
+        for name, amount in kernel_amounts(kernel, self.layout).items():
+            part = part_of(name, kernel)
+            parts[part] = parts.get(part, 0.0) + amount * self.coefficients[name]
+        plain = sum(parts.values())
+        # What the residual says of a kernel it says of all its parts.
+        return {name: part * ms / plain for name, part in parts.items()} if plain else {work_of(kernel): ms}
+
     def _price(self, kernels: Sequence[Kernel]) -> list[float]:
         times = [time_ms(kernel_amounts(kernel, self.layout), self.coefficients) for kernel in kernels]
         if self._corrector is None:
@@ -111,27 +149,44 @@ class Core:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Other devices' predictors, averaged, each class of kernels times a factor that the target's timings gave."""
+    """Other devices' predictors, averaged, each part of a time multiplied by what the target's timings gave."""
 
     sources: tuple["Predictor", ...]
-    weights: tuple[float, ...]  # target's time by source's, divided by the number of sources
-    factors: Mapping[str, float]  # by class; "start" for what is no kernel
+    weights: tuple[float, ...]  # target's time by source's, times how much of the average a source is
+    factors: Mapping[str, float]  # by part: START, IO, LAUNCH, TRAFFIC, classes; one where nothing was measured
+    own_start_ms: float = 0.0  # what the target takes to start beyond its sources
+    own_launch_ms: float = 0.0  # and per kernel
 
-    def start_ms(self, network: Network) -> float:
-        """Return what the network takes before and after its kernels."""
-        return self.factors["start"] * sum(
-            weight * source.start_ms(network) for weight, source in zip(self.weights, self.sources, strict=True)
-        )
+    def parts_ms(self, network: Network) -> tuple[Parts, list[Parts]]:
+        """Return the parts of the start and of each kernel; raise DeviceError where a source lacks a coefficient."""
+        asked = [source.parts_ms(network) for source in self.sources]
+        start = _averaged([parts for parts, _ in asked], self.weights)
+        start = {name: ms * self._factor(name, START) for name, ms in start.items()}
+        start[START] = start.get(START, 0.0) + self.own_start_ms
+        per_kernel = zip(*(kernels for _, kernels in asked), strict=True)
+        kernels = [
+            self._factored(_averaged(parts, self.weights), kernel)
+            for parts, kernel in zip(per_kernel, network.kernels, strict=True)
+        ]
+        return start, kernels
 
-    def kernels_ms(self, kernels: Sequence[Kernel]) -> list[float]:
-        """Return each kernel's time; raise DeviceError where a source lacks a coefficient."""
-        per_source = [source.kernels_ms(kernels) for source in self.sources]
-        averaged = [
-            sum(w * t for w, t in zip(self.weights, times, strict=True)) for times in zip(*per_source, strict=True)
-        ]
-        return [
-            t * self.factors.get(kernel.cls, self.factors["start"]) for t, kernel in zip(averaged, kernels, strict=True)
-        ]
+    def _factored(self, parts: Parts, kernel: Kernel) -> Parts:
+        work = work_of(kernel)
+        factored = {name: ms * self._factor(name, work, kernel.cls) for name, ms in parts.items()}
+        factored[LAUNCH] = factored.get(LAUNCH, 0.0) + self.own_launch_ms
+        return factored
+
+    def _factor(self, *names: str) -> float:
+        """Return the factor of the first name that has one: files of earlier versions have them by class alone."""
+        return next((self.factors[name] for name in names if name in self.factors), 1.0)
+
+
+def _averaged(parts: Sequence[Parts], weights: Sequence[float]) -> Parts:
+    total: Parts = {}
+    for weight, each in zip(weights, parts, strict=True):
+        for name, ms in each.items():
+            total[name] = total.get(name, 0.0) + weight * ms
+    return total
 
 
 @dataclass(frozen=True)
@@ -142,77 +197,84 @@ class Predictor:
     interval: Interval
     calibration: Calibration = field(default_factory=Calibration)
     range: Range | None = None  # None: nothing tells where knowledge ends
+    likeness: Likeness | None = None  # None: too much or too little was measured for it
 
-    def start_ms(self, network: Network) -> float:
-        """Return what the network takes before and after its kernels."""
-        return self.calibration.start_ms + self.calibration.scale * self.core.start_ms(network)
+    @cached_property
+    def _outside(self) -> dict[Hashable, Outside]:
+        return {}
 
-    def kernels_ms(self, kernels: Sequence[Kernel]) -> list[float]:
-        """Return each kernel's time as part of a whole network."""
-        return [self.calibration.scale * t + self.calibration.launch_ms for t in self.core.kernels_ms(kernels)]
+    def times_ms(self, network: Network) -> tuple[float, list[float]]:
+        """Return what the start and each kernel take; raise DeviceError where a coefficient is missing."""
+        if isinstance(self.core, Core) and self.likeness is None:  # as a search asks thousands of times
+            start_ms, times = self.core.start_ms(network), self.core.kernels_ms(network.kernels)
+            scale, more_ms, launch_ms = self.calibration
+            return more_ms + scale * start_ms, [scale * t + launch_ms for t in times]
+        start, kernels = self.parts_ms(network)
+        return sum(start.values()), [sum(parts.values()) for parts in kernels]
+
+    def parts_ms(self, network: Network) -> tuple[Parts, list[Parts]]:
+        """Return the parts of the start and of each kernel, as networks like this one had them."""
+        start, kernels = self._parts_alone(network)
+        if self.likeness is None:
+            return start, kernels
+        factor = self.likeness.factor(sum(start.values()), [sum(p.values()) for p in kernels], network.kernels)
+        return _times(start, factor), [_times(parts, factor) for parts in kernels]
+
+    def _parts_alone(self, network: Network) -> tuple[Parts, list[Parts]]:
+        if isinstance(self.core, Transfer):
+            start, kernels = self.core.parts_ms(network)
+        else:
+            start, kernels = self.core.start_parts(network), self.core.kernel_parts(network.kernels)
+        scale, more_ms, launch_ms = self.calibration
+        start, kernels = _times(start, scale), [_times(parts, scale) for parts in kernels]
+        start[START] = start.get(START, 0.0) + more_ms
+        for parts in kernels:
+            parts[LAUNCH] = parts.get(LAUNCH, 0.0) + launch_ms
+        return start, kernels
 
     def predict(self, network: Network) -> Prediction:
         """Return the network's time; raise DeviceError where a coefficient is missing."""
-        start_ms, times = self.start_ms(network), self.kernels_ms(network.kernels)
+        start_ms, times = self.times_ms(network)
         runtime_ms = start_ms + sum(times)
-        beyond, flags = self._beyond(network.kernels, times, runtime_ms)
+        found = self._where(network.kernels)
+        beyond = noticed_size(found, times, runtime_ms)
         width = beyond**self.interval.growth
+        least = runtime_ms - sum(t * (1 - 1 / each.off) for t, each in zip(times, found, strict=True))
+        most = runtime_ms + sum(t * (each.off - 1) for t, each in zip(times, found, strict=True))
         return Prediction(
             runtime_ms=runtime_ms,
-            low_ms=runtime_ms * exp(width * self.interval.low),
-            high_ms=runtime_ms * exp(width * self.interval.high),
+            low_ms=least * exp(width * self.interval.low),
+            high_ms=most * exp(width * self.interval.high),
             assumed_interval=self.interval.kind == "assumed",
             kernels_ms={k.name: t for k, t in zip(network.kernels, times, strict=True)},
             fixed_ms=start_ms,
-            flags=flags,
+            flags=sentences(network.kernels, found, times, runtime_ms, beyond),
             extrapolation=beyond,
         )
 
-    def _beyond(
-        self, kernels: Sequence[Kernel], times: Sequence[float], runtime_ms: float
-    ) -> tuple[float, tuple[str, ...]]:
-        """Return how far the network is beyond what was measured, and sentences that say so."""
+    def _where(self, kernels: Sequence[Kernel]) -> list[Outside]:
+        """Return how far each kernel is outside what was measured; remembered, as prices are."""
         if self.range is None:
-            return 1.0, ()
-        counted = [k for k, t in zip(kernels, times, strict=True) if t > NOTICED_SHARE * runtime_ms]
-        factor, kernel = max(
-            ((size_beyond(k, self.range), k) for k in counted), key=lambda pair: pair[0], default=(1.0, None)
-        )
-        unknown = sorted({k.tflite_op for k in kernels} - set(self.range.operations))
-        flags = [
-            f"{op} was never measured here; it is priced as operations of its class are on average" for op in unknown
-        ]
-        if factor > 1.0 and kernel is not None:
-            flags.insert(0, f'extrapolates: kernel "{kernel.name}" is {factor:.1f} times larger than anything measured')
-        return max(1.0, factor), tuple(flags)
+            return [_INSIDE] * len(kernels)
+        known = self._outside
+        if len(known) > MOST_PRICED:
+            known.clear()
+        found = []
+        for kernel in kernels:
+            key = kernel.figures
+            if key not in known:
+                known[key] = outside(kernel, self.range)
+            found.append(known[key])
+        return found
 
 
-def size_beyond(kernel: Kernel, known: Range) -> float:
-    """Return how many times larger a kernel is than the largest measured one of its class; 1 at least."""
-    factors = [1.0]
-    if kernel.cls in known.elements:
-        factors.append(elements(kernel) / known.elements[kernel.cls])
-    if kernel.cls in COMPUTING_CLASSES and known.macs.get(kernel.cls):
-        factors.append(kernel.macs / known.macs[kernel.cls])
-    return max(factors)
+_INSIDE = Outside()
 
 
-def elements(kernel: Kernel) -> int:
-    """Return how many values a kernel reads and writes."""
-    return kernel.input_elements + kernel.output_elements + kernel.weight_elements
-
-
-def range_of(networks: Sequence[Network]) -> Range:
-    """Return the range of kernels that these networks have."""
-    macs: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    for kernel in (kernel for network in networks for kernel in network.kernels):
-        macs[kernel.cls] = max(macs.get(kernel.cls, 0), kernel.macs)
-        sizes[kernel.cls] = max(sizes.get(kernel.cls, 0), elements(kernel))
-    operations = sorted({kernel.tflite_op for network in networks for kernel in network.kernels})
-    return Range(dict(sorted(macs.items())), dict(sorted(sizes.items())), tuple(operations))
+def _times(parts: Parts, factor: float) -> Parts:
+    return {name: ms * factor for name, ms in parts.items()}
 
 
 def assumed_interval(factor: float, note: str) -> Interval:
     """Return an interval of the time divided by and multiplied with `factor`."""
-    return Interval("assumed", -log(factor), log(factor), -log(factor), log(factor), 0.0, note)
+    return Interval("assumed", -log(factor), log(factor), -log(factor), log(factor), ASSUMED_GROWTH, note)

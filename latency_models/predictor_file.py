@@ -7,26 +7,35 @@ from math import isfinite
 from typing import Any
 
 from latency_models.json_readers import count, list_of, number, one_of, optional, record, refuse, text
-from latency_models.predictor import Calibration, Core, Interval, Predictor, Range, Transfer
+from latency_models.likeness import Likeness
+from latency_models.measured_range import Bounds, Range
+from latency_models.predictor import Calibration, Core, Interval, Predictor, Transfer
 from latency_models.residual import FEATURES, Residual, Tree
 from latency_models.roofline import Layout
 
 
 def predictor_to_data(predictor: Predictor) -> dict[str, Any]:
     """Return a predictor as plain data, to be read back by `read_predictor`."""
-    known = predictor.range
+    known, alike = predictor.range, predictor.likeness
     return {
         "core": _core_to_data(predictor.core),
         "calibration": predictor.calibration._asdict(),
         "interval": predictor.interval._asdict(),
-        "range": known and known._asdict() | {"operations": list(known.operations)},
+        "range": known and _range_to_data(known),
+        "likeness": alike and {"places": list(alike.places), "weights": list(alike.weights)},
     }
+
+
+def _range_to_data(known: Range) -> dict[str, Any]:
+    figures = {op: {name: list(bounds) for name, bounds in found.items()} for op, found in known.figures.items()}
+    return known._asdict() | {"operations": list(known.operations), "figures": figures}
 
 
 def _core_to_data(core: Core | Transfer) -> dict[str, Any]:
     if isinstance(core, Transfer):
         sources = [predictor_to_data(source) for source in core.sources]
-        return {"sources": sources, "weights": list(core.weights), "factors": dict(core.factors)}
+        own = {"own_start_ms": core.own_start_ms, "own_launch_ms": core.own_launch_ms}
+        return {"sources": sources, "weights": list(core.weights), "factors": dict(core.factors), **own}
     return {
         "layout": core.layout._asdict() | {"own_ops": list(core.layout.own_ops)},
         "coefficients": dict(core.coefficients),
@@ -46,8 +55,28 @@ def _residual_to_data(residual: Residual) -> dict[str, Any]:
 
 def read_predictor(where: str, value: object) -> Predictor:
     """Read what `predictor_to_data` wrote; raise DeviceError that names the place where it is something else."""
-    readers = {"core": _read_core, "calibration": _read_calibration, "interval": _read_interval, "range": _read_range}
-    return Predictor(**record(readers)(where, value))
+    readers = {"core": _read_core, "calibration": _read_calibration, "interval": _read_interval, "range": _read_range,
+               "likeness": optional(_read_likeness)}  # fmt: skip
+    return Predictor(**record(readers)(where, _completed(value, likeness=None)))
+
+
+def _completed(value: object, **defaults: object) -> object:
+    """Return an object with what files of earlier versions do not say."""
+    return {**defaults, **value} if isinstance(value, dict) else value
+
+
+def _read_likeness(where: str, value: object) -> Likeness:
+    readers = {"places": list_of(_read_place), "weights": list_of(signed)}
+    alike = Likeness(**record(readers)(where, value))
+    if len(alike.places) != len(alike.weights):
+        refuse(f"{where}.weights", f"as many numbers as there are places, {len(alike.places)}", list(alike.weights))
+    return alike
+
+
+def _read_place(where: str, value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        refuse(where, "an object of numbers", value)
+    return {name: signed(f"{where}.{name}", each) for name, each in value.items()}
 
 
 def signed(where: str, value: object) -> float:
@@ -69,8 +98,9 @@ def read_layout(where: str, value: object) -> Layout:
     readers = {
         "lane": count, "bytes_per_element": count, "io_bytes_per_element": count, "input_lane": optional(count),
         "cache_mb": optional(number), "taps": one_of(True, False), "own_ops": _read_texts,
+        "grouped": one_of(True, False),
     }  # fmt: skip
-    return Layout(**record(readers)(where, value))
+    return Layout(**record(readers)(where, _completed(value, grouped=False)))
 
 
 def _read_texts(where: str, value: object) -> tuple[str, ...]:
@@ -79,8 +109,9 @@ def _read_texts(where: str, value: object) -> tuple[str, ...]:
 
 def _read_core(where: str, value: object) -> Core | Transfer:
     if isinstance(value, dict) and "sources" in value:
-        readers = {"sources": list_of(read_predictor), "weights": list_of(number), "factors": numbers}
-        return Transfer(**record(readers)(where, value))
+        readers = {"sources": list_of(read_predictor), "weights": list_of(number), "factors": numbers,
+                   "own_start_ms": number, "own_launch_ms": number}  # fmt: skip
+        return Transfer(**record(readers)(where, _completed(value, own_start_ms=0.0, own_launch_ms=0.0)))
     return Core(
         **record({"layout": read_layout, "coefficients": numbers, "residual": optional(_read_residual)})(where, value)
     )
@@ -129,8 +160,27 @@ def _read_interval(where: str, value: object) -> Interval:
 def _read_range(where: str, value: object) -> Range | None:
     if value is None:
         return None
-    readers = {"macs": _read_counts, "elements": _read_counts, "operations": _read_texts}
-    return Range(**record(readers)(where, value))
+    readers = {"macs": _read_counts, "elements": _read_counts, "operations": _read_texts, "figures": _read_figures}
+    return Range(**record(readers)(where, _completed(value, figures={})))
+
+
+def _read_figures(where: str, value: object) -> dict[str, dict[str, Bounds]]:
+    return {
+        op: {
+            name: _read_bounds(f"{where}.{op}.{name}", each) for name, each in _mapping(f"{where}.{op}", found).items()
+        }
+        for op, found in _mapping(where, value).items()
+    }
+
+
+def _mapping(where: str, value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else refuse(where, "an object", value)
+
+
+def _read_bounds(where: str, value: object) -> Bounds:
+    if isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value):
+        return value[0], value[1]
+    return refuse(where, "two whole numbers, the smallest and the largest measured", value)
 
 
 def _read_counts(where: str, value: object) -> dict[str, int]:

@@ -14,7 +14,7 @@ width efficiency cin / (cin + c₀) is the two costs' ratio, c₀ = ms_per_gtap 
 every map is taken to go out to memory and come back, which is so for Full-HD maps of megabytes.
 
 A device's layout says which of these it tells apart: taps, spill, and the operations whose traffic has a cost of its
-own (`tanh_ms_per_mb`) instead of its class's. What an amount is counted for needs a coefficient; a missing one is an
+own (`tanh_ms_per_mb`) instead of its class's, and convolutions in groups (`grouped_ms_per_gmac`). What an amount is counted for needs a coefficient; a missing one is an
 error, for unknown is never zero.
 
 The time is linear in the coefficients, so they are fitted by non-negative least squares on relative errors, held near
@@ -32,6 +32,7 @@ from search_spaces.errors import DeviceError
 Coefficients = Mapping[str, float]
 Amounts = dict[str, float]
 OVERHEADS = ("fixed_ms", "io_ms_per_mb", "kernel_ms")
+GROUPED = "grouped"
 
 
 class Layout(NamedTuple):
@@ -44,6 +45,7 @@ class Layout(NamedTuple):
     cache_mb: float | None = None  # beyond which traffic costs more; None: not told apart
     taps: bool = False  # taps have a cost of their own
     own_ops: tuple[str, ...] = ()  # TFLite operations whose traffic has a cost of its own
+    grouped: bool = False  # convolutions in groups have a cost of their own
 
 
 class Row(NamedTuple):
@@ -76,10 +78,16 @@ def kernel_amounts(kernel: Kernel, layout: Layout) -> Amounts:
     if kernel.cls in COMPUTING_CLASSES:
         read = _inputs_per_output(kernel)
         gtaps = kernel.macs / read * _up(kernel.cout, layout.lane) / kernel.cout / 1e9
-        amounts[f"{kernel.cls}_ms_per_gmac"] = gtaps * _up(read, layout.input_lane or layout.lane if read > 1 else 1)
+        work = work_of(kernel) if layout.grouped else kernel.cls
+        amounts[f"{work}_ms_per_gmac"] = gtaps * _up(read, layout.input_lane or layout.lane if read > 1 else 1)
         if layout.taps and kernel.cls != "depthwise":
-            amounts[f"{kernel.cls}_ms_per_gtap"] = gtaps
+            amounts[f"{work}_ms_per_gtap"] = gtaps
     return amounts
+
+
+def work_of(kernel: Kernel) -> str:
+    """Return by which rate a kernel computes: its class, but convolutions in groups are computed otherwise."""
+    return GROUPED if kernel.groups > 1 else kernel.cls
 
 
 def _inputs_per_output(kernel: Kernel) -> int:

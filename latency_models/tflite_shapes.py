@@ -58,14 +58,28 @@ def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
     """
     if input_shape is not None:
         _check(graph, input_shape)
+    graph = _one_picture(graph)
     used = {index for node in graph.nodes for index in (*node.inputs, *node.outputs) if index >= 0}
     if not any(map(_is_open, (graph.tensors[index] for index in used))):
         return graph
-    if input_shape is None:
+    first = graph.tensors[graph.inputs[0]] if graph.inputs else None
+    asked = input_shape or (first.shape if first and not _is_open(first) else None)
+    if asked is None:
         raise DeviceError(
-            f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run, or {_CONVERT}."
+            f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run (--input-shape, or "
+            f"--size for a photograph), or {_CONVERT}."
         )
-    return _sized(graph, input_shape)
+    return _sized(graph, asked)
+
+
+def _one_picture(graph: FileGraph) -> FileGraph:
+    """Return the graph with a batch of one where an input leaves its batch open, and nothing else."""
+    tensors = list(graph.tensors)
+    for index in graph.inputs:
+        shape = tensors[index].shape
+        if len(shape) > 1 and shape[0] < 0 and min(shape[1:]) >= 0:
+            tensors[index] = replace(tensors[index], shape=(1, *shape[1:]))
+    return replace(graph, tensors=tuple(tensors))
 
 
 def _check(graph: FileGraph, asked: Sizes) -> None:
@@ -109,6 +123,8 @@ def _made(op: Sized, stored: Sizes) -> tuple[Sizes, Values | None]:
     """Return the shape of what an operation makes, by its rule or as the file fixes it, and its numbers if known."""
     name = op.node.op.name
     if name not in SHAPES:
+        if stored and stored[0] < 0 <= min(stored[1:], default=0) and op.shapes and op.shapes[0][:1] == (1,):
+            return (1, *stored[1:]), None  # of one picture, whose other sizes the file fixes
         if min(stored, default=0) < 0:
             raise UnknownSizeError(f"{name} makes maps whose sizes cannot be worked out here")
         return stored, None

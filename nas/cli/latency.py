@@ -67,14 +67,22 @@ def predict(
     allow_fallback: Annotated[
         bool, typer.Option("--allow-fallback", help="Price operations that the delegate leaves to the CPU.")
     ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="Height x width of the photograph, for our files of open size and for designs."),
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option("--input-shape", help="Of a file of open size, such as 1x224x224x3.")
+    ] = None,
     form: Form = "table",
 ) -> None:
     """Predict how long a network takes on a device, kernel by kernel."""
     from nas.cli import latency_tables
 
     latency_tables.predict(
-        target, device_name=device, results=results, study=study, allow_fallback=allow_fallback, form=form
-    )
+        target, device_name=device, results=results, study=study, allow_fallback=allow_fallback,
+        shape=latency_tables.parse_shape(size, input_shape), form=form,
+    )  # fmt: skip
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """Commands of `isp-nas latency` that measure: probe, measure, import, calibrate and validate."""
 
 import os
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from latency_models import probes
-from latency_models.device import Device, load_device, summary
+from latency_models.calibration import left_out
+from latency_models.device import Device, device_names, load_device, summary
 from latency_models.measurements import Conditions, Failure, Timing, read_measurements, write_measurements
+from latency_models.predictor import Predictor
 from latency_models.probes import Probe
 from nas.cli.latency_tables import ACCURACY_COLUMNS, accuracy_line, accuracy_rows
 from nas.cli.progress import progress_bar
@@ -19,7 +21,7 @@ from nas.cli.tables import Column, print_json, print_rows
 from nas.search import candidate_rows
 from nas.search.network_ref import the_study
 from nas.units import Row, predicted_with_interval
-from search_spaces.errors import MeasurementError, UsageError
+from search_spaces.errors import IspNasError, MeasurementError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
@@ -194,13 +196,33 @@ def run_calibrate(
     folder = _device_folder(user_wide)
     _require_free(folder, name)
     timings = read_measurements(measurements)
-    sources = {prior: load_device(prior).predictor for prior in priors}
+    named = {prior: load_device(prior) for prior in priors}
+    told: list[str] = []
     with progress_bar("Fitting, leaving families out"):
         device = make_device(
-            name, timings, folder=measurements.parent, title=title, sources=sources or None, delegate_table=table
-        )
+            name, timings, folder=measurements.parent, title=title,
+            sources={prior: each.predictor for prior, each in named.items()}, known={} if named else _known_devices(),
+            delegate_table=table or _table_of(named.values(), timings), say=told.append,
+        )  # fmt: skip
+    for each in told:
+        Console(stderr=True).print(each, highlight=False, markup=False)
     path = save_device(device, folder)
     _report_device(device, path, form)
+
+
+def _known_devices() -> dict[str, Predictor]:
+    """Return the predictors of all devices that can be read; a damaged file is no prior."""
+    found = {}
+    for name in sorted(device_names()):
+        with suppress(IspNasError):
+            found[name] = load_device(name).predictor
+    return found
+
+
+def _table_of(priors: Iterable[Device], timings: Sequence[Timing]) -> str | None:
+    """Return the table of the priors' delegate where the measurements name no delegate."""
+    tables = {prior.delegate.name for prior in priors}
+    return tables.pop() if len(tables) == 1 and not any(t.conditions.delegate for t in timings) else None
 
 
 def _device_folder(user_wide: bool) -> Path:
@@ -215,12 +237,15 @@ def _require_free(folder: Path, name: str) -> None:
 
 def _report_device(device: Device, path: Path, form: str) -> None:
     rows: list[Row] = list(accuracy_rows(device.held_out))
+    missing = left_out([m.sample for m in device.measurements], device.held_out)
     if form == "json":
         told = summary(device.predictor, device.held_out)
-        print_json({"device": device.name, "path": str(path), **told, "held_out": rows})
+        print_json({"device": device.name, "path": str(path), **told, "held_out": rows, "left_out": missing})
         return
     console = Console()
     print_rows(rows, ACCURACY_COLUMNS, form="table", console=console)
+    for label, reason in missing.items():
+        console.print(f"Not in the table: {label}, for {reason}.", highlight=False, markup=False)
     console.print(accuracy_line(device), highlight=False)
     console.print(f"Saved as {path}; use it by --device {device.name}.", highlight=False)
 

@@ -1,5 +1,6 @@
 """Commands of `isp-nas latency` that print tables: predict, devices, and the accuracy of a device."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from math import exp
@@ -9,25 +10,33 @@ from typing import Any
 from rich.console import Console
 
 from latency_models import accuracy
-from latency_models.calibration import HeldOut
 from latency_models.device import BUILTIN, Device, device_names, load_device, summary
 from latency_models.kernels import Network
 from latency_models.predictor import Prediction
+from latency_models.samples import HeldOut
 from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
+from nas.export.options import packed_shape, parse_size
 from nas.search.network_latency import predict_latency
 from nas.units import Row, count, runtime
-from search_spaces.errors import IspNasError
+from search_spaces.errors import IspNasError, UsageError
 
 
 def predict(
-    name: str, *, device_name: str | None, results: Path, study: str | None, allow_fallback: bool, form: str
+    name: str,
+    *,
+    device_name: str | None,
+    results: Path,
+    study: str | None,
+    allow_fallback: bool,
+    shape: tuple[int, ...] | None = None,
+    form: str,
 ) -> None:
-    """Print how long a network takes on a device, kernel by kernel."""
+    """Print how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open."""
     check_format(form)
     device = load_device(device_name or DEFAULT_DEVICE)
-    found = predict_latency(name, device, results=results, study=study, allow_fallback=allow_fallback)
+    found = predict_latency(name, device, results=results, study=study, allow_fallback=allow_fallback, shape=shape)
     seen, support, prediction, refused = found.network, found.support, found.prediction, found.refused
     rows = kernel_rows(seen, prediction)
     if form == "csv":
@@ -40,6 +49,20 @@ def predict(
                     "kernels": rows})  # fmt: skip
     else:
         _print_prediction(Console(), name, device, seen, prediction, rows, refused)
+
+
+def parse_shape(size: str | None, input_shape: str | None) -> tuple[int, ...] | None:
+    """Return the shape of the input that is asked for, by either option; raise UsageError where it is none."""
+    if size and input_shape:
+        raise UsageError("Give --size for a photograph or --input-shape for any file, not both.")
+    if size:
+        return packed_shape(parse_size(size))
+    if not input_shape:
+        return None
+    sides = re.split(r"[x,×]", input_shape.replace(" ", ""))
+    if not all(side.isascii() and side.isdigit() and int(side) for side in sides):
+        raise UsageError(f'--input-shape must be whole numbers such as 1x224x224x3, got "{input_shape}".')
+    return tuple(map(int, sides))
 
 
 def kernel_rows(seen: Network, prediction: Prediction) -> list[dict[str, Any]]:
@@ -152,7 +175,9 @@ _FIGURES = ("method", "measurements", "age_days", "interval_low", "interval_high
 
 
 def _age(told: str, today: date) -> int | None:
-    """Return the days since the last measurement; None where the date is not told to the day."""
+    """Return the days since the last measurement, of a year alone since its end; None where nothing is told."""
+    if re.fullmatch(r"\d{4}", told):
+        return max(0, (today - date(int(told), 12, 31)).days)
     try:
         return (today - date.fromisoformat(told[:10])).days
     except ValueError:

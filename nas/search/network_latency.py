@@ -33,13 +33,19 @@ class NetworkLatency:
 
 
 def predict_latency(
-    name: str, device: Device, *, results: Path, study: str | None = None, allow_fallback: bool = False
+    name: str,
+    device: Device,
+    *,
+    results: Path,
+    study: str | None = None,
+    allow_fallback: bool = False,
+    shape: tuple[int, ...] | None = None,
 ) -> NetworkLatency:
-    """Return how long a network takes on a device, kernel by kernel.
+    """Return how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open.
 
     Raises DeviceError where the device does not run it as a whole, unless `allow_fallback`, or does not know its kind.
     """
-    seen = find_network(name, results, study)
+    seen = find_network(name, results, study, shape)
     why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
     if why:
         raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
@@ -62,21 +68,26 @@ def _otherwise(seen: Network) -> str:
     return f"Predict its float32 file, or calibrate a device from measurements in {kind}."
 
 
-def network_of(spec: ArchSpec) -> Network:
-    """Return the network of these genes, at Full HD."""
-    return network(build_graph(spec))
+def network_of(spec: ArchSpec, shape: tuple[int, ...] | None = None) -> Network:
+    """Return the network of these genes for packed RAW [1, height, width, 4], at Full HD unless told otherwise."""
+    if shape is None:
+        return network(build_graph(spec))
+    if len(shape) != 4:
+        raise UsageError(f"A network of ours takes [1, height, width, 4], not {list(shape)}; give --size.")
+    n, h, w, c = shape
+    return network(build_graph(spec, (n, h, w, c)))
 
 
-def find_network(name: str, results: Path, study: str | None = None) -> Network:
+def find_network(name: str, results: Path, study: str | None = None, shape: tuple[int, ...] | None = None) -> Network:
     """Return the network that a .tflite file holds, or that a design, trial or spec file names."""
     path = Path(name)
     if path.suffix != ".tflite":
-        return network_of(resolve(name, results, study).spec)
+        return network_of(resolve(name, results, study).spec, shape)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
     try:
-        return read_network(content)
+        return read_network(content, shape)
     except IspNasError as error:
         raise UsageError(f"{path}: {error}") from None

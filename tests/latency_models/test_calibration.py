@@ -14,16 +14,17 @@ from made_up_device import LAYOUT, truth_ms
 from latency_models import probes
 from latency_models.calibration import (
     FEWEST_TO_TRANSFER,
-    Sample,
     fit_measured,
     fit_transfer,
     leave_families_out,
 )
 from latency_models.kernels import network
-from latency_models.predictor import Core, Predictor, Transfer, assumed_interval, range_of
+from latency_models.measured_range import range_of
+from latency_models.predictor import Core, Predictor, Transfer, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_predictor
 from latency_models.residual import Corrector
 from latency_models.roofline import total_amounts
+from latency_models.samples import Sample
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, MeasurementError
 from search_spaces.networks import build_graph

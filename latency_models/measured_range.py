@@ -1,0 +1,149 @@
+"""How far is a kernel from everything that was measured, and by how much may its price be off for that?
+
+A roofline holds its sign beyond the largest kernel; it knows nothing of a kernel of another kind. Implementations are
+chosen by the operation and by a few figures: side, stride, dilation and groups of the kernel, channels per group and
+channels made. Each operation has its own range of them. Outside, a price may be off by the factors below, and the
+network's interval grows by that kernel's share: what is a detail of a network stays one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
+
+# Kernels outside that take less of a network's time than this, all together, are not worth a sentence.
+NOTICED_SHARE = 0.02
+# By how much single operations were off that were never measured, or of a side, stride, dilation or number of groups
+# that never was; four of five were off by less. Source: results/latency/unmeasured-operations.json.
+OPERATION_OFF, KIND_OFF = 8.0, 6.0
+# Of these a delegate may have one implementation per value; of the others one for all, which fits some better.
+KINDS: Mapping[str, Callable[[Kernel], int]] = {
+    "kernel side": lambda k: k.kernel,
+    "stride": lambda k: k.stride,
+    "dilation": lambda k: k.dilation,
+    "groups": lambda k: k.groups,
+}
+CHANNELS: Mapping[str, Callable[[Kernel], int]] = {
+    "channels per group": lambda k: k.cin // k.groups if k.cls != "depthwise" else 1,
+    "channels": lambda k: k.cout,
+}
+Bounds = tuple[int, int]
+
+
+class Range(NamedTuple):
+    """The largest kernel of each class that was measured, which operations were, and the figures of each."""
+
+    macs: Mapping[str, int]
+    elements: Mapping[str, int]
+    operations: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, Bounds]] = {}  # by operation; none in files of earlier versions
+
+
+class Outside(NamedTuple):
+    """How far a kernel is outside a range."""
+
+    size: float = 1.0  # times larger than the largest measured one of its class
+    off: float = 1.0  # the price may be divided by this or multiplied with it
+    why: str = ""  # the figure outside; empty where there is none
+
+
+def elements(kernel: Kernel) -> int:
+    """Return how many values a kernel reads and writes."""
+    return kernel.input_elements + kernel.output_elements + kernel.weight_elements
+
+
+def operation(kernel: Kernel) -> str:
+    """Return under which name a kernel's figures are kept: convolutions of one tap are a kind of their own."""
+    return f"{kernel.tflite_op} 1x1" if kernel.cls == "conv_1x1" else kernel.tflite_op
+
+
+def range_of(networks: Sequence[Network]) -> Range:
+    """Return the range of kernels that these networks have."""
+    macs: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    figures: dict[str, dict[str, Bounds]] = {}
+    for kernel in (kernel for network in networks for kernel in network.kernels):
+        macs[kernel.cls] = max(macs.get(kernel.cls, 0), kernel.macs)
+        sizes[kernel.cls] = max(sizes.get(kernel.cls, 0), elements(kernel))
+        known = figures.setdefault(operation(kernel), {})
+        for name, value in _figures(kernel):
+            low, high = known.get(name, (value, value))
+            known[name] = (min(low, value), max(high, value))
+    operations = sorted({kernel.tflite_op for network in networks for kernel in network.kernels})
+    ordered = {name: figures[name] for name in sorted(figures)}
+    return Range(dict(sorted(macs.items())), dict(sorted(sizes.items())), tuple(operations), ordered)
+
+
+def _figures(kernel: Kernel) -> Iterable[tuple[str, int]]:
+    """Yield what decides how a kernel is computed; of one that only moves data that is its side and stride."""
+    for name, read in KINDS.items():
+        yield name, read(kernel)
+    if kernel.cls in COMPUTING_CLASSES:
+        for name, read in CHANNELS.items():
+            yield name, read(kernel)
+
+
+def outside(kernel: Kernel, known: Range) -> Outside:
+    """Return how far a kernel is outside what was measured."""
+    size = size_beyond(kernel, known)
+    if kernel.tflite_op not in known.operations:
+        return Outside(size, OPERATION_OFF, "was never measured here; it is priced as operations of its class are")
+    bounds = known.figures.get(operation(kernel))
+    if bounds is None:
+        return Outside(size, KIND_OFF, "was never measured of one tap") if known.figures else Outside(size)
+    off, why = 1.0, ""
+    for name, value in _figures(kernel):
+        low, high = bounds.get(name, (value, value))
+        if low <= value <= high:
+            continue
+        beyond = max(value / high, low / max(value, 1))
+        factor = max(KIND_OFF, beyond) if name in KINDS else beyond
+        if factor > off:
+            measured = f"{low}" if low == high else f"{low} to {high}"
+            off, why = factor, f"of {value} {name} was never measured, only {measured}"
+    return Outside(size, off, why)
+
+
+def size_beyond(kernel: Kernel, known: Range) -> float:
+    """Return how many times larger a kernel is than the largest measured one of its class; 1 at least."""
+    factors = [1.0]
+    if known.elements.get(kernel.cls):
+        factors.append(elements(kernel) / known.elements[kernel.cls])
+    if kernel.cls in COMPUTING_CLASSES and known.macs.get(kernel.cls):
+        factors.append(kernel.macs / known.macs[kernel.cls])
+    return max(factors)
+
+
+def noticed_size(found: Sequence[Outside], times: Sequence[float], runtime_ms: float) -> float:
+    """Return how far beyond a network is: as far as kernels are that together take more than the noticed share."""
+    share = 0.0
+    for size, ms in sorted(((each.size, ms) for each, ms in zip(found, times, strict=True)), reverse=True):
+        share += ms * size
+        if size <= 1.0 or share > NOTICED_SHARE * runtime_ms:
+            return max(1.0, size)
+    return 1.0
+
+
+def sentences(kernels: Sequence[Kernel], found: Sequence[Outside], times: Sequence[float], runtime_ms: float,
+              beyond: float) -> tuple[str, ...]:  # fmt: skip
+    """Return what must be said of kernels outside what was measured: the largest first, then each figure once."""
+    told: list[str] = []
+    if beyond > 1.0:
+        names = [k.name for k, each in zip(kernels, found, strict=True) if each.size >= beyond]
+        more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
+        told.append(f'extrapolates: kernel "{names[0]}"{more} {beyond:.1f} times larger than anything measured')
+    groups: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for kernel, each, ms in zip(kernels, found, times, strict=True):
+        if each.why:
+            groups.setdefault((kernel.tflite_op, each.why), []).append((kernel.name, ms * each.off))
+    all_together = sum(ms for group in groups.values() for _, ms in group)
+    if all_together > NOTICED_SHARE * runtime_ms:
+        told += [_sentence(op, why, [name for name, _ in group]) for (op, why), group in sorted(groups.items())]
+    else:  # an operation that was never measured is always worth a sentence
+        told += [_sentence(op, why, [n for n, _ in g]) for (op, why), g in sorted(groups.items()) if "here" in why]
+    return tuple(told)
+
+
+def _sentence(op: str, why: str, names: Sequence[str]) -> str:
+    where = f' ("{names[0]}"{f" and {len(names) - 1} more" if len(names) > 1 else ""})'
+    return f"{op} {why}{where}"
