@@ -17,6 +17,7 @@ from flow import (
     InlineWorker,
     assert_whole,
     decisions,
+    few_to_choose_from,
     made_up,
     make_study,
     optuna_trials,
@@ -59,6 +60,12 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     event.listen(Engine, "connect", hurry)
     yield
     event.remove(Engine, "connect", hurry)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_to_choose_from() -> Iterator[None]:
+    with few_to_choose_from():
+        yield
 
 
 @pytest.fixture(scope="module", params=SAMPLER_NAMES)
