@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
@@ -19,12 +18,11 @@ from latency_models.delegate import BUILTIN as DELEGATES
 from latency_models.device import Device, device_path, load_device
 from nas.data.pairs import DataConfig
 from nas.defaults import DEFAULT_DEVICE
-from nas.search import proposals
+from nas.search import proposals, session
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
 from nas.search.study import Study, StudyConfig
-from nas.train import workers
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe
 from nas.train.workers import JobFailure, Worker, run_job
@@ -198,9 +196,17 @@ def search_in_process(
 
     Two workers would train one after the other, so ask for one where the order matters.
     """
+    made: list[InlineWorker] = []
+
+    def worker(*, cores: list[int] | None = None) -> InlineWorker:
+        made.append(InlineWorker(run, cores=cores))
+        return made[-1]
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(workers, "Worker", partial(InlineWorker, run))
-        return in_process("search", *arguments)
+        patched.setattr(session, "Worker", worker)
+        done = in_process("search", *arguments)
+    assert made or done.returncode, "it trained in processes of its own"
+    return done
 
 
 def make_study(folder: Path, *, space: Path | str = "mai21", device: str = DEFAULT_DEVICE, **changes: Any) -> Study:

@@ -209,12 +209,12 @@ KILLED_BUDGET = 4
 # in a child of one process that has done the imports.
 AGAIN_AND_AGAIN = """
 import os, signal, sys
-import nas.cli.search, nas.search.driver, nas.train.workers
+import nas.cli.search, nas.search.driver, nas.search.session
 from flow import InlineWorker
 from nas.cli.main import main
 
 def search():
-    nas.train.workers.Worker = InlineWorker
+    nas.search.session.Worker = InlineWorker
     exec({fault!r}, dict(os=os, signal=signal))
     main()
 
@@ -426,7 +426,7 @@ def test_an_interruption_at_the_very_start_is_no_traceback(started: Started) -> 
 DYING_WORKER = """
 import os, signal
 from functools import partial
-import nas.train.workers
+import nas.search.session
 from flow import made_up
 from nas.cli.main import main
 
@@ -436,7 +436,7 @@ def train(job):
     return made_up(job)
 
 if __name__ == "__main__":
-    nas.train.workers.Worker = partial(nas.train.workers.Worker, train)
+    nas.search.session.Worker = partial(nas.search.session.Worker, train)
     main()
 """
 
