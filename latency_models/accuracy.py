@@ -8,7 +8,6 @@ networks that were not used for the fit.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from search_spaces.errors import UsageError
 
@@ -27,12 +26,16 @@ def within(predicted: Times, measured: Times, *, share: float = 0.10) -> float:
 
 def spearman(predicted: Times, measured: Times) -> float:
     """Return Spearman's rank correlation ρ, −1 to 1; needs two or more different times on each side."""
+    from scipy import stats  # a second of imports, which a list of devices has no use for
+
     _check_ranks(predicted, measured)
     return float(stats.spearmanr(predicted, measured).statistic)
 
 
 def kendall(predicted: Times, measured: Times) -> float:
     """Return Kendall's rank correlation τ-b, −1 to 1; needs two or more different times on each side."""
+    from scipy import stats
+
     _check_ranks(predicted, measured)
     return float(stats.kendalltau(predicted, measured).statistic)
 

@@ -7,8 +7,8 @@ before fusion, `optimization_barrier` keeps XLA from computing a map again in ev
 search_spaces.jax_ops): steps take a tenth less, and up to a third in networks with instance normalisation. With
 XLA's multi-output fusion networks would compile in four fifths of the time, but designs take up to a third longer per
 step.
-An XLA that does not know a flag ends the process, so each flag is tried in a process of its own first and
-the answer is remembered per jaxlib version.
+An XLA that does not know a flag ends the process, so flags are tried in a process of their own first and the answers
+are remembered per jaxlib version.
 """
 
 import ctypes
@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,18 +80,23 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = (-1, 2**31 - 1), (-3, 2**30), (-8
 def _wanted_flags() -> list[str]:
     given = os.environ.get("XLA_FLAGS", "")
     wanted = (*CPU_FLAGS, *(CPU_ONLY_FLAGS if expected() == "cpu" else ()))
-    missing = [flag for flag in wanted if flag.partition("=")[0] not in given]
-    return [flag for flag in missing if _is_known(flag)]
+    return _known([flag for flag in wanted if flag.partition("=")[0] not in given])
 
 
-def _is_known(flag: str) -> bool:
+def _known(flags: Sequence[str]) -> list[str]:
+    """Return the flags that this XLA knows.
+
+    A process that starts JAX takes seconds, so new flags are tried together, and singly only where one is unknown.
+    """
     memory = cache_dir() / "xla-flags.json"
     known = _read(memory)
-    key = f"{version('jaxlib')} {flag}"
-    if key not in known:
-        known[key] = _survives(flag)
+    keys = {flag: f"{version('jaxlib')} {flag}" for flag in flags}
+    untried = [flag for flag in flags if keys[flag] not in known]
+    if untried:
+        together = _survives(untried)
+        known |= {keys[flag]: together or (len(untried) > 1 and _survives([flag])) for flag in untried}
         write_durably(memory, json.dumps(known, indent=1).encode())
-    return known[key]
+    return [flag for flag in flags if known[keys[flag]]]
 
 
 def _read(memory: Path) -> dict[str, bool]:
@@ -100,8 +106,8 @@ def _read(memory: Path) -> dict[str, bool]:
         return {}  # a memory that is missing or damaged only costs the trial again
 
 
-def _survives(flag: str) -> bool:
-    """Tell whether XLA starts with `flag`, in a process of its own because an unknown flag aborts."""
-    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+def _survives(flags: Sequence[str]) -> bool:
+    """Tell whether XLA starts with `flags`, in a process of its own because an unknown flag aborts."""
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0

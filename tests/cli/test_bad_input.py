@@ -205,6 +205,11 @@ SPOILS = (
 @pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
 def test_a_search_on_spoilt_pairs_is_refused(pairs: Path, spoil: Callable[[Path], str]) -> None:
     wanted = spoil(pairs)
+    assert wanted in refused_search("--budget", 1, "--data", pairs)
+
+
+def test_the_installed_search_refuses_spoilt_pairs(pairs: Path) -> None:
+    wanted = a_truncated_mosaic(pairs)
     assert wanted in refused_search("--budget", 1, "--data", pairs, run=isp_nas)
 
 
@@ -488,7 +493,7 @@ def test_a_batch_of_a_recipe_that_the_pairs_cannot_fill_is_refused(tiny_pairs: P
 def test_a_results_folder_below_a_file_is_refused(tiny_pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     space = write_space(tmp_path / "tiny.toml")
-    done = isp_nas(
+    done = in_process(
         "search", "--budget", 1, "--space", space, "--data", tiny_pairs, "--results", tmp_path / "file" / "in",
         *TINY_TRAINING,
     )  # fmt: skip
@@ -696,7 +701,7 @@ def test_a_second_search_on_a_study_is_refused_while_the_first_one_works(
     folder = tmp_path / "results" / "s"
     with folder_lock.lock(folder):
         before = snapshot(folder)
-        assert "Another search is working on" in refusal(isp_nas("search", *started))
+        assert "Another search is working on" in refusal(in_process("search", *started))
         assert snapshot(folder) == before
 
 

@@ -39,9 +39,16 @@ def told(*arguments: object) -> Any:
 # For programs
 
 
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The table where nothing was trained."""
+    found: list[dict[str, Any]] = told("--results", tmp_path_factory.mktemp("results"))
+    return found
+
+
 @every_design
-def test_a_row_holds_what_graph_file_and_device_say(design: Design, tmp_path: Path) -> None:
-    found = next(r for r in told("--results", tmp_path) if r["name"] == design.name)
+def test_a_row_holds_what_graph_file_and_device_say(design: Design, rows: list[dict[str, Any]]) -> None:
+    (found,) = (each for each in rows if each["name"] == design.name)
     graph, device = build_graph(design.spec), load_device(DEFAULT_DEVICE)
     assert list(found) == FIELDS
     assert (found["parameters"], found["macs"]) == (graph.parameters, graph.macs)
@@ -268,13 +275,19 @@ def test_the_table_answers_without_jax_and_tensorflow(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == ["loaded:"]
 
 
-def test_the_installed_command_answers_in_two_seconds(tmp_path: Path) -> None:
+def cpu_s(*words: object) -> float:
+    """Return the CPU seconds that the installed command takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = isp_nas(*words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (done.returncode, done.stderr) == (0, "")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_installed_command_answers_at_once(tmp_path: Path) -> None:
+    """Measured beside the least that the command does; the table took 4 to 6 times as much, JAX alone takes 8."""
     write_comparison(tmp_path)
-    taken: list[float] = []
-    while len(taken) < 3 and min(taken, default=2) >= 2:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = isp_nas("designs", "--results", tmp_path)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert (done.returncode, done.stderr) == (0, "")
-    assert min(taken) < 2, taken
+    ratios: list[float] = []
+    while len(ratios) < 3 and min(ratios, default=10) >= 8:
+        ratios.append(cpu_s("designs", "--results", tmp_path) / cpu_s("--version"))
+    assert min(ratios) < 8, ratios

@@ -308,7 +308,7 @@ def test_conditions_of_the_made_up_device_are_told_by_the_saved_one(tmp_path: Pa
 @pytest.fixture
 def study(tmp_path: Path, tiny_pairs: Path) -> str:
     """A study of small networks on a device that was calibrated under the conditions of this machine."""
-    from flow import TINY_TRAINING, write_space
+    from flow import TINY_TRAINING, search_in_process, write_space
 
     conditions = local.here(local.LocalOptions())
     known = [replace(t, conditions=conditions) for t in timings()]
@@ -316,10 +316,9 @@ def study(tmp_path: Path, tiny_pairs: Path) -> str:
     write_measurements(tmp_path / "m.csv", known)
     printed("calibrate", "m.csv", "--name", "here")
     space = write_space(tmp_path / "tiny.toml")
-    done = isp_nas(
-        "search", "--budget", "3", "--data", tiny_pairs, "--space", space, "--device", "here", "--study", "s",
-        *TINY_TRAINING, cwd=tmp_path,
-    )  # fmt: skip
+    done = search_in_process(
+        "--budget", "3", "--data", tiny_pairs, "--space", space, "--device", "here", "--study", "s", *TINY_TRAINING
+    )
     assert done.returncode == 0, done.stderr
     return "s"
 

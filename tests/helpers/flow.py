@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from importlib.metadata import entry_points
 from io import StringIO
@@ -18,13 +18,14 @@ from latency_models.delegate import BUILTIN as DELEGATES
 from latency_models.device import Device, device_path, load_device
 from nas.data.pairs import DataConfig
 from nas.defaults import DEFAULT_DEVICE
+from nas.search import proposals, session
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
 from nas.search.study import Study, StudyConfig
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe
-from nas.train.workers import JobFailure, Worker
+from nas.train.workers import JobFailure, Worker, run_job
 from search_spaces.space import load_space
 from search_spaces.system import named_files
 
@@ -149,6 +150,15 @@ def assert_whole(folder: Path, *, budget: int) -> Study:
 # Searches in this process, with made-up qualities
 
 
+@contextmanager
+def few_to_choose_from() -> Iterator[None]:
+    """Let the model choose among an eighth of the networks that it usually does: what follows is decided alike."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("VARIATIONS", "CROSSINGS", "RANDOM"):
+            patched.setattr(proposals, name, getattr(proposals, name) // 8)
+        yield
+
+
 def made_up_psnr(job: Job) -> float:
     """Return a quality that depends on nothing but the genes and the steps, and rises with both."""
     spread = int(job.spec.hash, 16) % 1000 / 1000
@@ -177,6 +187,26 @@ class InlineWorker(Worker):
         future: Future[Outcome | JobFailure] = Future()
         future.set_result(self._inline(job))
         return future
+
+
+def search_in_process(
+    *arguments: object, run: Callable[[Job], Outcome | JobFailure] = run_job
+) -> subprocess.CompletedProcess[str]:
+    """Run what `isp-nas search` runs, training in this process too: it has loaded JAX, and processes take seconds.
+
+    Two workers would train one after the other, so ask for one where the order matters.
+    """
+    made: list[InlineWorker] = []
+
+    def worker(*, cores: list[int] | None = None) -> InlineWorker:
+        made.append(InlineWorker(run, cores=cores))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session, "Worker", worker)
+        done = in_process("search", *arguments)
+    assert made or done.returncode, "it trained in processes of its own"
+    return done
 
 
 def make_study(folder: Path, *, space: Path | str = "mai21", device: str = DEFAULT_DEVICE, **changes: Any) -> Study:

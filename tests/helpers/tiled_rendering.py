@@ -8,7 +8,7 @@ from nas.data.camera_raw import Mosaic
 from nas.data.raw_format import RawFormat
 from nas.render.image_file import FileKind
 from nas.render.renderer import Renderer
-from nas.render.tile_plan import Layout
+from nas.render.tile_plan import TileLayout
 from nas.tflite.input_contract import Contract
 from nas.tflite.isp_file import IspFile
 
@@ -27,6 +27,6 @@ def renderer(path: Path, content: bytes, *, most_bytes: float = EVERYTHING) -> R
     return Renderer(IspFile(path), Contract(fmt), fmt, FileKind(), may_convert=False, most_bytes=most_bytes)
 
 
-def rendered(by: Renderer, mosaic: Mosaic) -> tuple[Layout, np.ndarray]:
+def rendered(by: Renderer, mosaic: Mosaic) -> tuple[TileLayout, np.ndarray]:
     layout = by.layout(mosaic)
     return layout, by.rgb(mosaic, layout, finish=np.array)

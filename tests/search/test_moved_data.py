@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from flow import TINY_TRAINING, in_process, isp_nas, write_space
+from flow import TINY_TRAINING, in_process, search_in_process, write_space
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def pairs(tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def search(data: Path, budget: int) -> None:
     space = write_space(Path("tiny.toml"))
-    done = isp_nas("search", "--study", "s", "--space", space, "--data", data, "--budget", budget, *TINY_TRAINING)
+    done = search_in_process("--study", "s", "--space", space, "--data", data, "--budget", budget, *TINY_TRAINING)
     assert done.returncode == 0, done.stderr
 
 
@@ -27,7 +27,7 @@ def test_after_a_search_on_moved_pairs_every_command_finds_them(pairs: Path) -> 
     there = pairs.rename(pairs.with_name("elsewhere"))
     assert "elsewhere" not in Path("results/s/run.toml").read_text()
     search(there, 2)
-    found = json.loads(isp_nas("best", "--format", "json").stdout)
+    found = json.loads(in_process("best", "--format", "json").stdout)
     assert 0 < found["test_psnr_db"] < 60
 
 

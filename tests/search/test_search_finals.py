@@ -1,13 +1,24 @@
 """Finals within a search: recorded, resumed, compared, and what everything else makes of them."""
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flow import InlineWorker, decisions, in_process, made_up, make_study, records, search, write_space
+from flow import (
+    InlineWorker,
+    decisions,
+    few_to_choose_from,
+    in_process,
+    made_up,
+    make_study,
+    records,
+    search,
+    write_space,
+)
 
 from nas.cli.search_view import running
 from nas.search import candidate_rows, finals
@@ -20,6 +31,12 @@ from nas.train.workers import JobFailure
 from search_spaces.designs import DESIGNS
 
 FINAL_STEPS = 270
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_to_choose_from() -> Iterator[None]:
+    with few_to_choose_from():
+        yield
 
 
 def with_finals(folder: Path, **changes: Any) -> Study:

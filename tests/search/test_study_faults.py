@@ -15,11 +15,13 @@ from flow import (
     TINY_TRAINING,
     assert_whole,
     decisions,
+    in_process,
     isp_nas,
     made_up,
     optuna_trials,
     records,
     refusal,
+    search_in_process,
     snapshot,
     truncate,
     write_space,
@@ -34,6 +36,7 @@ from search_spaces.spec import ArchSpec
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 and Ctrl-C are signals")
 
+ROOT = Path(__file__).parents[2]
 BUDGET = 3
 # Long enough that a search can be caught in the middle of a training.
 SLOW_TRAINING = ("--rungs", "200,400", "--batch", "2", "--patch", "32")
@@ -46,15 +49,20 @@ def options(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return ("--data", str(tiny_pairs), "--space", str(space), "--study", "s")
 
 
+def asked(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> tuple[str, ...]:
+    """Return the arguments of a search in which each training is over at once."""
+    return ("--workers", "1", "--budget", str(budget), "--results", str(results), *options, *TINY_TRAINING)
+
+
 def search(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> subprocess.CompletedProcess[str]:
-    return isp_nas("search", "--workers", "1", "--budget", budget, "--results", results, *options, *TINY_TRAINING)
+    return search_in_process(*asked(options, results, budget=budget))
 
 
 @pytest.fixture(scope="module")
 def finished(options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a search that ended well; tests work on a copy."""
     results = tmp_path_factory.mktemp("finished")
-    done = search(options, results)
+    done = isp_nas("search", *asked(options, results))
     assert done.returncode == 0, done.stderr
     assert_whole(results / "s", budget=BUDGET)
     return results
@@ -65,49 +73,17 @@ def results(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "results")
 
 
-# The installed command with made-up qualities in place of training; a fault may be put in before it starts.
-MADE_UP = """
-import os, signal
-import nas.train.workers
-from flow import InlineWorker
-from nas.cli.main import main
-nas.train.workers.Worker = InlineWorker
-{fault}
-main()
-"""
+def made_up_search(options: tuple[str, ...], results: Path, *, budget: int) -> None:
+    """Search with made-up qualities in place of training."""
+    done = search_in_process(*asked(options, results, budget=budget), run=made_up)
+    assert done.returncode == 0, done.stderr
 
 
-def made_up_search(
-    options: tuple[str, ...], results: Path, *, budget: int, fault: str = ""
-) -> subprocess.CompletedProcess[str]:
-    done = run([sys.executable, "-c", MADE_UP.format(fault=fault)], options, results, budget=budget)
-    assert fault or done.returncode == 0, done.stderr
-    return done
-
-
-def run(
-    program: list[str], options: tuple[str, ...], results: Path, *, budget: int = BUDGET
-) -> subprocess.CompletedProcess[str]:
+def run(program: list[str], arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run a program that stands in for the installed command."""
-    return subprocess.run(
-        [
-            *program,
-            "search",
-            "--workers",
-            "1",
-            "--budget",
-            str(budget),
-            "--results",
-            str(results),
-            *options,
-            *TINY_TRAINING,
-        ],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    helpers = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))}
+    command = [*program, "search", *arguments]
+    return subprocess.run(command, env=helpers, capture_output=True, text=True, timeout=120, check=False)
 
 
 # Damaged files
@@ -178,7 +154,7 @@ def test_a_torn_last_record_is_ignored_and_cut_off(options: tuple[str, ...], res
     whole = file.read_bytes()
     *kept, last = whole.splitlines(keepends=True)
     file.write_bytes(b"".join(kept) + last[: len(last) // 2])
-    assert isp_nas("pareto", "--results", results).returncode == 0
+    assert in_process("pareto", "--results", results).returncode == 0
     made_up_search(options, results, budget=BUDGET)
     assert file.read_bytes().startswith(b"".join(kept))
     records(results / "s")  # every line is whole again
@@ -194,7 +170,7 @@ def test_a_damaged_record_in_the_middle_is_refused_with_its_number(
     lines[number - 1] = lines[number - 1][:20] + b"\n"
     file.write_bytes(b"".join(lines))
     before = snapshot(results)
-    for done in (search(options, results, budget=BUDGET + 1), isp_nas("pareto", "--results", results)):
+    for done in (search(options, results, budget=BUDGET + 1), in_process("pareto", "--results", results)):
         assert f"Line {number} of {file} is damaged" in refusal(done)
     assert snapshot(results) == before
 
@@ -204,7 +180,7 @@ def test_a_record_that_cannot_be_one_is_refused_with_its_number(results: Path, l
     file = results / "s" / studies.RECORDS_FILE
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines[:2], line + "\n", *lines[2:]]))
-    assert "Line 3 of" in refusal(isp_nas("pareto", "--results", results))
+    assert "Line 3 of" in refusal(in_process("pareto", "--results", results))
 
 
 def test_a_damaged_checkpoint_stops_the_search_by_name_and_without_it_the_same_command_continues(
@@ -229,6 +205,27 @@ def test_a_damaged_checkpoint_stops_the_search_by_name_and_without_it_the_same_c
 # kill -9 of the search, wherever it stands
 
 KILLED_BUDGET = 4
+# The installed command with made-up qualities in place of training, again and again until it is not killed, each time
+# in a child of one process that has done the imports.
+AGAIN_AND_AGAIN = """
+import os, signal, sys
+import nas.cli.search, nas.search.driver, nas.search.session
+from flow import InlineWorker
+from nas.cli.main import main
+
+def search():
+    nas.search.session.Worker = InlineWorker
+    exec({fault!r}, dict(os=os, signal=signal))
+    main()
+
+kills = 0
+while (child := os.fork()) and os.waitpid(child, 0)[1] == signal.SIGKILL:
+    kills += 1
+    assert kills < 20
+if not child:
+    search()
+print("killed", kills, "times")
+"""
 KILL = """
 from nas.search.{module} import {owner}
 calls, whole = 0, {owner}.{method}
@@ -268,11 +265,10 @@ def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
     options: tuple[str, ...], tmp_path: Path, undisturbed: Path, last: tuple[str, str, str, int, bool]
 ) -> None:
     fault = KILL.format(**dict(zip(("module", "owner", "method", "at", "before"), last, strict=True)))
-    kills = 0
-    while (done := made_up_search(options, tmp_path, budget=KILLED_BUDGET, fault=fault)).returncode:
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        kills += 1
-        assert kills < 20
+    script = AGAIN_AND_AGAIN.format(fault=fault)
+    done = run([sys.executable, "-c", script], asked(options, tmp_path, budget=KILLED_BUDGET))
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout.splitlines()[-1].split()[1])
     assert kills > 0
     assert decisions(tmp_path / "s") == decisions(undisturbed)
     assert_whole(tmp_path / "s", budget=KILLED_BUDGET)
@@ -313,7 +309,7 @@ def test_kill_9_around_a_checkpoint_write_loses_at_most_the_rung_in_flight(
     script = tmp_path / "driver.py"
     script.write_text(TORN_CHECKPOINT.format(after=after))
     results = tmp_path / "results"
-    assert run([sys.executable, str(script)], options, results).returncode == -signal.SIGKILL
+    assert run([sys.executable, str(script)], asked(options, results)).returncode == -signal.SIGKILL
     before = decisions(results / "s")
     assert any(record["event"] == "rung" for record in before)
     done = search(options, results)
@@ -384,7 +380,7 @@ def finish(started: Started, options: tuple[str, ...]) -> None:
     """Run the same command to its end and see that it completes what the first one began."""
     before = decisions(started.folder)
     results = started.folder.parent
-    done = isp_nas("search", "--workers", "1", "--budget", BUDGET, "--results", results, *options, *SLOW_TRAINING)
+    done = search_in_process("--workers", 1, "--budget", BUDGET, "--results", results, *options, *SLOW_TRAINING)
     assert done.returncode == 0, done.stderr
     assert decisions(started.folder)[: len(before)] == before
     assert_whole(started.folder, budget=BUDGET)
@@ -430,7 +426,7 @@ def test_an_interruption_at_the_very_start_is_no_traceback(started: Started) -> 
 DYING_WORKER = """
 import os, signal
 from functools import partial
-import nas.train.workers
+import nas.search.session
 from flow import made_up
 from nas.cli.main import main
 
@@ -440,7 +436,7 @@ def train(job):
     return made_up(job)
 
 if __name__ == "__main__":
-    nas.train.workers.Worker = partial(nas.train.workers.Worker, train)
+    nas.search.session.Worker = partial(nas.search.session.Worker, train)
     main()
 """
 
@@ -451,7 +447,7 @@ def test_a_worker_that_dies_fails_its_candidate_and_the_search_goes_on(
     script = tmp_path / "driver.py"
     script.write_text(DYING_WORKER)
     results = tmp_path / "results"
-    done = run([sys.executable, str(script)], options, results)
+    done = run([sys.executable, str(script)], asked(options, results))
     assert (done.returncode, done.stderr) == (0, "")
     opened = assert_whole(results / "s", budget=BUDGET)
     (failed,) = (c for c in opened.candidates.values() if c.failure)
