@@ -24,8 +24,7 @@ from latency_models.device import load_device
 from nas import backend, provenance
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE
 from nas.search.score import final_score
-from nas.train.default_recipe import HARDWARE_RECIPE
-from nas.train.recipe import Recipe
+from nas.train.recipe import HARDWARE_RECIPE, Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph

@@ -92,8 +92,7 @@ def measure(spec: ArchSpec) -> dict[str, float]:
 
     from nas.data.raw_format import RawFormat
     from nas.train import evaluation, loop
-    from nas.train.default_recipe import HARDWARE_RECIPE
-    from nas.train.recipe import Recipe
+    from nas.train.recipe import HARDWARE_RECIPE, Recipe
     from nas.train.step import Constants, StepPlan, compiled_step, ready, state_of
     from search_spaces.networks import build_graph
 

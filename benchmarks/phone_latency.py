@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     data = read(options.folder)
     parts = {"operations": operations, "few_networks": few_networks}
-    found = {}
+    found: dict[str, Any] = {}
     for name, judge in parts.items():
         if options.only in (None, name):
             found |= {name: judge(data, options.draws)}

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from training_recipes import read
@@ -38,6 +39,7 @@ from nas.search import prior as prior_module
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
+from nas.search.policy import Situation
 from nas.search.proposals import variation
 from nas.search.score import final_score
 from nas.search.study import Study, StudyConfig
@@ -63,21 +65,21 @@ class Sampler:
 
     name: str
     with_prior: bool = False
-    variation: "Callable[[Search], ArchSpec | None] | None" = None
+    variation: "Callable[[Situation], ArchSpec | None] | None" = None
 
 
-def no_variation(search: Search) -> None:
+def no_variation(_: Situation) -> None:
     """TPE alone."""
 
 
-def aged_evolution(search: Search) -> ArchSpec | None:
+def aged_evolution(now: Situation) -> ArchSpec | None:
     """Regularised evolution (Real et al. 2019): the best of a few of the youngest, changed a little."""
-    standing = search.study.at_rung(0)[-POPULATION:]
+    standing = now.study.at_rung(0)[-POPULATION:]
     if len(standing) < TOURNAMENT:
         return None
-    rng = np.random.default_rng([search.study.config.seed, len(search.study.candidates)])
+    rng = np.random.default_rng([now.study.config.seed, len(now.study.candidates)])
     chosen = [standing[i] for i in rng.choice(len(standing), TOURNAMENT, replace=False)]
-    return variation(search.space, rng, max(chosen, key=lambda c: c.score(0)).spec)
+    return variation(now.space, rng, max(chosen, key=lambda c: c.score(0)).spec)
 
 
 SAMPLERS = {
@@ -202,13 +204,11 @@ def searched(truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: fl
             study, load_space("mai21"), load_device(DEFAULT_DEVICE), Budget(seconds=budget_s), Path("nowhere"),
             [SimulatedWorker(truth, clock)],
         )  # fmt: skip
-        if sampler.variation is not None:
-            search._variation = lambda: sampler.variation(search)  # type: ignore[method-assign,misc]
-        given, driver_module.time = driver_module.time, clock  # type: ignore[attr-defined,assignment]
-        try:
+        with (
+            mock.patch.object(driver_module, "time", clock),
+            mock.patch.object(Situation, "variation", sampler.variation or Situation.variation),
+        ):
             search.run()
-        finally:
-            driver_module.time = given  # type: ignore[attr-defined]
         at_s = [budget_s * part / 20 for part in range(1, 21)]
         reached = list(anytime(study, truth, at_s))
         count = len(study.trained())

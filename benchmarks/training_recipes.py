@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import backend, provenance
-from nas.train.default_recipe import HARDWARE_RECIPE
-from nas.train.recipe import Recipe
+from nas.train.recipe import HARDWARE_RECIPE, Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec

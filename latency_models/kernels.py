@@ -13,6 +13,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
+from search_spaces.activations import ENTRIES
 from search_spaces.errors import DeviceError
 from search_spaces.graph import Graph, Node
 from search_spaces.ops import (
@@ -41,18 +42,6 @@ MOVING_CLASSES = ("memory", "activation")
 
 # Kernels of so many operations and sizes are remembered, under a kilobyte each.
 REMEMBERED = 50_000
-
-FUSED_ACTIVATIONS = ("relu", "relu6")
-ACTIVATION_OPS = {
-    "relu": "RELU",
-    "relu6": "RELU6",
-    "leaky_relu": "LEAKY_RELU",
-    "prelu": "PRELU",
-    "tanh": "TANH",
-    "sigmoid": "LOGISTIC",
-    "elu": "ELU",
-    "hard_swish": "HARD_SWISH",
-}
 
 
 class Kernel(NamedTuple):
@@ -152,7 +141,7 @@ def _transpose_conv(op: TransposeConv) -> Form:
 
 
 def _activation(op: Activation) -> Form:
-    return Form("activation", ACTIVATION_OPS[op.function])
+    return Form("activation", ENTRIES[op.function].tflite_op)
 
 
 def _pool(op: Pool) -> Form:
@@ -250,7 +239,7 @@ def _fused(graph: Graph) -> list[Group]:
 
 def _joins(op: Op, before: Form) -> bool:
     if isinstance(op, Activation):
-        return before.takes_activation and op.function in FUSED_ACTIVATIONS
+        return before.takes_activation and ENTRIES[op.function].is_fused
     return isinstance(op, Scale | Affine) and before.takes_line
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from latency_models.kernels import COMPUTING_CLASSES, Network, network
 from latency_models.roofline import Layout, total_amounts
+from search_spaces.activations import ACTIVATIONS
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import FULL_HD, INPUT, Graph, GraphBuilder
 from search_spaces.networks import build_graph
 from search_spaces.ops import (
-    ACTIVATIONS,
     Activation,
     Add,
     Concat,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from math import isqrt, prod
 from typing import NamedTuple
 
-from latency_models.kernels import ACTIVATION_OPS
+from search_spaces.activations import TFLITE_OPS
 from search_spaces.errors import DeviceError
 from search_spaces.tflite_file import FileNode, FileTensor
 
@@ -203,7 +203,7 @@ def _softmax_traits(op: Operation) -> Iterator[str]:
         yield "beta"
 
 
-ACTIVATIONS = (*ACTIVATION_OPS.values(), "RELU_N1_TO_1", "RELU_0_TO_1", "GELU", "LOG_SOFTMAX")
+ACTIVATIONS = (*TFLITE_OPS.values(), "RELU_N1_TO_1", "RELU_0_TO_1", "GELU", "LOG_SOFTMAX")
 # Value by value: each output value comes from the values at the same place.
 ELEMENTWISE = (
     *("ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV", "FLOOR_MOD", "ADD_N"),

@@ -6,7 +6,6 @@ same that `lower_tf` reads, so nothing is renamed or transposed on the way to a 
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -16,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from search_spaces import jax_ops
+from search_spaces.activations import ENTRIES, function_of
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
-    LEAKY_SLOPE,
     Activation,
     Add,
     Affine,
@@ -42,13 +41,7 @@ Map = Float[Array, "n _ _ _"]  # only the batch is the same for everything that 
 Parameters = dict[str, Array]
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": nn.relu,
-    "relu6": nn.relu6,
-    "leaky_relu": partial(nn.leaky_relu, negative_slope=LEAKY_SLOPE),
-    "tanh": jnp.tanh,
-    "sigmoid": nn.sigmoid,
-    "elu": nn.elu,
-    "hard_swish": nn.hard_swish,
+    name: function_of(entry.jax, entry.jax_options) for name, entry in ENTRIES.items() if entry.jax
 }
 
 # He et al. 2015 (arXiv 1502.01852): fan-in scaling for rectified units, and 0.25 as PReLU's first slope.

@@ -19,10 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: the run
 with quiet():
     import tensorflow as tf
 
+from search_spaces.activations import ENTRIES, function_of
 from search_spaces.errors import ExportError
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
-    LEAKY_SLOPE,
     Activation,
     Add,
     Affine,
@@ -279,14 +279,8 @@ def _hard_swish(x: Any) -> Any:
 
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "relu": tf.nn.relu,
-    "relu6": tf.nn.relu6,
-    "leaky_relu": lambda x: tf.nn.leaky_relu(x, LEAKY_SLOPE),
-    "tanh": tf.nn.tanh,
-    "sigmoid": tf.nn.sigmoid,
-    "elu": tf.nn.elu,
-    "hard_swish": _hard_swish,
-}
+    name: function_of(entry.tensorflow, entry.tensorflow_options) for name, entry in ENTRIES.items() if entry.tensorflow
+} | {"hard_swish": _hard_swish}
 
 
 def _activation(op: Op, p: Weights, x: Any) -> Any:

@@ -12,15 +12,13 @@ TensorFlow's sense. Only the batch of the input is free.
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from search_spaces.activations import ACTIVATIONS
 from search_spaces.errors import GraphError, UnknownNameError
 
 Shape = tuple[int, int, int, int]
 ParameterShapes = dict[str, tuple[int, ...]]
 
-ACTIVATIONS = ("relu", "relu6", "leaky_relu", "prelu", "tanh", "sigmoid", "elu", "hard_swish")
 POOLS = ("max", "average")
-# 0.2 is TensorFlow's own default for tf.nn.leaky_relu, so an exported file needs no comment.
-LEAKY_SLOPE = 0.2
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ against it, so that a network that cannot be exported is known before it is trai
 
 from dataclasses import dataclass
 
+from search_spaces.activations import ACTIVATIONS, ENTRIES
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import Graph, Node
-from search_spaces.ops import ACTIVATIONS, OPS, Activation
+from search_spaces.ops import OPS, Activation
 
 FLOAT = "float32"
 
@@ -49,7 +50,7 @@ PRECISIONS = {
 _INTEGERS = frozenset({
     "conv", "depthwise_conv", "transpose_conv", "depth_to_space", "pool", "resize", "affine", "scale", "instance_norm",
     "add", "subtract", "multiply", "concat", "global_mean",
-    "relu", "relu6", "leaky_relu", "prelu", "tanh", "sigmoid", "elu", "hard_swish",
+    *(name for name, entry in ENTRIES.items() if entry.is_integer),
 })  # fmt: skip
 _FLOATS = frozenset({*OPS, *ACTIVATIONS})
 CONVERTED = {"fp32": _FLOATS, "fp16": _FLOATS, "int8": _INTEGERS, "int16": _INTEGERS}

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
+from search_spaces.activations import BODY_ACTIVATIONS
 from search_spaces.errors import SpecError, UnknownNameError
 
 Value = int | str
@@ -58,7 +59,6 @@ def _nominal(meaning: str, default: str, legal: tuple[str, ...], active_when: Co
     return field(default=default, metadata={"gene": Gene(meaning, default, legal, False, active_when)})
 
 
-BODY_ACTIVATIONS = ("relu", "prelu", "leaky_relu", "relu6", "tanh", "elu", "hard_swish")
 TOPOLOGIES = ("flat", "unet", "two_path")
 BLOCKS = ("plain", "residual", "expanded", "dense", "residual_dense", "adaptive_residual")
 ATTENTIONS = ("none", "channel", "spatial", "dual")

@@ -28,8 +28,6 @@ from search_spaces.spec import ArchSpec
 from search_spaces.system import named_files
 
 MEASUREMENTS, MODELS = "measurements.csv", "models"
-# As many as take half an hour on one core of a server, conversion included; see results/README.md.
-PROBES, CANDIDATES = 400, 40
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class MeasureAsked:
 
     out: Path
     models: tuple[Path, ...] = ()  # these .tflite files instead of planned ones
-    probes: int = PROBES
-    candidates: int = CANDIDATES
+    probes: int = 0
+    candidates: int = 0
     largest_side: int | None = None
     seed: int = 0
     threads: int = 1

@@ -5,42 +5,34 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nas.cli import latency
+from nas.cli.config_file import ConfigFile, read_config
+from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
-    Batch,
-    Bits,
-    Black,
+    DataOptions,
     DeviceName,
+    FileOptions,
     Form,
-    Loss,
-    Packing,
-    Patch,
-    Pattern,
-    Precision,
-    Rate,
-    RawDir,
-    Reparameterise,
-    Results,
-    RgbDir,
+    Network,
+    PairOptions,
+    PictureOptions,
+    RawOptions,
+    ResultsFolder,
+    RunOptions,
+    SearchOptions,
+    SearchSettings,
     Seed,
     ShortForm,
-    Source,
-    StudyName,
-    VggWeights,
-    White,
-    data_config,
+    StudyOptions,
+    Trainable,
+    TrainingOptions,
     parse_rungs,
-    training_options,
 )
 from search_spaces.errors import IspNasError
-
-if TYPE_CHECKING:
-    from nas.search.network_ref import Target
-    from nas.train.recipe_file import PublishedRecipe
 
 app = typer.Typer(
     name="isp-nas",
@@ -100,142 +92,86 @@ def _options(
 
 
 @app.command()
+@grouped
 def search(
-    budget: Annotated[str, typer.Option("--budget", help="Time (5m, 8h) or number of candidates (200).")],
-    data: Source = None,
-    device: DeviceName = None,
-    space: Annotated[str | None, typer.Option("--space", help="Space name or a .toml file; default mai21.")] = None,
-    objective: Annotated[str | None, typer.Option("--objective", help="score or pareto; default score.")] = None,
-    max_runtime: Annotated[float | None, typer.Option("--max-runtime", help="Largest predicted runtime, ms.")] = None,
-    max_memory: Annotated[
-        float | None,
-        typer.Option("--max-memory", help="Most MB that maps take at once at Full HD, float32: 4 bytes per value."),
-    ] = None,
-    allow_fallback: Annotated[
-        bool | None,
-        typer.Option("--allow-fallback", help="Price networks that the device's delegate runs only in part."),
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option("--sampler", help="model, tpe, random or nsga2; default model.")
-    ] = None,
-    rungs: Annotated[str | None, typer.Option("--rungs", help="Training steps per rung, such as 50,150,450.")] = None,
-    final_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--final-steps",
-            help="How long the winner will be trained: finals train the best so, from three seeds. 0: no finals.",
+    search: SearchOptions,
+    data: DataOptions,
+    settings: SearchSettings,
+    training: TrainingOptions,
+    config: Annotated[
+        ConfigFile | None,
+        option(
+            "--config",
+            help="Options from a .toml file, or a study's run.toml; what is given here wins.",
+            parser=str,
+            metavar="FILE",
+            is_eager=True,
+            callback=read_config,
         ),
     ] = None,
-    final_share: Annotated[
-        float | None, typer.Option("--final-share", help="Share of a budget in time for the finals; default 0.25.")
-    ] = None,
-    prior: Annotated[
-        str | None,
-        typer.Option("--prior", help="auto: proposals begin with what was learned on other pairs; none: with nothing."),
-    ] = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            "--workers", help="Candidates trained at once, or auto: one per core, on a GPU one. 1 repeats exactly."
-        ),
-    ] = "auto",
-    study: Annotated[
-        str | None, typer.Option("--study", help="Name of the study; default from data, device, space.")
-    ] = None,
-    results: Results = Path("results"),
-    seed: Seed = None,
-    loss: Loss = None,
-    learning_rate: Rate = None,
-    batch: Batch = None,
-    patch: Patch = None,
-    precision: Precision = None,
-    reparameterise: Reparameterise = None,
-    vgg_weights: VggWeights = None,
-    raw_dir: RawDir = None,
-    rgb_dir: RgbDir = None,
-    bits: Bits = None,
-    black: Black = None,
-    white: White = None,
-    pattern: Pattern = None,
-    packing: Packing = None,
 ) -> None:
-    """Search for the best network on a device. The same command continues, a larger budget extends."""
+    """Search for the best network on a device. The same command continues, a larger budget extends it."""
     from nas.search.budget import parse_budget
-    from nas.search.open_study import SearchOptions
 
-    spent = parse_budget(budget)
-    asked = SearchOptions(
-        study=study,
-        data=data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
-        device=device,
-        space=space,
-        objective=objective,
-        sampler=sampler,
-        seed=seed,
-        rungs=None if rungs is None else parse_rungs(rungs),
-        final_steps=final_steps,
-        final_share=final_share,
-        prior=prior,
-        max_runtime_ms=max_runtime,
-        max_memory_mb=max_memory,
-        allow_fallback=allow_fallback,
-        vgg_file=vgg_weights,
-        **training_options(loss, learning_rate, batch, patch, precision, reparameterise),
-    )
+    spent = parse_budget(search.budget)
+    from nas.cli.config_file import search_options
+
+    given = {
+        "study": search.study, "device": search.device, "seed": search.seed, "vgg_file": training.vgg_weights,
+        **settings.fields(), **training.recipe_fields(),
+    }  # fmt: skip
+    options = search_options(config, given, data)
     from nas.cli.search import run_search
     from nas.train.workers import parse_workers
 
-    run_search(asked, results, spent, workers=parse_workers(workers))
+    run_search(options, search.results, spent, workers=parse_workers(search.workers))
 
 
 @app.command()
 def space(
     name: Annotated[str, typer.Argument(help="Space name or a .toml file.")] = "mai21",
-    sample: Annotated[int, typer.Option("--sample", help="Also show this many random members.")] = 0,
-    seed: Seed = None,
+    sample: Annotated[int, option("--sample", help="Also show this many random members.")] = 0,
+    seed: Annotated[int, option("--seed", help="Seed of the random members.")] = 0,
     device: DeviceName = None,
     form: ShortForm = "table",
 ) -> None:
     """Show the genes of a space, its size, and random members."""
     from nas.cli.show import show_space
 
-    show_space(name, sample=sample, seed=seed or 0, device_name=device, form=form)
+    show_space(name, sample=sample, seed=seed, device_name=device, form=form)
 
 
 @app.command()
+@grouped
 def pareto(
-    study: StudyName = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Compare at this rung.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also show dominated candidates.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
-    results: Results = Path("results"),
+    where: StudyOptions,
+    steps: Annotated[
+        int | None, option("--steps", help="Compare at this rung.", default="the highest of three")
+    ] = None,
+    everything: Annotated[bool, option("--all", help="Also show dominated candidates.")] = False,
+    plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
     form: Form = "table",
 ) -> None:
     """Show the Pareto front of a study: quality against predicted runtime, at equal training steps."""
     from nas.cli.show import show_front
 
-    show_front(results, study, steps=steps, everything=everything, plot=plot, form=form)
+    show_front(where.results, where.study, steps=steps, everything=everything, plot=plot, form=form)
 
 
 @app.command()
-def show(
-    target: Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")],
-    study: StudyName = None,
-    device: DeviceName = None,
-    results: Results = Path("results"),
-    form: ShortForm = "table",
-) -> None:
+@grouped
+def show(target: Network, where: StudyOptions, device: DeviceName = None, form: ShortForm = "table") -> None:
     """Show one network whole: genes, layers with shapes, MACs and predicted runtime, and its history."""
     from nas.cli.show import show_target
 
-    show_target(_resolve(target, results, study), device_name=device, form=form)
+    show_target(where.resolve(target), device_name=device, form=form)
 
 
 @app.command()
 def designs(
     name: Annotated[str | None, typer.Argument(help="Show this design whole; all of them if left out.")] = None,
     device: DeviceName = None,
-    results: Results = Path("results"),
+    results: ResultsFolder = Path("results"),
     form: Form = "table",
 ) -> None:
     """Show the published designs: cost, predicted runtime, our short trainings, and Table 1 of the challenge."""
@@ -248,67 +184,29 @@ def designs(
 
 
 @app.command()
-def best(study: StudyName = None, results: Results = Path("results"), form: ShortForm = "table") -> None:
+@grouped
+def best(where: StudyOptions, form: ShortForm = "table") -> None:
     """Show the best candidate and its quality on the test pairs, which no search reads."""
     from nas.cli.show import show_best
 
-    show_best(results, study, form=form)
+    show_best(where.results, where.study, form=form)
 
 
 @app.command()
+@grouped
 def train(
-    target: Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")],
+    target: Trainable,
     steps: Annotated[
         int | None,
-        typer.Option(
-            "--steps", help="Training steps; the learning rate falls over all of them. Default: the recipe's."
-        ),
+        option("--steps", help="Training steps; the learning rate falls over all of them.", default="the recipe's"),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help='Recipe name or a .toml file; "report": that of this published design.'),
-    ] = None,
-    super_network: Annotated[
-        bool, typer.Option("--super-network", help="Train jointly with a larger head, taken off on the way.")
-    ] = False,
-    detach_at: Annotated[
-        float | None, typer.Option("--detach-at", help="PSNR in dB above which the larger head goes; default 23.")
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        typer.Option("--init-from", help="First weights: a checkpoint file or folder, a trial, best or a design."),
-    ] = None,
-    validate_every: Annotated[
-        int | None, typer.Option("--validate-every", help="Steps between validations; default a twentieth.")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option("--patience", help="Stop after so many validations without a better PSNR.")
-    ] = None,
-    qat: Annotated[
-        bool, typer.Option("--qat", help="Fine-tune the trained weights for int8, rounding as its file does.")
-    ] = False,
-    calibration: Annotated[
-        int, typer.Option("--calibration", help="Training pairs from which --qat takes its first ranges.")
-    ] = 100,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default results/trained/….")] = None,
-    data: Source = None,
-    study: StudyName = None,
-    results: Results = Path("results"),
+    *,
+    run: RunOptions,
+    out: Annotated[Path | None, option("--out", help="Folder of the run.", default="results/trained/…")] = None,
+    data: DataOptions,
+    where: StudyOptions,
     seed: Seed = None,
-    loss: Loss = None,
-    learning_rate: Rate = None,
-    batch: Batch = None,
-    patch: Patch = None,
-    precision: Precision = None,
-    reparameterise: Reparameterise = None,
-    vgg_weights: VggWeights = None,
-    raw_dir: RawDir = None,
-    rgb_dir: RgbDir = None,
-    bits: Bits = None,
-    black: Black = None,
-    white: White = None,
-    pattern: Pattern = None,
-    packing: Packing = None,
+    training: TrainingOptions,
     form: ShortForm = "table",
 ) -> None:
     """Train one network to the end. The same command continues after a crash.
@@ -318,25 +216,21 @@ def train(
     """
     from nas.train.recipe import Recipe
 
-    options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
-    Recipe(**options, **({} if steps is None else {"horizon": steps}))  # type: ignore[arg-type]  # refuses a wrong one before anything is read
-    config = data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing)
+    fields = training.recipe_fields()
+    horizon: dict[str, Any] = {} if steps is None else {"horizon": steps}
+    Recipe(**fields, **horizon)  # refuses a wrong one before anything is read
+    config = data.chosen()
     from nas.cli.train import run_training
     from nas.search.network_training import TrainOptions
-
-    found = _resolve(target, results, study)
-    asked = TrainOptions(
-        options, config, steps=steps, recipe=None if recipe is None else _published(recipe, found),
-        super_network=super_network, detach_at_db=detach_at, seed=seed, out=out, init_from=init_from,
-        validate_every=validate_every, patience=patience, vgg_file=vgg_weights, qat=qat, calibration=calibration,
-    )  # fmt: skip
-    run_training(found, asked, results=results, form=form)
-
-
-def _published(name: str, target: "Target") -> "PublishedRecipe":
     from nas.train.recipe_file import recipe_for
 
-    return recipe_for(name, target.spec)
+    found = where.resolve(target)
+    options = TrainOptions(
+        fields, config, steps, None if run.recipe is None else recipe_for(run.recipe, found.spec), run.super_network,
+        run.detach_at, seed, out, run.init_from, run.validate_every, run.patience, training.vgg_weights, run.qat,
+        run.calibration,
+    )  # fmt: skip
+    run_training(found, options, results=where.results, form=form)
 
 
 @app.command()
@@ -345,7 +239,7 @@ def check(
     device: DeviceName = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", help="Height x width of the photograph, both even, for a file of open size."),
+        option("--size", help="Height x width of the photograph, both even, for a file of open size."),
     ] = None,
     form: ShortForm = "table",
 ) -> None:
@@ -357,6 +251,7 @@ def check(
 
 
 @app.command()
+@grouped
 def audit(
     targets: Annotated[
         list[str] | None,
@@ -364,40 +259,27 @@ def audit(
     ] = None,
     rungs: Annotated[
         list[str] | None,
-        typer.Option("--rungs", help="A ladder such as 100,300,900; may be given often. Default: those of searches."),
+        option("--rungs", help="A ladder such as 100,300,900; may be given often.", default="those of searches"),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Of the long training; default 8100, on a GPU 81000.")
+        int | None, option("--steps", help="Of the long training.", default="8100, on a GPU 81000")
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds every network is trained from.")] = 2,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the audit; default results/audit/….")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Save a picture: .png, .svg or .pdf.")] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Networks trained at once.")] = 1,
-    data: Source = None,
+    seeds: Annotated[int, option("--seeds", help="How many seeds every network is trained from.")] = 2,
+    out: Annotated[Path | None, option("--out", help="Folder of the audit.", default="results/audit/…")] = None,
+    plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg or .pdf.")] = None,
+    workers: Annotated[int, option("--workers", help="Networks trained at once.")] = 1,
+    *,
+    data: DataOptions,
     device: DeviceName = None,
-    study: StudyName = None,
-    results: Results = Path("results"),
-    loss: Loss = None,
-    learning_rate: Rate = None,
-    batch: Batch = None,
-    patch: Patch = None,
-    precision: Precision = None,
-    reparameterise: Reparameterise = None,
-    vgg_weights: VggWeights = None,
-    raw_dir: RawDir = None,
-    rgb_dir: RgbDir = None,
-    bits: Bits = None,
-    black: Black = None,
-    white: White = None,
-    pattern: Pattern = None,
-    packing: Packing = None,
+    where: StudyOptions,
+    training: TrainingOptions,
     form: Form = "table",
 ) -> None:
     """Find out how well short training predicts long training. The same command continues.
 
     Networks, seeds, ladders and steps may be added to an audit later.
     """
-    options = training_options(loss, learning_rate, batch, patch, precision, reparameterise)
+    fields = training.recipe_fields()
     from nas.cli.audit import AuditOptions, run_audit
 
     question = AuditOptions(
@@ -405,51 +287,25 @@ def audit(
         ladders=tuple(parse_rungs(ladder) for ladder in rungs or ()),
         steps=steps,
         seeds=seeds,
-        data=data_config(data, raw_dir, rgb_dir, bits, black, white, pattern, packing),
-        training=options,
+        data=data.chosen(),
+        training=fields,
         device=device,
-        study=study,
-        vgg_file=vgg_weights,
+        study=where.study,
+        vgg_file=training.vgg_weights,
     )
-    run_audit(question, results, workers=workers, out=out, plot=plot, form=form)
+    run_audit(question, where.results, workers=workers, out=out, plot=plot, form=form)
 
 
 @app.command()
+@grouped
 def export(
-    target: Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")],
+    target: Network,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files, card.md, card.json and patches.png.")],
-    precision: Annotated[
-        list[str] | None,
-        typer.Option("--precision", help="fp32, fp16, int8, int16: one or more. fp32 always comes along."),
-    ] = None,
-    size: Annotated[str, typer.Option("--size", help="Height x width of the mosaic and the photograph.")] = "1088x1920",
-    dynamic: Annotated[
-        bool, typer.Option("--dynamic", help="Also write files for any size, model_none.tflite and so on.")
-    ] = False,
-    input_counts: Annotated[
-        str, typer.Option("--input", help="What the files read: normalized, or counts: raw10, raw12, raw14.")
-    ] = "normalized",
-    io: Annotated[
-        str | None, typer.Option("--io", help="Input and output of integer files: int8, uint8, int16 or float32.")
-    ] = None,
-    calibration: Annotated[
-        int, typer.Option("--calibration", help="Training pairs from which integer files take their ranges.")
-    ] = 100,
-    max_drop: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--max-drop", help="Most dB that a file may lose: 0.3, or int8=1; else fp16 and int16 0.1, int8 0.5."
-        ),
-    ] = None,
-    qat: Annotated[
-        str | None,
-        typer.Option("--qat", help="Fine-tune for int8 for so many steps before, or the folder of `train --qat`."),
-    ] = None,
+    out: Annotated[Path, option("--out", help="Folder for the files, card.md, card.json and patches.png.")],
+    files: FileOptions,
     device: DeviceName = None,
-    study: StudyName = None,
-    results: Results = Path("results"),
+    where: StudyOptions,
     form: ShortForm = "table",
 ) -> None:
     """Write verified TFLite files of the longest-trained checkpoint of a network, in one or more precisions.
@@ -457,55 +313,21 @@ def export(
     Each is judged as a file. One that loses more than allowed is not written, and the layer at fault is named; the
     exit code is 2 then.
     """
-    from nas.export.options import ExportOptions, parse_max_drop, parse_precisions, parse_size
-
-    options = ExportOptions(
-        # `--precision fp16 int8` leaves the second word to the arguments.
-        precisions=parse_precisions([*(precision or ["fp32"]), *(more or [])]),
-        size=parse_size(size),
-        io=io,
-        input=input_counts,
-        calibration=calibration,
-        dynamic=dynamic,
-        max_drop_db=parse_max_drop(max_drop or []),
-    )
-    options.validate()
+    options = files.options(more or [])  # `--precision fp16 int8` leaves the second word to the arguments
     from nas.cli.export import run_export
 
-    found = _resolve(target, results, study)
-    run_export(found, out, options, results=results, device_name=device, qat=qat, form=form)
+    found = where.resolve(target)
+    run_export(found, out, options, results=where.results, device_name=device, qat=files.qat, form=form)
 
 
 @app.command()
+@grouped
 def render(
     model: Annotated[Path, typer.Argument(help="A .tflite file that turns packed RAW into RGB, ours or any other.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="PNG mosaics, camera RAW, or folders.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures; no file in it is overwritten.")],
-    bits_out: Annotated[int, typer.Option("--bits-out", help="Bits per channel of a PNG: 8 or 16.")] = 8,
-    jpeg: Annotated[int | None, typer.Option("--jpeg", help="Write JPEG of this quality, 1 to 100.")] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Also draw the camera's own rendering, or a pair's target, beside ours.")
-    ] = False,
-    convert: Annotated[
-        bool, typer.Option("--convert", help="Convert RAW of another Bayer pattern, other levels or odd sides.")
-    ] = False,
-    max_memory: Annotated[
-        float | None,
-        typer.Option("--max-memory", help="MB that a network of open size may take; default half of the machine's."),
-    ] = None,
-    input_kind: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            help="What the file reads: normalized, raw10, raw12, raw14; default its card's.",
-            rich_help_panel="RAW",
-        ),
-    ] = None,
-    bits: Bits = None,
-    black: Black = None,
-    white: White = None,
-    pattern: Pattern = None,
-    packing: Packing = None,
+    out: Annotated[Path, option("--out", help="Folder for the pictures; no file in it is overwritten.")],
+    picture: PictureOptions,
+    raw: RawOptions,
     form: ShortForm = "table",
 ) -> None:
     """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
@@ -513,43 +335,21 @@ def render(
     Options that say how RAW is read hold for PNG mosaics, and for a file without a card.
     """
     from nas.cli.render import run_render
-    from nas.render.batch import RenderOptions
-    from nas.render.image_file import FileKind
 
-    raw = {"bits": bits, "black": black, "white": white, "pattern": pattern, "packing": packing}
-    asked = RenderOptions(
-        raw={name: value for name, value in raw.items() if value is not None},
-        input=input_kind,
-        kind=FileKind(bits_out, jpeg),
-        compare=compare,
-        convert=convert,
-        max_memory_mb=max_memory,
-    )
-    run_render(model, inputs, out, asked, form=form)
+    run_render(model, inputs, out, picture.options(raw), form=form)
 
 
 @data_app.command("check")
+@grouped
 def data_check(
     folder: Annotated[str, typer.Argument(help='Folder of RAW→RGB pairs, or "demo".')],
-    raw_dir: RawDir = None,
-    rgb_dir: RgbDir = None,
-    bits: Bits = None,
-    black: Black = None,
-    white: White = None,
-    pattern: Pattern = None,
-    packing: Packing = None,
+    pairs: PairOptions,
     form: ShortForm = "table",
 ) -> None:
     """Read every pair and report what would spoil a night of training; exit code 2 where anything would."""
-    config = data_config(folder, raw_dir, rgb_dir, bits, black, white, pattern, packing)
+    config = pairs.config(folder)
     assert config is not None
     from nas.cli.data_check import run_check
 
     if not run_check(config, form=form):
         raise typer.Exit(2)
-
-
-def _resolve(target: str, results: Path, study: str | None) -> "Target":
-    from nas.search.network_ref import resolve
-
-    return resolve(target, results, study)

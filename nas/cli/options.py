@@ -1,68 +1,180 @@
 """Options that several commands share, declared once, and the parsing of their values."""
 
+import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas.cli.option_groups import option
+from nas.train.recipe import DEFAULTS, HARDWARE_RECIPE
 from search_spaces.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.data.pairs import DataConfig
+    from nas.export.options import ExportOptions
+    from nas.render.batch import RenderOptions
+    from nas.search.network_ref import Target
 
-# Options that several commands share.
-Results = Annotated[Path, typer.Option("--results", help="Folder in which studies live.")]
-StudyName = Annotated[str | None, typer.Option("--study", help="Name of the study; the one used last if left out.")]
-Form = Annotated[str, typer.Option("--format", help="table, json or csv.")]
-ShortForm = Annotated[str, typer.Option("--format", help="table or json.")]
-DeviceName = Annotated[str | None, typer.Option("--device", help="Device name or a .json file.")]
-Source = Annotated[str | None, typer.Option("--data", help='Folder of RAW→RGB pairs, or "demo" for the built-in set.')]
-RawDir = Annotated[
-    str | None, typer.Option("--raw-dir", help="Name of the mosaics' sub-folder.", rich_help_panel="RAW")
+RAW, TRAINING = "RAW", "Training"
+_CPU, _GPU = HARDWARE_RECIPE["cpu"], HARDWARE_RECIPE["gpu"]
+
+Form = Annotated[str, option("--format", help="table, json or csv.")]
+ShortForm = Annotated[str, option("--format", help="table or json.")]
+DeviceName = Annotated[
+    str | None, option("--device", help="Device name or a .json file.", default="the study's, or dimensity-1000-plus")
 ]
-RgbDir = Annotated[
-    str | None, typer.Option("--rgb-dir", help="Name of the targets' sub-folder.", rich_help_panel="RAW")
-]
-Bits = Annotated[
-    int | None, typer.Option("--bits", help="Bit depth of the mosaics; default 10.", rich_help_panel="RAW")
-]
-Black = Annotated[int | None, typer.Option("--black", help="Black level; default 0.", rich_help_panel="RAW")]
-White = Annotated[int | None, typer.Option("--white", help="White level; default 2^bits − 1.", rich_help_panel="RAW")]
-Pattern = Annotated[str | None, typer.Option("--pattern", help="Bayer pattern; default RGGB.", rich_help_panel="RAW")]
-Packing = Annotated[
-    str | None,
-    typer.Option("--packing", help="Channel order: challenge or rggb; default challenge.", rich_help_panel="RAW"),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of sampling and training; default 0.")]
-# Where nothing is given, the recipe or the study decides; the help tells what holds where there is none.
-Loss = Annotated[
-    str | None,
-    typer.Option("--loss", help='Losses with weights, "l1=1,ssim=0.2"; else l1.', rich_help_panel="Training"),
-]
-Rate = Annotated[
-    float | None,
-    typer.Option("--learning-rate", help="Initial learning rate; else 0.02 (of Muon).", rich_help_panel="Training"),
-]
-Batch = Annotated[int | None, typer.Option("--batch", help="Patches per step; else 16.", rich_help_panel="Training")]
-Patch = Annotated[
-    int | None, typer.Option("--patch", help="Pixels of a patch; else 32, on a GPU 128.", rich_help_panel="Training")
-]
-Precision = Annotated[
-    str | None,
-    typer.Option("--precision", help="float32 or bfloat16 (GPUs); else float32.", rich_help_panel="Training"),
-]
-Reparameterise = Annotated[
-    bool | None,
-    typer.Option(
-        "--reparameterise/--no-reparameterise",
-        help="Train every kernel as a sum of branches, folded into one wherever it is used; else not.",
-        rich_help_panel="Training",
-    ),
-]
-VggWeights = Annotated[
-    Path | None,
-    typer.Option("--vgg-weights", help="Keras's weights of VGG-19, for the loss vgg.", rich_help_panel="Training"),
-]
+Seed = Annotated[int | None, option("--seed", help="Seed of sampling and training.", default="the study's, or 0")]
+ResultsFolder = Annotated[Path, option("--results", help="Folder in which studies live.")]
+Trainable = Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")]
+Network = Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Which study is meant."""
+
+    study: Annotated[str | None, option("--study", help="Name of the study.", default="the one used last")] = None
+    results: ResultsFolder = Path("results")
+
+    def resolve(self, network: str) -> "Target":
+        """Return the network that a command names."""
+        from nas.search.network_ref import resolve
+
+        return resolve(network, self.results, self.study)
+
+
+@dataclass(frozen=True)
+class RawOptions:
+    """How the mosaics are to be read."""
+
+    bits: Annotated[int | None, option("--bits", help="Bit depth of the mosaics.", default="10", panel=RAW)] = None
+    black: Annotated[int | None, option("--black", help="Black level.", default="0", panel=RAW)] = None
+    white: Annotated[int | None, option("--white", help="White level.", default="2^bits − 1", panel=RAW)] = None
+    pattern: Annotated[str | None, option("--pattern", help="Bayer pattern.", default="RGGB", panel=RAW)] = None
+    packing: Annotated[
+        str | None, option("--packing", help="Channel order: challenge or rggb.", default="challenge", panel=RAW)
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields of a RawFormat that were given."""
+        names = [field.name for field in fields(RawOptions)]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class PairOptions(RawOptions):
+    """How a folder of pairs is to be read."""
+
+    raw_dir: Annotated[str | None, option("--raw-dir", help="Name of the mosaics' sub-folder.", panel=RAW)] = None
+    rgb_dir: Annotated[str | None, option("--rgb-dir", help="Name of the targets' sub-folder.", panel=RAW)] = None
+
+    def config(self, source: str | None, base: "DataConfig | None" = None) -> "DataConfig | None":
+        """Return the data that was asked for, or `base` where nothing was said about it; the rest of `base` holds."""
+        from dataclasses import replace
+
+        from nas.data.pairs import DataConfig
+        from nas.data.raw_format import RawFormat
+
+        given = self.given()
+        folders = {n: v for n in ("raw_dir", "rgb_dir") if (v := getattr(self, n)) is not None}
+        if source is None and not given and not folders:
+            return base
+        if source is None and base is None:
+            raise UsageError("Options that say how RAW is read describe a folder of pairs; name it with --data.")
+        if source is not None:  # other pairs: nothing that was said of those before holds for them
+            config = DataConfig(source, **folders, raw=RawFormat(**given))
+        else:
+            assert base is not None
+            config = replace(base, **folders, raw=replace(base.raw, **given))
+        config.validate()
+        return config
+
+
+@dataclass(frozen=True)
+class DataOptions(PairOptions):
+    """Which pairs are read, and how."""
+
+    data: Annotated[
+        str | None,
+        option(
+            "--data", help='Folder of RAW→RGB pairs, or "demo" for the built-in set.', default="the study's, or demo"
+        ),
+    ] = None
+
+    def chosen(self, base: "DataConfig | None" = None) -> "DataConfig | None":
+        """Return the data that was asked for, or `base` where nothing was said about it."""
+        return self.config(self.data, base)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How networks are trained, where it is not as the recipe or the study says; defaults hold without either."""
+
+    loss: Annotated[
+        str | None, option("--loss", help='Losses with weights, "l1=1,ssim=0.2".', default="l1", panel=TRAINING)
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        option(
+            "--learning-rate", help="Initial learning rate.", panel=TRAINING,
+            default=f"{DEFAULTS['learning_rate']:g}, of {DEFAULTS['optimiser'].title()}",
+        ),
+    ] = None  # fmt: skip
+    batch: Annotated[
+        int | None, option("--batch", help="Patches per step.", default=str(_CPU["batch"]), panel=TRAINING)
+    ] = None
+    patch: Annotated[
+        int | None,
+        option(
+            "--patch", help="Pixels of a patch's side.", panel=TRAINING,
+            default=f"{_CPU['patch']}, on a GPU {_GPU['patch']}",
+        ),
+    ] = None  # fmt: skip
+    dtype: Annotated[
+        str | None,
+        option("--dtype", help="Of maps and products: float32 or bfloat16 (GPUs).", default="float32", panel=TRAINING),
+    ] = None
+    precision: Annotated[str | None, option("--precision", help="Old name of --dtype.", hidden=True)] = None
+    reparameterise: Annotated[
+        bool | None,
+        option(
+            "--reparameterise/--no-reparameterise", panel=TRAINING, default="no-reparameterise",
+            help="Train every kernel as a sum of branches, folded into one wherever it is used.",
+        ),
+    ] = None  # fmt: skip
+    vgg_weights: Annotated[
+        Path | None,
+        option(
+            "--vgg-weights", help="Keras's weights of VGG-19, for the loss vgg.", default="Keras's cache",
+            panel=TRAINING,
+        ),
+    ] = None  # fmt: skip
+
+    def recipe_fields(self) -> dict[str, Any]:
+        """Return the fields of a recipe that were given, the loss read; raise UsageError where that cannot be."""
+        from nas.train.recipe import parse_loss
+
+        given = {
+            "loss": None if self.loss is None else parse_loss(self.loss),
+            "learning_rate": self.learning_rate,
+            "batch": self.batch,
+            "patch": self.patch,
+            "precision": self._dtype(),
+            "reparameterise": self.reparameterise,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _dtype(self) -> str | None:
+        if self.precision is None:
+            return self.dtype
+        if self.dtype is not None:
+            raise UsageError("--precision of a training is the old name of --dtype; leave it out.")
+        sys.stderr.write(
+            "isp-nas: --precision of a training is called --dtype now; the old name works for one release more.\n"
+        )
+        return self.precision
 
 
 def parse_rungs(text: str) -> tuple[int, ...]:
@@ -73,44 +185,186 @@ def parse_rungs(text: str) -> tuple[int, ...]:
         raise UsageError(f'Rungs are numbers of steps such as "50,150,450"; got "{text}".') from None
 
 
-def data_config(
-    source: str | None,
-    raw_dir: str | None,
-    rgb_dir: str | None,
-    bits: int | None,
-    black: int | None,
-    white: int | None,
-    pattern: str | None,
-    packing: str | None,
-) -> "DataConfig | None":
-    """Return the data that was asked for; None where nothing was said about it."""
-    from nas.data.pairs import DataConfig
-    from nas.data.raw_format import RawFormat
+@dataclass(frozen=True)
+class SearchOptions:
+    """How long a search runs, for which device, and where its study is kept."""
 
-    raw = {"bits": bits, "black": black, "white": white, "pattern": pattern, "packing": packing}
-    given = {name: value for name, value in raw.items() if value is not None}
-    if source is None and not given and raw_dir is None and rgb_dir is None:
-        return None
-    if source is None:
-        raise UsageError("Options that say how RAW is read describe a folder of pairs; name it with --data.")
-    config = DataConfig(source, raw_dir, rgb_dir, raw=RawFormat(**given))  # type: ignore[arg-type]
-    config.validate()
-    return config
+    budget: Annotated[str, option("--budget", help="Time (5m, 8h) or number of candidates (200).")]
+    device: DeviceName = None
+    seed: Seed = None
+    workers: Annotated[
+        str,
+        option("--workers", help="Candidates trained at once, or auto: one per core, on a GPU one. 1 repeats exactly."),
+    ] = "auto"
+    study: Annotated[
+        str | None, option("--study", help="Name of the study.", default="from data, device and space")
+    ] = None
+    results: ResultsFolder = Path("results")
 
 
-def training_options(
-    loss: str | None, learning_rate: float | None, batch: int | None, patch: int | None, precision: str | None,
-    reparameterise: bool | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Return the fields of a recipe that were given, the loss read; raise UsageError where that cannot be."""
-    from nas.train.recipe import parse_loss
+@dataclass(frozen=True)
+class SearchSettings:
+    """What a study is started with, beside data, device and training."""
 
-    given = {
-        "loss": None if loss is None else parse_loss(loss),
-        "learning_rate": learning_rate,
-        "batch": batch,
-        "patch": patch,
-        "precision": precision,
-        "reparameterise": reparameterise,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    space: Annotated[str | None, option("--space", help="Space name or a .toml file.", default="mai21")] = None
+    objective: Annotated[str | None, option("--objective", help="score or pareto.", default="score")] = None
+    sampler: Annotated[str | None, option("--sampler", help="model, tpe, random or nsga2.", default="model")] = None
+    rungs: Annotated[
+        str | None, option("--rungs", help="Training steps per rung, such as 50,150,450.", default="by the budget")
+    ] = None
+    final_steps: Annotated[
+        int | None,
+        option(
+            "--final-steps", default="by the budget",
+            help="How long the winner will be trained: finals train the best so, from three seeds. 0: no finals.",
+        ),
+    ] = None  # fmt: skip
+    final_share: Annotated[
+        float | None, option("--final-share", help="Share of a budget in time for the finals.", default="0.25")
+    ] = None
+    prior: Annotated[
+        str | None,
+        option(
+            "--prior", help="auto: proposals begin with what was learned on other pairs; none: with nothing.",
+            default="auto",
+        ),
+    ] = None  # fmt: skip
+    max_runtime: Annotated[float | None, option("--max-runtime", help="Predicted runtime limit in ms.")] = None
+    max_memory: Annotated[
+        float | None,
+        option("--max-memory", help="Peak activation memory limit in MB (Full HD, float32: 4 bytes per value)."),
+    ] = None
+    allow_fallback: Annotated[
+        bool | None, option("--allow-fallback", help="Price networks that the device's delegate runs only in part.")
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a nas.search.open_study.SearchOptions."""
+        return {
+            "space": self.space,
+            "objective": self.objective,
+            "sampler": self.sampler,
+            "rungs": None if self.rungs is None else parse_rungs(self.rungs),
+            "final_steps": self.final_steps,
+            "final_share": self.final_share,
+            "prior": self.prior,
+            "max_runtime_ms": self.max_runtime,
+            "max_memory_mb": self.max_memory,
+            "allow_fallback": self.allow_fallback,
+        }
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What else a training to the end may be asked for."""
+
+    recipe: Annotated[
+        str | None, option("--recipe", help='Recipe name or a .toml file; "report": that of this published design.')
+    ] = None
+    super_network: Annotated[
+        bool, option("--super-network", help="Train jointly with a larger head, taken off on the way.")
+    ] = False
+    detach_at: Annotated[
+        float | None, option("--detach-at", help="PSNR in dB above which the larger head goes.", default="23")
+    ] = None
+    init_from: Annotated[
+        str | None, option("--init-from", help="First weights: a checkpoint file or folder, a trial, best or a design.")
+    ] = None
+    validate_every: Annotated[
+        int | None, option("--validate-every", help="Steps between validations.", default="a twentieth, at least 100")
+    ] = None
+    patience: Annotated[
+        int | None, option("--patience", help="Stop after so many validations without a better PSNR.")
+    ] = None
+    qat: Annotated[bool, option("--qat", help="Fine-tune the trained weights for int8, rounding as its file does.")] = (
+        False
+    )
+    calibration: Annotated[
+        int, option("--calibration", help="Training pairs from which --qat takes its first ranges.")
+    ] = 100
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Which files an export writes."""
+
+    precision: Annotated[
+        list[str] | None,
+        option("--precision", help="fp32, fp16, int8, int16: one or more. fp32 always comes along.", default="fp32"),
+    ] = None
+    size: Annotated[str, option("--size", help="Height x width of the mosaic and the photograph.")] = "1088x1920"
+    dynamic: Annotated[
+        bool, option("--dynamic", help="Also write files for any size, model_none.tflite and so on.")
+    ] = False
+    input: Annotated[
+        str, option("--input", help="What the files read: normalized, or counts: raw10, raw12, raw14.")
+    ] = "normalized"
+    io: Annotated[
+        str | None,
+        option(
+            "--io", help="Input and output of integer files: int8, uint8, int16 or float32.",
+            default="the precision's own",
+        ),
+    ] = None  # fmt: skip
+    calibration: Annotated[
+        int, option("--calibration", help="Training pairs from which integer files take their ranges.")
+    ] = 100
+    max_drop: Annotated[
+        list[str] | None,
+        option(
+            "--max-drop", help="Most dB that a file may lose: 0.3, or int8=1.", default="fp16 and int16 0.1, int8 0.5"
+        ),
+    ] = None
+    qat: Annotated[
+        str | None,
+        option("--qat", help="Fine-tune for int8 for so many steps before, or the folder of `train --qat`."),
+    ] = None
+
+    def options(self, more: list[str]) -> "ExportOptions":
+        """Return what was asked for; `more` are precisions that the parser took for arguments."""
+        from nas.export.options import ExportOptions, parse_max_drop, parse_precisions, parse_size
+
+        options = ExportOptions(
+            precisions=parse_precisions([*(self.precision or ["fp32"]), *more]),
+            size=parse_size(self.size),
+            io=self.io,
+            input=self.input,
+            calibration=self.calibration,
+            dynamic=self.dynamic,
+            max_drop_db=parse_max_drop(self.max_drop or []),
+        )
+        options.validate()
+        return options
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How pictures are made and stored."""
+
+    bits_out: Annotated[int, option("--bits-out", help="Bits per channel of a PNG: 8 or 16.")] = 8
+    jpeg: Annotated[int | None, option("--jpeg", help="Write JPEG of this quality, 1 to 100.")] = None
+    compare: Annotated[
+        bool, option("--compare", help="Also draw the camera's own rendering, or a pair's target, beside ours.")
+    ] = False
+    convert: Annotated[
+        bool, option("--convert", help="Convert RAW of another Bayer pattern, other levels or odd sides.")
+    ] = False
+    max_memory: Annotated[
+        float | None,
+        option("--max-memory", help="MB that a network of open size may take.", default="half of the machine's"),
+    ] = None
+    input: Annotated[
+        str | None,
+        option(
+            "--input", help="What the file reads: normalized, raw10, raw12, raw14.", default="its card's", panel=RAW
+        ),
+    ] = None
+
+    def options(self, raw: RawOptions) -> "RenderOptions":
+        """Return what was asked for."""
+        from nas.render.batch import RenderOptions
+        from nas.render.image_file import FileKind
+
+        return RenderOptions(
+            raw.given(), self.input, FileKind(self.bits_out, self.jpeg), self.compare, self.convert, self.max_memory
+        )

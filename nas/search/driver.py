@@ -1,85 +1,40 @@
-"""The driver: decide what to train next, hand it to a worker, record what came of it, tell Optuna.
+"""The driver: hand out what the policy decides, record what came of it, tell Optuna.
 
-Every decision is a function of the study's records, so a search that was killed goes on as if it had not been,
-and one worker with one seed repeats a run exactly (under a budget that counts candidates; a budget in seconds
-ends where the clock says).
+Every decision is one of `nas.search.policy`, a function of the study's records, so a search that was killed goes on as
+if it had not been, and one worker with one seed repeats a run exactly (under a budget that counts candidates; a budget
+in seconds ends where the clock says).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from latency_models.device import Device
-from latency_models.kernels import network
-from latency_models.memory import peak_activation_bytes
-from latency_models.predictor import Prediction
-from nas.search import finals, pareto, successive_halving
+from nas.search.admission import Admission, structure_of
 from nas.search.budget import Budget
-from nas.search.constraints import Limits
 from nas.search.optuna_database import DatabaseFile
-from nas.search.optuna_sampler import Proposal, Proposer
+from nas.search.optuna_sampler import Proposer
+from nas.search.policy import Situation, Work, designs_of
 from nas.search.prior import prior
-from nas.search.proposals import Cost, Known, Proposals, random_member, variation
+from nas.search.proposals import Proposals, random_member
 from nas.search.study import Candidate, Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure, Worker, result_of
-from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
-from search_spaces.graph import Graph
-from search_spaces.networks import build_graph
-from search_spaces.ops import Activation
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
-# Published designs may use this share of the budget before anything new is tried.
-DESIGN_SHARE = 0.25
 # A sampler that repeats itself this often in a row is helped by random draws; when those find nothing new either,
 # the space is exhausted for all practical purposes.
 PATIENCE = 50
 RANDOM_TRIES = 2000
-# Of how many candidates changes are tried.
-ELITE = 5
 POLL_S = 0.2
-# Finals are planned from the seconds that steps took before, and begin a tenth earlier than these would ask for.
-FINALS_MARGIN = 1.1
-# When the first so many candidates all fail, the cause is not in them.
-FATAL_FAILURES = 3
-
-
-@cache
-def _structure(spec: ArchSpec) -> str:
-    """Return the structure of a network; the designs are looked up before every decision, and built once."""
-    return build_graph(spec).structure
-
-
-def _twin(graph: Graph) -> str:
-    """Return the structure with a ReLU for every ReLU6.
-
-    Maps of pictures in [0, 1] stay below six: Smallnet with either gave the same figures to the last digit.
-    """
-    nodes = (
-        replace(node, op=replace(node.op, function="relu"))
-        if isinstance(node.op, Activation) and node.op.function == "relu6"
-        else node
-        for node in graph.nodes
-    )
-    return replace(graph, nodes=tuple(nodes)).structure
-
-
-class Work(NamedTuple):
-    """One thing to train: a candidate to a rung, or from a seed to the final steps."""
-
-    candidate: Candidate
-    rung: int
-    seed: int | None = None  # of a final; its rung is the one above the ladder
 
 
 @dataclass
@@ -91,6 +46,11 @@ class InFlight:
     seed: int | None
     slot: Worker
     future: "Future[Outcome | JobFailure]"
+
+    @property
+    def work(self) -> Work:
+        """What is being done."""
+        return Work(self.candidate, self.rung, self.seed)
 
 
 @dataclass
@@ -108,7 +68,6 @@ class Search:
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
-    _kept_s: float = 0.0  # of the budget, for the finals; as of the latest decision
     _finals_began: bool = False  # in this session
 
     def run(self) -> None:
@@ -130,6 +89,8 @@ class Search:
             unfinished.unlink()  # what a kill in the middle of a write left
         for slot in self.slots:
             slot.start()
+        self._admission = Admission(self.study, self.device)
+        self._designs = designs_of(self.space)
         self._open_proposer()
         self._record("session", budget=str(self.budget), workers=len(self.slots), settings=self.study.settings_digest)
         try:
@@ -143,7 +104,7 @@ class Search:
         config = self.study.config
         self._proposals = Proposals(
             self.space,
-            self._price,
+            self._admission.price,
             seed=config.seed,
             steps=self.study.ladder[-1],
             objective=config.objective,
@@ -169,12 +130,26 @@ class Search:
     @property
     def remaining_s(self) -> float:
         """Seconds of budget left; infinite under a budget that counts candidates."""
-        return float("inf") if self.budget.seconds is None else self.budget.seconds - self.elapsed_s
+        return self.now.remaining_s
 
     @property
     def used(self) -> int:
-        """Candidates that count against the budget: finished, failed, or being trained for the first time."""
-        return self.study.finished + sum(not f.candidate.is_finished for f in self.running)
+        """Candidates that count against the budget."""
+        return self.now.used
+
+    @property
+    def now(self) -> Situation:
+        """What a decision rests on at this moment."""
+        return Situation(
+            self.study,
+            self.space,
+            self.budget,
+            tuple(each.work for each in self.running),
+            self.elapsed_s,
+            workers=len(self.slots),
+            exhausted=self.exhausted,
+            finals_began=self._finals_began,
+        )
 
     def _fill(self) -> None:
         """Give every free slot something to do, as long as there is something."""
@@ -186,61 +161,16 @@ class Search:
             self._submit(slot, work)
 
     def _next_work(self) -> Work | None:
-        if self.remaining_s <= 0:
+        now = self.now
+        if now.remaining_s <= 0:
             return None
-        self._kept_s = self._kept_for_finals()
-        if self._search_left_s > 0:
-            found = self._interrupted() or self._design() or self._promotion() or self._new()
+        if now.search_left_s > 0:
+            found = now.interrupted() or self._design() or self.now.promotion() or self._new()
             if found is not None:
-                return Work(*found)
-        return self._final()
-
-    def _final(self) -> Work | None:
-        """The next final; under a budget that counts candidates, none before the last rung in flight is in."""
-        if not self.study.config.final_steps:
-            return None
-        climbing = any(f.seed is None for f in self.running)
-        if climbing and (self.budget.seconds is None or (self.exhausted and self._search_left_s > 0)):
-            return None  # what is in training may yet be the best
-        left_s = self.remaining_s / FINALS_MARGIN
-        chosen = finals.next_final(
-            self._contenders(), finals.seeds_of(self.study), left_s=left_s, workers=len(self.slots)
-        )
-        if chosen is None:
-            return None
-        self._finals_began = True
-        return Work(self.study.candidates[chosen.trial], self.study.final_rung, chosen.seed)
-
-    def _contenders(self) -> list[finals.Contender]:
-        taken = [(f.candidate.trial, f.seed) for f in self.running if f.seed is not None]
-        return finals.contenders_of(self.study, seconds=self._final_s, taken=taken)
-
-    def _final_s(self, candidate: Candidate) -> float:
-        """Seconds of one final of a candidate."""
-        assert self.study.config.final_steps is not None
-        assert candidate.highest is not None
-        step_s = self._step_s(candidate) or max(map(self._step_s, self.study.trained()))
-        past = candidate.highest
-        return step_s * self.study.config.final_steps + past.evaluate_s + past.compile_s
-
-    @property
-    def _search_left_s(self) -> float:
-        """Seconds left to search in."""
-        return self.remaining_s - self._kept_s
-
-    def _kept_for_finals(self) -> float:
-        """Seconds that the finals will take, up to their share of the budget; all once they have begun."""
-        if self.budget.seconds is None or not self.study.config.final_steps:
-            return 0.0
-        if self._finals_began:  # what is found from now on could not take part
-            return math.inf
-        kept = self.study.config.final_share * self.budget.seconds
-        if not self.study.trained():
-            return kept
-        contenders = self._contenders()
-        if finals.least_s(contenders) > kept:  # not even one final of each kind would fit
-            return 0.0
-        return min(kept, FINALS_MARGIN * finals.plan_s(contenders, workers=len(self.slots)))
+                return found
+        final = self.now.final()
+        self._finals_began |= final is not None
+        return final
 
     def _submit(self, slot: Worker, work: Work) -> None:
         slot.recycle()
@@ -258,110 +188,36 @@ class Search:
             self.vgg_file, save_every=config.rungs[-1], judge_training=True,
         )  # fmt: skip
 
-    def _interrupted(self) -> tuple[Candidate, int] | None:
-        """A candidate that was asked for before a crash and never reached the first rung."""
-        busy = self._busy
-        waiting = (c for c in self.study.waiting.values() if c.trial not in busy)
-        return next(((candidate, 0) for candidate in waiting), None)
-
-    @property
-    def _busy(self) -> set[int]:
-        return {f.candidate.trial for f in self.running}
-
-    def _design(self) -> tuple[Candidate, int] | None:
-        """The next published design at the first rung; when all were there, the next rung of one, best first.
-
-        So that even a short search starts from the whole known landscape, and a longer one compares it to the end.
-        """
-        return next(self._design_starts(), None) or next(self._design_climbs(), None)
-
-    def _design_starts(self) -> Iterator[tuple[Candidate, int]]:
+    def _design(self) -> Work | None:
+        """The next published design at the first rung; when all were there, the next rung of one, best first."""
         for design in self._designs:
-            candidate = self._known(design)
-            if candidate is None and self._room_for_a_design():
+            candidate = self._admission.known(design.spec)
+            if candidate is None and self.now.may_begin_design():
                 candidate = self._ask(design.spec)
-            if candidate and not candidate.rungs and self._may_climb(candidate, 0):
-                yield candidate, 0
+            start = self.now.design_start(candidate)
+            if start is not None:
+                return start
+        known = (self._admission.known(design.spec) for design in self._designs)
+        return self.now.design_climb([candidate for candidate in known if candidate is not None])
 
-    def _design_climbs(self) -> Iterator[tuple[Candidate, int]]:
-        started = [c for c in map(self._known, self._designs) if c and c.rungs and not c.failure]
-        if self.study.config.final_steps:  # the finals need the best design; the others climb where they deserve to
-            started = sorted(started, key=lambda c: -c.score(0))[:1]
-        for candidate in started:
-            rung = len(candidate.rungs)
-            if 0 < rung < len(self.study.config.rungs) and self._may_climb(candidate, rung):
-                yield candidate, rung
-
-    def _known(self, design: Design) -> Candidate | None:
-        return self._first_of.get(_structure(design.spec))
-
-    def _may_climb(self, candidate: Candidate, rung: int) -> bool:
-        free = candidate.verdict == "train" and not candidate.failure and candidate.trial not in self._busy
-        return free and self._design_time_left() and self._fits(candidate, rung)
-
-    @cached_property
-    def _designs(self) -> list[Design]:
-        """The designs of the space, the best of the challenge first; other readings of the same design are left out."""
-        members = [d for d in DESIGNS.values() if d.variant_of is None and self.space.contains(d.spec)]
-        return sorted(members, key=lambda d: -d.table1.score)
-
-    def _room_for_a_design(self) -> bool:
-        if self.budget.candidates is None:
-            return self._design_time_left()
-        asked = sum(c.verdict == "train" for c in self.study.designs)
-        return self._may_ask and asked < max(1, DESIGN_SHARE * self.budget.candidates)
-
-    def _design_time_left(self) -> bool:
-        if self.budget.seconds is None:
-            return True
-        spent = sum(rung.seconds for c in self.study.designs for rung in c.rungs.values())
-        return spent < DESIGN_SHARE * self.budget.seconds
-
-    def _promotion(self) -> tuple[Candidate, int] | None:
-        climbers = successive_halving.promotions(
-            [self._standing(c) for c in self.study.trained()],
-            rungs=len(self.study.config.rungs),
-            objective=self.study.config.objective,
-            draining=not self._may_ask or not self._fits(None, 0),
-        )
-        chosen = ((self.study.candidates[trial], rung) for trial, rung in climbers)
-        return next((work for work in chosen if self._fits(*work)), None)
-
-    def _standing(self, candidate: Candidate) -> successive_halving.Standing:
-        assert candidate.runtime_ms is not None
-        return successive_halving.Standing(
-            candidate.trial,
-            candidate.runtime_ms,
-            {rung: reached.psnr_db for rung, reached in candidate.rungs.items()},
-            busy=candidate.trial in self._busy,
-            ended=bool(candidate.failure),
-        )
-
-    @property
-    def _may_ask(self) -> bool:
-        """Whether the budget has room for one more candidate."""
-        if self.exhausted:
-            return False
-        return self.budget.candidates is None or self.used < self.budget.candidates
-
-    def _new(self) -> tuple[Candidate, int] | None:
-        if not self._may_ask or not self._fits(None, 0):
+    def _new(self) -> Work | None:
+        if not self.now.may_begin:
             return None
         candidate = self._ask_until_new()
         if candidate is None:
             self.exhausted = True
             self.say(f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}.")
-            return self._promotion()  # now that nothing new will come, the best climb
-        return candidate, 0
+            return self.now.promotion()  # now that nothing new will come, the best climb
+        return Work(candidate, 0)
 
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
         if self.study.config.sampler == "model":
             return self._ask() if self._proposed() else self._ask_at_random()
         for _ in range(PATIENCE):
-            if self._search_left_s <= 0:
+            if self.now.search_left_s <= 0:
                 return None
-            candidate = self._ask(self._variation())
+            candidate = self._ask(self.now.variation())
             if candidate.verdict == "train":
                 return candidate
         return self._ask_at_random()
@@ -374,54 +230,8 @@ class Search:
         return self._proposal[1]
 
     def _propose(self, number: int) -> ArchSpec | None:
-        finished = [c for c in self.study.trained() if not c.failure]
-        trained = [Known(c.spec, c.runtime_ms or math.inf, self._results(c), self._seconds(c)) for c in finished]
-        starting = [f.candidate.spec for f in self.running if not f.candidate.is_finished]
-        return self._proposals.propose(number, trained, starting, self._is_known)
-
-    def _is_known(self, graph: Graph) -> bool:
-        """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
-        return graph.structure in self._first_of or _twin(graph) in self._twins
-
-    def _seconds(self, candidate: Candidate) -> float:
-        """Return what the first rung cost; 0 where it does not count, or was trained before a crash."""
-        first = candidate.rungs[0]
-        return first.seconds if self.budget.seconds is not None and first.train_s > 0 else 0.0
-
-    def _results(self, candidate: Candidate) -> dict[int, float]:
-        reached = [*candidate.rungs.values(), *([candidate.longest] if candidate.longest else [])]
-        return {each.steps: each.psnr_db for each in reached}
-
-    def _price(self, spec: ArchSpec) -> Cost | None:
-        judged = self._judge_new(spec)
-        if judged["verdict"] == "unsupported":
-            return None
-        return Cost(judged["runtime_ms"], judged.get("violation", 0.0), judged["peak_memory_mb"])
-
-    def _variation(self) -> ArchSpec | None:
-        """For every second proposal beside TPE a small change of one of the best; None leaves it to the sampler.
-
-        From tens of results TPE learns next to nothing about forty genes, and draws most of them at random; what is
-        good is found near what is good. Source: Real et al. 2019, "Regularized Evolution for Image Classifier
-        Architecture Search", arXiv 1802.01548; with the best kept instead of the youngest, for budgets are small.
-        """
-        asked = len(self.study.candidates)
-        parents = self._elite() if self.study.config.sampler == "tpe" and asked % 2 else []
-        if not parents:
-            return None
-        rng = np.random.default_rng([self.study.config.seed, asked])
-        parent = parents[rng.integers(len(parents))]
-        return variation(self.space, rng, parent.spec)
-
-    def _elite(self) -> list[Candidate]:
-        """The best few at the first rung, where all were trained alike: by score, or by front after front."""
-        standing = [c for c in self.study.at_rung(0) if self.space.contains(c.spec)]
-        if self.study.config.objective == "score":
-            standing.sort(key=lambda c: -c.score(0))
-        else:
-            ranked = pareto.ranks([(c.rungs[0].psnr_db, c.runtime_ms or math.inf) for c in standing])
-            standing = [c for _, c in sorted(zip(ranked, standing, strict=True), key=lambda pair: pair[0])]
-        return standing[:ELITE]
+        now = self.now
+        return self._proposals.propose(number, now.results(), now.starting(), self._admission.is_known)
 
     def _ask_at_random(self) -> Candidate | None:
         """Ask for the first random member that is new and feasible; those that are not leave no trace."""
@@ -429,115 +239,38 @@ class Search:
         refused: set[str] = set()
         for _ in range(RANDOM_TRIES):
             spec = random_member(self.space, rng)
-            structure = _structure(spec)
-            if structure in refused or structure in self._first_of:
+            structure = structure_of(spec)
+            if structure in refused or self._admission.known(spec) is not None:
                 continue
-            if self._judge_new(spec)["verdict"] == "train":
+            if self._admission.judge_new(spec)["verdict"] == "train":
                 return self._ask(spec)
             refused.add(structure)
         return None
 
     def _nearest(self) -> str:
         """Say which refused proposal came nearest to each limit: a limit may be out of reach."""
-        limits = self._limits
         nearest = self._proposals.nearest()
         if nearest is not None and nearest.excess > 0:
             return f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.told}"
-        refused = [c for c in self.study.candidates.values() if c.verdict == "infeasible"]
-        slow = [c.runtime_ms for c in refused if c.runtime_ms and c.runtime_ms > (limits.max_runtime_ms or math.inf)]
-        large = [
-            c.peak_memory_mb
-            for c in refused
-            if c.peak_memory_mb and c.peak_memory_mb > (limits.max_memory_mb or math.inf)
-        ]
-        return (f"; the fastest one over the limit was predicted at {min(slow):.1f} ms" if slow else "") + (
-            f"; the smallest one over the limit takes {min(large):.1f} MB" if large else ""
-        )
+        return self._admission.nearest_refused()
 
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
         """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
         proposal = self.proposer.ask(spec)
         notes = {"sampler_notes": proposal.notes} if proposal.notes else {}
-        self._record("asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._judge(proposal))
+        self._record(
+            "asked", trial=proposal.trial, genes=proposal.genes, **notes, **self._admission.judge(proposal.spec)
+        )
         candidate = self.study.candidates[proposal.trial]
-        self._first_of.setdefault(_structure(candidate.spec), candidate)
-        if candidate.verdict == "train":
-            self._twins.add(_twin(build_graph(candidate.spec)))
+        self._admission.add(candidate)
         self.proposer.constrain(candidate)
-        original = self._original(candidate)
+        repeated = candidate.duplicate_of
+        original = None if repeated is None else self.study.candidates[repeated]
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
             self.proposer.tell(candidate, original)
         if candidate.name and candidate.verdict != "train":
             self.say(f"{candidate.name} is left out: {candidate.reason}.")
         return candidate
-
-    def _judge(self, proposal: Proposal) -> dict[str, Any]:
-        known = self._first_of.get(_structure(proposal.spec))
-        return self._judge_new(proposal.spec) if known is None else self._repeat(known)
-
-    @cached_property
-    def _first_of(self) -> dict[str, Candidate]:
-        """The first candidate of each network, by structure: two specs may still mean one network."""
-        candidates = self.study.candidates.values()
-        return {_structure(c.spec): c for c in reversed(candidates)}
-
-    @cached_property
-    def _twins(self) -> set[str]:
-        return {_twin(build_graph(c.spec)) for c in self.study.candidates.values() if c.verdict == "train"}
-
-    def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
-        """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
-        graph = build_graph(spec)
-        refused = self.device.refusal(network(graph), allow_fallback=self.study.config.allow_fallback)
-        if refused:
-            return {"verdict": "unsupported", "reason": refused}
-        prediction = self.device.predict(graph, allow_fallback=self.study.config.allow_fallback)
-        return self._within_limits(prediction, peak_activation_bytes(graph) / 1e6)
-
-    def _repeat(self, known: Candidate) -> dict[str, Any]:
-        """A proposal seen before: trained ones count as duplicates, others are refused again for the same reason."""
-        names = ("runtime_ms", "runtime_low_ms", "runtime_high_ms", "peak_memory_mb")
-        predicted = {name: getattr(known, name) for name in names}
-        if known.verdict in ("infeasible", "unsupported"):
-            return predicted | {"verdict": known.verdict, "reason": known.reason, "violation": known.violation}
-        original = known.trial if known.duplicate_of is None else known.duplicate_of
-        return predicted | {"verdict": "duplicate", "duplicate_of": original}
-
-    def _within_limits(self, prediction: Prediction, peak_memory_mb: float) -> dict[str, Any]:
-        predicted = {
-            "runtime_ms": prediction.runtime_ms,
-            "runtime_low_ms": prediction.low_ms,
-            "runtime_high_ms": prediction.high_ms,
-            "peak_memory_mb": peak_memory_mb,
-        }
-        excess = self._limits.excess(runtime_ms=prediction.runtime_ms, peak_memory_mb=peak_memory_mb)
-        return predicted | ({"verdict": "infeasible", **asdict(excess)} if excess else {"verdict": "train"})
-
-    @property
-    def _limits(self) -> Limits:
-        return Limits(self.study.config.max_runtime_ms, self.study.config.max_memory_mb)
-
-    def _original(self, candidate: Candidate) -> Candidate | None:
-        return None if candidate.duplicate_of is None else self.study.candidates[candidate.duplicate_of]
-
-    def _fits(self, candidate: Candidate | None, rung: int) -> bool:
-        """Tell whether training to `rung` is likely to end within the budget."""
-        if self.budget.seconds is None:
-            return True
-        return self._expected_s(candidate, rung) <= self._search_left_s
-
-    def _expected_s(self, candidate: Candidate | None, rung: int) -> float:
-        """Seconds to `rung`: from the candidate's own speed, else from the others' mean at the first rung."""
-        ladder = self.study.config.rungs
-        if candidate is not None and candidate.highest is not None:
-            past = candidate.highest
-            return self._step_s(candidate) * (ladder[rung] - past.steps) + past.evaluate_s
-        return self.study.first_rung_s
-
-    def _step_s(self, candidate: Candidate) -> float:
-        """Seconds of one training step; the slowest rung counts, as one trained before a crash took no time at all."""
-        ladder = (0, *self.study.config.rungs)
-        return max(r.train_s / (r.steps - ladder[r.rung]) for r in candidate.rungs.values())
 
     def _collect(self) -> None:
         """Wait until something finished, or for a moment, and take in what did."""
@@ -558,7 +291,7 @@ class Search:
             finished.slot.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)
             self.say(f"Trial {candidate.trial} failed: {result.reason}")
-            self._give_up_if_hopeless()
+            self.now.require_hope()
         else:
             self._record("rung", trial=candidate.trial, rung=finished.rung, **asdict(result))
             self.say(self._told(candidate, finished.rung))
@@ -593,14 +326,6 @@ class Search:
             f"Trial {candidate.trial} {label}at {reached.steps} steps{calmer}: {reached.psnr_db:.2f} dB, "
             f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}  ({candidate.spec.description})"
         )
-
-    def _give_up_if_hopeless(self) -> None:
-        failures = [c.failure for c in self.study.failed if not c.rungs]
-        if len(failures) >= FATAL_FAILURES and not self.study.trained():
-            raise StudyError(
-                f"The first {len(failures)} candidates all failed, the last one because: {failures[-1]} "
-                "Nothing more is tried; mend the cause and start a new study."
-            )
 
     def _record(self, event: str, **values: Any) -> None:
         self.study.elapsed_s = self.elapsed_s

@@ -6,7 +6,8 @@ was given and differs is refused by name: a study whose settings change half-way
 
 import math
 import re
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class SearchOptions:
     rungs: tuple[int, ...] | None = None
     final_steps: int | None = None  # 0: no finals
     final_share: float | None = None
-    prior: str | None = None  # auto: what was learned on other pairs; none: nothing
+    prior: str | tuple[str, ...] | None = None  # auto: what was learned on other pairs; none: nothing; or these tables
     max_runtime_ms: float | None = None
     max_memory_mb: float | None = None
     allow_fallback: bool | None = None
@@ -56,13 +57,15 @@ class SearchOptions:
     precision: str | None = None
     reparameterise: bool | None = None
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
+    recipe: Recipe | None = None  # what the fields of the recipe above change; None: what suits the hardware
+    recorded: Mapping[str, str] = field(default_factory=dict)  # what data, device, space and vgg have to contain
 
     def __post_init__(self) -> None:
         if self.objective is not None and self.objective not in OBJECTIVES:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
         if self.sampler is not None and self.sampler not in SAMPLER_NAMES:
             raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
-        if self.prior is not None and self.prior not in PRIORS:
+        if isinstance(self.prior, str) and self.prior not in PRIORS:
             raise UnknownNameError("prior", self.prior, PRIORS)
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"A seed is zero or more, got {self.seed}.")
@@ -122,7 +125,7 @@ def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | 
     space = load_space(asked.space or DEFAULT_SPACE)
     hardware = backend.expected()
     rungs, final_steps = _ladder(asked, budget, hardware)
-    recipe = default_recipe(hardware, data).changed(**_recipe_options(asked), horizon=rungs[-1])
+    recipe = (asked.recipe or default_recipe(hardware, data)).changed(**_recipe_options(asked), horizon=rungs[-1])
     fingerprint = identity(data)
     config = StudyConfig(
         name=folder.name,
@@ -145,11 +148,29 @@ def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | 
         allow_fallback=bool(asked.allow_fallback),
         vgg=_vgg(recipe, asked),
     )
+    _require_recorded(asked, config)
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
     check_fits(config.recipe, pairs, multiple=space.size_multiple, of=f"space {space.name}")
     return SearchContext(
         study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
     )
+
+
+def _require_recorded(asked: SearchOptions, config: StudyConfig) -> None:
+    """Raise StudyError where anything is no longer what it was when the study was started that is to be repeated."""
+    now = {
+        "data": (config.data_fingerprint, config.data.source),
+        "device": (config.device_digest, config.device),
+        "space": (config.space_digest, config.space),
+        "vgg": (config.vgg or "", str(asked.vgg_file or "Keras's cache")),
+    }
+    changed = [_changed(what, then, *now[what], of="the file of --config") for what, then in asked.recorded.items()]
+    differences = [text for text in changed if text]
+    if differences:
+        raise StudyError(
+            f"A search with these settings would not equal the first: {'; '.join(differences)}. Restore what has "
+            "changed, or give it as an option."
+        )
 
 
 def _ladder(asked: SearchOptions, budget: Budget, hardware: str) -> tuple[tuple[int, ...], int]:
@@ -170,9 +191,14 @@ def _prior(asked: SearchOptions, fingerprint: str) -> tuple[str, ...]:
     """Return the tables that the study's proposals begin with."""
     if asked.prior == "none" or asked.sampler not in (None, "model"):
         return ()
-    from nas.search.prior import table_names
+    from nas.search.prior import known_tables, table_names
 
-    return table_names(fingerprint)
+    if not isinstance(asked.prior, tuple):
+        return table_names(fingerprint)
+    for name in asked.prior:
+        if name not in known_tables():
+            raise UnknownNameError("table of a prior:", name, known_tables())
+    return asked.prior
 
 
 def _require_fallback_costs(device: Device, asked: SearchOptions) -> None:
@@ -214,6 +240,7 @@ def _continue(folder: Path, asked: SearchOptions, read: Progress | None) -> Sear
             "VGG-19 in", config.vgg or "", _vgg(config.recipe, asked) or "", str(asked.vgg_file or "Keras's cache")
         ),
         _other_prior(asked, config),
+        _other_recipe(asked, config),
         *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
     ]
     differences = [text for text in changed if text]
@@ -233,21 +260,33 @@ def _vgg(recipe: Recipe, asked: SearchOptions) -> str | None:
     return vgg_weights.used(recipe, asked.vgg_file)
 
 
-def _changed(what: str, recorded: str, now: str, name: str) -> str:
-    return "" if recorded == now else f"{what} {name} has content {now}, the study has {recorded}"
+def _changed(what: str, recorded: str, now: str, name: str, *, of: str = "the study") -> str:
+    return "" if recorded == now else f"{what} {name} has content {now}, {of} has {recorded}"
 
 
 def _plain_options(asked: SearchOptions) -> dict[str, Any]:
-    elsewhere = ("study", "data", "device", "space", "vgg_file", "prior")
+    elsewhere = ("study", "data", "device", "space", "vgg_file", "prior", "recipe", "recorded")
     names = [f.name for f in fields(SearchOptions) if f.name not in elsewhere]
     given = {name: value for name in names if (value := getattr(asked, name)) is not None}
     return given | ({"final_steps": None} if given.get("final_steps") == 0 else {})  # as a study says it
 
 
 def _other_prior(asked: SearchOptions, config: StudyConfig) -> str:
+    if isinstance(asked.prior, tuple):
+        same = asked.prior == config.prior
+        return "" if same else f"prior {', '.join(asked.prior) or 'none'}, the study has {', '.join(config.prior)}"
     if asked.prior in (None, "auto") or not config.prior:  # where nothing was learned elsewhere, auto is none, too
         return ""
     return f"--prior {asked.prior}, the study has {', '.join(config.prior)}"
+
+
+def _other_recipe(asked: SearchOptions, config: StudyConfig) -> str:
+    """Compare a whole recipe; fields that were given beside it are compared by name."""
+    if asked.recipe is None:
+        return ""
+    wanted = asked.recipe.changed(**_recipe_options(asked), horizon=config.recipe.horizon)
+    names = [each.name for each in fields(Recipe) if getattr(wanted, each.name) != getattr(config.recipe, each.name)]
+    return f"recipe with other {' and '.join(names)}" if names else ""
 
 
 def _differs(name: str, value: object, config: StudyConfig) -> str:
@@ -256,6 +295,8 @@ def _differs(name: str, value: object, config: StudyConfig) -> str:
 
 
 def _flag(name: str) -> str:
+    if name == "precision":
+        return "dtype"
     return name.removesuffix("_ms").removesuffix("_mb").replace("_", "-")
 
 

@@ -24,10 +24,14 @@ TREES, LEAF = 100, 2
 LOWEST = -3.0
 
 
+def known_tables() -> list[str]:
+    """Return the names of all tables."""
+    return sorted(path.name.removesuffix(".json.gz") for path in TABLES.glob("*.json.gz"))
+
+
 def table_names(fingerprint: str) -> tuple[str, ...]:
     """Return the tables from which a search on pairs of this fingerprint may learn."""
-    names = sorted(path.name.removesuffix(".json.gz") for path in TABLES.glob("*.json.gz"))
-    return tuple(name for name in names if _table(name)["data_fingerprint"] != fingerprint)
+    return tuple(name for name in known_tables() if _table(name)["data_fingerprint"] != fingerprint)
 
 
 def table_size(name: str) -> int:

@@ -16,6 +16,7 @@ from math import ceil, lcm
 from typing import NamedTuple
 
 from latency_models.tflite_shapes import with_input_shape
+from search_spaces.activations import TFLITE_OPS
 from search_spaces.errors import DeviceError
 from search_spaces.tflite_file import FileGraph, FileNode, FileTensor, read_graph
 
@@ -248,7 +249,7 @@ _POINTWISE = (
 )  # fmt: skip
 
 RULES: dict[str, _Rule] = {
-    **dict.fromkeys(_POINTWISE, _pointwise),
+    **dict.fromkeys((*_POINTWISE, *TFLITE_OPS.values()), _pointwise),
     **dict.fromkeys(("SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE"), _slice),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), _reduction),
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), _convolution),

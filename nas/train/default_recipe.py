@@ -6,15 +6,8 @@ from typing import Any
 
 from nas.data.pairs import DataConfig, find_pairs
 from nas.defaults import DEFAULT_DATA
-from nas.train.recipe import DEFAULTS, Recipe
+from nas.train.recipe import HARDWARE_RECIPE, Recipe
 
-# On a CPU many small patches: as many pixels as four of 64, but of four times as many pairs. After 2700 steps CSANet
-# gained 2.8 dB on real pairs, ISP-forever 1.3 and Smallnet 0.3, at the same time per step (results/training/README.md).
-# A GPU would be idle during most of such a step.
-HARDWARE_RECIPE: dict[str, dict[str, Any]] = {
-    "cpu": {**DEFAULTS, "batch": 16, "patch": 32},
-    "gpu": {**DEFAULTS, "batch": 16, "patch": 128},
-}
 # What held until Muon came, with Adam; runs that were begun then go on so.
 _BEFORE_MUON: dict[str, dict[str, Any]] = {"cpu": {"batch": 4, "patch": 64}, "gpu": {"batch": 16, "patch": 128}}
 

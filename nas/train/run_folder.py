@@ -111,7 +111,7 @@ class TrainingRun:
         if self.quantisation and self.recipe.precision != "float32":
             raise UsageError(
                 f"Quantisation-aware training rounds float32 numbers, not {self.recipe.precision}; "
-                "give --precision float32."
+                "give --dtype float32."
             )
         if self.validate_every is not None and self.validate_every < 1:
             raise UsageError(f"A validation comes after one step or more, got {self.validate_every}.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search_spaces.activations import TFLITE_OPS
 from search_spaces.graph import INPUT, Graph, GraphBuilder, Shape
 from search_spaces.ops import (
     Activation,
@@ -28,16 +29,6 @@ from search_spaces.ops import (
 EVEN: Shape = (1, 6, 10, 4)
 ODD: Shape = (1, 7, 9, 4)
 LEVELLED: Shape = (1, 32, 48, 4)  # its photograph is 64×96: sides that four levels can halve
-ACTIVATION_FILE_OPS = {
-    "relu": "RELU",
-    "relu6": "RELU6",
-    "leaky_relu": "LEAKY_RELU",
-    "prelu": "PRELU",
-    "tanh": "TANH",
-    "sigmoid": "LOGISTIC",
-    "elu": "ELU",
-    "hard_swish": "HARD_SWISH",
-}
 # Means in two steps: rows, then columns.
 INSTANCE_NORM_FILE_OPS = (
     *("MEAN", "MEAN", "SUB"),
@@ -120,7 +111,7 @@ CASES = {
     "depth to space": Case(DepthToSpace(), shuffled, ("CONV_2D", "DEPTH_TO_SPACE")),
     **{
         function: Case(Activation(function), standing_alone, ("TRANSPOSE_CONV", name))
-        for function, name in ACTIVATION_FILE_OPS.items()
+        for function, name in TFLITE_OPS.items()
     },
     "max pool": Case(Pool("max"), then_rgb, ("MAX_POOL_2D", "CONV_2D")),
     "average pool": Case(Pool("average"), then_rgb, ("AVERAGE_POOL_2D", "CONV_2D")),

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_models.kernels import ACTIVATION_OPS, COMPUTING_CLASSES, MOVING_CLASSES, RULES, STEPS, Kernel, kernels
+from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, RULES, STEPS, Kernel, kernels
+from search_spaces.activations import ACTIVATIONS, TFLITE_OPS
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
 from search_spaces.graph import INPUT, Graph, GraphBuilder
 from search_spaces.networks import build_graph
 from search_spaces.ops import (
-    ACTIVATIONS,
     OPS,
     Activation,
     Add,
@@ -59,7 +59,7 @@ def test_every_operation_has_a_rule(op: type[Op]) -> None:
 
 @pytest.mark.parametrize("function", ACTIVATIONS)
 def test_every_activation_has_a_tflite_operation(function: str) -> None:
-    assert tflite_ops(chain(DepthToSpace(2), Activation(function))) == ["DEPTH_TO_SPACE", ACTIVATION_OPS[function]]
+    assert tflite_ops(chain(DepthToSpace(2), Activation(function))) == ["DEPTH_TO_SPACE", TFLITE_OPS[function]]
 
 
 def test_an_operation_without_a_rule_is_refused_by_name() -> None:

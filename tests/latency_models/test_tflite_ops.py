@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from latency_models.delegate import load_delegate
-from latency_models.kernels import ACTIVATION_OPS, Kernel, Network, kernels, network
+from latency_models.kernels import Kernel, Network, kernels, network
 from latency_models.support import support
 from latency_models.tflite_network import read_network
+from search_spaces.activations import TFLITE_OPS
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder
 from search_spaces.networks import build_graph
@@ -128,4 +129,4 @@ def test_the_network_of_a_chain_is_the_network_of_its_file_in_order(ops: tuple[O
 
 def test_the_specs_above_hold_every_activation_that_stands_alone() -> None:
     used = {kernel.tflite_op for spec in SPECS.values() for kernel in kernels(build_graph(spec, SIZE))}
-    assert set(ACTIVATION_OPS.values()) <= used
+    assert set(TFLITE_OPS.values()) <= used

@@ -33,7 +33,7 @@ from latency_models.delegate import load_delegate
 from latency_models.device import load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.search import driver as search_module
-from nas.search import optuna_sampler
+from nas.search import optuna_sampler, policy
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
@@ -445,7 +445,7 @@ def test_designs_take_a_quarter_of_a_budget_in_seconds_before_anything_new(tmp_p
     spent = sum(job.steps for job in slot.jobs[:first_new])
     # One rung was under way when the share was used up; then the best third of ten climbs like everything else.
     climbs = max(job.steps for job in slot.jobs) * (1 + len(published) // 3)
-    assert 0 < spent < search_module.DESIGN_SHARE * seconds + climbs
+    assert 0 < spent < policy.DESIGN_SHARE * seconds + climbs
 
 
 def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, clock: Clock) -> None:

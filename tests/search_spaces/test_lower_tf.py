@@ -6,15 +6,15 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from lowering_cases import ACTIVATION_FILE_OPS, CASES, EVEN, LEVELLED, built, random_weights, spread_input
+from lowering_cases import CASES, EVEN, LEVELLED, built, random_weights, spread_input
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_tf
+from search_spaces.activations import ACTIVATIONS, TFLITE_OPS
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder
 from search_spaces.networks import build_graph
 from search_spaces.ops import (
-    ACTIVATIONS,
     OPS,
     Activation,
     Add,
@@ -74,7 +74,6 @@ def exported(name: str) -> bytes:
 
 def test_every_operation_and_activation_is_compared() -> None:
     assert {type(case.op) for case in CASES.values()} == set(OPS.values())
-    assert set(ACTIVATION_FILE_OPS) == set(ACTIVATIONS)
     assert set(lower_tf.RULES) == set(OPS.values())
     assert {*lower_tf.ACTIVATION_FUNCTIONS, "prelu"} == set(ACTIVATIONS)
 
@@ -170,7 +169,7 @@ def test_a_transposed_convolution_never_takes_its_activation_along(function: str
     up, activation = read_ops(lower_tf.to_tflite(graph, random_weights(graph)))
     assert (up.name, up.fused_activation) == ("TRANSPOSE_CONV", "none")
     assert up.version <= 3
-    assert activation.name == ACTIVATION_FILE_OPS[function]
+    assert activation.name == TFLITE_OPS[function]
     assert_three_answers_agree(graph, span=8)
 
 

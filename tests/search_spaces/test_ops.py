@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from search_spaces.activations import ACTIVATIONS
 from search_spaces.errors import GraphError, UnknownNameError
 from search_spaces.ops import (
-    ACTIVATIONS,
     OPS,
     POOLS,
     Activation,

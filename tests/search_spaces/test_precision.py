@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from search_spaces.activations import ACTIVATIONS
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import INPUT, GraphBuilder
 from search_spaces.networks import build_graph
-from search_spaces.ops import ACTIVATIONS, OPS, Activation, Conv, Op, Shape, single
+from search_spaces.ops import OPS, Activation, Conv, Op, Shape, single
 from search_spaces.precision import CONVERTED, PRECISIONS, find_precision, unconvertible
 
 

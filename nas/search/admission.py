@@ -1,0 +1,124 @@
+"""What becomes of a proposal before any training: it repeats a network, the device refuses it, or it is trained.
+
+Pure functions of the records and of the device, which tells what a network costs.
+"""
+
+import math
+from dataclasses import asdict, replace
+from functools import cache
+from typing import Any
+
+from latency_models.device import Device
+from latency_models.kernels import network
+from latency_models.memory import peak_activation_bytes
+from latency_models.predictor import Prediction
+from nas.search.constraints import Limits
+from nas.search.proposals import Cost
+from nas.search.study import Candidate, Study
+from search_spaces.graph import Graph
+from search_spaces.networks import build_graph
+from search_spaces.ops import Activation
+from search_spaces.spec import ArchSpec
+
+
+@cache
+def structure_of(spec: ArchSpec) -> str:
+    """Return the structure of a network; the designs are looked up before every decision, and built once."""
+    return build_graph(spec).structure
+
+
+def _twin(graph: Graph) -> str:
+    """Return the structure with a ReLU for every ReLU6.
+
+    Maps of pictures in [0, 1] stay below six: Smallnet with either gave the same figures to the last digit.
+    """
+    nodes = (
+        replace(node, op=replace(node.op, function="relu"))
+        if isinstance(node.op, Activation) and node.op.function == "relu6"
+        else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes)).structure
+
+
+class Admission:
+    """The networks that a study knows, by structure: two specs may still mean one network."""
+
+    def __init__(self, study: Study, device: Device) -> None:
+        self._study, self._device = study, device
+        candidates = study.candidates.values()
+        self._first_of = {structure_of(c.spec): c for c in reversed(candidates)}
+        self._twins = {_twin(build_graph(c.spec)) for c in candidates if c.verdict == "train"}
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self._study.config.max_runtime_ms, self._study.config.max_memory_mb)
+
+    def add(self, candidate: Candidate) -> None:
+        """Take a new candidate into account."""
+        self._first_of.setdefault(structure_of(candidate.spec), candidate)
+        if candidate.verdict == "train":
+            self._twins.add(_twin(build_graph(candidate.spec)))
+
+    def known(self, spec: ArchSpec) -> Candidate | None:
+        """Return the first candidate that is this network."""
+        return self._first_of.get(structure_of(spec))
+
+    def is_known(self, graph: Graph) -> bool:
+        """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
+        return graph.structure in self._first_of or _twin(graph) in self._twins
+
+    def judge(self, spec: ArchSpec) -> dict[str, Any]:
+        """Return the verdict on a proposal, with what is predicted of it, as the records have them."""
+        known = self.known(spec)
+        return self.judge_new(spec) if known is None else self._repeat(known)
+
+    def judge_new(self, spec: ArchSpec) -> dict[str, Any]:
+        """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
+        graph = build_graph(spec)
+        allow_fallback = self._study.config.allow_fallback
+        refused = self._device.refusal(network(graph), allow_fallback=allow_fallback)
+        if refused:
+            return {"verdict": "unsupported", "reason": refused}
+        prediction = self._device.predict(graph, allow_fallback=allow_fallback)
+        return self._within_limits(prediction, peak_activation_bytes(graph) / 1e6)
+
+    def price(self, spec: ArchSpec) -> Cost | None:
+        """Return what a network costs, None where the device cannot run it."""
+        judged = self.judge_new(spec)
+        if judged["verdict"] == "unsupported":
+            return None
+        return Cost(judged["runtime_ms"], judged.get("violation", 0.0), judged["peak_memory_mb"])
+
+    def _repeat(self, known: Candidate) -> dict[str, Any]:
+        """A proposal seen before: trained ones count as duplicates, others are refused again for the same reason."""
+        names = ("runtime_ms", "runtime_low_ms", "runtime_high_ms", "peak_memory_mb")
+        predicted = {name: getattr(known, name) for name in names}
+        if known.verdict in ("infeasible", "unsupported"):
+            return predicted | {"verdict": known.verdict, "reason": known.reason, "violation": known.violation}
+        original = known.trial if known.duplicate_of is None else known.duplicate_of
+        return predicted | {"verdict": "duplicate", "duplicate_of": original}
+
+    def _within_limits(self, prediction: Prediction, peak_memory_mb: float) -> dict[str, Any]:
+        predicted = {
+            "runtime_ms": prediction.runtime_ms,
+            "runtime_low_ms": prediction.low_ms,
+            "runtime_high_ms": prediction.high_ms,
+            "peak_memory_mb": peak_memory_mb,
+        }
+        excess = self._limits.excess(runtime_ms=prediction.runtime_ms, peak_memory_mb=peak_memory_mb)
+        return predicted | ({"verdict": "infeasible", **asdict(excess)} if excess else {"verdict": "train"})
+
+    def nearest_refused(self) -> str:
+        """Say which refused candidate came nearest to each limit: a limit may be out of reach."""
+        limits = self._limits
+        refused = [c for c in self._study.candidates.values() if c.verdict == "infeasible"]
+        slow = [c.runtime_ms for c in refused if c.runtime_ms and c.runtime_ms > (limits.max_runtime_ms or math.inf)]
+        large = [
+            c.peak_memory_mb
+            for c in refused
+            if c.peak_memory_mb and c.peak_memory_mb > (limits.max_memory_mb or math.inf)
+        ]
+        return (f"; the fastest one over the limit was predicted at {min(slow):.1f} ms" if slow else "") + (
+            f"; the smallest one over the limit takes {min(large):.1f} MB" if large else ""
+        )

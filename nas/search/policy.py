@@ -1,0 +1,276 @@
+"""What a search does next: go on with what was interrupted, climb a rung, try something new, or play a final.
+
+Pure functions of a `Situation`: the records, the budget, what is training now, and how long the search has lasted. So a
+search that was killed goes on as if it had not been, and one worker with one seed repeats a run exactly.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from nas.search import finals, pareto, successive_halving
+from nas.search.budget import Budget
+from nas.search.proposals import Known, variation
+from nas.search.study import Candidate, Study
+from search_spaces.designs import DESIGNS, Design
+from search_spaces.errors import StudyError
+from search_spaces.space import SearchSpace
+from search_spaces.spec import ArchSpec
+
+# Published designs may use this share of the budget before anything new is tried.
+DESIGN_SHARE = 0.25
+# Of how many candidates changes are tried.
+ELITE = 5
+# Finals are planned from the seconds that steps took before, and begin a tenth earlier than these would ask for.
+FINALS_MARGIN = 1.1
+# When the first so many candidates all fail, the cause is not in them.
+FATAL_FAILURES = 3
+
+
+class Work(NamedTuple):
+    """One thing to train: a candidate to a rung, or from a seed to the final steps."""
+
+    candidate: Candidate
+    rung: int
+    seed: int | None = None  # of a final; its rung is the one above the ladder
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything that a decision rests on."""
+
+    study: Study
+    space: SearchSpace
+    budget: Budget
+    training: tuple[Work, ...]  # now
+    elapsed_s: float  # earlier sessions included
+    workers: int = 1
+    exhausted: bool = False  # nothing new is left in the space
+    finals_began: bool = False  # in this session
+
+    # The budget
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds of budget left; infinite under a budget that counts candidates."""
+        return math.inf if self.budget.seconds is None else self.budget.seconds - self.elapsed_s
+
+    @cached_property
+    def search_left_s(self) -> float:
+        """Seconds left to search in: those of the finals are kept back."""
+        return self.remaining_s - self._kept_for_finals()
+
+    @property
+    def used(self) -> int:
+        """Candidates that count against the budget: finished, failed, or being trained for the first time."""
+        return self.study.finished + sum(not work.candidate.is_finished for work in self.training)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether the budget has room for one more candidate."""
+        if self.exhausted:
+            return False
+        return self.budget.candidates is None or self.used < self.budget.candidates
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether one more candidate may be asked for, and would reach the first rung."""
+        return self.may_ask and self.fits(None, 0)
+
+    def fits(self, candidate: Candidate | None, rung: int) -> bool:
+        """Tell whether training to `rung` is likely to end within the budget."""
+        return self.budget.seconds is None or self._expected_s(candidate, rung) <= self.search_left_s
+
+    def _expected_s(self, candidate: Candidate | None, rung: int) -> float:
+        """Seconds to `rung`: from the candidate's own speed, else from the others' mean at the first rung."""
+        ladder = self.study.config.rungs
+        if candidate is not None and candidate.highest is not None:
+            past = candidate.highest
+            return self._step_s(candidate) * (ladder[rung] - past.steps) + past.evaluate_s
+        return self.study.first_rung_s
+
+    def _step_s(self, candidate: Candidate) -> float:
+        """Seconds of one training step; the slowest rung counts, as one trained before a crash took no time at all."""
+        ladder = (0, *self.study.config.rungs)
+        return max(r.train_s / (r.steps - ladder[r.rung]) for r in candidate.rungs.values())
+
+    # Rungs
+
+    @property
+    def busy(self) -> set[int]:
+        """The trials in training."""
+        return {work.candidate.trial for work in self.training}
+
+    def interrupted(self) -> Work | None:
+        """A candidate that was asked for before a crash and never reached the first rung."""
+        busy = self.busy
+        return next((Work(c, 0) for c in self.study.waiting.values() if c.trial not in busy), None)
+
+    def promotion(self) -> Work | None:
+        """The next rung of the candidate that deserves it most."""
+        climbers = successive_halving.promotions(
+            [self._standing(c) for c in self.study.trained()],
+            rungs=len(self.study.config.rungs),
+            objective=self.study.config.objective,
+            draining=not self.may_begin,
+        )
+        chosen = (Work(self.study.candidates[trial], rung) for trial, rung in climbers)
+        return next((work for work in chosen if self.fits(work.candidate, work.rung)), None)
+
+    def _standing(self, candidate: Candidate) -> successive_halving.Standing:
+        assert candidate.runtime_ms is not None
+        return successive_halving.Standing(
+            candidate.trial,
+            candidate.runtime_ms,
+            {rung: reached.psnr_db for rung, reached in candidate.rungs.items()},
+            busy=candidate.trial in self.busy,
+            ended=bool(candidate.failure),
+        )
+
+    # Published designs
+
+    def may_begin_design(self) -> bool:
+        """Whether one more published design may be asked for."""
+        if self.budget.candidates is None:
+            return self._design_time_left()
+        asked = sum(c.verdict == "train" for c in self.study.designs)
+        return self.may_ask and asked < max(1, DESIGN_SHARE * self.budget.candidates)
+
+    def design_start(self, candidate: Candidate | None) -> Work | None:
+        """The first rung of a design, where it was not there yet."""
+        starts = candidate is not None and not candidate.rungs and self._may_climb(candidate, 0)
+        return Work(candidate, 0) if candidate and starts else None
+
+    def design_climb(self, designs: Sequence[Candidate]) -> Work | None:
+        """The next rung of one of these designs, best first.
+
+        So that even a short search starts from the whole known landscape, and a longer one compares it to the end.
+        """
+        started = [c for c in designs if c.rungs and not c.failure]
+        if self.study.config.final_steps:  # the finals need the best design; the others climb where they deserve to
+            started = sorted(started, key=lambda c: -c.score(0))[:1]
+        for candidate in started:
+            rung = len(candidate.rungs)
+            if 0 < rung < len(self.study.config.rungs) and self._may_climb(candidate, rung):
+                return Work(candidate, rung)
+        return None
+
+    def _may_climb(self, candidate: Candidate, rung: int) -> bool:
+        free = candidate.verdict == "train" and not candidate.failure and candidate.trial not in self.busy
+        return free and self._design_time_left() and self.fits(candidate, rung)
+
+    def _design_time_left(self) -> bool:
+        if self.budget.seconds is None:
+            return True
+        spent = sum(rung.seconds for c in self.study.designs for rung in c.rungs.values())
+        return spent < DESIGN_SHARE * self.budget.seconds
+
+    # Finals
+
+    def final(self) -> Work | None:
+        """The next final; under a budget that counts candidates, none before the last rung in flight is in."""
+        if not self.study.config.final_steps:
+            return None
+        climbing = any(work.seed is None for work in self.training)
+        if climbing and (self.budget.seconds is None or (self.exhausted and self.search_left_s > 0)):
+            return None  # what is in training may yet be the best
+        chosen = finals.next_final(
+            self._contenders(),
+            finals.seeds_of(self.study),
+            left_s=self.remaining_s / FINALS_MARGIN,
+            workers=self.workers,
+        )
+        return None if chosen is None else Work(self.study.candidates[chosen.trial], self.study.final_rung, chosen.seed)
+
+    def _contenders(self) -> list[finals.Contender]:
+        taken = [(work.candidate.trial, work.seed) for work in self.training if work.seed is not None]
+        return finals.contenders_of(self.study, seconds=self._final_s, taken=taken)
+
+    def _final_s(self, candidate: Candidate) -> float:
+        """Seconds of one final of a candidate."""
+        assert self.study.config.final_steps is not None
+        assert candidate.highest is not None
+        step_s = self._step_s(candidate) or max(map(self._step_s, self.study.trained()))
+        past = candidate.highest
+        return step_s * self.study.config.final_steps + past.evaluate_s + past.compile_s
+
+    def _kept_for_finals(self) -> float:
+        """Seconds that the finals will take, up to their share of the budget; all once they have begun."""
+        if self.budget.seconds is None or not self.study.config.final_steps:
+            return 0.0
+        if self.finals_began:  # what is found from now on could not take part
+            return math.inf
+        kept = self.study.config.final_share * self.budget.seconds
+        if not self.study.trained():
+            return kept
+        contenders = self._contenders()
+        if finals.least_s(contenders) > kept:  # not even one final of each kind would fit
+            return 0.0
+        return min(kept, FINALS_MARGIN * finals.plan_s(contenders, workers=self.workers))
+
+    # What proposals rest on
+
+    def results(self) -> list[Known]:
+        """Return what was trained so far, as the model of proposals reads it."""
+        finished = [c for c in self.study.trained() if not c.failure]
+        return [Known(c.spec, c.runtime_ms or math.inf, _psnr_by_steps(c), self._first_s(c)) for c in finished]
+
+    def _first_s(self, candidate: Candidate) -> float:
+        """Return what the first rung cost; 0 where it does not count, or was trained before a crash."""
+        first = candidate.rungs[0]
+        return first.seconds if self.budget.seconds is not None and first.train_s > 0 else 0.0
+
+    def starting(self) -> list[ArchSpec]:
+        """Return the networks that are trained for the first time now."""
+        return [work.candidate.spec for work in self.training if not work.candidate.is_finished]
+
+    def variation(self) -> ArchSpec | None:
+        """For every second proposal beside TPE a small change of one of the best; None leaves it to the sampler.
+
+        From tens of results TPE learns next to nothing about forty genes, and draws most of them at random; what is
+        good is found near what is good. Source: Real et al. 2019, "Regularized Evolution for Image Classifier
+        Architecture Search", arXiv 1802.01548; with the best kept instead of the youngest, for budgets are small.
+        """
+        asked = len(self.study.candidates)
+        parents = self._elite() if self.study.config.sampler == "tpe" and asked % 2 else []
+        if not parents:
+            return None
+        rng = np.random.default_rng([self.study.config.seed, asked])
+        parent = parents[rng.integers(len(parents))]
+        return variation(self.space, rng, parent.spec)
+
+    def _elite(self) -> list[Candidate]:
+        """The best few at the first rung, where all were trained alike: by score, or by front after front."""
+        standing = [c for c in self.study.at_rung(0) if self.space.contains(c.spec)]
+        if self.study.config.objective == "score":
+            standing.sort(key=lambda c: -c.score(0))
+        else:
+            ranked = pareto.ranks([(c.rungs[0].psnr_db, c.runtime_ms or math.inf) for c in standing])
+            standing = [c for _, c in sorted(zip(ranked, standing, strict=True), key=lambda pair: pair[0])]
+        return standing[:ELITE]
+
+    # The end
+
+    def require_hope(self) -> None:
+        """Raise StudyError where the first candidates all failed: nothing more is worth trying."""
+        failures = [c.failure for c in self.study.failed if not c.rungs]
+        if len(failures) >= FATAL_FAILURES and not self.study.trained():
+            raise StudyError(
+                f"The first {len(failures)} candidates all failed, the last one because: {failures[-1]} "
+                "Nothing more is tried; mend the cause and start a new study."
+            )
+
+
+def _psnr_by_steps(candidate: Candidate) -> dict[int, float]:
+    reached = [*candidate.rungs.values(), *([candidate.longest] if candidate.longest else [])]
+    return {each.steps: each.psnr_db for each in reached}
+
+
+def designs_of(space: SearchSpace) -> list[Design]:
+    """The designs of a space, the best of the challenge first; other readings of the same design are left out."""
+    members = [d for d in DESIGNS.values() if d.variant_of is None and space.contains(d.spec)]
+    return sorted(members, key=lambda d: -d.table1.score)
