@@ -65,6 +65,8 @@ def _twin(graph: Graph) -> str:
 
     Maps of pictures in [0, 1] stay below six: Smallnet with either gave the same figures to the last digit.
     """
+    if not any(isinstance(node.op, Activation) and node.op.function == "relu6" for node in graph.nodes):
+        return graph.structure
     nodes = (
         replace(node, op=replace(node.op, function="relu"))
         if isinstance(node.op, Activation) and node.op.function == "relu6"
@@ -110,6 +112,8 @@ class Search:
     exhausted: bool = False
     _kept_s: float = 0.0  # of the budget, for the finals; as of the latest decision
     _finals_began: bool = False  # in this session
+    _twins: set[str] = field(default_factory=set)
+    _members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C.
@@ -381,7 +385,7 @@ class Search:
 
     def _is_known(self, graph: Graph) -> bool:
         """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
-        return graph.structure in self._first_of or _twin(graph) in self._twins
+        return graph.structure in self._first_of or _twin(graph) in self._twins  # in this order: the first fills both
 
     def _seconds(self, candidate: Candidate) -> float:
         """Return what the first rung cost; 0 where it does not count, or was trained before a crash."""
@@ -415,13 +419,18 @@ class Search:
 
     def _elite(self) -> list[Candidate]:
         """The best few at the first rung, where all were trained alike: by score, or by front after front."""
-        standing = [c for c in self.study.at_rung(0) if self.space.contains(c.spec)]
+        standing = [c for c in self.study.at_rung(0) if self._is_member(c)]
         if self.study.config.objective == "score":
             standing.sort(key=lambda c: -c.score(0))
         else:
             ranked = pareto.ranks([(c.rungs[0].psnr_db, c.runtime_ms or math.inf) for c in standing])
             standing = [c for _, c in sorted(zip(ranked, standing, strict=True), key=lambda pair: pair[0])]
         return standing[:ELITE]
+
+    def _is_member(self, candidate: Candidate) -> bool:
+        if candidate.trial not in self._members:
+            self._members[candidate.trial] = self.space.contains(candidate.spec)
+        return self._members[candidate.trial]
 
     def _ask_at_random(self) -> Candidate | None:
         """Ask for the first random member that is new and feasible; those that are not leave no trace."""
@@ -478,12 +487,13 @@ class Search:
     @cached_property
     def _first_of(self) -> dict[str, Candidate]:
         """The first candidate of each network, by structure: two specs may still mean one network."""
-        candidates = self.study.candidates.values()
-        return {_structure(c.spec): c for c in reversed(candidates)}
-
-    @cached_property
-    def _twins(self) -> set[str]:
-        return {_twin(build_graph(c.spec)) for c in self.study.candidates.values() if c.verdict == "train"}
+        first: dict[str, Candidate] = {}
+        for candidate in self.study.candidates.values():
+            graph = build_graph(candidate.spec)  # once for both: this is what continuing a long study waits for
+            first.setdefault(graph.structure, candidate)
+            if candidate.verdict == "train":
+                self._twins.add(_twin(graph))
+        return first
 
     def _judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
