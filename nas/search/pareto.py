@@ -23,7 +23,7 @@ def ranks(points: Sequence[Point]) -> list[int]:
     found = [0] * len(points)
     for index in order:
         point = points[index]
-        rank = bisect_left(bests, True, key=lambda best: not dominates(best, point))  # noqa: B023 (used at once)
+        rank = bisect_left(bests, True, key=lambda best: not dominates(best, point))
         if rank == len(bests):
             bests.append(point)
         bests[rank] = point  # no worse than the one before it, which would dominate it
