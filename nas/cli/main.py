@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli import latency
+from nas.cli import latency, launch
 from nas.cli.options import (
     Batch,
     Bits,
@@ -56,6 +56,7 @@ app.add_typer(latency.app, name="latency")
 
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and exit code 2."""
+    launch.loaded()
     try:
         code = app(standalone_mode=False)
     except IspNasError as error:
