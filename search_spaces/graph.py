@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
@@ -28,6 +28,11 @@ class Node:
     name: str
     op: Op
     inputs: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)  # networks of a search share most of their operations
+def _op_json(op: Op) -> str:
+    return json.dumps(op.to_dict(), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,8 @@ class Graph:
         Equal for equal operations wired alike in the same order.
         """
         number = {INPUT: -1} | {node.name: index for index, node in enumerate(self.nodes)}
-        told = [[node.op.to_dict(), [number[name] for name in node.inputs]] for node in self.nodes]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        told = ", ".join(f"[{_op_json(node.op)}, {[number[name] for name in node.inputs]}]" for node in self.nodes)
+        return hashlib.sha256(f"[{told}]".encode()).hexdigest()[:12]
 
     def at(self, input_shape: Shape) -> "Graph":
         """Return the same network for another input size."""

@@ -1,1 +1,5 @@
 """The command line. One file per command parses, prints and draws; nothing else imports Rich or Typer."""
+
+from nas.cli import launch
+
+launch.loading()

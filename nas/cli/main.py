@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli import latency
+from nas.cli import latency, launch
 from nas.cli.config_file import ConfigFile, read_config
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
@@ -48,6 +48,7 @@ app.add_typer(latency.app, name="latency")
 
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and exit code 2."""
+    launch.loaded()
     try:
         code = app(standalone_mode=False)
     except IspNasError as error:

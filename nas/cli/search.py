@@ -71,7 +71,7 @@ def _conclude(console: Console, found: Study) -> None:
     if judged is not None:
         console.print(f"[bold]{judged.sentence}[/]", highlight=False)
     rung = candidate_rows.choose_rung(found, None)
-    best = [row for row in candidate_rows.rows(found, rung) if row["on_front"]]
+    best = candidate_rows.rows(found, rung, everything=False)
     title = f"Pareto front at {found.ladder[rung]} steps"
     print_rows(best, FRONT_COLUMNS, form="table", console=console, title=title)
     name = found.config.name

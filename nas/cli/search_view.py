@@ -1,7 +1,6 @@
 """Live view of a running search: budget left, counts, the best candidate, and what is training."""
 
 import time
-from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +66,15 @@ def budget_left(search: "Search") -> str:
 
 def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
     """Return how many proposals were trained, how far, failed, repeated, or refused before training."""
-    verdicts = Counter(c.verdict for c in study.candidates.values())
-    trained, done = study.trained(), study.at_rung(len(study.config.rungs) - 1)
+    verdicts, failed = study.verdicts, study.failed
+    trained, top = study.trained(), len(study.config.rungs) - 1
+    done = study.at_rung(top)
+    climbing = [c for c in map(study.candidates.__getitem__, {*busy}) if c.rungs and top not in c.rungs]
     return {
         "trained": len(trained),
         f"done at {study.config.rungs[-1]} steps": len(done),
-        "stopped earlier": sum(c not in done and c.trial not in busy for c in trained),
-        "failed": sum(bool(c.failure) for c in study.candidates.values()),
+        "stopped earlier": len(trained) - len(done) - len(climbing),
+        "failed": len(failed),
         "duplicates": verdicts["duplicate"],
         "over the limit": verdicts["infeasible"],
         "not runnable on the device": verdicts["unsupported"],
@@ -96,9 +97,7 @@ def _best(study: Study) -> str:
 
 def time_spent(study: Study) -> str:
     """Return training, compile and other seconds of the study so far."""
-    rungs = [rung for c in study.trained() for rung in (*c.rungs.values(), *c.finals.values())]
-    train, compiling = sum(r.train_s for r in rungs), sum(r.compile_s for r in rungs)
-    return f"training {duration(train)}, compiling {duration(compiling)}"
+    return f"training {duration(study.train_s)}, compiling {duration(study.compile_s)}"
 
 
 def running(search: "Search") -> list[str]:

@@ -140,7 +140,7 @@ def show_front(
         check_plot(plot)
     study = the_study(results, name)
     rung = candidate_rows.choose_rung(study, steps)
-    found = candidate_rows.rows(study, rung)
+    found = candidate_rows.rows(study, rung, everything=everything or plot is not None)
     console = Console()
     shown: list[Row] = [r if everything else _without_mark(r) for r in found if everything or r["on_front"]]
     print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
@@ -165,7 +165,8 @@ def _without_mark(row: dict[str, Any]) -> dict[str, Any]:
 
 def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
     size = sum(r["on_front"] for r in found)
-    return f"{study.config.name}: {size} on the front of {len(found)} candidates at {study.ladder[rung]} steps"
+    judged = len(study.at_rung(rung))
+    return f"{study.config.name}: {size} on the front of {judged} candidates at {study.ladder[rung]} steps"
 
 
 def show_target(target: Target, *, device_name: str | None, form: str) -> None:

@@ -32,6 +32,8 @@ def _twin(graph: Graph) -> str:
 
     Maps of pictures in [0, 1] stay below six: Smallnet with either gave the same figures to the last digit.
     """
+    if not any(isinstance(node.op, Activation) and node.op.function == "relu6" for node in graph.nodes):
+        return graph.structure
     nodes = (
         replace(node, op=replace(node.op, function="relu"))
         if isinstance(node.op, Activation) and node.op.function == "relu6"
@@ -46,9 +48,10 @@ class Admission:
 
     def __init__(self, study: Study, device: Device) -> None:
         self._study, self._device = study, device
-        candidates = study.candidates.values()
-        self._first_of = {structure_of(c.spec): c for c in reversed(candidates)}
-        self._twins = {_twin(build_graph(c.spec)) for c in candidates if c.verdict == "train"}
+        self._first_of: dict[str, Candidate] = {}
+        self._twins: set[str] = set()
+        for candidate in study.candidates.values():
+            self.add(candidate)
 
     @property
     def _limits(self) -> Limits:

@@ -30,12 +30,16 @@ def best(study: Study) -> tuple[Candidate, int]:
     return candidate, study.final_rung if candidate.finals else max(candidate.rungs)
 
 
-def rows(study: Study, rung: int) -> list[dict[str, Any]]:
-    """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front."""
+def rows(study: Study, rung: int, *, everything: bool = True) -> list[dict[str, Any]]:
+    """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front.
+
+    Without `everything`, only those on the front: what a row tells of a network costs a millisecond.
+    """
     candidates = study.at_rung(rung)
     ranks = pareto.ranks([(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in candidates])
+    chosen = ((c, rank) for c, rank in zip(candidates, ranks, strict=True) if everything or rank == 0)
     half_db = finals.half_width_db(study)
-    made = [{**row(c, rung, half_db), "on_front": rank == 0} for c, rank in zip(candidates, ranks, strict=True)]
+    made = [{**row(c, rung, half_db), "on_front": rank == 0} for c, rank in chosen]
     return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
 
 

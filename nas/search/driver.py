@@ -69,6 +69,8 @@ class Search:
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
     _finals_began: bool = False  # in this session
+    _deaths: set[tuple[int, int, int | None]] = field(default_factory=set)  # work whose process died once
+    _members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C.
@@ -149,6 +151,7 @@ class Search:
             workers=len(self.slots),
             exhausted=self.exhausted,
             finals_began=self._finals_began,
+            members=self._members,
         )
 
     def _fill(self) -> None:
@@ -276,6 +279,9 @@ class Search:
         """Wait until something finished, or for a moment, and take in what did."""
         wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
         self.look(self)
+        for silent in [f for f in self.running if f.slot.is_silent and not f.future.done()]:
+            self.say(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
+            silent.slot.close(kill=True)
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)
             self._take(finished, result_of(finished.future))
@@ -284,6 +290,8 @@ class Search:
         candidate = finished.candidate
         if isinstance(result, JobFailure) and result.fatal:
             raise StudyError(f"{result.reason} Mend this; the same command continues.")
+        if isinstance(result, JobFailure) and result.died and self._is_first_death(finished):
+            return
         if finished.seed is not None:
             self._take_final(finished, finished.seed, result)
             return
@@ -297,6 +305,19 @@ class Search:
             self.say(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
+
+    def _is_first_death(self, finished: InFlight) -> bool:
+        """Tell whether a candidate's process died for the first time; nothing is recorded then, and it is tried again.
+
+        Somebody may have killed it, or others have taken the memory. A second death at the same work is its own.
+        """
+        work = finished.candidate.trial, finished.rung, finished.seed
+        if work in self._deaths:
+            return False
+        self._deaths.add(work)
+        finished.slot.close(kill=True)
+        self.say(f"The process that trained trial {finished.candidate.trial} died; the candidate is tried again.")
+        return True
 
     def _take_final(self, finished: InFlight, seed: int, result: Outcome | JobFailure) -> None:
         trial = finished.candidate.trial

@@ -7,7 +7,7 @@ fresh weights: first each once, then the best of either kind from further seeds.
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class Contender:
 def contenders_of(
     study: Study, *, seconds: Callable[[Candidate], float] = lambda _: 0.0, taken: Iterable[tuple[int, int]] = ()
 ) -> list[Contender]:
-    """Return who could be in the finals of a study; `taken` are (trial, seed) in training now."""
+    """Return who is in the finals of a study or may come next; `taken` are (trial, seed) in training now."""
     busy: dict[int, set[int]] = {}
     for trial, seed in taken:
         busy.setdefault(trial, set()).add(seed)
@@ -46,8 +46,23 @@ def contenders_of(
             c.trial, c.name is not None, c.score(max(c.rungs)), max(c.rungs), seconds(c), c.final_scores(),
             frozenset(busy.get(c.trial, ())) | c.final_failures.keys(),
         )
-        for c in study.trained() if not c.failure
+        for c in _eligible(study, busy)
     ]  # fmt: skip
+
+
+def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
+    """Return the candidates that have finals, and of the others those among which the next ones must be."""
+    within = {c.trial: c for c in study.at_rung(study.final_rung)}
+    counts = {True: 0, False: 0}  # of designs and of others
+    for rung in range(study.final_rung - 1, -1, -1):
+        if counts[True] >= MOST_DESIGNS and counts[False] >= MOST_FOUND:
+            break
+        for candidate in study.at_rung(rung):
+            if len(candidate.rungs) == rung + 1 and not candidate.failure:
+                counts[candidate.name is not None] += 1
+                within[candidate.trial] = candidate
+    within |= {c.trial: c for c in study.trained() if c.trial in busy or c.final_failures}
+    return [c for _, c in sorted(within.items()) if not c.failure]
 
 
 def seeds_of(study: Study) -> list[int]:
@@ -59,8 +74,9 @@ def verdict_of(study: Study) -> "Verdict | None":
     """Return the verdict of a study, None where it has no finals."""
     if study.config.final_steps is None:
         return None
-    names = {trial: candidate.name for trial, candidate in study.candidates.items()}
-    found = verdict(contenders_of(study), names, steps=study.config.final_steps)
+    finalists = contenders_of(study)
+    names = {c.trial: study.candidates[c.trial].name for c in finalists}
+    found = verdict(finalists, names, steps=study.config.final_steps)
     notes = [note for note in (overfitting(study, found), _of_prior(study)) if note]
     return replace(found, sentence=" ".join([found.sentence, *notes]))
 

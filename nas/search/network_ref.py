@@ -193,8 +193,14 @@ def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, can
 
 
 def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedState]:
-    for candidate in opened.trained() if opened else []:
-        assert opened is not None
+    if opened is None:
+        return
+    # Names of checkpoints tell which candidates are this network, without a look at the genes of all.
+    trials = {
+        int(path.name.split("-")[0])
+        for path in (opened.folder / "checkpoints").glob(f"[0-9]*-{spec.hash}.*safetensors")
+    }
+    for candidate in (c for c in opened.trained() if c.trial in trials):
         path = opened.longest_checkpoint(candidate)
         if candidate.spec == spec and path.exists():
             origin = f"trial {candidate.trial} of study {opened.config.name}"

@@ -18,12 +18,8 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
-
-# Optuna offers no way to add trials in bulk; its tables are the format of these files, kept from version to version.
-from optuna.storages._rdb import models
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
-from sqlalchemy import insert
 from sqlalchemy.pool import StaticPool
 
 from nas.search import finals
@@ -38,8 +34,17 @@ from search_spaces.system.atomic_write import write_durably
 # While a search runs, the file is written no more often than this, and takes no more than this share of the time.
 LEAST_INTERVAL_S, MOST_SHARE = 60.0, 0.01
 PATIENCE_S = 2.0  # with a program that writes to the file
-Row = dict[str, Any]
-Rows = dict[Any, list[Row]]  # by table
+Row = tuple[Any, ...]
+# Optuna offers no way to add trials in bulk; its tables are the format of its files, kept from version to version.
+TABLES = {
+    "trials": ("trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"),
+    "trial_params": ("trial_id", "param_name", "param_value", "distribution_json"),
+    "trial_values": ("trial_id", "objective", "value", "value_type"),
+    "trial_intermediate_values": ("trial_id", "step", "intermediate_value", "intermediate_value_type"),
+    "trial_system_attributes": ("trial_id", "key", "value_json"),
+    "trial_user_attributes": ("trial_id", "key", "value_json"),
+}
+_FINITE = "FINITE"
 
 
 class DatabaseFile:
@@ -174,10 +179,11 @@ def to_bytes(study: Study) -> bytes:
         storage.set_study_system_attr(made._study_id, _SYSTEM_ATTR_METRIC_NAMES, metric_names(study))
         for name, value in _attributes(study).items():
             made.set_user_attr(name, value)
-        with storage.engine.begin() as transaction:
-            for table, rows in _rows(study, made._study_id).items():
-                if rows:
-                    transaction.execute(insert(table), rows)
+        for table, rows in _rows(study, made._study_id).items():
+            columns = TABLES[table]
+            places = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+        connection.commit()
         return connection.serialize()
     finally:
         storage.engine.dispose()
@@ -203,22 +209,26 @@ def _attributes(study: Study) -> dict[str, Any]:
     return told | ({"verdict": verdict.sentence} if verdict else {})
 
 
-def _rows(study: Study, study_id: int) -> Rows:
+def _rows(study: Study, study_id: int) -> dict[str, list[Row]]:
     """Return the rows of all tables about trials."""
     begun, genes = _created(study), _Genes(study)
-    best = study.best() if study.trained() else None
-    rows: Rows = {model: [] for model in (models.TrialModel, *_PARTS)}
+    rows: dict[str, list[Row]] = {table: [] for table in TABLES}
     for candidate, expected in zip(study.candidates.values(), expected_trials(study), strict=True):
-        trial_id = candidate.trial + 1
-        start, end = (begun + timedelta(seconds=s) for s in (candidate.asked_s, candidate.ended_s))
-        rows[models.TrialModel].append({
-            "trial_id": trial_id, "number": candidate.trial, "study_id": study_id, "state": expected.state,
-            "_datetime_start_utc": start, "_datetime_complete_utc": end if expected.state.is_finished() else None,
-        })  # fmt: skip
-        for model, of in _PARTS.items():
-            rows[model] += ({"trial_id": trial_id} | row for row in of(study, candidate, expected, genes))
-        if candidate is best:
-            rows[models.TrialUserAttributeModel].append({"trial_id": trial_id, "key": "best", "value_json": "true"})
+        number = candidate.trial
+        start, end = (str(begun + timedelta(seconds=s, microseconds=1)) for s in (candidate.asked_s, candidate.ended_s))
+        ended = end if expected.state.is_finished() else None
+        rows["trials"].append((number + 1, number, study_id, expected.state.name, start, ended))
+        parts = {
+            "trial_params": genes.of(candidate),
+            "trial_values": ((place, value, _FINITE) for place, value in enumerate(expected.values or ())),
+            "trial_intermediate_values": _rungs(study, candidate),
+            "trial_system_attributes": _constraints(expected),
+            "trial_user_attributes": _facts(candidate),
+        }
+        for table, found in parts.items():
+            rows[table] += ((number + 1, *row) for row in found)
+    if study.trained():
+        rows["trial_user_attributes"].append((study.best().trial + 1, "best", "true"))
     return rows
 
 
@@ -249,41 +259,25 @@ class _Genes:
             if places
         }
 
-    def rows(self, candidate: Candidate) -> Iterator[Row]:
+    def of(self, candidate: Candidate) -> Iterator[Row]:
         for name, gene in GENES.items():
-            value = candidate.genes.get(name, gene.default)
-            yield {
-                "param_name": name,
-                "param_value": self._index[name][value],
-                "distribution_json": self._json[name],
-            }
+            yield name, self._index[name][candidate.genes.get(name, gene.default)], self._json[name]
 
 
-def _genes(_: Study, candidate: Candidate, __: Expected, genes: _Genes) -> Iterator[Row]:
-    return genes.rows(candidate)
-
-
-def _values(_: Study, __: Candidate, expected: Expected, ___: _Genes) -> Iterator[Row]:
-    finite = models.TrialValueModel.TrialValueType.FINITE
-    for objective, value in enumerate(expected.values or ()):
-        yield {"objective": objective, "value": value, "value_type": finite}
-
-
-def _rungs(study: Study, candidate: Candidate, _: Expected, __: _Genes) -> Iterator[Row]:
-    finite = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+def _rungs(study: Study, candidate: Candidate) -> Iterator[Row]:
     rungs = [*candidate.rungs, *([study.final_rung] if candidate.finals else [])]
     for reached in (candidate.at(rung) for rung in rungs):
         scored = study.config.objective == "score" and candidate.runtime_ms is not None
         value = final_score(reached.psnr_db, candidate.runtime_ms or 0.0) if scored else reached.psnr_db
-        yield {"step": reached.steps, "intermediate_value": value, "intermediate_value_type": finite}
+        yield reached.steps, value, _FINITE
 
 
-def _constraints(_: Study, __: Candidate, expected: Expected, ___: _Genes) -> Iterator[Row]:
+def _constraints(expected: Expected) -> Iterator[Row]:
     if expected.constraint is not None:
-        yield {"key": f"{_CONSTRAINTS_KEY}:{CONSTRAINT}", "value_json": repr(float(expected.constraint))}
+        yield f"{_CONSTRAINTS_KEY}:{CONSTRAINT}", repr(float(expected.constraint))
 
 
-def _facts(_: Study, candidate: Candidate, __: Expected, ___: _Genes) -> Iterator[Row]:
+def _facts(candidate: Candidate) -> Iterator[Row]:
     reached = candidate.longest
     told = {
         "verdict": candidate.verdict,
@@ -297,14 +291,4 @@ def _facts(_: Study, candidate: Candidate, __: Expected, ___: _Genes) -> Iterato
         "repeats trial": candidate.duplicate_of,
         "reason": candidate.failure or candidate.reason or None,
     }
-    yield from ({"key": k, "value_json": json.dumps(v, ensure_ascii=False)} for k, v in told.items() if v is not None)
-
-
-_Part = Callable[[Study, Candidate, Expected, _Genes], Iterator[Row]]
-_PARTS: dict[Any, _Part] = {
-    models.TrialParamModel: _genes,
-    models.TrialValueModel: _values,
-    models.TrialIntermediateValueModel: _rungs,
-    models.TrialSystemAttributeModel: _constraints,
-    models.TrialUserAttributeModel: _facts,
-}
+    yield from ((name, json.dumps(value, ensure_ascii=False)) for name, value in told.items() if value is not None)

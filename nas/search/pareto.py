@@ -1,5 +1,6 @@
 """Non-dominated points in quality (more is better) and runtime (less is better)."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 # (psnr_db, runtime_ms)
@@ -12,19 +13,19 @@ def dominates(a: Point, b: Point) -> bool:
 
 
 def ranks(points: Sequence[Point]) -> list[int]:
-    """Return each point's non-domination rank: 0 on the front, 1 on the front without those, and so on."""
+    """Return each point's non-domination rank: 0 on the front, 1 on the front without those, and so on.
+
+    By rising runtime a point can only be dominated by one already placed, and of a front only its best quality matters.
+    That falls from front to front, so the first front that does not dominate is found by halving.
+    """
     order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0]))
-    fronts: list[list[Point]] = []
+    bests: list[Point] = []  # the point of the best quality in each front
     found = [0] * len(points)
-    for index in order:  # by rising runtime a point can only be dominated by one already placed
+    for index in order:
         point = points[index]
-        rank = next((r for r, front in enumerate(fronts) if not _any_dominates(front, point)), len(fronts))
-        if rank == len(fronts):
-            fronts.append([])
-        fronts[rank].append(point)
+        rank = bisect_left(bests, True, key=lambda best: not dominates(best, point))
+        if rank == len(bests):
+            bests.append(point)
+        bests[rank] = point  # no worse than the one before it, which would dominate it
         found[index] = rank
     return found
-
-
-def _any_dominates(front: list[Point], point: Point) -> bool:
-    return any(dominates(other, point) for other in front)

@@ -6,7 +6,7 @@ search that was killed goes on as if it had not been, and one worker with one se
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ class Situation:
     workers: int = 1
     exhausted: bool = False  # nothing new is left in the space
     finals_began: bool = False  # in this session
+    members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space; filled here
 
     # The budget
 
@@ -245,13 +246,18 @@ class Situation:
 
     def _elite(self) -> list[Candidate]:
         """The best few at the first rung, where all were trained alike: by score, or by front after front."""
-        standing = [c for c in self.study.at_rung(0) if self.space.contains(c.spec)]
+        standing = [c for c in self.study.at_rung(0) if self._is_member(c)]
         if self.study.config.objective == "score":
             standing.sort(key=lambda c: -c.score(0))
         else:
             ranked = pareto.ranks([(c.rungs[0].psnr_db, c.runtime_ms or math.inf) for c in standing])
             standing = [c for _, c in sorted(zip(ranked, standing, strict=True), key=lambda pair: pair[0])]
         return standing[:ELITE]
+
+    def _is_member(self, candidate: Candidate) -> bool:
+        if candidate.trial not in self.members:
+            self.members[candidate.trial] = self.space.contains(candidate.spec)
+        return self.members[candidate.trial]
 
     # The end
 

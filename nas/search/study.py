@@ -12,7 +12,7 @@ any moment loses at most the rung in flight.
 import json
 import statistics
 from bisect import insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -225,6 +225,8 @@ class Study:
         self.version = 0  # rises with every record
         self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
         self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
+        self.verdicts: Counter[str] = Counter()
+        self.train_s, self.compile_s = 0.0, 0.0  # of all trainings
         self._designs: list[Candidate] = []  # of the first so many candidates
         self._looked_through = 0
         self._first_rungs_s = 0.0  # seconds of all first rungs together
@@ -375,6 +377,7 @@ class Study:
         self._require_price(candidate)
         self._require_original(candidate)
         self.candidates[candidate.trial] = candidate
+        self.verdicts[candidate.verdict] += 1
         if candidate.verdict == "train":
             self.waiting[candidate.trial] = candidate
         if candidate.duplicate_of is not None:
@@ -412,7 +415,7 @@ class Study:
             raise ValueError(f"trial {candidate.trial} cannot reach rung {reached.rung} after {len(candidate.rungs)}")
         self._require_steps(reached, self.config.rungs[reached.rung])
         candidate.rungs[reached.rung] = reached
-        candidate.ended_s = self.elapsed_s
+        self._count(candidate, reached)
         insort(self._reached[reached.rung], candidate, key=lambda c: c.trial)
         if reached.rung == 0:
             self.waiting.pop(candidate.trial, None)
@@ -431,6 +434,12 @@ class Study:
         if not candidate.finals:
             insort(self._reached[self.final_rung], candidate, key=lambda c: c.trial)
         candidate.finals[seed] = final
+        self._count(candidate, final)
+
+    def _count(self, candidate: Candidate, training: Rung) -> None:
+        candidate.ended_s = self.elapsed_s
+        self.train_s += training.train_s
+        self.compile_s += training.compile_s
 
     def _final_failed(self, values: dict[str, Any]) -> None:
         self._trainable(values["trial"]).final_failures[values["seed"]] = values["reason"]

@@ -1,8 +1,9 @@
 """Training states on disk: safetensors, no pickle, written whole or not at all."""
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from nas.train import branches
 from search_spaces.auxiliary_head import detach
 from search_spaces.errors import StudyError
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -49,16 +51,47 @@ class Checkpoint:
 
 _PARTS = ("parameters", "first_moment", "second_moment")
 _PARTS_LATER = ("average", "discriminator", "discriminator_first_moment", "discriminator_second_moment")
-_TOLD = {"step": int, "spec_hash": str, "first_loss": float, "loss": float}
+_CHECKSUM = "sha256"  # over the tensors
+_METADATA_CHECKSUM = "metadata_sha256"  # over everything else that is told, that one included; older files have none
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise ValueError("a whole number of zero or more")
+    return int(text)
+
+
+def _phase(text: str) -> str:
+    if text not in (ALONE, JOINT):
+        raise ValueError(f'"{ALONE}" or "{JOINT}"')
+    return text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("a number") from None
+
+
+def _rate_share(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise ValueError("a number in (0, 1]")
+    return value
+
+
+# What metadata tell, and how each is read: a reader raises ValueError saying what is allowed.
+_MOST_DIGITS = 12
+_TOLD: dict[str, Callable[[str], Any]] = {"step": _whole, "spec_hash": str, "first_loss": _number, "loss": _number}
 # Older files have the defaults.
-_TOLD_LATER = {
-    "phase": str,
-    "detached_step": int,
-    "detached_psnr_db": float,
-    "discriminator_step": int,
-    "rate_share": float,
+_TOLD_LATER: dict[str, Callable[[str], Any]] = {
+    "phase": _phase,
+    "detached_step": _whole,
+    "detached_psnr_db": _number,
+    "discriminator_step": _whole,
+    "rate_share": _rate_share,
 }
-_CHECKSUM = "sha256"
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -69,6 +102,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         f"{part}:{name}": a for part in (*_PARTS, *_PARTS_LATER) for name, a in getattr(checkpoint, part).items()
     }
     told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER} | {_CHECKSUM: _checksum(tensors)}
+    told[_METADATA_CHECKSUM] = _told_checksum(told)
     write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
 
 
@@ -81,6 +115,11 @@ def _checksum(tensors: Arrays) -> str:
     return content.hexdigest()
 
 
+def _told_checksum(told: Mapping[str, str]) -> str:
+    rest = {name: text for name, text in told.items() if name != _METADATA_CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; raise StudyError where the file is missing or damaged."""
     with _opened(path) as file:
@@ -89,14 +128,31 @@ def load(path: Path) -> Checkpoint:
     if _CHECKSUM in told and told[_CHECKSUM] != _checksum(tensors):
         raise _unreadable(path, "its values are not those that were written")
     parts = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
-    plain = {name: read(told[name]) for name, read in (_TOLD | _TOLD_LATER).items() if name in told}
-    return Checkpoint(**plain, **parts)  # type: ignore[arg-type]
+    return Checkpoint(**_values(told, path), **parts)
 
 
 def step_of(path: Path) -> int:
     """Return how far a checkpoint was trained, without its values; raise StudyError where there is no whole file."""
     with _opened(path) as file:
-        return int(_told(file, path)["step"])
+        step: int = _values(_told(file, path), path)["step"]
+        return step
+
+
+def _values(told: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Return what metadata tell; raise StudyError where it is not what was written."""
+    readers = _TOLD | _TOLD_LATER
+    if told.get(_METADATA_CHECKSUM, _told_checksum(told)) != _told_checksum(told):
+        raise _unreadable(path, "what it tells of its training is not what was written")
+    for name in told:
+        if name not in (*readers, _CHECKSUM, _METADATA_CHECKSUM):
+            raise _unreadable(path, f"the key {stored.shown(name)} is unknown")
+    values = {}
+    for name in (name for name in readers if name in told):
+        try:
+            values[name] = readers[name](told[name])
+        except ValueError as error:
+            raise _unreadable(path, f"{name} must be {error}, got {stored.shown(told[name])}") from None
+    return values
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ _WATCH_EVERY_S = 1.0
 # What a worker that trains small networks takes in memory, with what JAX compiles.
 WORKER_BYTES = 2_000_000_000
 _MANAGER_ENDS_S = 5.0
+# A process that has shown no sign of life for so long is stopped or stuck. Watched time alone counts, so that a search
+# that was itself stopped for an hour, with all its workers, ends none of them.
+SILENCE_S = 60.0
+_MOST_WATCHED_S = 2.0  # from one look to the next
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class JobFailure:
 
     reason: str
     fatal: bool = False
+    died: bool = False  # the process was gone: it needed too much, or somebody killed it
 
 
 def parse_workers(text: str) -> int | None:
@@ -89,6 +95,8 @@ class Worker:
         self._run, self._cores = run, cores
         self._context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
         self._step = self._context.Value("q", 0, lock=False)
+        self._beat = self._context.Value("q", 0, lock=False)  # rises every second while the process lives
+        self._silence = _Silence()
         self._executor: ProcessPoolExecutor | None = None
         self._tasks = 0
 
@@ -97,19 +105,29 @@ class Worker:
         """The training step that the process last reported."""
         return int(self._step.value)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the process is stopped or stuck; ask a few times a second while it works."""
+        return self._executor is not None and self._silence.lasts(int(self._beat.value)) > SILENCE_S
+
     def start(self) -> None:
         """Start the process now, so that its imports run beside whatever the caller does next."""
-        self._pool().submit(_import_everything)
+        self._begin(_import_everything)
 
     def submit(self, job: "Job") -> "Future[Outcome | JobFailure]":
         """Train a candidate; the future holds its outcome or why there is none."""
         self._step.value = 0
         self._tasks += 1
         try:
-            return self._pool().submit(self._run or run_job, job)
+            return self._begin(self._run or run_job, job)
         except BrokenProcessPool:  # it died while it had nothing to do, which no candidate is to blame for
             self.close(kill=True)
-            return self._pool().submit(self._run or run_job, job)
+            return self._begin(self._run or run_job, job)
+
+    def _begin(self, run: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        self._silence = _Silence()
+        with _interrupts_wait():  # the first call starts the process
+            return self._pool().submit(run, *arguments)
 
     def recycle(self) -> None:
         """Replace the process where it has done its share; call between candidates."""
@@ -134,9 +152,38 @@ class Worker:
     def _pool(self) -> ProcessPoolExecutor:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
-                1, mp_context=self._context, initializer=_initialise, initargs=(self._step, os.getpid(), self._cores)
+                1,
+                mp_context=self._context,
+                initializer=_initialise,
+                initargs=(self._step, self._beat, os.getpid(), self._cores),
             )
         return self._executor
+
+
+class _Silence:
+    """For how many watched seconds a counter has stood still."""
+
+    def __init__(self) -> None:
+        self._beat, self._seconds, self._looked = -1, 0.0, time.monotonic()
+
+    def lasts(self, beat: int) -> float:
+        now = time.monotonic()
+        self._seconds = 0.0 if beat != self._beat else self._seconds + min(now - self._looked, _MOST_WATCHED_S)
+        self._beat, self._looked = beat, now
+        return self._seconds
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; a process started meanwhile never gets it: it is the parent's to handle."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def result_of(future: "Future[Outcome | JobFailure]") -> "Outcome | JobFailure":
@@ -144,24 +191,25 @@ def result_of(future: "Future[Outcome | JobFailure]") -> "Outcome | JobFailure":
     try:
         return future.result()
     except BrokenProcessPool:
-        return JobFailure("The training process died: it was killed or ran out of memory.")
+        return JobFailure("The training process died: it was killed or ran out of memory.", died=True)
 
 
 _progress: Any = None
 
 
-def _initialise(progress: Any, parent: int, cores: list[int] | None) -> None:
+def _initialise(progress: Any, beat: Any, parent: int, cores: list[int] | None) -> None:
     global _progress  # the one place through which a running job reports; set once per process
     _progress = progress
     if cores is not None:
         os.sched_setaffinity(0, cores)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, beat), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """Leave as soon as the parent is gone, however it went: an orphan would train for nobody."""
+def _end_with(parent: int, beat: Any) -> None:
+    """Show signs of life, and leave as soon as the parent is gone: an orphan would train for nobody."""
     while os.getppid() == parent:
+        beat.value += 1
         time.sleep(_WATCH_EVERY_S)
     os._exit(1)
 

@@ -653,3 +653,19 @@ def test_a_rebuilt_database_changes_nothing_that_nsga2_proposes_after_its_first_
         return [r["genes"] for r in decisions(tmp_path / name / "s") if r["event"] == "asked"]
 
     assert genes("stopped") == genes("whole")
+
+
+def test_a_candidate_whose_process_died_once_is_tried_again_and_leaves_no_record_of_it(tmp_path: Path) -> None:
+    died = JobFailure("The training process died.", died=True)
+    deaths = iter([died])
+    search(make_study(tmp_path / "s"), 4, slots=[InlineWorker(lambda job: next(deaths, None) or made_up(job))])
+    search(make_study(tmp_path / "whole" / "s"), 4)
+    assert decisions(tmp_path / "s") == decisions(tmp_path / "whole" / "s")
+
+
+def test_a_candidate_whose_process_dies_twice_has_failed(tmp_path: Path) -> None:
+    died = JobFailure("The training process died.", died=True)
+    first = DESIGNS["smallnet"].spec
+    search(make_study(tmp_path / "s"), 4, slots=[InlineWorker(lambda job: died if job.spec == first else made_up(job))])
+    (failed,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.failure)
+    assert failed.spec == first

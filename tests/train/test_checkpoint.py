@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from nas.train.checkpoint import Arrays, Checkpoint, load, save
+from nas.train.checkpoint import Arrays, Checkpoint, load, save, step_of
 from search_spaces.errors import StudyError
 from search_spaces.system import atomic_write
 from search_spaces.system.atomic_write import write_durably
@@ -141,3 +142,50 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypa
     write_durably(path, b"content")
     assert seen[0] == (7, False)
     assert path.read_bytes() == b"content"
+
+
+def rewritten(path: Path, **changes: str) -> None:
+    """Write a checkpoint again with other metadata, which safetensors itself does not protect."""
+    with safe_open(path, framework="numpy") as file:
+        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={**told, **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", "51"), ("spec_hash", "ba9876543210"), ("phase", "joint"), ("loss", "0.1"), ("rate_share", "0.5")],
+)
+def test_changed_metadata_is_refused(path: Path, name: str, value: str) -> None:
+    rewritten(path, **{name: value})
+    for read in (load, step_of):
+        with pytest.raises(StudyError, match="what it tells of its training is not what was written"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("step", "many", "a whole number"),
+        ("step", "-1", "a whole number"),
+        ("step", "9" * 40, "a whole number"),
+        ("loss", "small", "a number"),
+        ("phase", "apart", "alone"),
+        ("rate_share", "nan", "a number in"),
+        ("pace", "1", "is unknown"),
+    ],
+)
+def test_metadata_of_a_wrong_kind_are_named_in_a_file_from_before_their_checksum(
+    path: Path, name: str, value: str, wanted: str
+) -> None:
+    without_metadata_checksum(path)
+    assert_same(load(path), STATE)
+    rewritten(path, **{name: value})
+    with pytest.raises(StudyError, match=wanted):
+        load(path)
+
+
+def without_metadata_checksum(path: Path) -> None:
+    with safe_open(path, framework="numpy") as file:
+        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    told.pop("metadata_sha256")
+    save_file(tensors, path, metadata=told)
