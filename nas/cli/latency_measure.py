@@ -7,12 +7,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from latency_models import probes
 from latency_models.device import Device, load_device, summary
 from latency_models.measurements import Conditions, Failure, Timing, read_measurements, write_measurements
 from latency_models.probes import Probe
+from nas.cli.console import Console
 from nas.cli.latency_tables import ACCURACY_COLUMNS, accuracy_line, accuracy_rows
 from nas.cli.progress import progress_bar
 from nas.cli.tables import Column, print_json, print_rows

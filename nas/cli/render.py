@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from nas.cli.console import Console, plain
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.data.camera_raw import is_told
@@ -27,7 +26,7 @@ SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 
 COLUMNS = (
-    Column("picture", lambda r: r["output"], right=False, stretches=True),
+    Column("picture", lambda r: plain(r["output"]), right=False, stretches=True),
     Column("size", lambda r: f"{r['width']}×{r['height']}"),
     Column("tiles", lambda r: str(r["tiles"])),
     Column("decode s", lambda r: f"{r['decode_s']:.2f}"),

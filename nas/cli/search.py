@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nas import backend
+from nas.cli.console import Console
 from nas.cli.progress import progress_bar
 from nas.cli.show import FRONT_COLUMNS
 from nas.cli.tables import print_rows

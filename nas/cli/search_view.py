@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from nas.cli.console import Console
 from nas.search.budget import duration
 from nas.search.driver import Search
 from nas.search.study import Study

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas import backend
+from nas.cli.console import Console
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.data.pairs import DataConfig
 from nas.defaults import DEFAULT_DATA

@@ -262,11 +262,11 @@ def _copies(evidence: Evidence) -> Iterator[Problem]:
         for first, *others in groups.values():
             for m in others:
                 found[_relation(m, first), what].append((m, first))
-    for (relation, what), members in found.items():
+    for (relation, what), copied in found.items():
         severity, sentence, to_do = _COPIES[relation]
-        others = listed(dict.fromkeys(first.name for _, first in members))
+        others = listed(dict.fromkeys(first.name for _, first in copied))
         said = sentence.format(what=what, others=others, other="mosaics" if what == "target" else "targets")
-        yield from _grouped(evidence, severity, [m for m, _ in members], said, to_do)
+        yield from _grouped(evidence, severity, [m for m, _ in copied], said, to_do)
 
 
 _COPIES: dict[str, tuple[Severity, str, str]] = {

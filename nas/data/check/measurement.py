@@ -115,7 +115,8 @@ def measure(
 
 
 def _signal(raw: UInt16[np.ndarray, "h w"], fmt: RawFormat) -> Float[np.ndarray, "h w"]:
-    return np.maximum(raw.astype(np.float32) - np.float32(fmt.black), 0)
+    signal: Float[np.ndarray, "h w"] = np.maximum(raw.astype(np.float32) - np.float32(fmt.black), 0)
+    return signal
 
 
 def _step(raw: UInt16[np.ndarray, "h w"]) -> int:

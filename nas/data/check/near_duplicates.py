@@ -1,4 +1,4 @@
-"""Which pairs of two splits show the same scene, though no file is a copy: burst frames, other exposures, shifted crops?
+"""Pairs of two splits that show one scene though no file is a copy: burst frames, other exposures, shifted crops.
 
 Small sharpened pictures of the targets are compared with all of the other splits, shifted a little; what is alike is
 read again and aligned at half size, which only one scene survives. On 477 real pairs no two scenes of their own are
