@@ -523,13 +523,26 @@ def render(
     white: White = None,
     pattern: Pattern = None,
     packing: Packing = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", help="Height x width of a dump of a sensor's frame without a header.", rich_help_panel="RAW"
+        ),
+    ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            "--storage", help="How such a dump is stored: u16le, u16be, mipi10 or mipi12.", rich_help_panel="RAW"
+        ),
+    ] = "u16le",
     form: ShortForm = "table",
 ) -> None:
     """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
 
-    Options that say how RAW is read hold for PNG mosaics, and for a file without a card.
+    Options that say how RAW is read hold for PNG mosaics, and for a file without a card; --pattern holds for a camera's
+    RAW, too.
     """
-    from nas.cli.render import RenderAsked, run_render
+    from nas.cli.render import RenderAsked, dump_of, run_render
     from nas.render.image_file import FileKind
 
     raw = {"bits": bits, "black": black, "white": white, "pattern": pattern, "packing": packing}
@@ -540,6 +553,7 @@ def render(
         compare=compare,
         convert=convert,
         max_memory_mb=max_memory,
+        dump=dump_of(size, storage),
     )
     run_render(model, inputs, out, asked, form=form)
 

@@ -1,7 +1,7 @@
 """The command `isp-nas render`: what a person or a program sees of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from nas.cli.console import Console, plain
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.data.camera_raw import is_told
+from nas.data.raw_dump import RawDump
 from nas.render.image_file import FileKind
 from nas.render.renderer import Rendered, Renderer, Report, Task, plan
 from nas.tflite.input_contract import read_contract
@@ -24,6 +25,7 @@ UNKNOWN_MEMORY_BYTES = 8e9
 MOST_NORMALIZED = 2.0
 SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
+MOST_DIGITS = 7
 
 COLUMNS = (
     Column("picture", lambda r: plain(r["output"]), right=False, stretches=True),
@@ -45,6 +47,7 @@ class RenderAsked:
     compare: bool
     convert: bool
     max_memory_mb: float | None
+    dump: RawDump | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,18 @@ class Refused:
     error: str
 
 
+def dump_of(size: str | None, storage: str) -> RawDump | None:
+    """Return how files without a header are stored; None where nobody said so."""
+    if size is None:
+        if storage != RawDump.storage:
+            raise UsageError("--storage says how a RAW dump is stored; give its --size (height x width), too.")
+        return None
+    sides = size.lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdigit() and len(side) < MOST_DIGITS for side in sides):
+        raise UsageError(f'The size of a RAW dump is height x width, such as 3000x4000; got "{size}".')
+    return RawDump(int(sides[0]), int(sides[1]), storage)
+
+
 def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAsked, *, form: str) -> None:
     """Render every input and print what was made.
 
@@ -65,16 +80,25 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
     most_bytes = _most_bytes(asked.max_memory_mb)
     tasks = plan(inputs, out, asked.kind, compare=asked.compare)
     contract, told, assumed = read_contract(model, asked.raw, input_kind=asked.input)
-    if told != contract.format and not any(is_told(task.input) for task in tasks):
+    says_levels = replace(told, pattern=contract.format.pattern) != contract.format
+    if says_levels and asked.dump is None and not any(is_told(task.input) for task in tasks):
         raise UsageError(
-            "--bits, --black, --white and --pattern say how PNG mosaics are to be read where a card describes the "
-            "network, and there are none; leave them out, for a camera's RAW says so itself."
+            "--bits, --black and --white say how PNG mosaics are to be read where a card describes the network, and "
+            "there are none; leave them out, for a camera's RAW says so itself."
         )
     file = IspFile(model)
     if assumed and asked.input is None:
         _refuse_counts(file)
     renderer = Renderer(
-        file, contract, told, asked.kind, may_convert=asked.convert, most_bytes=most_bytes, assumed=assumed
+        file,
+        contract,
+        told,
+        asked.kind,
+        may_convert=asked.convert,
+        most_bytes=most_bytes,
+        assumed=assumed,
+        pattern=asked.raw.get("pattern"),
+        dump=asked.dump,
     )
     with progress_bar("Rendering") as bar:
         outcomes = list(_render_all(renderer, tasks, bar))

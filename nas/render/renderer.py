@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nas.data.camera_raw import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
+from nas.data.raw_dump import RawDump
 from nas.data.raw_format import RawFormat
 from nas.render.image_file import BITS, FileKind, Integers, encode, side_by_side, to_integers
 from nas.render.integer_tables import look_up_bytes
@@ -103,6 +104,8 @@ class Renderer:
     kind: FileKind
     may_convert: bool
     most_bytes: float  # that a network of open size may take
+    pattern: str | None = None  # that holds whatever a camera's RAW says of its own
+    dump: RawDump | None = None  # how files without a header are stored
     assumed: str | None = None  # of what the network reads, for nobody told
 
     def render(self, task: Task, *, report: Report = lambda _, __: None) -> Rendered:
@@ -112,7 +115,7 @@ class Renderer:
         ExportError where the picture cannot be written.
         """
         begun = time.perf_counter()
-        mosaic = read_mosaic(task.input, self.told)
+        mosaic = read_mosaic(task.input, self.told, pattern=self.pattern, dump=self.dump)
         mosaic, conversions = convert(mosaic, self.contract.format, allowed=self.may_convert, name=str(task.input))
         reference = read_reference(task.input) if task.comparison else None
         decoded = time.perf_counter()
@@ -135,7 +138,7 @@ class Renderer:
             inference_s=rendered - decoded,
             encode_s=time.perf_counter() - rendered,
             conversions=conversions,
-            notes=tuple(filter(None, (self.assumed, layout.note, nothing))),
+            notes=(*filter(None, (self.assumed, layout.note, nothing)), *mosaic.notes),
         )
 
     def _compared(self, picture: Integers, reference: Reference) -> bytes:
@@ -151,7 +154,7 @@ class Renderer:
     def picture(self, mosaic: Mosaic, layout: TileLayout, *, report: Report = lambda _, __: None) -> Integers:
         """Return the picture of a mosaic, upright, in whole numbers."""
         whole = self.rgb(mosaic, layout, finish=_FINISH[self.kind.bits], report=report)
-        return np.ascontiguousarray(np.rot90(whole, mosaic.turns))
+        return np.ascontiguousarray(mosaic.upright(whole))
 
     def rgb(
         self,

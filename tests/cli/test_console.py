@@ -13,7 +13,8 @@ from search_spaces.system.printable import json_printable, printable
 
 HOSTILE = (
     "\x1b]0;title\x07", "a\x1b[2Jb", "\u202egnp.exe", "\x9b31m", "\u2066a\u2069", "a\rb", "\udcff", "\u200bx",
-    "\ufeffx", "[/]", "[/x]", "[link=file:///etc]x[/link]", "[red", "red]", "[[bold]]", "\\[bold]", "[blink]x", "[@click=quit]x",
+    "\ufeffx",
+    "[/]", "[/x]", "[link=file:///etc]x[/link]", "[red", "red]", "[[bold]]", "\\[bold]", "[blink]x", "[@click=quit]x",
 )  # fmt: skip
 HIDDEN = set(map(chr, [*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0xFEFF]))
 

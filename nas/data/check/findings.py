@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.data.check.cfa import ColourEvidence, pattern_scores, quad_share
+from nas.data.check.cfa import PERIODIC_FROM, QUAD_FROM, ColourEvidence, is_quad, pattern_scores, quad_share
 from nas.data.check.levels import Levels
 from nas.data.check.measurement import Measurement
 from nas.data.check.near_duplicates import candidates, show_one_scene
@@ -30,8 +30,6 @@ PATTERN_NEEDS = 0.2  # below, colours of mosaic and target hardly move together 
 PAIR_MARGIN, PAIR_NEEDS, PAIR_COLOURFUL_FROM = 0.3, 0.45, 0.045
 NEARLY_ALL = 0.8
 COLOURFUL_FROM = 0.02  # deviation of the target's chroma, relative to its mean
-QUAD_FROM = 0.5
-PERIODIC_FROM = 1e-3  # variance of place means relative to the signal; mosaics have 0.09, grey images 0.00002
 BLACK_MARGIN = 0.02  # of the range
 DARK_TARGET = 6  # of 255: a target this dark somewhere shows what is black in the mosaic, too
 EXPOSURE_STOPS, SCALED_STOPS = 1.5, 1.75  # off the median; real pairs lie within 0.7
@@ -264,8 +262,8 @@ def _copies(evidence: Evidence) -> Iterator[Problem]:
                 found[_relation(m, first), what].append((m, first))
     for (relation, what), copied in found.items():
         severity, sentence, to_do = _COPIES[relation]
-        others = listed(dict.fromkeys(first.name for _, first in copied))
-        said = sentence.format(what=what, others=others, other="mosaics" if what == "target" else "targets")
+        firsts = listed(dict.fromkeys(first.name for _, first in copied))
+        said = sentence.format(what=what, others=firsts, other="mosaics" if what == "target" else "targets")
         yield from _grouped(evidence, severity, [m for m, _ in copied], said, to_do)
 
 
@@ -442,11 +440,6 @@ def pair_pattern(colours: ColourEvidence, declared: str, *, clearly: bool = True
     least = PAIR_COLOURFUL_FROM if clearly else COLOURFUL_FROM
     beyond = best == declared or scores[best] - scores[declared] >= margin
     return best if scores[best] >= needs and beyond and colours.colour_variance.max() >= least**2 else None
-
-
-def is_quad(colours: ColourEvidence) -> bool:
-    """Whether one colour filter covers 2×2 px of this mosaic."""
-    return quad_share(colours) > QUAD_FROM and colours.period_2 + colours.period_4 > PERIODIC_FROM
 
 
 def _colourful(evidence: Evidence) -> bool:
