@@ -12,7 +12,7 @@ from nas.data.camera_raw import is_told
 from nas.data.raw_dump import RawDump
 from nas.render.image_file import FileKind
 from nas.render.renderer import Rendered, Renderer, Report, Task, plan
-from nas.tflite.input_contract import read_contract
+from nas.tflite.input_contract import is_carded, read_contract
 from nas.tflite.isp_file import IspFile
 from nas.train.memory import host_bytes
 from nas.units import Row
@@ -86,7 +86,7 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
             "--bits, --black and --white say how PNG mosaics are to be read where a card describes the network, and "
             "there are none; leave them out, for a camera's RAW says so itself."
         )
-    file = IspFile(model)
+    file = IspFile(model, is_ours=is_carded(model))
     if assumed and asked.input is None:
         _refuse_counts(file)
     renderer = Renderer(
