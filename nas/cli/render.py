@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, prin
 from nas.data.camera_raw import is_told
 from nas.data.raw_dump import RawDump
 from nas.render.image_file import FileKind
+from nas.render.made import Made
 from nas.render.renderer import Rendered, Renderer, Report, Task, plan
-from nas.tflite.input_contract import is_carded, read_contract
+from nas.tflite.input_contract import CARD_FILE, is_carded, read_contract
 from nas.tflite.isp_file import IspFile
 from nas.train.memory import host_bytes
 from nas.units import Row
@@ -78,7 +80,11 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
     """
     check_format(form, SHORT_FORMATS)
     most_bytes = _most_bytes(asked.max_memory_mb)
-    tasks = plan(inputs, out, asked.kind, compare=asked.compare)
+    made = Made.read(out, {**_content_hashes(model), **asdict(asked), "max_memory_mb": None})
+    tasks, done = plan(inputs, out, asked.kind, compare=asked.compare, made=made)
+    if done:
+        aside = f"{len(done)} of {len(done) + len(tasks)} pictures were whole already and are left as they are."
+        Console(stderr=True).print(aside, highlight=False)
     contract, told, assumed = read_contract(model, asked.raw, input_kind=asked.input)
     says_levels = replace(told, pattern=contract.format.pattern) != contract.format
     if says_levels and asked.dump is None and not any(is_told(task.input) for task in tasks):
@@ -97,6 +103,7 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
         may_convert=asked.convert,
         most_bytes=most_bytes,
         assumed=assumed,
+        made=made,
         pattern=asked.raw.get("pattern"),
         dump=asked.dump,
     )
@@ -104,6 +111,15 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, asked: RenderAske
         outcomes = list(_render_all(renderer, tasks, bar))
     _show(outcomes, form)
     _complain(outcomes, len(tasks))
+
+
+def _content_hashes(model: Path) -> dict[str, str]:
+    """Return what names the network: its file and the card beside it; nothing of files that cannot be read."""
+    files = [path for path in (model, model.with_name(CARD_FILE)) if path.is_file()]
+    try:
+        return {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
+    except OSError:  # whoever reads the file next says so better
+        return {}
 
 
 def _refuse_counts(file: IspFile) -> None:

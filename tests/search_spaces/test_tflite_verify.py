@@ -1,4 +1,4 @@
-"""A .tflite file whose parts do not fit together is one sentence, before a number of it is believed or LiteRT gets it."""
+"""A .tflite file whose parts do not fit is one sentence, before a number of it is believed or LiteRT gets it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,9 @@ SPOILT: dict[str, tuple[Callable[[FileBuilder], None], str]] = {
     "padding": (change(lambda m: conv(m).builtinOptions, padding=7), "of padding 7"),
     "block 0": (change(lambda m: m.graph.operators[3].builtinOptions, blockSize=0), "whose blockSize is 0"),
     "no options": (change(conv, builtinOptions=None, builtinOptionsType=0), "without the options"),
-    "other options": (change(conv, builtinOptions=schema.Pool2DOptionsT(), builtinOptionsType=5), "without the options"),
+    "other options": (
+        change(conv, builtinOptions=schema.Pool2DOptionsT(), builtinOptionsType=5), "without the options"
+    ),
     "too few inputs": (change(conv, inputs=[0]), "of 1 inputs, which needs 2"),
     "no data": (change(conv, inputs=[-1, 1, 2]), "without its input 0"),
     "reads nothing": (change(conv, inputs=[0, 99, 2]), "reads no tensor"),
@@ -92,7 +94,7 @@ def test_what_does_not_fit_is_named(how: str) -> None:
     spoil, says = SPOILT[how]
     made.graph.outputs = [made.graph.operators[-1].outputs[0]]
     spoil(made)
-    with pytest.raises(ExportError, match="This .tflite file is damaged") as refused:
+    with pytest.raises(ExportError, match="is damaged") as refused:
         read_graph(made.file(*made.graph.outputs))
     assert says in str(refused.value)
 
