@@ -63,11 +63,16 @@ def undo_broken_moves(out: Path) -> None:
     """
     clear_abandoned(out.parent, _staged(out))
     for folder in abandoned(out, PREFIX):
-        for name, digest in _moves(folder).items():
-            moved = out / name
-            if Path(name).name == name and moved.is_file() and hashlib.sha256(moved.read_bytes()).hexdigest() == digest:
-                moved.unlink()
+        moved = {name: out / name for name, digest in _moves(folder).items() if _is_same(out, name, digest)}
+        if CARD_FILE not in moved:  # it closes the set, which is complete then
+            for path in moved.values():
+                path.unlink()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_same(out: Path, name: str, digest: object) -> bool:
+    path = out / name
+    return Path(name).name == name and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
 def _staged(out: Path) -> str:

@@ -60,8 +60,6 @@ class Made:
             with (self.folder / NOTES_FILE).open("ab") as file:
                 # The line before may have been torn by a kill.
                 file.write(b"\n" + json.dumps(line).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
 
     def _key(self, output: Path, source: Path) -> str:
         status = source.stat()

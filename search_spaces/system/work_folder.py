@@ -30,9 +30,9 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 def give_name(folder: Path, name: Path) -> None:
     """Have a work folder take its name in one step; `name` is nothing yet or an empty folder."""
-    (folder / LOCK).unlink(missing_ok=True)
     folder.chmod(0o755)  # mkdtemp makes folders that only their owner can read
     folder.replace(name)
+    (name / LOCK).unlink(missing_ok=True)  # held until here, so that a kill leaves what is seen to be left behind
 
 
 def abandoned(parent: Path, prefix: str) -> list[Path]:
