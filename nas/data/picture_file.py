@@ -21,12 +21,14 @@ MOST_PIXELS = 210_000_000
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
     ZeroDivisionError, NotImplementedError, RuntimeError, MemoryError, struct.error, zlib.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
+    Image.DecompressionBombError, Image.DecompressionBombWarning, UserWarning,
 )  # fmt: skip
 
 # Pillow warns from here on and refuses twice as many; both are refused here.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Of damage that it reads past, Pillow warns on the terminal.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class NotAPictureError(ValueError):
