@@ -12,10 +12,14 @@ from math import prod
 from typing import Any
 
 from search_spaces.errors import ExportError
+from search_spaces.tflite_verify import counts_fit, require_sound
 
 BIASED_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D")  # their third input is the bias
 # What the schema's reader raises where offsets, lengths or indices lead nowhere.
-_DAMAGE = (struct.error, AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+_DAMAGE = (
+    struct.error, AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, MemoryError,
+    RecursionError, AssertionError, NotImplementedError, ZeroDivisionError,
+)  # fmt: skip
 _WHOLE_NUMBERS = {"int32": "i", "int64": "q"}  # as struct spells them
 _FILE_IDENTIFIER = b"TFL3"
 
@@ -151,11 +155,14 @@ def parse(content: bytes) -> Any:
     if content[4:8] != _FILE_IDENTIFIER:
         raise ExportError("These bytes are not a .tflite file: the identifier TFL3 is missing; give a TFLite model.")
     try:
+        if not counts_fit(schema().Model.GetRootAs(content), len(content)):
+            raise ValueError("it claims to hold more than its bytes")
         model = schema().ModelT.InitFromPackedBuf(content)
+        if not model.subgraphs or model.operatorCodes is None:
+            raise ValueError("it holds no network")
+        require_sound(model, schema())
     except _DAMAGE as error:
         raise _damaged(error) from None
-    if not model.subgraphs or model.operatorCodes is None:
-        raise _damaged(ValueError("it holds no network"))
     return model
 
 
@@ -169,7 +176,8 @@ def pack(model: Any) -> bytes:
 
 
 def _damaged(error: Exception) -> ExportError:
-    return ExportError(f"This .tflite file is damaged ({error}); make or fetch it again.")
+    told = str(error) or type(error).__name__
+    return ExportError(f"This .tflite file is damaged ({told}); make or fetch it again.")
 
 
 def _file_op(model: Any, op: Any) -> FileOp:

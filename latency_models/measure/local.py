@@ -18,11 +18,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from latency_models.measure.litert_trial import require_runs
 from latency_models.measurements import Conditions, Failure, Timing
 from latency_models.probes import Probe, reference
-from search_spaces.errors import MeasurementError
+from search_spaces.errors import ExportError, MeasurementError
 from search_spaces.system import machine
 from search_spaces.system.native_stderr import quiet
+from search_spaces.tflite_file import read_graph
 
 Report = Callable[[int, int], None]  # (networks done, networks in all)
 
@@ -158,6 +160,7 @@ def measure_here(
     references: Sequence[Path],
     options: LocalOptions,
     *,
+    are_ours: bool = True,
     known: Sequence[Timing] = (),
     report: Report | None = None,
 ) -> Iterator[Timing | Failure]:
@@ -165,7 +168,7 @@ def measure_here(
 
     The milliseconds of the references are taken from `known` timings under the same conditions; where these have none
     they are recorded first, so that everything measured in the same file is in the same unit. Networks that `known`
-    has are left out.
+    has are left out. Those that are not ours are run once in a process of their own before.
     """
     conditions = here(options)
     old = {t.network: t for t in known if replace(t.conditions, date="") == replace(conditions, date="")}
@@ -180,7 +183,7 @@ def measure_here(
     for done, path in enumerate(todo):
         if report:
             report(done, len(todo))
-        yield _outcome(path, bench, options, conditions)
+        yield _outcome(path, bench, options, conditions, is_ours=are_ours)
     if report:
         report(len(todo), len(todo))
 
@@ -220,16 +223,33 @@ def _recorded(model: LoadedModel, path: Path, conditions: Conditions) -> Timing:
 
 
 def _outcome(
-    path: Path, bench: Sequence[tuple[LoadedModel, float]], options: LocalOptions, conditions: Conditions
+    path: Path,
+    bench: Sequence[tuple[LoadedModel, float]],
+    options: LocalOptions,
+    conditions: Conditions,
+    *,
+    is_ours: bool,
 ) -> Timing | Failure:
     try:
-        model = LoadedModel(path.stem, _content(path), options)
+        content = _content(path)
+        if not is_ours:
+            _require_sound(content, path)
+        model = LoadedModel(path.stem, content, options)
     except MeasurementError as error:
         return Failure(path.stem, str(path), str(error))
     once = 1e3 * model.turn()
     reference, ms = min(bench, key=lambda pair: abs(log(pair[1] / once)))
     found = pair_ratio(model, reference)
     return _timing(path, conditions, ms * found.ratio, "pair_ratio", ms * found.low, ms * found.high, found.pairs)
+
+
+def _require_sound(content: bytes, path: Path) -> None:
+    """Raise MeasurementError for a file that is damaged, or that LiteRT does not survive."""
+    try:
+        read_graph(content)
+    except ExportError as error:
+        raise MeasurementError(f"LiteRT cannot run {path.stem}: {error}") from None
+    require_runs(content, path.stem, MeasurementError)
 
 
 def _timing(

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from latency_models.device import Device, load_device
 from nas import backend, provenance
 from nas.audit import trainings
 from nas.audit.report import Audited, audited, derived, notes, rung_rows, to_dict
 from nas.audit.trainings import Audit, Plan
+from nas.cli.console import Console
 from nas.cli.progress import progress_bar
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.data.cache import cache_dir

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from latency_models.device import Device, load_device
 from latency_models.file_check import FileCheck, check_file
+from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import packed_shape, parse_size
@@ -38,9 +36,9 @@ def _print(console: Console, path: Path, device: Device, found: FileCheck) -> No
         f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
         f"piece{'s' if found.partitions != 1 else ''}"
     )  # fmt: skip
-    console.print(f"[bold]{path.name}[/] on {device.name} is {found.status}{pieces}", highlight=False)
+    console.print(f"[bold]{plain(path.name)}[/] on {plain(device.name)} is {found.status}{pieces}", highlight=False)
     for each in found.findings:
         colour = "red" if each.severity == "error" else "yellow"
-        told = escape(f"{each.name}: {each.what}. To do: {each.what_to_do}.")  # converters put brackets into names
+        told = plain(f"{each.name}: {each.what}. To do: {each.what_to_do}.")  # converters put brackets into names
         console.print(f"[{colour}]{each.severity}[/] {told}", highlight=False)
     console.print("[green]Fit for the device.[/]" if found.is_fit else "[red]Not fit for the device.[/]")

@@ -3,8 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from nas.cli.console import Console, plain
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.data.pairs import DataConfig
@@ -22,13 +21,16 @@ def show_check(report: "CheckReport", *, form: str) -> None:
     console = Console()
     splits = ", ".join(f"{number} {split}" for split, number in report.counts.items())
     size = "×".join(map(str, report.size)) if report.size else "unknown size"
-    console.print(f"[bold]{report.source}[/]: {splits} pairs of {size}, {report.readable} readable", highlight=False)
+    console.print(
+        f"[bold]{plain(report.source)}[/]: {splits} pairs of {size}, {report.readable} readable", highlight=False
+    )
     for line in _facts(report):
         console.print(line, highlight=False)
     for problem in report.problems:
         colour = "red" if problem.severity == "error" else "yellow"
         console.print(
-            f"[{colour}]{problem.severity}[/] {problem.name}: {problem.what}. {problem.what_to_do}", highlight=False
+            f"[{colour}]{problem.severity}[/] {plain(f'{problem.where}: {problem.what}. {problem.what_to_do}')}",
+            highlight=False,
         )
     console.print("[green]Fit for training.[/]" if report.ok else "[red]Not fit for training.[/]")
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
 from latency_models.device import Device, load_device
@@ -17,6 +16,7 @@ from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
 from nas.audit import design_comparison
 from nas.audit.design_comparison import Comparison
+from nas.cli.console import Console
 from nas.cli.show import LAYER_COLUMNS, interval_note, layer_rows, runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE

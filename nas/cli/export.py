@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
+from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.cli.train import training_view
 from nas.export.options import ExportOptions
@@ -50,8 +48,8 @@ def run_export(
 
     def say(line: str) -> None:
         status.start()  # not before: fine-tuning shows a bar of its own
-        status.update(line)
-        aside.print(line, highlight=False)
+        status.update(plain(line))
+        aside.print(line, highlight=False, markup=False)
 
     try:
         card = export_target(
@@ -81,9 +79,9 @@ def _show(card: "Card", out: Path, console: Console) -> None:
         f"on {card.device}": f"{runtime(vars(card))} ms predicted, {card.runtime_interval}",
         "written to": f"{out}, with card.md, card.json, patches.png",
     }.items():
-        console.print(f"[bold]{name:>22}[/]  {value}", highlight=False)
+        console.print(f"[bold]{name:>22}[/]  {plain(value)}", highlight=False)
     console.print()
     print_rows(rows, FILE_COLUMNS, form="table", console=console)
     for file in card.precisions:
         if not file.device_check["fit"]:
-            console.print("[red]warning[/]", escape(unfit(file, card.device)), highlight=False)
+            console.print("[red]warning[/]", plain(unfit(file, card.device)), highlight=False)

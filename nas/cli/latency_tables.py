@@ -7,13 +7,12 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from latency_models import accuracy
 from latency_models.device import BUILTIN, Device, device_names, load_device, summary
 from latency_models.kernels import Network
 from latency_models.predictor import Prediction
 from latency_models.samples import HeldOut
+from nas.cli.console import Console, plain
 from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
@@ -106,10 +105,10 @@ def _print_prediction(
     kind = "assumed" if prediction.assumed_interval else "of held-out networks"
     told = runtime(runtime_fields(prediction))
     lines = [
-        f"\n[bold]{Path(name).name}[/] on {device.name}: {told} ms, 80 % interval {kind}.",
+        f"\n[bold]{plain(Path(name).name)}[/] on {plain(device.name)}: {told} ms, 80 % interval {kind}.",
         f"Start, input and output take {prediction.fixed_ms:.1f} ms of it; {len(seen.kernels)} kernels the rest.",
-        *(f"[yellow]{flag}.[/]" for flag in prediction.flags),
-        *(f"[yellow]On the CPU: {each}.[/]" for each in refused),
+        *(f"[yellow]{plain(flag)}.[/]" for flag in prediction.flags),
+        *(f"[yellow]On the CPU: {plain(each)}.[/]" for each in refused),
         accuracy_line(device),
     ]
     for line in lines:
@@ -145,7 +144,7 @@ def show_devices(*, form: str, today: date | None = None) -> None:
         )
         for row in rows:
             if row["problem"]:
-                console.print(f"[red]{row['name']}: {row['problem']}[/]", highlight=False)
+                console.print(f"[red]{plain(row['name'])}: {plain(row['problem'])}[/]", highlight=False)
 
 
 def _device_row(name: str, path: Path, today: date) -> dict[str, Any]:

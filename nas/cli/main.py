@@ -3,6 +3,7 @@
 `isp-nas --help` must answer at once, so nothing at the top of this file loads NumPy, JAX, Optuna or TensorFlow.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ from nas.cli.options import (
     parse_rungs,
 )
 from search_spaces.errors import IspNasError
+from search_spaces.system.file_errors import sentence
+from search_spaces.system.printable import printable
 
 app = typer.Typer(
     name="isp-nas",
@@ -46,6 +49,9 @@ app.add_typer(data_app, name="data")
 app.add_typer(latency.app, name="latency")
 
 
+_LINE_END = "\n"
+
+
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and exit code 2."""
     launch.loaded()
@@ -57,6 +63,13 @@ def main() -> None:
         code = _complain(str(error))
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _drop_output()
+        code = 0
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        code = _complain(sentence(error))
     except Exception as error:
         # The option parser's own complaints carry their sentence in `format_message`; the rest are bugs.
         if not hasattr(error, "format_message"):
@@ -65,10 +78,15 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(sentence: str) -> int:
-    if sentence:
-        sys.stderr.write(f"isp-nas: {sentence}\n")
+def _complain(text: str) -> int:
+    if text:
+        sys.stderr.write(f"isp-nas: {printable(text, keep=_LINE_END)}\n")
     return 2
+
+
+def _drop_output() -> None:
+    """Have what is still unwritten go nowhere, or Python complains of it while it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_version(wanted: bool) -> None:
@@ -333,7 +351,8 @@ def render(
 ) -> None:
     """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
 
-    Options that say how RAW is read hold for PNG mosaics, and for a file without a card.
+    Options that say how RAW is read hold for PNG mosaics, and for a file without a card; --pattern holds for a camera's
+    RAW, too.
     """
     from nas.cli.render import run_render
 

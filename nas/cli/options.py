@@ -360,11 +360,17 @@ class PictureOptions:
         ),
     ] = None
 
+    size: Annotated[
+        str | None, option("--size", help="Height x width of a dump of a sensor's frame without a header.", panel=RAW)
+    ] = None
+    storage: Annotated[
+        str, option("--storage", help="How such a dump is stored: u16le, u16be, mipi10 or mipi12.", panel=RAW)
+    ] = "u16le"
+
     def options(self, raw: RawOptions) -> "RenderOptions":
         """Return what was asked for."""
-        from nas.render.batch import RenderOptions
+        from nas.render.batch import RenderOptions, dump_of
         from nas.render.image_file import FileKind
 
-        return RenderOptions(
-            raw.given(), self.input, FileKind(self.bits_out, self.jpeg), self.compare, self.convert, self.max_memory
-        )
+        kind, dump = FileKind(self.bits_out, self.jpeg), dump_of(self.size, self.storage)
+        return RenderOptions(raw.given(), self.input, kind, self.compare, self.convert, self.max_memory, dump)

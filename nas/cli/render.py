@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-
+from nas.cli.console import Console, plain
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.render.batch import Batch, RenderOptions, render_files
@@ -15,7 +14,7 @@ SHOWN_NAMES = 3
 SHOWN_ERRORS = 10
 
 COLUMNS = (
-    Column("picture", lambda r: r["output"], right=False, stretches=True),
+    Column("picture", lambda r: plain(r["output"]), right=False, stretches=True),
     Column("size", lambda r: f"{r['width']}×{r['height']}"),
     Column("tiles", lambda r: str(r["tiles"])),
     Column("decode s", lambda r: f"{r['decode_s']:.2f}"),
@@ -30,8 +29,11 @@ def run_render(model: Path, inputs: Sequence[Path], out: Path, options: RenderOp
     A RAW file that cannot be used does not keep others from being rendered; DataError tells of it in the end.
     """
     check_format(form, SHORT_FORMATS)
+    aside = Console(stderr=True)
     with progress_bar("Rendering") as bar:
-        batch = render_files(model, inputs, out, options, on_progress=bar)
+        batch = render_files(
+            model, inputs, out, options, on_progress=bar, on_message=lambda line: aside.print(line, highlight=False)
+        )
     _show(batch, form)
     batch.require_complete()
 

@@ -4,8 +4,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
+from nas.cli.console import Console
 from nas.cli.progress import progress_bar
 from nas.cli.search_view import SearchView, standing
 from nas.cli.show import FRONT_COLUMNS

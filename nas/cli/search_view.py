@@ -4,11 +4,12 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from nas.cli.console import Console
 from nas.search.budget import duration
 from nas.search.session import budget_share
 from nas.search.study import Study

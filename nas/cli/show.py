@@ -5,13 +5,12 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from latency_models.device import Device, load_device
 from latency_models.kernels import kernels
 from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
 from nas import backend
+from nas.cli.console import Console
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
 from nas.plots import PlotPoint, check_plot, save_front

@@ -3,17 +3,16 @@
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import render
 from rich.table import Table
 
+from nas.cli.console import Console, plain, print_out, text_of
 from nas.units import Row
 from search_spaces.errors import UnknownNameError
+from search_spaces.system.printable import json_printable, printable
 
 FORMATS = ("table", "json", "csv")
 _GAP = 2  # between two columns
@@ -46,16 +45,16 @@ def print_rows(
     if form == "json":
         print_json(rows)
     elif form == "csv":
-        sys.stdout.write(to_csv(rows))
+        print_out(printable(to_csv(rows), keep="\n"))
     else:
         if title:  # not the table's own, which is broken where the table is narrower
-            console.print(f"[italic]{title}[/]", highlight=False)
+            console.print(f"[italic]{plain(title)}[/]", highlight=False)
         console.print(_table(rows, columns, console.width))
 
 
 def print_json(data: object) -> None:
     """Print data for a program, at full precision."""
-    sys.stdout.write(json.dumps(data, indent=1, ensure_ascii=False, default=list) + "\n")
+    print_out(json_printable(json.dumps(data, indent=1, ensure_ascii=False, default=list)) + "\n")
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -108,4 +107,4 @@ def _widest(rows: Sequence[Row], column: Column) -> int:
 
 
 def _plain(column: Column, row: Row) -> list[str]:
-    return render(column.show(row)).plain.splitlines()
+    return text_of(column.show(row)).splitlines()

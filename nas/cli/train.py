@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas import backend
+from nas.cli.console import Console
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.search.network_ref import Target
 from nas.search.network_training import Quantise, TrainOptions, plan_training

@@ -1,12 +1,11 @@
 """Folders of reproducible data in the user's cache, each made exactly once."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from search_spaces.errors import DataError
+from search_spaces.system.work_folder import clear_abandoned, give_name, work_folder
 
 CACHE_VARIABLE = "ISP_NAS_CACHE"
 
@@ -25,16 +24,14 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     `build` works in a temporary folder beside `folder`, which then takes its name in one step: a folder of that
     name is always complete, and of two processes that build at once the first one's result stays.
     """
+    clear_abandoned(folder.parent, f".{folder.name}-")
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with work_folder(folder.parent, f".{folder.name}-") as partial:
             build(partial)
             _take_name(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)  # ours, and gone already when it took the name
     except OSError as error:
         raise DataError(
             f'Wanted to write "{folder}", got: {error.strerror or error}; free space there or '
@@ -44,9 +41,8 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def _take_name(partial: Path, folder: Path) -> None:
-    partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
     try:
-        partial.replace(folder)
+        give_name(partial, folder)
     except OSError:
         if not folder.is_dir():  # else another process was first
             raise

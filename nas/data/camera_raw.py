@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
-from PIL import Image
+from jaxtyping import Shaped, UInt8, UInt16
 
+from nas.data.check.cfa import greens_lie_as_in, is_quad_mosaic
 from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
+from nas.data.dng import require_whole
 from nas.data.layout import LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES
+from nas.data.picture_file import DAMAGE, open_picture
+from nas.data.raw_dump import RawDump
 from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError
+from search_spaces.system.file_errors import acting_on
 from search_spaces.system.native_stderr import quiet
 
 if TYPE_CHECKING:
@@ -29,8 +33,17 @@ CAMERA_SUFFIXES = (
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos",
     ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
-# Quarter turns counter-clockwise that put a picture upright, by LibRaw's number for how the camera was held.
-_TURNS = {0: 0, 3: 2, 5: 1, 6: 3}
+# What files of cameras begin with, at which byte. A file without one of these is numbers alone: LibRaw would take it
+# for a camera by its size.
+_SIGNATURES = (
+    (0, b"II*\x00"), (0, b"MM\x00*"), (0, b"IIU\x00"), (0, b"IIRO"), (0, b"IIRS"), (0, b"MMOR"), (6, b"HEAPCCDR"),
+    (4, b"ftypcrx "), (0, b"FUJIFILMCCD-RAW"), (0, b"\x00MRM"), (0, b"FOVb"), (0, b"II+\x00"), (0, b"MM\x00+"),
+    (0, b"DSC-Image"), (0, b"PWAD"), (0, b"ARRI"), (0, b"NORMAL"),
+)  # fmt: skip
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"%!PS", b"%PDF")
+_SIGNATURE_BYTES = 16
+# LibRaw's number for how the camera was held is made of these.
+_MIRRORED, _UPSIDE_DOWN, _TRANSPOSED = 1, 2, 4
 _BAYER = 2  # px after which the mosaic repeats
 _OTHER_SENSORS = {0: "colours without a mosaic", 1: "a sensor without colours", 6: "the mosaic of an X-Trans sensor"}
 
@@ -43,13 +56,25 @@ class Mosaic:
     pattern: str
     black: tuple[float, ...]  # of the four places of the 2×2 tile, row by row
     white: float
-    turns: int = 0  # quarter turns counter-clockwise that put the picture upright
+    orientation: int = 0  # as LibRaw counts: 1 columns backwards, 2 rows backwards, 4 then rows and columns exchanged
+    notes: tuple[str, ...] = ()  # what a person should know of it
+
+    def upright(self, picture: Shaped[np.ndarray, "h w 3"]) -> Shaped[np.ndarray, "h2 w2 3"]:
+        """Return a picture of this mosaic as it is to be looked at; a view."""
+        return upright(picture, self.orientation)
 
     @property
     def levels(self) -> str:
         """Black and white in words; one number where all places are alike."""
         black = "/".join(f"{level:g}" for level in (self.black if len(set(self.black)) > 1 else self.black[:1]))
         return f"{black}–{self.white:g}"
+
+
+def upright(picture: Shaped[np.ndarray, "h w 3"], orientation: int) -> Shaped[np.ndarray, "h2 w2 3"]:
+    """Turn and mirror a picture by LibRaw's number; a view."""
+    rows, columns = (slice(None, None, -1 if orientation & bit else 1) for bit in (_UPSIDE_DOWN, _MIRRORED))
+    moved = picture[rows, columns]
+    return moved.swapaxes(0, 1) if orientation & _TRANSPOSED else moved
 
 
 @dataclass(frozen=True)
@@ -92,17 +117,53 @@ def is_told(path: Path) -> bool:
     return path.suffix.lower() in RAW_SUFFIXES
 
 
-def read_mosaic(path: Path, fmt: RawFormat) -> Mosaic:
-    """Read a mosaic; `fmt` is what a PNG or TIFF means, a camera's RAW says so itself.
+def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump: RawDump | None = None) -> Mosaic:
+    """Read a mosaic; `fmt` is what a PNG, a TIFF or a dump means, a camera's RAW says so itself.
+
+    `pattern` is to hold whatever a camera's RAW says; `dump` says how files without a header are stored.
 
     Raises DataError for a file that is damaged, no mosaic, or not of a Bayer sensor.
     """
-    if not is_told(path):
+    if is_told(path):
+        values = read_raw_of_any_size(path)
+    elif _has_signature(path):
+        require_whole(path)
         with _opened(path) as raw:
-            return _of_camera(raw, path)
-    values = read_raw_of_any_size(path)
+            return _of_camera(raw, path, pattern)
+    elif dump is not None:
+        values = dump.read(path)
+    else:
+        raise _without_header(path)
     check_levels(values, path, fmt)
     return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level))
+
+
+def _has_signature(path: Path) -> bool:
+    """Tell whether a file says of itself that a camera made it; raise DataError for what is no RAW file at all."""
+    with acting_on(path, "read", DataError):
+        if not path.is_file():
+            raise DataError(f'Wanted a RAW file at "{path}", got a folder or device; check the path.')
+        with path.open("rb") as file:
+            start = file.read(_SIGNATURE_BYTES)
+    if not start:
+        raise DataError(f'Wanted a readable RAW file at "{path}", got a damaged one of 0 bytes; copy it again.')
+    if start.startswith(_PICTURES):
+        raise _no_raw(path)
+    return any(start[at:].startswith(signature) for at, signature in _SIGNATURES)
+
+
+def _without_header(path: Path) -> DataError:
+    return DataError(
+        f'Wanted a camera\'s RAW file at "{path}", got {path.stat().st_size} bytes without a header that says what '
+        "they are; for a dump of a sensor's frame give --size (height x width), --bits, --pattern and --storage."
+    )
+
+
+def _no_raw(path: Path) -> DataError:
+    return DataError(
+        f'Wanted a mosaic as 16-bit grey PNG or a camera\'s RAW file at "{path}", got a file of another kind; give '
+        "the RAW itself, not a finished picture."
+    )
 
 
 @contextmanager
@@ -115,8 +176,8 @@ def _opened(path: Path) -> "Iterator[RawPy]":
             yield raw
     except rawpy.LibRawFileUnsupportedError:
         raise DataError(
-            f'Wanted a mosaic as 16-bit grey PNG or a camera\'s RAW file at "{path}", got a file of another kind; give '
-            "the RAW itself, not a finished picture."
+            f'Wanted a camera\'s RAW file at "{path}", got one of a kind or compression that LibRaw does not read; '
+            "convert it to DNG with another tool."
         ) from None
     except rawpy.LibRawError as error:
         told = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
@@ -125,7 +186,7 @@ def _opened(path: Path) -> "Iterator[RawPy]":
         ) from None
 
 
-def _of_camera(raw: "RawPy", path: Path) -> Mosaic:
+def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
     places = _colours(raw, path)
     black = tuple(float(raw.black_level_per_channel[index]) for index in places)
     white = float(raw.white_level)
@@ -135,7 +196,23 @@ def _of_camera(raw: "RawPy", path: Path) -> Mosaic:
             "with another tool."
         )
     values = np.minimum(raw.raw_image_visible, np.uint16(min(white, 2**16 - 1)))  # sensors go on a little above white
-    return Mosaic(values, _pattern(raw, places, path), black, white, _TURNS.get(raw.sizes.flip, 0))
+    told = _pattern(raw, places, path)
+    if is_quad_mosaic(values, black=black):
+        raise _no_bayer(path, f"filters that repeat every 4 px, as of a Quad-Bayer sensor, under the label {told}")
+    notes = tuple(filter(None, [_overridden(told, pattern), _doubted(values, black, pattern or told)]))
+    return Mosaic(values, pattern or told, black, white, raw.sizes.flip, notes)
+
+
+def _overridden(told: str, pattern: str | None) -> str | None:
+    return f"the file says {told}, read as {pattern}" if pattern and pattern != told else None
+
+
+def _doubted(values: UInt16[np.ndarray, "h w"], black: tuple[float, ...], pattern: str) -> str | None:
+    """Say so where the places that should be green are less alike than the other two."""
+    if greens_lie_as_in(values, pattern, black=black):
+        return None
+    others = ", ".join(other for other in PATTERNS if (other[0] == "G") != (pattern[0] == "G"))
+    return f"its greens are not where {pattern} has them: if colours are wrong, give --pattern ({others})"
 
 
 def _colours(raw: "RawPy", path: Path) -> list[int]:
@@ -170,6 +247,8 @@ def read_reference(path: Path) -> Reference | None:
     if is_told(path):
         target = _target_beside(path)
         return None if target is None else Reference(read_rgb(target), "target")
+    if not _has_signature(path):
+        return None
     try:
         with _opened(path) as raw:
             return Reference(raw.postprocess(use_camera_wb=True), "LibRaw, camera white balance")
@@ -196,7 +275,7 @@ def _preview(path: Path) -> Reference | None:
     if preview.format == rawpy.ThumbFormat.BITMAP:
         return Reference(np.asarray(preview.data), "embedded preview")
     try:
-        with Image.open(BytesIO(bytes(preview.data))) as image:
+        with open_picture(BytesIO(bytes(preview.data)), ["JPEG"]) as image:
             return Reference(np.asarray(image.convert("RGB")), "embedded preview")
-    except (OSError, ValueError, SyntaxError):  # Pillow reports damage as any of these
+    except DAMAGE:
         return None

@@ -13,6 +13,14 @@ from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image
 
 from nas.data.layout import Pair
+from nas.data.picture_file import (
+    DAMAGE,
+    HEADER_BYTES,
+    MOST_PIXELS,
+    NotAPictureError,
+    bits_per_channel,
+    open_picture,
+)
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
 
@@ -20,8 +28,8 @@ Mosaic = UInt16[np.ndarray, "h w"]
 Target = UInt8[np.ndarray, "h w 3"]
 
 PAIRS_IN_FLIGHT = 64  # decoded ahead of the reader: 20 MB at 256×256
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_BIT_DEPTH_AT = 24  # signature 8, length 4, "IHDR" 4, width 4, height 4
+# Of the pixels of an 8-bit mosaic: more at its largest value, and counts were cut off or squeezed into 8 bits.
+MOST_CUT_OFF = 0.001
 
 
 def workers() -> int:
@@ -43,7 +51,9 @@ def read_raw_of_any_size(path: Path) -> Mosaic:
     """Read a 16-bit single-channel mosaic, odd sides included; its levels are not judged here."""
     image, mode = _pixels(path)
     _refuse_not_a_number(image, path, "16-bit grey PNG")
-    if mode in ("RGB", "RGBA"):
+    if mode == "L":
+        return _counts_of_8_bits(image, path)
+    if mode.startswith("RGB"):
         raise DataError(
             f'Wanted a 16-bit single-channel mosaic at "{path}", got a colour image; give the mosaic itself, or '
             "exchange the two folders if they are swapped."
@@ -54,6 +64,20 @@ def read_raw_of_any_size(path: Path) -> Mosaic:
             "write it as a 16-bit grey PNG without rescaling."
         )
     return image
+
+
+def _counts_of_8_bits(image: Shaped[np.ndarray, "h w"], path: Path) -> Mosaic:
+    """Return an 8-bit mosaic as counts: dark crops of public sets are stored so, all their counts being below 256.
+
+    Raises DataError where many values are the largest of 8 bits, for then they are no counts.
+    """
+    top = np.iinfo(np.uint8).max
+    if np.count_nonzero(image == top) > MOST_CUT_OFF * image.size:
+        raise DataError(
+            f'Wanted a 16-bit single-channel mosaic at "{path}", got 8-bit grey in which many values reach {top}, so '
+            "that they cannot be the sensor's counts; write it as a 16-bit grey PNG without rescaling."
+        )
+    return image.astype(np.uint16)
 
 
 def read_rgb(path: Path) -> Target:
@@ -70,18 +94,34 @@ def read_rgb(path: Path) -> Target:
 def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
     """The pixels and the mode as stored; Pillow silently narrows 16-bit RGB, so that is named apart."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
+            bits = bits_per_channel(image, _start(path))
             image.load()
             mode = image.mode
             pixels = np.asarray(image)
-    # Pillow reports damage as any of these; see PIL.PngImagePlugin and PIL.ImageFile.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except NotAPictureError as error:
         raise DataError(
-            f'Wanted a readable image at "{path}", got a damaged one ({error}); copy it from the source again.'
+            f'Wanted a readable image at "{path}", got {error}; give a PNG or TIFF, for targets a JPEG, too.'
+        ) from None
+    except PermissionError as error:
+        raise DataError(f'Wanted to read "{path}", got: {error.strerror}; change its permissions.') from None
+    except DAMAGE as error:
+        told = f"more than {MOST_PIXELS // 10**6} megapixels" if _is_bomb(error) else str(error)
+        raise DataError(
+            f'Wanted a readable image at "{path}", got a damaged one ({told}); copy it from the source again.'
         ) from error
-    if mode == "RGB" and _is_16_bit_png(path):
-        mode = "RGB with 16 bits"
+    if mode in ("RGB", "RGBA") and bits > 8:
+        mode = f"{mode} with {bits} bits"
     return (pixels.astype(np.uint16, copy=False) if mode.startswith("I;16") else pixels), mode
+
+
+def _is_bomb(error: BaseException) -> bool:
+    return isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER_BYTES)
 
 
 def _refuse_not_a_number(image: Shaped[np.ndarray, "h w *c"], path: Path, wanted: str) -> None:
@@ -92,12 +132,6 @@ def _refuse_not_a_number(image: Shaped[np.ndarray, "h w *c"], path: Path, wanted
             f'Wanted whole numbers in "{path}", got floating point in which {wrong} of {image.size} values are NaN or '
             f"infinite; find out where they come from and write it as a {wanted}."
         )
-
-
-def _is_16_bit_png(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(PNG_BIT_DEPTH_AT + 1)
-    return start.startswith(PNG_START) and start[PNG_BIT_DEPTH_AT] == 16
 
 
 def _size(image: Shaped[np.ndarray, "h w *c"]) -> str:

@@ -8,7 +8,6 @@ The float32 file must do what the trained network does, or nothing is written.
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +22,15 @@ from nas.data.pairs import PairSet, find_pairs, identity, open_prepared, prepare
 from nas.export.card import Card, FileCard, file_card, runtime
 from nas.export.card_markdown import to_markdown
 from nas.export.converter import Converted, Converter, FineTuned, calibration_index
-from nas.export.folder import CARD_TEXT_FILE, PATCHES_FILE, model_file, refuse_overwriting, require_place
+from nas.export.folder import (
+    CARD_TEXT_FILE,
+    PATCHES_FILE,
+    PREFIX,
+    model_file,
+    publish,
+    refuse_overwriting,
+    require_place,
+)
 from nas.export.layer_errors import LayerError, file_maps, half_maps, worst_layer
 from nas.export.options import ExportOptions
 from nas.export.verify import CannotRunError, FileVerifier, Judged
@@ -37,6 +44,7 @@ from search_spaces.errors import ExportError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.precision import Precision, unconvertible
+from search_spaces.system.work_folder import work_folder
 
 _SHOWN_PATCHES = 3
 # TensorFlow, its converter and LiteRT with a small network; and how many times the peak of the float32 maps all that
@@ -225,16 +233,14 @@ def _licences(target: Target) -> list[str]:
 
 
 def _write(out: Path, found: list[Exported], card: Card, judge: FileVerifier) -> None:
-    """Fill a folder inside `out` and move its files up last, so that nothing half-written has a file's name."""
+    """Fill a folder inside `out` and publish it last, so that nothing half-written has a file's name."""
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as made:
-            folder = Path(made)
+        with work_folder(out, PREFIX) as folder:
             _fill(folder, found, card, judge)
             refuse_overwriting(out)  # somebody may have made files there meanwhile
-            for path in sorted(folder.iterdir(), key=lambda path: path.name == CARD_FILE):  # the card closes the set
-                path.replace(out / path.name)
+            publish(folder, out)
     except OSError as error:
         if is_new and out.is_dir() and not any(out.iterdir()):
             out.rmdir()

@@ -3,15 +3,18 @@
 What `isp-nas render` and `nas.render` have in common.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypedDict
 
 from nas.data.camera_raw import is_told
+from nas.data.raw_dump import RawDump
 from nas.render.image_file import FileKind
+from nas.render.made import Made
 from nas.render.renderer import Rendered, Renderer, Report, Task, plan
-from nas.tflite.input_contract import read_contract
+from nas.tflite.input_contract import CARD_FILE, is_carded, read_contract
 from nas.tflite.isp_file import IspFile
 from nas.train.memory import host_bytes
 from search_spaces.errors import DataError, ExportError, IspNasError, UsageError
@@ -21,6 +24,7 @@ SHARE_OF_MEMORY = 0.5
 UNKNOWN_MEMORY_BYTES = 8e9
 # Values in [0, 1] leave half of such an integer's steps unused and more; of counts it is the least.
 MOST_NORMALIZED = 2.0
+MOST_DIGITS = 7  # of a side in pixels
 
 
 class RenderSettings(TypedDict, total=False):
@@ -44,6 +48,19 @@ class RenderOptions:
     compare: bool = False
     convert: bool = False
     max_memory_mb: float | None = None
+    dump: RawDump | None = None  # how files without a header are stored
+
+
+def dump_of(size: str | None, storage: str = RawDump.storage) -> RawDump | None:
+    """Return how files without a header are stored, None where nobody said so; raise UsageError for no size."""
+    if size is None:
+        if storage != RawDump.storage:
+            raise UsageError("--storage says how a RAW dump is stored; give its --size (height x width), too.")
+        return None
+    sides = size.lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdigit() and len(side) < MOST_DIGITS for side in sides):
+        raise UsageError(f'The size of a RAW dump is height x width, such as 3000x4000; got "{size}".')
+    return RawDump(int(sides[0]), int(sides[1]), storage)
 
 
 @dataclass(frozen=True)
@@ -94,26 +111,54 @@ def render_files(
     options: RenderOptions,
     *,
     on_progress: Report = _no_report,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> "Batch":
     """Render every input; return what became of each, in order, ending early where the disk is full.
 
+    Pictures that an earlier run of the same request made are left as they are, which `on_message` tells.
     Raises before the first one UsageError for options or files that do not go together, DataError for no input.
     """
+    made = Made.read(out, {**_content_hashes(model), **asdict(options), "max_memory_mb": None})
+    tasks, done = plan(inputs, out, options.kind, compare=options.compare, made=made)
+    if done:
+        on_message(f"{len(done)} of {len(done) + len(tasks)} pictures were whole already and are left as they are.")
+    renderer = _renderer(model, options, tasks, made)
+    return Batch(tuple(_render_all(renderer, tasks, on_progress)), len(tasks))
+
+
+def _renderer(model: Path, options: RenderOptions, tasks: Sequence[Task], made: Made) -> Renderer:
     most_bytes = _most_bytes(options.max_memory_mb)
-    tasks = plan(inputs, out, options.kind, compare=options.compare)
     contract, told, assumed = read_contract(model, options.raw, input_kind=options.input)
-    if told != contract.format and not any(is_told(task.input) for task in tasks):
+    says_levels = replace(told, pattern=contract.format.pattern) != contract.format
+    if says_levels and options.dump is None and not any(is_told(task.input) for task in tasks):
         raise UsageError(
-            "--bits, --black, --white and --pattern say how PNG mosaics are to be read where a card describes the "
-            "network, and there are none; leave them out, for a camera's RAW says so itself."
+            "--bits, --black and --white say how PNG mosaics are to be read where a card describes the network, and "
+            "there are none; leave them out, for a camera's RAW says so itself."
         )
-    file = IspFile(model)
+    file = IspFile(model, is_ours=is_carded(model))
     if assumed and options.input is None:
         _refuse_counts(file)
-    renderer = Renderer(
-        file, contract, told, options.kind, may_convert=options.convert, most_bytes=most_bytes, assumed=assumed
+    return Renderer(
+        file,
+        contract,
+        told,
+        options.kind,
+        may_convert=options.convert,
+        most_bytes=most_bytes,
+        assumed=assumed,
+        made=made,
+        pattern=options.raw.get("pattern"),
+        dump=options.dump,
     )
-    return Batch(tuple(_render_all(renderer, tasks, on_progress)), len(tasks))
+
+
+def _content_hashes(model: Path) -> dict[str, str]:
+    """Return what names the network: its file and the card beside it; nothing of files that cannot be read."""
+    files = [path for path in (model, model.with_name(CARD_FILE)) if path.is_file()]
+    try:
+        return {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
+    except OSError:  # whoever reads the file next says so better
+        return {}
 
 
 def _refuse_counts(file: IspFile) -> None:

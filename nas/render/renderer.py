@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from nas.data.camera_raw import Mosaic, Reference, find_raw_files, read_mosaic, read_reference
+from nas.data.raw_dump import RawDump
 from nas.data.raw_format import RawFormat
 from nas.render.image_file import BITS, FileKind, Integers, encode, side_by_side, to_integers
 from nas.render.integer_tables import look_up_bytes
+from nas.render.made import Made
 from nas.render.pack_input import convert, count_look_ups, packed, packed_by_look_ups, pad
 from nas.render.row_threads import in_strips
 from nas.render.tile_plan import Place, TileLayout, lay_out
@@ -64,8 +66,12 @@ class Rendered:
     notes: tuple[str, ...]
 
 
-def plan(inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool) -> list[Task]:
+def plan(
+    inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool, made: Made | None = None
+) -> tuple[list[Task], list[Task]]:
     """Name the files that are to be made: below `out` as the input is called; the folders of a folder are kept.
+
+    Returns what is to be done, and what an earlier run of the same command has done.
 
     Raises UsageError where one of them exists or two inputs would make the same, DataError where there is no input.
     """
@@ -82,10 +88,17 @@ def plan(inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool) ->
                 raise UsageError(
                     f"{other.input} and {path} would both become {output}; render them with different folders as --out."
                 )
-    for task in tasks.values():
+    done = [task for task in tasks.values() if made is not None and _is_done(task, made)]
+    left = [task for task in tasks.values() if task not in done]
+    for task in left:
         for path in filter(None, (task.output, task.comparison)):
-            _refuse_overwriting(path)
-    return list(tasks.values())
+            if made is None or not made.has(path, task.input):
+                _refuse_overwriting(path)
+    return left, done
+
+
+def _is_done(task: Task, made: Made) -> bool:
+    return all(made.has(path, task.input) for path in filter(None, (task.output, task.comparison)))
 
 
 def _refuse_overwriting(path: Path) -> None:
@@ -103,6 +116,9 @@ class Renderer:
     kind: FileKind
     may_convert: bool
     most_bytes: float  # that a network of open size may take
+    made: Made | None = None  # where it is noted what a picture is made of
+    pattern: str | None = None  # that holds whatever a camera's RAW says of its own
+    dump: RawDump | None = None  # how files without a header are stored
     assumed: str | None = None  # of what the network reads, for nobody told
 
     def render(self, task: Task, *, report: Report = lambda _, __: None) -> Rendered:
@@ -112,16 +128,16 @@ class Renderer:
         ExportError where the picture cannot be written.
         """
         begun = time.perf_counter()
-        mosaic = read_mosaic(task.input, self.told)
+        mosaic = read_mosaic(task.input, self.told, pattern=self.pattern, dump=self.dump)
         mosaic, conversions = convert(mosaic, self.contract.format, allowed=self.may_convert, name=str(task.input))
         reference = read_reference(task.input) if task.comparison else None
         decoded = time.perf_counter()
         layout = self.layout(mosaic)
         picture = self.picture(mosaic, layout, report=report)
         rendered = time.perf_counter()
-        _write(task.output, encode(picture, self.kind))
+        self._write(task.output, encode(picture, self.kind), task)
         if task.comparison and reference:
-            _write(task.comparison, self._compared(picture, reference))
+            self._write(task.comparison, self._compared(picture, reference), task)
         height, width, _ = picture.shape
         nothing = NOTHING_TO_COMPARE if task.comparison and not reference else None
         return Rendered(
@@ -135,8 +151,15 @@ class Renderer:
             inference_s=rendered - decoded,
             encode_s=time.perf_counter() - rendered,
             conversions=conversions,
-            notes=tuple(filter(None, (self.assumed, layout.note, nothing))),
+            notes=(*filter(None, (self.assumed, layout.note, nothing)), *mosaic.notes),
         )
+
+    def _write(self, path: Path, content: bytes, task: Task) -> None:
+        if self.made is not None:
+            if self.made.has(path, task.input):  # a run that was killed came as far as this one of two files
+                return
+            self.made.note(path, task.input, content)
+        _write(path, content)
 
     def _compared(self, picture: Integers, reference: Reference) -> bytes:
         ours = picture if picture.dtype == np.uint8 else (picture >> 8).astype(np.uint8)
@@ -151,7 +174,7 @@ class Renderer:
     def picture(self, mosaic: Mosaic, layout: TileLayout, *, report: Report = lambda _, __: None) -> Integers:
         """Return the picture of a mosaic, upright, in whole numbers."""
         whole = self.rgb(mosaic, layout, finish=_FINISH[self.kind.bits], report=report)
-        return np.ascontiguousarray(np.rot90(whole, mosaic.turns))
+        return np.ascontiguousarray(mosaic.upright(whole))
 
     def rgb(
         self,

@@ -6,6 +6,7 @@ was given and differs is refused by name: a study whose settings change half-way
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def open_study(asked: SearchOptions, results: Path, budget: Budget, *, read: Pro
     into `results` before every input has been read and found good.
     """
     name = asked.study or default_name(asked)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not name[:1].isalnum() or not all(map(_may_be_in_a_name, name)):
         raise UsageError(f'A study\'s name is made of letters, digits, ".", "-" and "_"; got "{name}".')
     folder = results / name
     if study.exists(folder):
@@ -114,7 +115,15 @@ def default_name(asked: SearchOptions) -> str:
     parts = (source.resolve().name if source != Path("demo") else "demo", asked.device, asked.space)
     defaults = ("pairs", DEFAULT_DEVICE, DEFAULT_SPACE)
     named = (Path(part or default).stem for part, default in zip(parts, defaults, strict=True))
-    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in named)
+    # A folder may be called anything; a name of its own has to begin with a letter or digit.
+    spaced = ("".join(c if _may_be_in_a_name(c) else " " for c in part) for part in named)
+    name = "-".join(re.sub(" +", "_", part) for part in spaced)
+    return name if name[:1].isalnum() else f"data{name}"
+
+
+def _may_be_in_a_name(character: str) -> bool:
+    """Whether a character is a letter, a mark of one or a digit of any script, or one of ".-_"."""
+    return character.isalnum() or character in "._-" or unicodedata.category(character).startswith("M")
 
 
 def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | None) -> SearchContext:

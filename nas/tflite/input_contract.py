@@ -17,7 +17,10 @@ from search_spaces.tflite_metadata import read_metadata, with_metadata
 CARD_FILE = "card.json"
 METADATA = "isp_nas_raw"  # the entry of a file in which it says what it reads
 # What data raises that is not what was written here.
-_NOT_TOLD = (ValueError, KeyError, TypeError, AttributeError, UsageError)
+_NOT_TOLD = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, ZeroDivisionError,
+    UsageError,
+)  # fmt: skip
 NORMALIZED = "normalized"
 # What the input of a file may hold: values from black to white as 0 … 1, or counts of so many bits.
 INPUT_BITS = {NORMALIZED: None, "raw10": 10, "raw12": 12, "raw14": 14}
@@ -128,7 +131,7 @@ def _card(model: Path) -> Contract | None:
     if not path.exists():
         return None
     try:
-        card = json.loads(path.read_text("utf-8"))
+        card = _load_card(path)
         contract = _read(card)
         files = _files(card)
     except (OSError, *_NOT_TOLD) as error:
@@ -155,6 +158,21 @@ def _files(card: Mapping[str, Any]) -> dict[str, str]:
     told = [file for file in card.get("precisions", ()) if file.get("sha256")]
     dynamic = {file["dynamic_sha256"]: file["dynamic_file"] for file in told if file.get("dynamic_sha256")}
     return {file["sha256"]: file["file"] for file in told} | dynamic
+
+
+def is_carded(model: Path) -> bool:
+    """Tell whether the card beside a file describes exactly it, so that it is as an export wrote it."""
+    try:
+        files = _files(_load_card(model.with_name(CARD_FILE)))
+        return hashlib.sha256(model.read_bytes()).hexdigest() in files
+    except (OSError, *_NOT_TOLD):
+        return False
+
+
+def _load_card(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError("no file")
+    return json.loads(path.read_text("utf-8"))
 
 
 def _refuse_other_files(model: Path, files: Mapping[str, str]) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from latency_models.measure.litert_trial import require_runs
 from nas.tflite.receptive_field import read_field
 from nas.tflite.tensor_encoding import FLOATS, INTEGERS, TensorEncoding
-from search_spaces.errors import UsageError
+from search_spaces.errors import IspNasError, UsageError
 from search_spaces.system.native_stderr import quiet
 
 Array = np.ndarray[Any, Any]
@@ -27,15 +28,23 @@ _PACKED, _RGB = 4, 3
 class IspFile:
     """A .tflite file ready to run; see the module for its contract."""
 
-    def __init__(self, path: Path) -> None:
-        """Load a file; raise UsageError where there is none, it is damaged or keeps another contract."""
+    def __init__(self, path: Path, *, is_ours: bool = True) -> None:
+        """Load a file; raise UsageError where there is none, it is damaged or keeps another contract.
+
+        One that is not ours is run once in a process of its own before, for LiteRT may not survive it.
+        """
         self.path = path
         content = _read(path)
+        try:
+            self.field = read_field(content)
+        except IspNasError as error:
+            raise UsageError(f"LiteRT cannot run {path}: {error}") from None
+        if not is_ours:
+            require_runs(content, str(path))
         self._interpreter = _interpreter(path, content)
         self._input, self._output = _single(path, self._interpreter)
         self.batch, self.height, self.width = _open_sides(path, self._input, self._output)
         self.input, self.output = (_port(path, detail) for detail in (self._input, self._output))
-        self.field = read_field(content)
         self._allocated: tuple[int, ...] | None = None
 
     @property
@@ -74,7 +83,10 @@ class IspFile:
     def run_stored(self, x: Array, use: Callable[[Array], None]) -> None:
         """As `run`, on numbers as `input` encodes them, and handing on numbers that `output` decodes."""
         self._interpreter.set_tensor(self._input["index"], x)
-        self.invoke()
+        try:
+            self.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(f"LiteRT cannot run {self.path}: {_first_line(error)}; make or fetch it again.") from None
         n, rows, columns, _ = x.shape
         y = self._interpreter.tensor(self._output["index"])()
         wanted = (n, 2 * rows, 2 * columns, _RGB)
@@ -88,6 +100,8 @@ class IspFile:
 
 
 def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(f'Wanted a .tflite file at "{path}", got a pipe or device; give a file.')
     try:
         return path.read_bytes()
     except OSError as error:

@@ -93,6 +93,8 @@ def read_field(content: bytes) -> ReceptiveField:
     From an operation without a rule on, nothing is known.
     """
     graph = _sized(read_graph(content))
+    if not (graph.nodes and graph.inputs and graph.outputs):
+        return ReceptiveField(None, 1, (), "nothing", None)
     places: _Places = {graph.inputs[0]: _Place(Fraction(1), Fraction(0))}
     global_ops: list[str] = []
     for node in graph.nodes:
@@ -104,7 +106,7 @@ def read_field(content: bytes) -> ReceptiveField:
             places |= dict.fromkeys(node.outputs, place)
         except _Global:
             global_ops.append(node.op.name)
-        except _Unknown:
+        except (_Unknown, ZeroDivisionError, IndexError, ValueError):  # the last three: sizes that its rule cannot take
             return _field(None, places, global_ops, unknown_op=node.op.name, memory=None)
     found = places.get(graph.outputs[0])
     if found is None or found.scale != OUTPUT_SCALE:
@@ -122,7 +124,10 @@ def _field(
 
 def _sized(graph: FileGraph) -> FileGraph:
     """Return the graph with the sizes it leaves open worked out for one picture, where they can be."""
-    batch, *sides, channels = graph.tensors[graph.inputs[0]].shape
+    shape = graph.tensors[graph.inputs[0]].shape if graph.inputs else ()
+    if len(shape) != len(PROBED_SIDES) + 2:
+        return graph
+    batch, *sides, channels = shape
     probed = [probe if side < 0 else side for side, probe in zip(sides, PROBED_SIDES, strict=True)]
     try:
         return with_input_shape(graph, (max(batch, 1), *probed, channels))

@@ -16,11 +16,18 @@ from flow import truncate
 from PIL import Image
 
 from nas.data.camera_raw import find_raw_files, read_mosaic, read_reference
+from nas.data.raw_dump import RawDump
 from nas.data.raw_format import PATTERNS, RawFormat
-from search_spaces.errors import DataError
+from search_spaces.errors import DataError, UsageError
 
 REAL_PAIRS = Path(__file__).parents[3] / "shared" / "data" / "raw_pairs"
 FMT = RawFormat()
+
+
+def signed(path: Path) -> Path:
+    """Write a file that begins as a camera's RAW does, for tests that replace LibRaw."""
+    path.write_bytes(b"II*\x00" + bytes(12))
+    return path
 
 
 # What a camera's RAW says
@@ -30,7 +37,12 @@ FMT = RawFormat()
 def test_a_cameras_raw_brings_its_pattern_and_the_black_level_of_every_place(tmp_path: Path, pattern: str) -> None:
     mosaic = noise(32, 48)
     found = read_mosaic(Camera(pattern, black=(60, 61, 62, 63), white=1000).write(tmp_path / "a.dng", mosaic), FMT)
-    assert (found.pattern, found.black, found.white, found.turns) == (pattern, (60.0, 61.0, 62.0, 63.0), 1000.0, 0)
+    assert (found.pattern, found.black, found.white, found.orientation) == (
+        pattern,
+        (60.0, 61.0, 62.0, 63.0),
+        1000.0,
+        0,
+    )
     np.testing.assert_array_equal(found.values, np.minimum(mosaic, 1000))
     assert found.levels == "60/61/62/63–1000"
 
@@ -55,7 +67,7 @@ def test_what_is_outside_of_the_picture_is_left_out_and_the_pattern_goes_with_it
 
 @pytest.mark.parametrize(("top", "left", "pattern"), [(0, 0, "RGGB"), (1, 0, "GBRG"), (0, 1, "GRBG"), (5, 3, "BGGR")])
 def test_a_margin_of_odd_size_shifts_the_pattern(
-    monkeypatch: pytest.MonkeyPatch, top: int, left: int, pattern: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top: int, left: int, pattern: str
 ) -> None:
     """LibRaw rounds margins of DNG to even ones, but not those of every camera."""
     values = noise(32, 48)
@@ -68,19 +80,39 @@ def test_a_margin_of_odd_size_shifts_the_pattern(
         sizes=SimpleNamespace(top_margin=top, left_margin=left, flip=0),
     )
     monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
-    found = read_mosaic(Path("camera.nef"), FMT)
+    found = read_mosaic(signed(tmp_path / "camera.nef"), FMT)
     assert found.pattern == pattern
     by_colour = np.array([[60, 61], [63, 62]])
     np.testing.assert_array_equal(np.reshape(found.black, (2, 2)), np.roll(by_colour, (-top, -left), (0, 1)))
 
 
-@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_the_way_the_camera_was_held_is_told_in_quarter_turns(tmp_path: Path, orientation: int, turns: int) -> None:
-    path = Camera(orientation=orientation).write(tmp_path / "a.dng", noise(32, 48))
-    assert read_mosaic(path, FMT).turns == turns
+# TIFF's orientation, and what puts the picture upright.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: np.rot90(a, 2),
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_is_put_upright_by_any_orientation(tmp_path: Path, orientation: int) -> None:
+    mosaic = noise(32, 48)
+    mosaic[:16, :24] = 64  # dark at the upper left
+    path = Camera(orientation=orientation).write(tmp_path / "a.dng", mosaic)
+    picture = np.arange(32 * 48 * 3).reshape(32, 48, 3)
+    np.testing.assert_array_equal(read_mosaic(path, FMT).upright(picture), UPRIGHT[orientation](picture))
     reference = read_reference(path)
     assert reference is not None
-    assert reference.rgb.shape[:2] == ((32, 48) if turns % 2 == 0 else (48, 32))
+    shown = UPRIGHT[orientation](mosaic[..., None])[..., 0]
+    assert reference.rgb.shape[:2] == shown.shape
+    corners = {(r, c): reference.rgb[r, c].mean() for r in (4, -5) for c in (4, -5)}
+    darkest = min(corners, key=corners.__getitem__)
+    assert darkest == min(corners, key=lambda at: shown[at[0] - 3 : at[0] + 3 or None, at[1] - 3 : at[1] + 3].mean())
 
 
 def test_the_cameras_own_rendering_has_its_white_balance(tmp_path: Path) -> None:
@@ -112,7 +144,7 @@ def jpeg(colour: tuple[int, int, int]) -> bytes:
     ids=["jpeg", "bitmap", "torn", "none"],
 )
 def test_what_libraw_cannot_develop_is_compared_with_its_preview_where_there_is_one(
-    monkeypatch: pytest.MonkeyPatch, preview: SimpleNamespace | None, shown: tuple[int, int, int] | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preview: SimpleNamespace | None, shown: tuple[int, int, int] | None
 ) -> None:
     def postprocess(**_: object) -> None:
         raise rawpy.LibRawDataError(b"Data error")
@@ -124,7 +156,7 @@ def test_what_libraw_cannot_develop_is_compared_with_its_preview_where_there_is_
 
     raw = SimpleNamespace(postprocess=postprocess, extract_thumb=extract_thumb)
     monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
-    reference = read_reference(Path("camera.nef"))
+    reference = read_reference(signed(tmp_path / "camera.nef"))
     if shown is None:
         assert reference is None
         return
@@ -185,7 +217,7 @@ def colour(path: Path) -> str:
 
 
 def of_8_bits(path: Path) -> str:
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(path)
     return "8-bit"
 
 
@@ -208,6 +240,88 @@ def test_a_png_that_is_no_mosaic_is_one_sentence_that_names_it(tmp_path: Path, s
     assert says in str(refused.value)
 
 
+# Files without a header
+
+
+def packed_mipi(mosaic: np.ndarray, *, values: int, bits: int) -> bytes:
+    """Pack as MIPI does, value by value."""
+    packed = bytearray()
+    for row in mosaic:
+        for at in range(0, len(row), values):
+            group = [int(value) for value in row[at : at + values]]
+            packed += bytes(value >> bits for value in group)
+            packed.append(sum((value & (2**bits - 1)) << (bits * place) for place, value in enumerate(group)))
+    return bytes(packed)
+
+
+DUMPS: dict[str, tuple[int, Callable[[np.ndarray], bytes]]] = {
+    "u16le": (10, lambda m: m.astype("<u2").tobytes()),
+    "u16be": (10, lambda m: m.astype(">u2").tobytes()),
+    "mipi10": (10, lambda m: packed_mipi(m, values=4, bits=2)),
+    "mipi12": (12, lambda m: packed_mipi(m, values=2, bits=4)),
+}
+
+
+@pytest.mark.parametrize("storage", DUMPS)
+def test_a_dump_is_read_as_it_is_said_to_be_stored(tmp_path: Path, storage: str) -> None:
+    bits, stored = DUMPS[storage]
+    mosaic = noise(30, 48, low=0, high=2**bits - 1)
+    path = tmp_path / "frame.raw"
+    path.write_bytes(stored(mosaic))
+    found = read_mosaic(path, RawFormat(bits=bits, pattern="GBRG"), dump=RawDump(30, 48, storage))
+    np.testing.assert_array_equal(found.values, mosaic)
+    assert (found.pattern, found.white) == ("GBRG", 2**bits - 1)
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (3024, 4032), (30, 48), (1, 1)])
+def test_what_has_no_signature_is_refused_whatever_its_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "frame.raw"
+    path.write_bytes(np.arange(size[0] * size[1], dtype=np.uint16).tobytes())
+    with pytest.raises(DataError, match=r"without a header .* give --size"):
+        read_mosaic(path, FMT)
+
+
+def test_a_dump_of_another_length_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "frame.raw").write_bytes(bytes(100))
+    with pytest.raises(DataError, match="Wanted 1920 bytes"):
+        read_mosaic(tmp_path / "frame.raw", FMT, dump=RawDump(20, 48))
+
+
+@pytest.mark.parametrize("wrong", [(0, 4, "u16le"), (10**6, 10**6, "u16le"), (4, 6, "mipi10"), (4, 4, "mipi14")])
+def test_a_dump_that_cannot_be_is_refused(wrong: tuple[int, int, str]) -> None:
+    with pytest.raises(UsageError):
+        RawDump(*wrong)
+
+
+# What LibRaw does not tell
+
+
+def bayer_scene(pattern: str = "RGGB", side: int = 128) -> np.ndarray:
+    """Return a mosaic of a grey ramp by a sensor that sees half as much red as green, and less blue."""
+    seen = {"R": 0.5, "G": 1.0, "B": 0.35}
+    light = np.linspace(100, 800, side)[:, None] + np.random.default_rng(0).normal(0, 8, (side, side))
+    gains = np.tile(np.array([seen[letter] for letter in pattern]).reshape(2, 2), (side // 2, side // 2))
+    return (64 + light * gains).astype(np.uint16)
+
+
+def test_a_quad_bayer_mosaic_under_a_bayer_label_is_refused(tmp_path: Path) -> None:
+    mosaic = bayer_scene()
+    quad = mosaic.copy()
+    for row, column in product(range(4), repeat=2):
+        quad[row::4, column::4] = mosaic[row // 2 + 2 * (row % 2) :: 4, column // 2 + 2 * (column % 2) :: 4]
+    path = Camera().write(tmp_path / "quad.dng", quad)
+    with pytest.raises(DataError, match="repeat every 4 px, as of a Quad-Bayer sensor, under the label RGGB"):
+        read_mosaic(path, FMT)
+    assert read_mosaic(Camera().write(tmp_path / "bayer.dng", mosaic), FMT).notes == ()
+
+
+def test_a_label_that_has_the_greens_elsewhere_is_doubted_and_can_be_overridden(tmp_path: Path) -> None:
+    path = Camera("GRBG").write(tmp_path / "wrong.dng", bayer_scene("RGGB"))
+    assert "its greens are not where GRBG has them" in read_mosaic(path, FMT).notes[0]
+    found = read_mosaic(path, FMT, pattern="RGGB")
+    assert (found.pattern, found.notes) == ("RGGB", ("the file says GRBG, read as RGGB",))
+
+
 # Finding them
 
 
@@ -221,7 +335,7 @@ def test_folders_are_walked_and_targets_of_pairs_are_no_raw(tmp_path: Path) -> N
     assert find_raw_files(tmp_path / "preview.jpg") == [tmp_path / "preview.jpg"], "a file that is named is tried"
 
 
-def test_a_sensor_that_rawpy_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sensor_that_rawpy_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unknown:
         @property
         def raw_pattern(self) -> None:
@@ -229,7 +343,7 @@ def test_a_sensor_that_rawpy_does_not_know_is_refused(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(Unknown()))
     with pytest.raises(DataError, match="filters of another kind"):
-        read_mosaic(Path("camera.nef"), FMT)
+        read_mosaic(signed(tmp_path / "camera.nef"), FMT)
 
 
 def test_nothing_to_find_is_one_sentence(tmp_path: Path) -> None:

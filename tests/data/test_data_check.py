@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_a_report_is_json(tmp_path: Path, scenes: list[np.ndarray]) -> None:
     read = json.loads(json.dumps(report.to_dict()))
     assert read["ok"] is False
     assert read["counts"] == COUNTS
-    assert set(read["problems"][0]) == {"severity", "name", "what", "what_to_do"}
+    assert set(read["problems"][0]) == {"severity", "name", "what", "what_to_do", "names"}
 
 
 def test_an_unreadable_file_is_named_and_the_rest_still_checked(tmp_path: Path, scenes: list[np.ndarray]) -> None:
@@ -205,10 +206,9 @@ def test_constant_pairs_are_warnings_and_no_copies(tmp_path: Path, scenes: list[
     images["train/1"] = (images["train/1"][0], constant[1])
     report = check(write(tmp_path, images))
     assert report.ok
-    assert sorted((problem.name, "and the" in problem.what) for problem in report.problems) == [
-        ("train/0", False),
-        ("train/1", True),
-        ("val/1", False),
+    assert sorted((problem.names, "and the" in problem.what) for problem in report.problems) == [
+        (("train/0", "val/1"), False),
+        (("train/1",), True),
     ]
 
 
@@ -274,8 +274,69 @@ def test_nothing_readable_is_reported_without_numbers(tmp_path: Path, scenes: li
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"damaged")
     report = check(config)
-    assert len(errors(report)) == 10
+    problem = only(errors(report))
+    assert (problem.name, len(problem.names)) == ("all pairs", 10)
     assert (report.readable, report.size, report.shift, report.rgb_range) == (0, None, None, None)
+
+
+def test_pairs_of_another_phase_are_named_with_how_to_cut_them(tmp_path: Path, scenes: list[np.ndarray]) -> None:
+    images, odd = made_pairs(scenes), made_pairs(scenes, fmt=RawFormat(pattern="GRBG"))
+    images |= {name: odd[name] for name in ("train/0", "train/3", "test/1")}
+    problem = only(errors(check(write(tmp_path, images))))
+    assert problem.name == "3 of 10 pairs"
+    assert set(problem.names) <= set(images)
+    assert {"train/0", "train/3"} <= set(problem.names)
+    assert "looks like GRBG, and RGGB is declared: it begins at an odd column" in problem.what
+    assert "one column later" in problem.what_to_do
+
+
+def test_exchanged_red_and_blue_are_one_of_two_explanations(tmp_path: Path, scenes: list[np.ndarray]) -> None:
+    images = {name: (raw, rgb[..., ::-1].copy()) for name, (raw, rgb) in made_pairs(scenes).items()}
+    problem = only(errors(check(write(tmp_path, images))))
+    assert "looks like BGGR" in problem.what
+    assert "red and blue are exchanged (BGR" in problem.what
+    assert "store them as RGB" in problem.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda raw, _, other: (raw, other), "no structure in common"),
+        (lambda raw, rgb, _: (raw, np.zeros_like(rgb)), "the target is (almost) constant"),
+        (lambda raw, rgb, _: (raw, np.roll(rgb, (4, 0), (0, 1))), "the target lies off its mosaic"),
+        (lambda raw, rgb, _: (raw // 8, rgb), "darker beside its target"),
+    ],
+    ids=["mispaired", "black targets", "shifted", "scaled"],
+)
+def test_what_one_pair_may_have_is_an_error_in_several(
+    tmp_path: Path, scenes: list[np.ndarray], spoil: Callable[..., tuple[np.ndarray, np.ndarray]], says: str
+) -> None:
+    images = made_pairs(scenes)
+    spoilt = ("train/1", "train/4")
+    for name in spoilt:
+        raw, rgb = images[name]
+        images[name] = spoil(raw, rgb, np.ascontiguousarray(rgb[::-1, ::-1]))
+    report = check(write(tmp_path, images))
+    found = [problem for problem in errors(report) if says in problem.what]
+    assert not report.ok
+    assert set(only(found).names) == set(spoilt)
+
+
+def test_a_scene_in_two_splits_is_a_leak_though_no_file_is_a_copy(tmp_path: Path, scenes: list[np.ndarray]) -> None:
+    images = made_pairs(scenes)
+    for leaked, source in (("val/0", "train/2"), ("test/1", "train/5")):
+        rgb = images[source][1]
+        noisy = np.clip(rgb * 1.1 + np.random.default_rng(1).normal(0, 4, rgb.shape), 0, 255).astype(np.uint8)
+        images[leaked] = (capture(noisy, RawFormat(), seed=50), noisy)
+    problem = only(errors(check(write(tmp_path, images))))
+    assert set(problem.names) == {"val/0", "test/1"}
+    assert "leak: the target shows the scene of train/2, train/5" in problem.what
+
+
+def test_an_8_bit_mosaic_that_was_rescaled_is_an_error(tmp_path: Path, scenes: list[np.ndarray]) -> None:
+    images = {name: (np.minimum(raw >> 2, 255), rgb) for name, (raw, rgb) in made_pairs(scenes).items()}
+    images["train/0"][0][:2, :2] = 255
+    assert any("the largest of 8 bits" in problem.what for problem in errors(check(write(tmp_path, images))))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pairs are not here")

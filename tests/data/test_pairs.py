@@ -1,12 +1,16 @@
 import json
 import os
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from nas.data.decode import read_raw
 from nas.data.pairs import DataConfig, find_pairs, fingerprint, load_split, open_prepared, prepare
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError, UnknownNameError, UsageError
@@ -208,9 +212,55 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
     assert "damaged" in load_error(DataConfig(str(tmp_path)))
 
 
-def test_an_8_bit_mosaic_is_refused(two: DataConfig) -> None:
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file_of(two, "mediatek_raw"))
-    assert "got mode L (8-bit); write it as a 16-bit grey PNG" in load_error(two)
+def test_a_dark_8_bit_mosaic_holds_counts(two: DataConfig) -> None:
+    counts = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(counts).save(file_of(two, "mediatek_raw"))
+    np.testing.assert_array_equal(read_raw(file_of(two, "mediatek_raw")), counts.astype(np.uint16))
+
+
+def test_an_8_bit_mosaic_of_rescaled_values_is_refused(two: DataConfig) -> None:
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(file_of(two, "mediatek_raw"))
+    assert "many values reach 255" in load_error(two)
+    assert "write it as a 16-bit grey PNG" in load_error(two)
+
+
+def test_a_16_bit_tiff_target_is_not_narrowed(two: DataConfig) -> None:
+    path = file_of(two, "fujifilm").with_suffix(".tif")
+    file_of(two, "fujifilm").unlink()
+    tifffile.imwrite(path, np.zeros((8, 8, 3), np.uint16), photometric="rgb")
+    assert "got mode RGB with 16 bits" in load_error(two)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", b"BM" + bytes(60), b"GIF89a" + bytes(40), b"P6 8 8 255\n"],
+    ids=["eps", "bmp", "gif", "ppm"],
+)
+def test_only_the_formats_that_are_meant_are_opened(
+    two: DataConfig, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    file_of(two, "mediatek_raw").write_bytes(content)
+    assert "got a file that is no PNG, TIFF or JPEG" in load_error(two)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(two: DataConfig) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 16, 0, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (header, b"IDAT" + zlib.compress(bytes(100)), b"IEND")
+    ]
+    file_of(two, "mediatek_raw").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert "more than 210 megapixels" in load_error(two)
+
+
+def test_a_pipe_is_no_picture(two: DataConfig) -> None:
+    path = file_of(two, "mediatek_raw")
+    path.unlink()
+    os.mkfifo(path)
+    assert "where a file was wanted" in load_error(two)
 
 
 def test_a_colour_mosaic_is_refused(two: DataConfig) -> None:
@@ -226,9 +276,6 @@ def test_a_target_that_is_not_8_bit_rgb_is_refused(two: DataConfig, mode: str) -
 
 
 def test_a_16_bit_rgb_target_is_refused_though_pillow_narrows_it(two: DataConfig) -> None:
-    import struct
-    import zlib
-
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

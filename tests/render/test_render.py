@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from nas.data.raw_format import RawFormat
 from nas.render import renderer
 from nas.render.batch import _Tiles
+from nas.render.made import NOTES_FILE
 from nas.tflite.input_contract import Contract, embed_contract
 from nas.tflite.isp_file import IspFile
 from search_spaces.system import atomic_write
@@ -210,7 +212,7 @@ def test_where_there_is_nothing_to_compare_with_that_is_said(model: Path, photo:
     (row,) = rendered(model, photo, "--out", "out", "--compare")
     assert row["comparison"] is None
     assert row["notes"] == [ASSUMED, "There is no other rendering of this mosaic to compare with."]
-    assert [path.name for path in Path("out").iterdir()] == ["photo.png"]
+    assert [path.name for path in Path("out").iterdir() if path.name != NOTES_FILE] == ["photo.png"]
 
 
 # Bad input
@@ -229,8 +231,25 @@ def test_the_installed_command_renders_and_refuses(model: Path, photo: Path) -> 
     assert done.returncode == 0, done.stderr
     assert "out/photo.png" in done.stdout
     assert done.stderr == ""
-    again = refusal(isp_nas("render", model, photo, "--out", "out"))
+    again = refusal(isp_nas("render", model, photo, "--out", "out", "--bits-out", 16))
     assert again == "out/photo.png exists and is not overwritten; name another folder with --out."
+
+
+def test_a_killed_run_is_continued_and_what_is_whole_is_left_as_it_is(
+    model: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = photo.with_name("second.png")
+    shutil.copy(photo, other)
+    assert in_process("render", model, photo, "--out", "out").returncode == 0
+    before = (tmp_path / "out" / "photo.png").stat().st_mtime_ns
+    again = in_process("render", model, photo, other, "--out", "out")
+    assert again.returncode == 0
+    assert "1 of 2 pictures were whole already" in again.stderr
+    assert (tmp_path / "out" / "photo.png").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "second.png").is_file()
+    for spoil in (lambda path: path.write_bytes(b"mine"), lambda path: path.write_bytes(path.read_bytes()[:-1])):
+        spoil(tmp_path / "out" / "photo.png")
+        assert "is not overwritten" in refusal(in_process("render", model, photo, other, "--out", "out"))
 
 
 @pytest.mark.parametrize("name", ["b.png", "b.compare.jpg"])
@@ -357,7 +376,7 @@ def test_a_mosaic_of_odd_sides_is_cropped_where_that_was_asked_for(model: Path, 
 def test_options_about_mosaics_are_not_silently_ignored_for_a_cameras_raw(model: Path, tmp_path: Path) -> None:
     card(tmp_path, black=64)
     Camera().write(tmp_path / "raw.dng", noise(*SIDES))
-    assert "there are none" in refused(model, "raw.dng", "--out", "out", "--pattern", "BGGR")
+    assert "there are none" in refused(model, "raw.dng", "--out", "out", "--black", 60)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +411,7 @@ def test_a_bad_raw_file_keeps_no_good_one_from_being_rendered(model: Path, tmp_p
     done = in_process("render", model, "raw", "--out", "out")
     sentence = refusal(done)
     assert sentence.startswith("1 of 3 inputs were not rendered; the first: Wanted a readable image at")
-    assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "c.png"]
+    assert sorted(path.name for path in Path("out").iterdir() if path.name != NOTES_FILE) == ["a.png", "c.png"]
     assert done.stdout.count("b.png") == 1
 
 
@@ -418,7 +437,7 @@ def test_a_full_disk_leaves_no_partial_file_and_ends_the_run(
     sentence = refusal(in_process("render", model, "raw", "--out", "out"))
     assert "2 of 3 inputs were not rendered" in sentence
     assert "out/b.png cannot be written (No space left on device)" in sentence
-    assert [path.name for path in Path("out").iterdir()] == ["a.png"]
+    assert [path.name for path in Path("out").iterdir() if path.name != NOTES_FILE] == ["a.png"]
 
 
 # Progress

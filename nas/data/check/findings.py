@@ -1,45 +1,41 @@
 """Which measurements mean that training on these pairs would be wasted?
 
-Each judge looks for one fault, known from real data sets, and says what it is and what to do. An *error* spoils
-the training or makes its result untrue; a *warning* costs a little or may be meant.
+Each judge looks for one fault, known from real data sets, and says what it is, in which pairs, and what to do. What can
+differ from pair to pair is judged pair by pair: a mean over a set hides that a third of it is cut elsewhere. An *error*
+spoils the training or makes its result untrue; a *warning* costs a little or may be meant.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from nas.data.check.cfa import ColourEvidence, pattern_scores, quad_share
+from nas.data.check.cfa import PERIODIC_FROM, QUAD_FROM, ColourEvidence, is_quad, pattern_scores, quad_share
 from nas.data.check.levels import Levels
 from nas.data.check.measurement import Measurement
+from nas.data.check.near_duplicates import candidates, show_one_scene
+from nas.data.check.problems import ALL_PAIRS, Problem, Severity, error_if_many, listed, of_pairs
+from nas.data.layout import SPLITS
 from nas.data.raw_format import RawFormat
 
-Severity = Literal["error", "warning"]
-
-ALL_PAIRS = "all pairs"
 SIDE_MULTIPLE = 32  # U-Nets of the built-in space halve the packed mosaic up to four times more
 MOSTLY_SATURATED = 0.5
 SHIFT_FROM_PX = 1.0
 LEAST_TRUSTED_PAIRS = 3
-UNLIKE_BELOW = 0.1  # correlation of edges at the best shift; the pairs of the real set have 0.77 or more
+UNLIKE_BELOW = 0.3  # correlation of edges at the best shift; the pairs of the real set have 0.77 or more
 PATTERN_MARGIN = 0.15
 PATTERN_NEEDS = 0.2  # below, colours of mosaic and target hardly move together and no pattern is believed
+# A pair is believed alone where its colours say it clearly; none of 477 real pairs speaks for a wrong pattern then.
+PAIR_MARGIN, PAIR_NEEDS, PAIR_COLOURFUL_FROM = 0.3, 0.45, 0.045
+NEARLY_ALL = 0.8
 COLOURFUL_FROM = 0.02  # deviation of the target's chroma, relative to its mean
-QUAD_FROM = 0.5
-PERIODIC_FROM = 1e-3  # variance of place means relative to the signal; mosaics have 0.09, grey images 0.00002
 BLACK_MARGIN = 0.02  # of the range
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One fault: how bad, where, what it is, and what to do about it."""
-
-    severity: Severity
-    name: str  # "train/12", or "all pairs"
-    what: str
-    what_to_do: str
+DARK_TARGET = 6  # of 255: a target this dark somewhere shows what is black in the mosaic, too
+EXPOSURE_STOPS, SCALED_STOPS = 1.5, 1.75  # off the median; real pairs lie within 0.7
+WHITE_BALANCE_STOPS = 3.0  # off the median; real pairs of four cameras lie within 1.8
+LEAST_FOR_MEDIAN = 8
+EIGHT_BITS = 255
 
 
 @dataclass(frozen=True)
@@ -75,16 +71,31 @@ def judge(evidence: Evidence) -> list[Problem]:
     return sorted(found, key=lambda problem: problem.severity != "error")
 
 
+def _grouped(
+    evidence: Evidence,
+    severity: Severity | None,
+    members: Sequence[Measurement],
+    what: str,
+    what_to_do: str,
+) -> Iterator[Problem]:
+    """Yield the fault of these pairs, if there are any; without a severity, many of them are an error."""
+    names, total = [m.name for m in members], len(evidence.pairs)
+    if names and severity is None:
+        yield error_if_many(names, total, what, what_to_do)
+    elif names and severity:
+        yield of_pairs(severity, names, total, what, what_to_do)
+
+
 def _sizes(evidence: Evidence) -> Iterator[Problem]:
     first = evidence.pairs[0]
-    for m in evidence.pairs:
-        if m.size != first.size:
-            yield Problem(
-                "error",
-                m.name,
-                f"{_by(m.size)} px, while {first.name} has {_by(first.size)}",
-                "cut all pairs to one size",
-            )
+    for size in sorted({m.size for m in evidence.pairs} - {first.size}):
+        yield from _grouped(
+            evidence,
+            "error",
+            [m for m in evidence.pairs if m.size == size],
+            f"{_by(size)} px, while {first.name} has {_by(first.size)}",
+            "cut all pairs to one size",
+        )
 
 
 def _multiples(evidence: Evidence) -> Iterator[Problem]:
@@ -105,14 +116,14 @@ def _by(size: tuple[int, int]) -> str:
 def _white_level(evidence: Evidence) -> Iterator[Problem]:
     fmt, top = evidence.format, evidence.levels.maximum
     above = [m for m in evidence.pairs if m.raw_maximum > fmt.white_level]
-    if above:
-        yield Problem(
-            "error",
-            above[0].name if len(above) == 1 else ALL_PAIRS,
-            f"{len(above)} pairs hold raw values above the white level {fmt.white_level}; the largest is {top}, which "
-            f"needs {top.bit_length()} bits, and {fmt.bits} are declared",
-            "give the sensor's bit depth with --bits, or its white level",
-        )
+    yield from _grouped(
+        evidence,
+        "error",
+        above,
+        f"raw values above the white level {fmt.white_level}; the largest is {top}, which needs {top.bit_length()} "
+        f"bits, and {fmt.bits} are declared",
+        "give the sensor's bit depth with --bits, or its white level",
+    )
 
 
 def _bit_depth(evidence: Evidence) -> Iterator[Problem]:
@@ -123,6 +134,24 @@ def _bit_depth(evidence: Evidence) -> Iterator[Problem]:
             ALL_PAIRS,
             f"every raw value is a multiple of {levels.step}: values seem to be scaled up from fewer bits",
             "store the mosaic as the sensor wrote it and give that bit depth with --bits",
+        )
+        return
+    coarse = [m for m in evidence.pairs if m.raw_step > 1]
+    yield from _grouped(
+        evidence,
+        None,
+        coarse,
+        f"every raw value is a multiple of {min((m.raw_step for m in coarse), default=0)}, which those of other pairs "
+        "are not: these seem to be scaled up from fewer bits",
+        "store every mosaic as the sensor wrote it",
+    )
+    if levels.maximum == EIGHT_BITS:
+        yield Problem(
+            "error",
+            ALL_PAIRS,
+            f"raw values end at {EIGHT_BITS}, the largest of 8 bits, and {fmt.bits} are declared: they seem to be "
+            "rescaled, and what the sensor told between is lost",
+            "store the mosaic as the sensor wrote it, as a 16-bit grey PNG",
         )
     elif levels.maximum < 2 ** (fmt.bits - 1):
         yield Problem(
@@ -142,29 +171,80 @@ def _black_level(evidence: Evidence) -> Iterator[Problem]:
             f"even the darkest 0.1 % of raw values reach {seen}, and a black level of {fmt.black} is declared",
             "give the sensor's black level with --black, unless no scene holds anything dark",
         )
+        return
+    margin = fmt.black + BLACK_MARGIN * (fmt.white_level - fmt.black)
+    raised = [m for m in evidence.pairs if m.darkest[1] <= DARK_TARGET and m.darkest[0] > margin]
+    if len(raised) > 1:  # haze over a single dark scene is no fault
+        least = min(m.darkest[0] for m in raised)
+        yield from _grouped(
+            evidence,
+            None,
+            raised,
+            f"raw values reach down to {least:g} only, though the target is black somewhere; a black level of "
+            f"{fmt.black} is declared, and other pairs keep to it",
+            "take the black level off, or train on pairs of one black level at a time",
+        )
+
+
+def _exposure(evidence: Evidence) -> Iterator[Problem]:
+    """Pairs whose mosaic is far brighter or darker beside its target than those of the rest."""
+    known = [m for m in evidence.pairs if not (m.raw_constant or m.rgb_constant)]
+    if len(known) < LEAST_FOR_MEDIAN:
+        return
+    off = {m.name: m.exposure - float(np.median([n.exposure for n in known])) for m in known}
+    for sign, how in ((1, "brighter"), (-1, "darker")):
+        members = [m for m in known if sign * off[m.name] > EXPOSURE_STOPS]
+        times = 2 ** float(np.median([sign * off[m.name] for m in members])) if members else 1.0
+        scaled = times >= 2**SCALED_STOPS
+        yield from _grouped(
+            evidence,
+            None if scaled else "warning",
+            members,
+            f"the mosaic is about {times:.2g} times {how} beside its target than in the other pairs: another bit "
+            "depth, another exposure, or a target that was edited",
+            "store all mosaics at one scale, and leave out what was edited",
+        )
+
+
+def _white_balance(evidence: Evidence) -> Iterator[Problem]:
+    known = [m for m in evidence.pairs if not (m.raw_constant or m.rgb_constant)]
+    if len(known) < LEAST_FOR_MEDIAN:
+        return
+    usual = np.median([m.white_balance for m in known], axis=0)
+    off = [m for m in known if np.abs(np.subtract(m.white_balance, usual)).max() > WHITE_BALANCE_STOPS]
+    yield from _grouped(
+        evidence,
+        "warning",
+        off,
+        "red or blue of mosaic and target stand in another relation than in the other pairs: another white balance, "
+        "or exchanged channels",
+        "look at these targets; leave them out where their colours are wrong",
+    )
 
 
 def _saturation(evidence: Evidence) -> Iterator[Problem]:
-    for m in evidence.pairs:
-        if m.saturated_share > MOSTLY_SATURATED:
-            yield Problem(
-                "warning", m.name, f"{m.saturated_share:.0%} of the mosaic is saturated", "leave the pair out"
-            )
+    clipped = [m for m in evidence.pairs if m.saturated_share > MOSTLY_SATURATED]
+    most = max((m.saturated_share for m in clipped), default=0.0)
+    up_to = "" if len(clipped) == 1 else "up to "
+    yield from _grouped(
+        evidence, "warning", clipped, f"{up_to}{most:.0%} of the mosaic is saturated", "leave the pair out"
+    )
 
 
 def _constant(evidence: Evidence) -> Iterator[Problem]:
-    for m in evidence.pairs:
-        if m.raw_constant and m.rgb_constant:
-            yield Problem("warning", m.name, "mosaic and target are (almost) constant", "leave the pair out")
-        elif m.raw_constant or m.rgb_constant:
-            which, other = ("mosaic", "target") if m.raw_constant else ("target", "mosaic")
-            # A mosaic clipped to white beside a finished sky, or noise in the dark beside a black target, is no damage.
-            yield Problem(
-                "warning",
-                m.name,
-                f"the {which} is (almost) constant and the {other} is not",
-                "look at both files; leave the pair out if one is damaged",
-            )
+    both = [m for m in evidence.pairs if m.raw_constant and m.rgb_constant]
+    yield from _grouped(evidence, "warning", both, "mosaic and target are (almost) constant", "leave the pair out")
+    raws = [m for m in evidence.pairs if m.raw_constant and not m.rgb_constant]
+    rgbs = [m for m in evidence.pairs if m.rgb_constant and not m.raw_constant]
+    for members, which, other in ((raws, "mosaic", "target"), (rgbs, "target", "mosaic")):
+        # One mosaic clipped to white beside a finished sky, or noise in the dark beside a black target, is no damage.
+        yield from _grouped(
+            evidence,
+            None,
+            members,
+            f"the {which} is (almost) constant and the {other} is not",
+            "look at both files; leave the pair out if one is damaged",
+        )
 
 
 def _copies(evidence: Evidence) -> Iterator[Problem]:
@@ -175,28 +255,56 @@ def _copies(evidence: Evidence) -> Iterator[Problem]:
             alike_raw[m.raw_digest].append(m)
         if not m.rgb_constant:
             alike_rgb[m.rgb_digest].append(m)
+    found: dict[tuple[str, str], list[tuple[Measurement, Measurement]]] = defaultdict(list)
     for what, groups in (("mosaic", alike_raw), ("target", alike_rgb)):
         for first, *others in groups.values():
             for m in others:
-                yield _copy(what, m, first)
+                found[_relation(m, first), what].append((m, first))
+    for (relation, what), copied in found.items():
+        severity, sentence, to_do = _COPIES[relation]
+        firsts = listed(dict.fromkeys(first.name for _, first in copied))
+        said = sentence.format(what=what, others=firsts, other="mosaics" if what == "target" else "targets")
+        yield from _grouped(evidence, severity, [m for m, _ in copied], said, to_do)
 
 
-def _copy(what: str, m: Measurement, first: Measurement) -> Problem:
-    if m.split != first.split:
-        return Problem(
-            "error",
-            m.name,
-            f"leak: its {what} is a copy of that of {first.name}, which is in another split",
-            "keep it in one split only, or the result is better than the network",
-        )
-    if m.raw_digest == first.raw_digest and m.rgb_digest == first.rgb_digest:
-        return Problem("warning", m.name, f"its {what} is a copy of that of {first.name}", "keep one of the two pairs")
-    other = "mosaics" if what == "target" else "targets"
-    return Problem(
+_COPIES: dict[str, tuple[Severity, str, str]] = {
+    "leak": (
         "error",
-        m.name,
-        f"its {what} is a copy of that of {first.name}, and their {other} differ",
+        "leak: its {what} is a copy of that of {others}, which is in another split",
+        "keep it in one split only, or the result is better than the network",
+    ),
+    "twice": ("warning", "its {what} is a copy of that of {others}", "keep one of the two pairs"),
+    "mistake": (
+        "error",
+        "its {what} is a copy of that of {others}, and their {other} differ",
         "look for a mistake in the numbering of files",
+    ),
+}
+
+
+def _relation(m: Measurement, first: Measurement) -> str:
+    if m.split != first.split:
+        return "leak"
+    return "twice" if m.raw_digest == first.raw_digest and m.rgb_digest == first.rgb_digest else "mistake"
+
+
+def _scenes_in_two_splits(evidence: Evidence) -> Iterator[Problem]:
+    """Targets of two splits that show one scene without being copies."""
+    shown = {split: [m for m in evidence.pairs if m.split == split and m.thumbnail is not None] for split in SPLITS}
+    pairs: list[tuple[Measurement, Measurement]] = []
+    for number, split in enumerate(SPLITS[1:], start=1):
+        seen = [m for other in SPLITS[:number] for m in shown[other]]
+        thumbnails = [[m.thumbnail for m in each if m.thumbnail is not None] for each in (shown[split], seen)]
+        pairs += [(shown[split][row], seen[column]) for row, column in candidates(*thumbnails)]
+    copies = {(m.name, n.name) for m, n in pairs if m.rgb_digest == n.rgb_digest or m.raw_digest == n.raw_digest}
+    leaks = [(m, n) for m, n in pairs if (m.name, n.name) not in copies and show_one_scene(m.pair.rgb, n.pair.rgb)]
+    yield from _grouped(
+        evidence,
+        None,
+        [m for m, _ in leaks],
+        f"leak: the target shows the scene of {listed(dict.fromkeys(n.name for _, n in leaks))}, which is in another "
+        "split",
+        "keep all pictures of a scene in one split, or the result is better than the network",
     )
 
 
@@ -217,12 +325,11 @@ def _alignment(evidence: Evidence) -> Iterator[Problem]:
             f"targets lie off their mosaics by (dy, dx) = ({shift[0]:g}, {shift[1]:g}) px in the median",
             "cut the targets that far down and right of where they are cut now",
         )
-    for m in evidence.pairs:
-        if m.match and m.match.trusted and _apart(m.match.shift, shift) >= SHIFT_FROM_PX:
-            dy, dx = m.match.shift
-            yield Problem(
-                "warning", m.name, f"the target lies off its mosaic by (dy, dx) = ({dy:g}, {dx:g}) px", "align it again"
-            )
+    off = [m for m in evidence.pairs if m.match and m.match.trusted and _apart(m.match.shift, shift) >= SHIFT_FROM_PX]
+    shifts = listed(dict.fromkeys(f"({m.match.shift[0]:g}, {m.match.shift[1]:g})" for m in off if m.match))
+    yield from _grouped(
+        evidence, None, off, f"the target lies off its mosaic by (dy, dx) = {shifts} px", "align it again"
+    )
 
 
 def _apart(shift: tuple[float, float], other: tuple[float, float]) -> float:
@@ -230,6 +337,8 @@ def _apart(shift: tuple[float, float], other: tuple[float, float]) -> float:
 
 
 def _partners(evidence: Evidence) -> Iterator[Problem]:
+    if evidence.is_quad_bayer:  # its edges are not those of a Bayer mosaic
+        return
     textured = [m for m in evidence.pairs if m.match]
     unlike = [m for m in textured if m.match and m.match.correlation < UNLIKE_BELOW]
     if len(unlike) > len(textured) / 2:
@@ -240,30 +349,80 @@ def _partners(evidence: Evidence) -> Iterator[Problem]:
             "check that both folders number the same scenes alike",
         )
         return
-    for m in unlike:
-        yield Problem("warning", m.name, "mosaic and target have no structure in common", "look at both files")
+    yield from _grouped(
+        evidence,
+        None,
+        unlike,
+        "mosaic and target have no structure in common",
+        "look at both files; scenes may be numbered differently in the two folders",
+    )
 
 
 def _pattern(evidence: Evidence) -> Iterator[Problem]:
-    if evidence.is_quad_bayer:
-        yield Problem(
-            "error",
-            ALL_PAIRS,
+    quads = [m for m in evidence.pairs if is_quad(m.colours)]
+    if evidence.is_quad_bayer or quads:
+        yield from _grouped(
+            evidence,
+            "error" if evidence.is_quad_bayer else None,
+            evidence.pairs if evidence.is_quad_bayer else quads,
             "a Quad-Bayer mosaic: one colour covers 2×2 px, where a Bayer pattern has all three",
             "have the sensor binned (half size), or remosaic it to a Bayer pattern first",
         )
         return
-    scores = pattern_scores(evidence.colours)
     declared = evidence.format.pattern
+    votes = {m.name: vote for m in evidence.pairs if (vote := pair_pattern(m.colours, declared))}
+    if len(set(votes.values()) | {declared}) > 1:  # a mixed set: pairs that say it less clearly are believed, too
+        votes |= {m.name: vote for m in evidence.pairs if (vote := pair_pattern(m.colours, declared, clearly=False))}
+    others = sorted({vote for vote in votes.values() if vote != declared})
+    for pattern in others:
+        members = [m for m in evidence.pairs if votes.get(m.name) == pattern]
+        if len(members) >= NEARLY_ALL * len(votes):
+            yield _other_pattern(evidence, pattern)
+        else:
+            yield from _grouped(evidence, None, members, *_other_phase(pattern, declared))
+    if not others:
+        yield from _pattern_of_sum(evidence)
+
+
+def _other_phase(pattern: str, declared: str) -> tuple[str, str]:
+    """Return what is wrong with pairs that do not share the phase of the set, and how to cut them."""
+    rows, columns = (
+        (a - b) % 2 for a, b in zip(*(divmod(name.index("R"), 2) for name in (pattern, declared)), strict=True)
+    )
+    where = " and ".join(name for name, odd in (("row", rows), ("column", columns)) if odd)
+    swapped = ", or red and blue of these targets are exchanged" if _is_mirrored(pattern, declared) else ""
+    return (
+        f"the mosaic looks like {pattern}, and {declared} is declared: it begins at an odd {where} of the sensor"
+        f"{swapped}",
+        f"cut mosaic and target one {where} later, so that every crop begins at an even row and column of the sensor"
+        + (", or store the targets as RGB" if swapped else ""),
+    )
+
+
+def _is_mirrored(pattern: str, declared: str) -> bool:
+    """Whether one pattern is the other with red and blue exchanged."""
+    return pattern == declared.translate(str.maketrans("RB", "BR"))
+
+
+def _other_pattern(evidence: Evidence, best: str) -> Problem:
+    scores, declared = pattern_scores(evidence.colours), evidence.format.pattern
+    told = (
+        f"the Bayer pattern looks like {best} (score {scores[best]:.2f}), and {declared} is declared "
+        f"({scores[declared]:.2f})"
+    )
+    cure = f"give --pattern {best}, or cut the mosaics on whole tiles"
+    if _is_mirrored(best, declared):
+        told += "; targets whose red and blue are exchanged (BGR, as OpenCV writes them) look the same"
+        cure += "; where skies are orange in the targets, store them as RGB instead"
+    return Problem("error", ALL_PAIRS, told, cure)
+
+
+def _pattern_of_sum(evidence: Evidence) -> Iterator[Problem]:
+    """Judge all pairs together where none says it clearly."""
+    scores, declared = pattern_scores(evidence.colours), evidence.format.pattern
     best = max(scores, key=lambda pattern: scores[pattern])
     if scores[best] >= PATTERN_NEEDS and scores[best] - scores[declared] > PATTERN_MARGIN:
-        yield Problem(
-            "error",
-            ALL_PAIRS,
-            f"the Bayer pattern looks like {best} (score {scores[best]:.2f}), and {declared} is declared "
-            f"({scores[declared]:.2f})",
-            f"give --pattern {best}, or cut the mosaics on whole tiles",
-        )
+        yield _other_pattern(evidence, best)
     elif scores[best] < PATTERN_NEEDS and _colourful(evidence):
         yield Problem(
             "warning",
@@ -271,6 +430,16 @@ def _pattern(evidence: Evidence) -> Iterator[Problem]:
             "targets are colourful, yet the mosaic's colours do not follow them under any Bayer pattern",
             "check that the raw files are mosaics, neither demosaiced nor grey",
         )
+
+
+def pair_pattern(colours: ColourEvidence, declared: str, *, clearly: bool = True) -> str | None:
+    """Return the pattern that one pair speaks for rather than for the declared one, or None."""
+    scores = pattern_scores(colours)
+    best = max(scores, key=scores.__getitem__)
+    needs, margin = (PAIR_NEEDS, PAIR_MARGIN) if clearly else (PATTERN_NEEDS, PATTERN_MARGIN)
+    least = PAIR_COLOURFUL_FROM if clearly else COLOURFUL_FROM
+    beyond = best == declared or scores[best] - scores[declared] >= margin
+    return best if scores[best] >= needs and beyond and colours.colour_variance.max() >= least**2 else None
 
 
 def _colourful(evidence: Evidence) -> bool:
@@ -283,10 +452,13 @@ JUDGES: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     _white_level,
     _bit_depth,
     _black_level,
+    _exposure,
+    _white_balance,
     _pattern,
     _partners,
     _alignment,
     _copies,
+    _scenes_in_two_splits,
     _constant,
     _saturation,
 )

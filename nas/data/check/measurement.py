@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt16
+from jaxtyping import Float, Int, UInt8, UInt16
 
 from nas.data.check.alignment import Match, match
 from nas.data.check.cfa import ColourEvidence, colour_evidence
 from nas.data.check.levels import VALUES
+from nas.data.check.near_duplicates import thumbnail
 from nas.data.decode import PAIRS_IN_FLIGHT, read_pair, workers
 from nas.data.layout import Pair, Split
 from nas.data.raw_format import RawFormat
@@ -18,6 +19,11 @@ from search_spaces.errors import DataError
 
 NEARLY_CONSTANT_RAW = 0.001  # of the range from black to white: deviation below which a mosaic shows nothing
 NEARLY_CONSTANT_RGB = 0.5  # of 255
+DARKEST_PERCENT = 0.1
+VALUES_TO_TELL_A_STEP = 16
+# Slope of log2 of the mosaic's mean over log2 of the target's: 1.52 on the 477 pairs of four GoPro cameras, whose
+# exposures then lie within 0.7 stops of their median.
+CURVE = 1.5
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,17 @@ class Measurement:
     raw_digest: bytes
     rgb_digest: bytes
     raw_maximum: int
+    raw_step: int  # greatest common divisor of the mosaic's values; 1 where there are too few to tell
+    darkest: tuple[float, float]  # the 0.1th percentile of mosaic and target
+    exposure: float  # log2 of the mosaic's mean against the target's, freed of the display curve
+    white_balance: tuple[float, float]  # log2 of red and of blue against green, mosaic against target
     saturated_share: float
     raw_constant: bool
     rgb_constant: bool
     rgb_range: tuple[int, int]
     match: Match | None
     colours: ColourEvidence
+    thumbnail: Float[np.ndarray, "t t"] | None = None  # of the target, to find the same scene in another split
 
     @property
     def name(self) -> str:
@@ -89,13 +100,38 @@ def measure(
         raw_digest=_digest(raw),
         rgb_digest=_digest(rgb),
         raw_maximum=int(raw.max()),
+        raw_step=_step(raw),
+        darkest=(float(np.percentile(raw, DARKEST_PERCENT)), float(np.percentile(rgb, DARKEST_PERCENT))),
+        exposure=float(np.log2(_signal(raw, fmt).mean() + 0.5) - CURVE * np.log2(rgb.mean() + 0.5)),
+        white_balance=_white_balance(raw, rgb, fmt),
         saturated_share=float((raw >= fmt.white_level).mean()),
         raw_constant=bool(_place_deviation(raw) < NEARLY_CONSTANT_RAW * (fmt.white_level - fmt.black)),
         rgb_constant=bool(rgb.std(axis=(0, 1)).max() < NEARLY_CONSTANT_RGB),
         rgb_range=(int(rgb.min()), int(rgb.max())),
         match=match(raw, rgb),
         colours=colour_evidence(raw, rgb, black=fmt.black),
+        thumbnail=thumbnail(rgb),
     )
+
+
+def _signal(raw: UInt16[np.ndarray, "h w"], fmt: RawFormat) -> Float[np.ndarray, "h w"]:
+    signal: Float[np.ndarray, "h w"] = np.maximum(raw.astype(np.float32) - np.float32(fmt.black), 0)
+    return signal
+
+
+def _step(raw: UInt16[np.ndarray, "h w"]) -> int:
+    values = np.unique(raw)
+    return int(np.gcd.reduce(values)) if len(values) >= VALUES_TO_TELL_A_STEP else 1
+
+
+def _white_balance(
+    raw: UInt16[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"], fmt: RawFormat
+) -> tuple[float, float]:
+    signal, colours = _signal(raw, fmt), fmt.pattern
+    places = {(row, column): signal[row::2, column::2].mean() for row in (0, 1) for column in (0, 1)}
+    mosaic = [np.mean([v for (r, c), v in places.items() if colours[2 * r + c] == letter]) for letter in "RGB"]
+    ratios = np.log2(np.array(mosaic) + 0.5) - CURVE * np.log2(rgb.mean(axis=(0, 1)) + 0.5)
+    return float(ratios[0] - ratios[1]), float(ratios[2] - ratios[1])
 
 
 def _digest(image: UInt16[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:

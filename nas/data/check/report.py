@@ -5,6 +5,8 @@ Every file is read once and measured, then faults are looked for over the whole 
     find_pairs ─► measurement (one pair) ─► evidence (all pairs) ─► findings ─► CheckReport
 """
 
+import re
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
@@ -13,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from nas.data.check.cfa import no_evidence, pattern_scores
-from nas.data.check.findings import ALL_PAIRS, Evidence, Problem, judge
+from nas.data.check.findings import Evidence, judge
 from nas.data.check.levels import VALUES, Levels, levels_of
 from nas.data.check.measurement import Measurement, Unreadable, measure_all
+from nas.data.check.problems import ALL_PAIRS, Problem, of_pairs
 from nas.data.decode import read_raw, read_rgb
 from nas.data.layout import Pair, Split
 from nas.data.pairs import SPLITS, DataConfig, Progress, find_pairs
@@ -55,17 +58,17 @@ def check(config: DataConfig, *, progress: Progress | None = None) -> CheckRepor
     if _swapped(pairs[0][1]):
         return _report(config, counts, [], [_swapped_folders(pairs[0])], np.zeros(VALUES, np.int64))
     measured: list[Measurement] = []
-    unreadable: list[Problem] = []
+    unreadable: list[Unreadable] = []
     values = np.zeros(VALUES, np.int64)
     for done, result in enumerate(measure_all(pairs, config.raw), start=1):
         if isinstance(result, Unreadable):
-            unreadable.append(Problem("error", result.name, *_cause_and_cure(result.why)))
+            unreadable.append(result)
         else:
             measured.append(result[0])
             values += result[1]
         if progress is not None:
             progress(done, len(pairs))
-    return _report(config, counts, measured, unreadable, values)
+    return _report(config, counts, measured, _by_cause(unreadable, len(pairs)), values)
 
 
 def _report(
@@ -112,6 +115,27 @@ def _swapped_folders(first: tuple[Split, Pair]) -> Problem:
         f"{split}/{pair.rgb.parent.name} mosaics",
         "exchange --raw-dir and --rgb-dir, or rename the folders",
     )
+
+
+def _by_cause(unreadable: list[Unreadable], total: int) -> list[Problem]:
+    """Return one error for each cause; a single file is named with its path."""
+    causes: dict[str, list[Unreadable]] = defaultdict(list)
+    for each in unreadable:
+        causes[_without_paths(each)].append(each)
+    return [
+        of_pairs(
+            "error", [m.name for m in members], total, *_cause_and_cure(members[0].why if len(members) == 1 else said)
+        )
+        for said, members in causes.items()
+    ]
+
+
+def _without_paths(each: Unreadable) -> str:
+    said = each.why
+    for path in (each.pair.raw, each.pair.rgb):
+        said = re.sub(rf' (?:at|in) "{re.escape(str(path))}"', "", said)
+        said = said.replace(f'"{path}"', path.parent.name + "/")
+    return said
 
 
 def _cause_and_cure(sentence: str) -> tuple[str, str]:

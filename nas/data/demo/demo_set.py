@@ -20,6 +20,7 @@ from nas.data.decode import workers
 from nas.data.demo.scene import SIZE, draw_scene
 from nas.data.demo.sensor import capture
 from nas.data.layout import SPLITS, Split
+from nas.data.picture_file import open_picture
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
 
@@ -130,7 +131,7 @@ def make_target(recipe: PairPlan) -> UInt8[np.ndarray, "256 256 3"]:
 def cut_photo(photo: Photo, *, seed: int) -> UInt8[np.ndarray, "256 256 3"]:
     """Cut a random square of a photograph and average it down to the size of a pair."""
     rng = np.random.default_rng(seed)
-    with Image.open(photo_path(photo)) as image:
+    with open_picture(photo_path(photo)) as image:
         reduction = rng.uniform(LEAST_REDUCTION, min(image.size) / SIZE)
         side = reduction * SIZE
         left, top = (rng.uniform(0, extent - side) for extent in image.size)

@@ -1,0 +1,93 @@
+"""Pairs of two splits that show one scene though no file is a copy: burst frames, other exposures, shifted crops.
+
+Small sharpened pictures of the targets are compared with all of the other splits, shifted a little; what is alike is
+read again and aligned at half size, which only one scene survives. On 477 real pairs no two scenes of their own are
+taken for one.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from nas.data.check.alignment import block_mean, edge_match
+from nas.data.decode import read_rgb
+from search_spaces.errors import DataError
+
+SIDE = 32  # px of a thumbnail
+MARGIN = 3  # px that it may be shifted by
+BLUR = 3.0
+OFFSET = 8.0  # of 255, so that noise in the dark does not decide
+TEXTURED_FROM = 0.03  # deviation of the sharpened logarithm
+CANDIDATE_FROM = 0.8  # correlation of thumbnails
+SAME_FROM = 0.6  # correlation of edges after undoing the shift; other scenes reach 0.3
+ROWS_AT_ONCE = 256
+
+Thumbnail = Float[np.ndarray, "t t"]
+
+
+class Pictured(Protocol):
+    """A pair of which the target's thumbnail is known."""
+
+    @property
+    def thumbnail(self) -> Thumbnail | None:
+        """The thumbnail, or None where there is too little in it."""
+
+    @property
+    def split(self) -> str:
+        """The split it belongs to."""
+
+
+def thumbnail(rgb: UInt8[np.ndarray, "h w 3"]) -> Thumbnail | None:
+    """Return the sharpened logarithm of a target's luminance at a small size; None where it shows too little."""
+    from scipy.ndimage import gaussian_filter
+
+    side = min(rgb.shape[:2]) // SIDE
+    if not side:
+        return None
+    small = np.log(block_mean(rgb, side).mean(axis=-1)[:SIDE, :SIDE] + OFFSET)
+    sharpened: Thumbnail = (small - gaussian_filter(small, BLUR)).astype(np.float16)
+    return sharpened if sharpened.astype(np.float32).std() >= TEXTURED_FROM else None
+
+
+def candidates(first: Sequence[Thumbnail], second: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
+    """Yield for each of `first` the one of `second` that is most like it, where the two may be of one scene."""
+    if not first or not second:
+        return
+    inner = slice(MARGIN, SIDE - MARGIN)
+    known = _normalised(np.stack(second)[:, inner, inner])
+    for start in range(0, len(first), ROWS_AT_ONCE):
+        some = np.stack(first[start : start + ROWS_AT_ONCE])
+        best = np.full((len(some), len(second)), -1, np.float32)
+        for down in range(2 * MARGIN + 1):
+            for right in range(2 * MARGIN + 1):
+                window = slice(down, SIDE - 2 * MARGIN + down), slice(right, SIDE - 2 * MARGIN + right)
+                np.maximum(best, _normalised(some[:, *window]) @ known.T, out=best)
+        for row, column in enumerate(best.argmax(axis=1)):
+            if best[row, column] >= CANDIDATE_FROM:
+                yield start + row, int(column)
+
+
+def _normalised(windows: Float[np.ndarray, "n a b"]) -> Float[np.ndarray, "n ab"]:
+    flat = windows.reshape(len(windows), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    scaled: Float[np.ndarray, "n ab"] = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return scaled
+
+
+def show_one_scene(first: Path, second: Path) -> bool:
+    """Tell whether two targets show one scene, shifted or not."""
+    try:
+        a, b = read_rgb(first), read_rgb(second)
+    except DataError:
+        return False
+    rows, columns = min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1])
+    found = edge_match(_luminance(a[:rows, :columns]), _luminance(b[:rows, :columns]))
+    return found is not None and found.correlation >= SAME_FROM
+
+
+def _luminance(rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2"]:
+    luminance: Float[np.ndarray, "h2 w2"] = np.sqrt(block_mean(rgb, 2).mean(axis=-1))
+    return luminance

@@ -1,0 +1,187 @@
+"""What a DNG says of its mosaic's storage, and whether all of it is there.
+
+LibRaw reads a tile that is missing, cut or overwritten as black or as another tile's memory, and says nothing. So the
+places of tiles are checked before it is asked: inside the file, not empty, and whole JPEGs where they are compressed.
+"""
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import DataError
+
+_CFA, _LINEAR = 32803, 34892
+_UNCOMPRESSED, _LOSSLESS_JPEG = (1,), (7,)
+_READ = (*_UNCOMPRESSED, *_LOSSLESS_JPEG)
+_COMPRESSIONS = {
+    2: "CCITT", 5: "LZW", 6: "old JPEG", 8: "deflate", 9: "VC-5 (GoPro)", 32946: "deflate", 34892: "lossy JPEG",
+    50002: "JPEG XL", 52546: "JPEG XL", 32773: "PackBits",
+}  # fmt: skip
+_UNSIGNED = 1
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_PADDING = b"\x00\xff"
+_MOST_TILES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile or strip: where it lies, how long it is, and how long it would be without compression."""
+
+    offset: int
+    size: int
+    unpacked: int
+
+
+@dataclass(frozen=True)
+class DngMosaic:
+    """The image of a DNG that is its mosaic."""
+
+    compression: int
+    sample_format: int
+    bits: int
+    tiles: tuple[Tile, ...]
+    wanted_tiles: int
+    black_repeat: tuple[int, int]
+    has_black_deltas: bool
+
+
+def require_whole(path: Path) -> None:
+    """Raise DataError for a DNG of which a part is missing, or whose numbers are stored as nobody here reads them.
+
+    Files that are no DNG, and those whose structure cannot be read here, are left to LibRaw.
+    """
+    content_size = path.stat().st_size
+    for mosaic in mosaics(path):
+        _require_read(mosaic, path)
+        if len(mosaic.tiles) < mosaic.wanted_tiles:
+            raise _damaged(path, f"{len(mosaic.tiles)} of {mosaic.wanted_tiles} tiles")
+        with path.open("rb") as file:
+            for number, tile in enumerate(mosaic.tiles, start=1):
+                if not tile.size or tile.offset + tile.size > content_size:
+                    raise _damaged(path, f"tile {number} of {len(mosaic.tiles)} outside of the file")
+                if mosaic.compression in _UNCOMPRESSED:
+                    if tile.size < tile.unpacked:
+                        raise _damaged(path, f"tile {number} with {tile.size} of {tile.unpacked} bytes")
+                    continue
+                file.seek(tile.offset)
+                if not _is_whole_jpeg(file.read(tile.size)):
+                    raise _damaged(path, f"tile {number} of {len(mosaic.tiles)} that is no whole JPEG")
+
+
+def _require_read(mosaic: DngMosaic, path: Path) -> None:
+    got = None
+    if mosaic.compression not in _READ:
+        name = _COMPRESSIONS.get(mosaic.compression, "an unknown method")
+        got = f"one compressed by {name} (TIFF compression {mosaic.compression})"
+    elif mosaic.sample_format != _UNSIGNED:
+        got = f"one of {mosaic.bits}-bit floating point or signed numbers"
+    elif not {1, 2}.issuperset(mosaic.black_repeat) or mosaic.has_black_deltas:
+        got = "one whose black level differs within a colour (by row, by column or over more than 2×2 px)"
+    if got:
+        raise DataError(
+            f'Wanted a DNG of whole numbers, uncompressed or of lossless JPEG, at "{path}", got {got}; convert it with '
+            "Adobe DNG Converter or dnglab without lossy compression."
+        )
+
+
+def _damaged(path: Path, got: str) -> DataError:
+    return DataError(f'Wanted a whole DNG at "{path}", got a damaged one: {got}; copy it from the camera again.')
+
+
+def _is_whole_jpeg(content: bytes) -> bool:
+    """Tell whether a tile is a lossless JPEG from its start to its end, whatever pads it behind."""
+    if not content.startswith(_JPEG_START):
+        return False
+    end = content.rfind(_JPEG_END)
+    if end < 0 or content[end + len(_JPEG_END) :].strip(_PADDING):
+        return False
+    scan = _scan_start(content)
+    return scan is not None and scan < end
+
+
+def _scan_start(content: bytes) -> int | None:
+    """Return where the compressed data begin, walking the markers before them; None where they lead nowhere."""
+    at = len(_JPEG_START)
+    while at + 4 <= len(content):
+        marker, length = (int.from_bytes(content[place : place + 2]) for place in (at, at + 2))
+        if marker >> 8 != 0xFF or length < 2:
+            return None
+        at += 2 + length
+        if marker == 0xFFDA:
+            return at
+    return None
+
+
+def mosaics(path: Path) -> Iterator[DngMosaic]:
+    """Yield the images of a DNG that are mosaics; nothing of files of other kinds."""
+    from tifffile import TiffFile
+
+    try:
+        with TiffFile(path) as file:
+            found = [_mosaic(page) for page in _pages(file)]
+    # What tifffile raises for damaged structure; LibRaw says so in its own way.
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error,
+            RuntimeError, ZeroDivisionError, MemoryError):  # fmt: skip
+        return
+    yield from filter(None, found)
+
+
+_MOST_PAGES = 64
+
+
+def _pages(file: Any) -> list[Any]:
+    """Return the images of a DNG with those that they hold; none of another TIFF."""
+    pages = list(itertools.islice(file.pages, _MOST_PAGES))
+    if not pages or "DNGVersion" not in pages[0].tags:
+        return []
+    return pages + [inner for page in pages for inner in itertools.islice(page.pages or (), _MOST_PAGES)]
+
+
+def _mosaic(page: Any) -> DngMosaic | None:
+    tags = page.tags
+    values = {name: tags[name].value for name in _TAGS if name in tags}
+    if values.get("PhotometricInterpretation") != _CFA:
+        return None
+    bits, samples = _first(values.get("BitsPerSample", 16)), int(values.get("SamplesPerPixel", 1))
+    height, width = int(values["ImageLength"]), int(values["ImageWidth"])
+    if "TileOffsets" in values:
+        rows, columns = int(values["TileLength"]), int(values["TileWidth"])
+        wanted = -(-height // rows) * -(-width // columns)
+        unpacked = [rows * (-(-columns * samples * bits // 8))] * min(wanted, _MOST_TILES)
+        places = (values["TileOffsets"], values["TileByteCounts"])
+    else:
+        rows = min(int(values.get("RowsPerStrip", height)), height)
+        wanted = -(-height // rows)
+        line = -(-width * samples * bits // 8)
+        unpacked = [line * min(rows, height - number * rows) for number in range(min(wanted, _MOST_TILES))]
+        places = (values["StripOffsets"], values["StripByteCounts"])
+    tiles = [Tile(int(at), int(size), full) for at, size, full in zip(*map(_listed, places), unpacked, strict=False)]
+    repeat = _listed(values.get("BlackLevelRepeatDim", (1, 1)))
+    deltas = [*_listed(values.get("BlackLevelDeltaH", ())), *_listed(values.get("BlackLevelDeltaV", ()))]
+    return DngMosaic(
+        compression=int(values.get("Compression", 1)),
+        sample_format=_first(values.get("SampleFormat", _UNSIGNED)),
+        bits=bits,
+        tiles=tuple(tiles),
+        wanted_tiles=wanted,
+        black_repeat=(int(repeat[0]), int(repeat[1])),
+        has_black_deltas=any(deltas[::2]),
+    )
+
+
+_TAGS = (
+    "PhotometricInterpretation", "BitsPerSample", "SamplesPerPixel", "ImageLength", "ImageWidth", "TileOffsets",
+    "TileByteCounts", "TileLength", "TileWidth", "RowsPerStrip", "StripOffsets", "StripByteCounts", "Compression",
+    "SampleFormat", "BlackLevelRepeatDim", "BlackLevelDeltaH", "BlackLevelDeltaV",
+)  # fmt: skip
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _first(value: Any) -> int:
+    return int(_listed(value)[0])

@@ -1,0 +1,65 @@
+"""Opening picture files: only in the formats that are meant, and no larger than a picture is.
+
+Pillow knows many formats by their first bytes, whatever a file is called, and starts Ghostscript for one of them. So
+every reader of pictures here opens them through `open_picture`.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("PNG", "TIFF", "JPEG")
+# The largest sensors of phones have 200 megapixels.
+MOST_PIXELS = 210_000_000
+# Pillow reports damage as any of these; see PIL.PngImagePlugin, PIL.TiffImagePlugin and PIL.ImageFile.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
+    ZeroDivisionError, NotImplementedError, RuntimeError, MemoryError, struct.error, zlib.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning, UserWarning,
+)  # fmt: skip
+
+# Pillow warns from here on and refuses twice as many; both are refused here.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Of damage that it reads past, Pillow warns on the terminal.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+class NotAPictureError(ValueError):
+    """A file that is none of the formats, or no file at all."""
+
+
+@contextmanager
+def open_picture(source: Path | BytesIO, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+    """Open a picture of one of `formats`; raises one of `DAMAGE` where it is none, too large or damaged."""
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise NotAPictureError("a folder or device, where a file was wanted")
+    try:
+        image = Image.open(source, formats=list(formats))
+    except UnidentifiedImageError:
+        raise NotAPictureError(f"a file that is no {', '.join(formats[:-1])} or {formats[-1]}") from None
+    with image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG may carry a depth map
+            raise NotAPictureError(f"{getattr(image, 'n_frames', 1)} pictures in one file")
+        yield image
+
+
+def bits_per_channel(image: Image.Image, content_start: bytes) -> int:
+    """Return how many bits a channel has in the file; Pillow narrows 16-bit RGB to 8 without a word."""
+    if image.format == "PNG" and len(content_start) > _PNG_BIT_DEPTH_AT:
+        return content_start[_PNG_BIT_DEPTH_AT]
+    if image.format == "TIFF":
+        told = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 8)
+        return max(told) if isinstance(told, tuple) else int(told)
+    return 8
+
+
+_PNG_BIT_DEPTH_AT = 24  # signature 8, length 4, "IHDR" 4, width 4, height 4
+_BITS_PER_SAMPLE = 258
+HEADER_BYTES = _PNG_BIT_DEPTH_AT + 1

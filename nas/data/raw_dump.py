@@ -1,0 +1,79 @@
+"""Mosaics that are numbers alone: a dump of a sensor's frame without a header, read as the user says it is stored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from search_spaces.errors import DataError, UnknownNameError, UsageError
+from search_spaces.system.file_errors import acting_on
+
+# How values lie in the file. MIPI packs four values of 10 bits into five bytes, two of 12 bits into three: the upper
+# eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
+STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
+_BITS = {"mipi10": 10, "mipi12": 12}
+MOST_PIXELS = 210_000_000
+
+
+@dataclass(frozen=True)
+class RawDump:
+    """How the frames of a file without a header are stored."""
+
+    height: int
+    width: int
+    storage: str = "u16le"
+
+    def __post_init__(self) -> None:
+        if self.storage not in STORAGES:
+            raise UnknownNameError("storage of a RAW dump", self.storage, STORAGES)
+        if min(self.height, self.width) < 2 or self.height * self.width > MOST_PIXELS:
+            raise UsageError(
+                f"Wanted a RAW dump of 2×2 px up to {MOST_PIXELS // 10**6} megapixels, got "
+                f"{self.height}×{self.width}; give its height and width in pixels."
+            )
+        if self.storage in _BITS and self.width % self._group:
+            raise UsageError(
+                f"Rows of {self.storage} hold a multiple of {self._group} px, got a width of {self.width}; check "
+                "--size, which is height x width."
+            )
+
+    @property
+    def _group(self) -> int:
+        return {"mipi10": 4, "mipi12": 2}.get(self.storage, 1)
+
+    @property
+    def bits(self) -> int:
+        """The most bits that a value can have."""
+        return _BITS.get(self.storage, 16)
+
+    @property
+    def size_bytes(self) -> int:
+        """How long a file of one frame is."""
+        return self.height * self.width * self.bits // 8
+
+    def read(self, path: Path) -> UInt16[np.ndarray, "h w"]:
+        """Read the mosaic; raise DataError where the file is not as long as it has to be."""
+        with acting_on(path, "read", DataError):
+            size = path.stat().st_size
+            if size != self.size_bytes:
+                raise DataError(
+                    f'Wanted {self.size_bytes} bytes in "{path}", {self.height}×{self.width} px as {self.storage}, got '
+                    f"{size}; check --size (height x width) and --storage, and cut off a header or padding of rows."
+                )
+            content = np.fromfile(path, np.uint8)
+        rows = content.reshape(self.height, -1)
+        if self.storage == "mipi10":
+            return _unpacked(rows, values=4, bits=2)
+        if self.storage == "mipi12":
+            return _unpacked(rows, values=2, bits=4)
+        return rows.view("<u2" if self.storage == "u16le" else ">u2").astype(np.uint16)
+
+
+def _unpacked(rows: UInt8[np.ndarray, "h bytes"], *, values: int, bits: int) -> UInt16[np.ndarray, "h w"]:
+    """Join so many bytes with their lower bits, which the byte behind them holds, the first value's lowest."""
+    groups = rows.reshape(len(rows), -1, values + 1).astype(np.uint16)
+    shifts = np.arange(values, dtype=np.uint16) * bits
+    low = (groups[..., values:] >> shifts) & (2**bits - 1)
+    joined: UInt16[np.ndarray, "h w"] = ((groups[..., :values] << bits) | low).reshape(len(rows), -1)
+    return joined

@@ -1,0 +1,42 @@
+"""What went wrong with a file, in one sentence: the path, what was tried, why it failed and what to do."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search_spaces.errors import IspNasError, UsageError
+
+_CURES = {
+    errno.ENOSPC: "make room on that disk, or name a place on another one",
+    errno.EDQUOT: "make room within your quota, or name a place on another disk",
+    errno.EROFS: "name a place that can be written",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EISDIR: "name a file, for this is a folder",
+    errno.EEXIST: "name another place",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EMFILE: "close other programs, or allow more open files (ulimit -n)",
+    errno.EIO: "check the disk",
+}
+_CURE = "check the path and the disk"
+
+
+@contextmanager
+def acting_on(path: Path | str, action: str, kind: type[IspNasError] = UsageError) -> Iterator[None]:
+    """Turn an OSError of the block into one sentence of `kind`; `action` is such as "read" or "write"."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(sentence(error, path=path, action=action)) from None
+
+
+def sentence(error: OSError, *, path: Path | str | None = None, action: str = "use") -> str:
+    """Say what failed, with the error's own path where none is given."""
+    named = path if path is not None else error.filename
+    where = "a file" if named is None else f'"{os.fsdecode(named) if isinstance(named, bytes) else named}"'
+    cause = error.strerror or str(error) or type(error).__name__
+    return f"Could not {action} {where}: {cause}; {_CURES.get(error.errno or 0, _CURE)}."
