@@ -97,7 +97,7 @@ def outside(kernel: Kernel, known: Range) -> Outside:
         low, high = bounds.get(name, (value, value))
         if low <= value <= high:
             continue
-        beyond = max(value / high, low / max(value, 1))
+        beyond = max(value / max(high, 1), low / max(value, 1))
         factor = max(KIND_OFF, beyond) if name in KINDS else beyond
         if factor > off:
             measured = f"{low}" if low == high else f"{low} to {high}"
