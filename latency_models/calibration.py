@@ -134,8 +134,8 @@ def check_enough(samples: Sequence[Sample], layout: Layout) -> None:
         count = len(_coefficients(samples, layout))
         raise MeasurementError(
             f"A roofline of {count} coefficients needs {2 * count} measurements, got {len(samples)}: "
-            f"{2 * count - len(samples)} are missing. Measure more, time {FEWEST_TIED} whole networks or more for a fit "
-            "of few coefficients, or start from a known device with --prior."
+            f"{2 * count - len(samples)} are missing. Measure more, time {FEWEST_TIED} whole networks or more for a "
+            "fit of few coefficients, or start from a known device with --prior."
         )
 
 

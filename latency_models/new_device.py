@@ -81,7 +81,7 @@ def make_device(
 
 
 def _all_measured(timings: Sequence[Timing], folder: Path, say: Say) -> list[Measured]:
-    """Return every timing with its kernels; one whose file has operations that nobody can price is told and left out."""
+    """Return every timing with its kernels; one whose file has operations without a price is named and left out."""
     measured = []
     for timing in timings:
         try:

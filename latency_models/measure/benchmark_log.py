@@ -72,7 +72,8 @@ _FAILURES = (
     re.compile(r"Failed to apply .*delegate|Restored original execution plan|Disallowed CPU fallback"),
     re.compile(
         r"(?:could ?n[o']t|can ?not|can't|failed to|unable to|error while|error) "
-        r"(?:be )?(?:creat|open|load|appl|initiali[sz]|instantiat|construct|set up|setup|register|find|us)\w*\b.*delegate"
+        r"(?:be )?(?:creat|open|load|appl|initiali[sz]|instantiat|construct|set up|setup|register|find|us)\w*\b"
+        r".*delegate"
         r"|delegate\b.*\b(?:could not be|was not|is not|not|failed to be|cannot be|can't be) "
         r"(?:creat|open|load|appl|initiali[sz]|instantiat|support|availab|found)\w*"
         r"|delegate (?:creation|initiali[sz]ation|construction|loading) (?:failed|error)"

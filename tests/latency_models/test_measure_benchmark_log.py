@@ -508,7 +508,8 @@ def test_a_delegate_that_did_not_come_to_be_gives_no_time(line: str, allow_parti
 
 def test_the_gpu_by_opengl_is_another_condition_than_by_opencl() -> None:
     head, tail = PLAIN.split("Running", 1)
-    gpu = "Use gpu: [1]\nExplicitly applied GPU delegate, and the model graph will be completely executed by the delegate."
+    whole = "Explicitly applied GPU delegate, and the model graph will be completely executed by the delegate."
+    gpu = f"Use gpu: [1]\n{whole}"
     fallen = "Can not open OpenCL library on this device\nFalling back to OpenGL\nInitialized OpenGL-based API."
     (by_cl,) = parse_benchmark_log(f"{head}{gpu}\nRunning{tail}")
     (by_gl,) = parse_benchmark_log(f"{head}{fallen}\n{gpu}\nRunning{tail}")
