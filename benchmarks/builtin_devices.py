@@ -45,8 +45,8 @@ PHONE_SOURCE = (
 )
 NPU_LIMITS = (
     "The timed .tflite files are not published: all networks are rebuilt from their papers and public code "
-    "(benchmarks/aihub_networks.py). Their operations are fewer than the file's by 2 or 3 for most classifiers, by 4 to "
-    "6 for most super-resolution networks, and two more for one.",
+    "(benchmarks/aihub_networks.py). Their operations are fewer than the file's by 2 or 3 for most classifiers, by 4 "
+    "to 6 for most super-resolution networks, and two more for one.",
     "Most networks are classifiers at 224×224; the largest maps are of a U-Net at 1280×640. Nothing at Full HD, no "
     "ISP.",
     "Times are of a network whose every layer ran on the NPU; a time of one that falls apart is not known.",
