@@ -8,7 +8,7 @@ turn: k networks drawn at random were timed on it, the other five are known, and
 
 `known`: the sources have measured all 23 networks, as the devices that are built in have.
 `unseen`: the sources have not measured the networks that are foreseen either, nor any of their families.
-`automatic`: the priors are chosen from all built-in devices but the target's own, as `latency calibrate` does.
+
 Beside them one factor on another NPU's measured times, the best of the five by the k networks, and MACs + intercept.
 Means over targets and draws of the mean relative error; `classes_at_zero` counts fits with a factor below a thousandth.
 """

@@ -24,7 +24,7 @@ import re
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -59,8 +59,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     data = read(options.folder)
-    parts = {"operations": operations, "few_networks": partial(few_networks, few=options.few, by=options.sources)}
-    found = {}
+    few = partial(few_networks, few=options.few, by=options.sources)
+    parts: dict[str, Callable[[Data, int], dict[str, Any]]] = {"operations": operations, "few_networks": few}
+    found: dict[str, Any] = {}
     for name, judge in parts.items():
         if options.only in (None, name):
             found |= {name: judge(data, options.draws)}

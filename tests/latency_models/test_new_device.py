@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_priced_is_named_and_the_others_are_fitted(
 def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it(device: Device) -> None:
     told: list[str] = []
     few = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)][:8]
-    made = make_device("few", few, folder=NOWHERE, known={"mine": device.predictor}, say=told.append)
+    made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, say=told.append)
     assert isinstance(made.method, Transferred)
     assert list(made.method.sources) == ["mine"]
     assert any(each.startswith("Started from mine, of 1 known devices") for each in told)
