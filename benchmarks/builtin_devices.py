@@ -3,8 +3,8 @@
     python benchmarks/builtin_devices.py AIHUB_FOLDER PHONE_FOLDER OUT_FOLDER
 
 AIHUB_FOLDER holds `npu_latency.csv` (quic/ai-hub-models v0.46.1, commit 52c080d2, BSD-3-Clause), PHONE_FOLDER
-`cnn_gpu_ops_us.csv` and `cnn_end_to_end_us.csv` (qed-usc/mobile-ml-benchmark, commit 40ba833, MIT). A device's file holds
-the networks' shapes, their times, and what was fitted to them; its `source` names licence and copyright.
+`cnn_gpu_ops_us.csv` and `cnn_end_to_end_us.csv` (qed-usc/mobile-ml-benchmark, commit 40ba833, MIT). A device's file
+holds the networks' shapes, their times, and what was fitted to them; its `source` names licence and copyright.
 """
 
 import sys
@@ -45,14 +45,15 @@ PHONE_SOURCE = (
 )
 NPU_LIMITS = (
     "The timed .tflite files are not published: all networks are rebuilt from their papers and public code "
-    "(benchmarks/aihub_networks.py). Their operations are fewer than the file's by 2 or 3 for most classifiers, by 4 to 6 "
-    "for most super-resolution networks, and two more for one.",
-    "Most networks are classifiers at 224×224; the largest maps are of a U-Net at 1280×640. Nothing at Full HD, no ISP.",
+    "(benchmarks/aihub_networks.py). Their operations are fewer than the file's by 2 or 3 for most classifiers, by 4 "
+    "to 6 for most super-resolution networks, and two more for one.",
+    "Most networks are classifiers at 224×224; the largest maps are of a U-Net at 1280×640. Nothing at Full HD, no "
+    "ISP.",
     "Times are of a network whose every layer ran on the NPU; a time of one that falls apart is not known.",
 )
 GPU_LIMITS = (
-    "Classifiers at 224×224 alone: no transposed convolution, no depth-to-space, no map larger than 0.05 million pixels. "
-    "At Full HD everything is an extrapolation.",
+    "Classifiers at 224×224 alone: no transposed convolution, no depth-to-space, no map larger than 0.05 million "
+    "pixels. At Full HD everything is an extrapolation.",
     "Networks are rebuilt from the source's table of operations, which has no additions and no activations.",
 )
 

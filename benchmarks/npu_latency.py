@@ -8,7 +8,7 @@ turn: k networks drawn at random were timed on it, the other five are known, and
 
 `known`: the sources have measured all 23 networks, as the devices that are built in have.
 `unseen`: the sources have not measured the networks that are foreseen either, nor any of their families.
-`automatic`: the priors are chosen from all built-in devices but the target's own, as `latency calibrate` does.
+
 Beside them one factor on another NPU's measured times, the best of the five by the k networks, and MACs + intercept.
 Means over targets and draws of the mean relative error; `classes_at_zero` counts fits with a factor below a thousandth.
 """
@@ -85,7 +85,7 @@ def judge(times: Times, k: int, draws: int) -> dict[str, Any]:
             rows["one_factor"].append({"mape": one_factor(times, target, others, known, names[k:])})
             rows["macs_and_intercept"].append({"mape": macs_and_intercept(mine, tested)})
             if draw < draws // 2:
-                rows["unseen"].append(unseen(times, target, others, mine, tested))
+                rows["unseen"].append(unseen(times, others, mine, tested))
         print(target, rows[f"known: {target}"][-1], file=sys.stderr)
     rows["known"] = [row for name, each in rows.items() if name.startswith("known: ") for row in each]
     return {name: {key: statistics.mean(r[key] for r in each) for key in each[0]} for name, each in rows.items()}
@@ -95,9 +95,7 @@ def fitted(known: Sequence[Sample]) -> Predictor:
     return fit_tied(known, io_bytes=IO_BYTES, map_bytes=MAP_BYTES)[0]
 
 
-def unseen(
-    times: Times, target: str, others: Sequence[str], mine: Sequence[Sample], tested: Sequence[Sample]
-) -> dict[str, float]:
+def unseen(times: Times, others: Sequence[str], mine: Sequence[Sample], tested: Sequence[Sample]) -> dict[str, float]:
     """Judge one family of the tested ones, of which neither the sources nor the target have seen any network."""
     own = {s.family for s in mine}
     out = sorted({s.family for s in tested} - own)

@@ -10,7 +10,8 @@ not need them and they are not part of it.
 foreseen; `unseen_families` are those of them whose family none of the ten has.
 `few networks`: k networks were timed as a whole, the other two phones' predictors (each fitted to the operations of 50
 networks) are known, and 52 networks that no fit has seen are foreseen, on the target or on the sources. The k are among
-the 50. `few networks on CPUs`: the same for CPU cores of these phones, with all three GPUs known: `alone` is the fit of
+the 50. With `--sources whole` the sources know the times of 50 whole networks alone, as the built-in devices do.
+`CPU`: the same for CPU cores of these phones, with all three GPUs known: `alone` is the fit of
 eight coefficients without any prior.
 Means over phones and draws of the mean relative error, and of the share within ten percent.
 """
@@ -23,7 +24,8 @@ import re
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--only", choices=("operations", "few_networks"))
+    parser.add_argument("--sources", choices=("operations", "whole"), default="operations")
+    parser.add_argument("--few", type=int, nargs="+", default=FEW)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     data = read(options.folder)
-    parts = {"operations": operations, "few_networks": few_networks}
+    few = partial(few_networks, few=options.few, by=options.sources)
+    parts: dict[str, Callable[[Data, int], dict[str, Any]]] = {"operations": operations, "few_networks": few}
     found: dict[str, Any] = {}
     for name, judge in parts.items():
         if options.only in (None, name):
@@ -167,22 +172,22 @@ def operations(data: Data, draws: int) -> dict[str, Any]:
     return {name: mean_of(values) for name, values in found.items()}
 
 
-def few_networks(data: Data, draws: int) -> dict[str, Any]:
+def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict[str, Any]:
     """Return how k networks timed whole, with the other phones' predictors, tell those of networks unseen by all."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for draw in range(draws):
         rng = random.Random(1000 + draw)
         known = rng.sample(data.models, SOURCE_MODELS)
         others = [model for model in data.models if model not in known]
-        sources = {phone: source(data, phone, known) for phone in PHONES}
+        sources = {phone: source(data, phone, known, by) for phone in PHONES}
         for phone in PHONES:
-            for k in FEW:
+            for k in few:
                 chosen = rng.sample(known, k)
                 predictor, _ = fit_transfer(data.whole(phone, chosen), [sources[p] for p in PHONES if p != phone])
                 values = [judged(predictor, s) for s in data.whole(phone, others)]
                 low, high = predictor.interval.low, predictor.interval.high
                 found[f"k={k}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
-        for core, k in product(CPU_CORES, FEW):
+        for core, k in product(CPU_CORES, few):
             chosen = rng.sample(known, k)
             mine, tested = data.whole(core, chosen), data.whole(core, others)
             for name, predictor in {
@@ -192,12 +197,15 @@ def few_networks(data: Data, draws: int) -> dict[str, Any]:
                 values = [judged(predictor, s) for s in tested]
                 low, high = predictor.interval.low, predictor.interval.high
                 found[f"CPU k={k}{name}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
-        print("draw", draw, found["k=10"][-1], file=sys.stderr)
+        print("draw", draw, found[f"k={few[-1]}"][-1], file=sys.stderr)
     return {name: mean_of(values) for name, values in found.items()}
 
 
-def source(data: Data, phone: str, models: Sequence[str]) -> Predictor:
-    return fit_measured([*data.operations(phone, models), *data.whole(phone, models)], io_bytes=FP32, map_bytes=FP16)[0]
+def source(data: Data, phone: str, models: Sequence[str], by: str) -> Predictor:
+    whole = data.whole(phone, models)
+    if by == "whole":  # as the built-in devices are made
+        return fit_tied(whole, io_bytes=FP32, map_bytes=FP16)[0]
+    return fit_measured([*data.operations(phone, models), *whole], io_bytes=FP32, map_bytes=FP16)[0]
 
 
 def able(predictor: Predictor, sample: Sample) -> bool:

@@ -14,7 +14,7 @@ is by family: all networks of one family are left out together, because siblings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
-from math import log, sqrt
+from math import log, pi, sqrt
 
 from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, Sources, blended, tied
 from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
@@ -134,8 +134,8 @@ def check_enough(samples: Sequence[Sample], layout: Layout) -> None:
         count = len(_coefficients(samples, layout))
         raise MeasurementError(
             f"A roofline of {count} coefficients needs {2 * count} measurements, got {len(samples)}: "
-            f"{2 * count - len(samples)} are missing. Measure more, time {FEWEST_TIED} whole networks or more for a fit "
-            "of few coefficients, or start from a known device with --prior."
+            f"{2 * count - len(samples)} are missing. Measure more, time {FEWEST_TIED} whole networks or more for a "
+            "fit of few coefficients, or start from a known device with --prior."
         )
 
 
@@ -323,12 +323,13 @@ def with_interval(predictor: Predictor, held: Sequence[HeldOut]) -> Predictor:
 def _few_quantiles(logs: Sequence[float]) -> tuple[float, ...]:
     """Return quantiles of Student's distribution: of a handful, the outermost hold too little or too much.
 
-    Around zero, for so few tell no bias from chance: the root of their mean square is the scale.
+    Around zero, for so few tell no bias from chance. Their mean distance is the scale: one family that is unlike all
+    others, left out, would make the root of the mean square twice as large.
     """
     from scipy.special import stdtrit  # SciPy's statistics take seconds to load
 
     n = len(logs)
-    scale = sqrt(sum(x * x for x in logs) / n) * sqrt(1 + 1 / n)
+    scale = sqrt(pi / 2) * sum(map(abs, logs)) / n  # a normal distribution's, from its mean distance
     return tuple(rounded(float(stdtrit(n, q)) * scale) for q in QUANTILES)
 
 

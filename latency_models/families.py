@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
 
 RUN = 3
-# The share of common runs from which two networks are siblings. Of 23 public networks it joins ResNet-50, ResNet-101 and
-# their wide form, the two EfficientNets and the small two of QuickSRNet, and none of different papers.
+# The share of common runs from which two networks are siblings. Of 23 public networks it joins ResNet-50, ResNet-101
+# and their wide form, ResNeXt-50 and -101, the two EfficientNets and the small two of QuickSRNet, and no others.
 ALIKE = 0.75
 Runs = frozenset[tuple[str, ...]]
 

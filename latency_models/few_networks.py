@@ -1,6 +1,6 @@
 """Fits for a device of which only a handful of whole networks was timed. Two ways, and which of them is to be trusted.
 
-`adapted`: other devices' predictors, each class of kernels times a factor, and a start and a launch of the target's own.
+`adapted`: other devices' predictors, each part of a time multiplied by a factor, with a start and a launch of its own.
 `tied`: a roofline of eight coefficients, many of the usual ones held at one another, and what networks alike share.
 `blended`: both, each by how far off it is on networks left out.
 
@@ -22,8 +22,9 @@ from latency_models.roofline import GROUPED, Layout, total_amounts
 from latency_models.samples import Sample, rounded
 
 NO_INTERVAL = Interval("assumed", 0.0, 0.0, 0.0, 0.0, 0.0, "not judged on its own")
-# How far measured networks are off on average, as a logarithm, whatever the coefficients; and the farthest a coefficient
-# goes from its prior, in spreads. Found on phones' GPUs and CPUs and on NPUs, k = 5 to 40: half or twice changes little.
+# How far measured networks are off on average, as a logarithm, whatever the coefficients; and the farthest that a
+# coefficient goes from its prior, in spreads. Found on phones' GPUs and CPUs and on NPUs, k = 5 to 40: half or twice
+# changes little.
 ADAPTED_NOISE, TIED_NOISE, FARTHEST = 0.12, 0.07, 3.0
 # How far apart devices are in one class of kernels once their common level is gone, and in their starts.
 CLASS_SPREAD, LEAST_SPREAD, MOST_SPREAD, START_SPREAD = 0.5, 0.3, 1.0, 1.0

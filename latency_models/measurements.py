@@ -111,7 +111,7 @@ def parse_measurements(text: str, *, where: str, rename: Mapping[str, str] | Non
 
     `rename` gives our names of columns that the text calls otherwise.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)  # an open quotation is a torn file
+    reader = csv.reader(io.StringIO(with_commas(text), newline=""), strict=True)  # an open quotation is a torn file
     placed: list[Placed] = []
     columns: list[_Column] = []
     try:
@@ -127,6 +127,21 @@ def parse_measurements(text: str, *, where: str, rename: Mapping[str, str] | Non
     if not placed:
         raise MeasurementError(f"{where} holds no measurement; give one row per network, {' and '.join(_NEEDED)}.")
     return placed
+
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
+
+
+def with_commas(text: str) -> str:
+    """Return a CSV with commas and decimal points, where it has semicolons and decimal commas as of many countries."""
+    heading = next((line for line in text.splitlines() if line.strip()), "")
+    if ";" not in heading or any(name in heading.split(",") for name in _NEEDED):
+        return text
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for cells in csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True):
+        writer.writerow([c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c.strip()) else c for c in cells])
+    return out.getvalue()
 
 
 def merged(placed: Sequence[Placed]) -> tuple[Timing, ...]:
@@ -193,8 +208,6 @@ class _Column:
 
 
 def _header(names: Sequence[str], where: str) -> list[_Column]:
-    if len(names) == 1 and ";" in names[0]:
-        raise MeasurementError(f"{where} separates its columns by semicolons; save it with commas and decimal points.")
     for name in names:
         if name.lower() in _WITHOUT_UNIT and not any(_TIME.fullmatch(other) for other in names):
             raise MeasurementError(

@@ -39,14 +39,14 @@ def make_device(
     folder: Path,
     title: str = "",
     sources: Mapping[str, Predictor] | None = None,
-    known: Mapping[str, Predictor] | None = None,
+    known: Callable[[], Sources] | None = None,
     delegate_table: str | None = None,
     say: Say = lambda _: None,
 ) -> Device:
     """Return the device that these timings describe, fitted, with networks held out.
 
     `folder` is where the file of measurements lies, to which models are relative; `sources` are predictors of other
-    devices to start from, `known` those to choose from where none is named and the measurements are too few alone.
+    devices to start from, `known` gives those to choose from where none is named and the measurements are too few.
     What has to be known of how it was made is handed to `say`, sentence by sentence. Raises MeasurementError where
     conditions are mixed, a network is unknown, or measurements are too few.
     """
@@ -81,7 +81,7 @@ def make_device(
 
 
 def _all_measured(timings: Sequence[Timing], folder: Path, say: Say) -> list[Measured]:
-    """Return every timing with its kernels; one whose file has operations that nobody can price is told and left out."""
+    """Return every timing with its kernels; one whose file has operations without a price is named and left out."""
     measured = []
     for timing in timings:
         try:
@@ -93,15 +93,16 @@ def _all_measured(timings: Sequence[Timing], folder: Path, say: Say) -> list[Mea
     return measured
 
 
-def _chosen(measured: Sequence[Measured], known: Mapping[str, Predictor], plain: Fitted, say: Say) -> Sources:
+def _chosen(measured: Sequence[Measured], known: Callable[[], Sources], plain: Fitted, say: Say) -> Sources:
     """Return the known devices to start from; none where the measurements are enough alone."""
     samples = [m.sample for m in measured]
     if not all(s.whole for s in samples) or calibration.is_roofline(samples, plain.bytes_per_element):
         return {}
     if len(samples) < calibration.FEWEST_TO_TRANSFER:
         return {}  # the fit says what is missing
-    chosen = choose_sources(samples, known)
-    say(f"Started from {', '.join(chosen)}, of {len(known)} known devices what explains the measurements best.")
+    devices = known()
+    chosen = choose_sources(samples, devices)
+    say(f"Started from {', '.join(chosen)}, of {len(devices)} known devices what explains the measurements best.")
     return chosen
 
 

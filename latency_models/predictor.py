@@ -20,6 +20,7 @@ from latency_models.likeness import Likeness
 from latency_models.measured_range import Outside, Range, noticed_size, outside, sentences
 from latency_models.residual import Corrector, Residual
 from latency_models.roofline import Coefficients, Layout, kernel_amounts, overhead_amounts, time_ms, work_of
+from search_spaces.errors import DeviceError
 
 # The width of an interval beyond what was measured, where measurements do not tell: with the distance's root.
 ASSUMED_GROWTH = 0.5
@@ -111,6 +112,12 @@ class Core:
             known.update(zip(new, self._price(list(new.values())), strict=True))
         return [known[key] for key in keys]
 
+    def _plain_ms(self, kernel: Kernel) -> float:
+        try:
+            return time_ms(kernel_amounts(kernel, self.layout), self.coefficients)
+        except DeviceError as error:
+            raise DeviceError(f'{kernel.tflite_op} "{kernel.name}" cannot be priced: {error}') from None
+
     def start_parts(self, network: Network) -> Parts:
         """Return what the start, and what carrying input and output takes."""
         amounts = overhead_amounts(network, self.layout)
@@ -141,7 +148,7 @@ class Core:
         return {name: part * ms / plain for name, part in parts.items()} if plain else {work_of(kernel): ms}
 
     def _price(self, kernels: Sequence[Kernel]) -> list[float]:
-        times = [time_ms(kernel_amounts(kernel, self.layout), self.coefficients) for kernel in kernels]
+        times = [self._plain_ms(kernel) for kernel in kernels]
         if self._corrector is None:
             return times
         return [t * factor for t, factor in zip(times, self._corrector.factors(kernels), strict=True)]

@@ -14,7 +14,8 @@ width efficiency cin / (cin + c₀) is the two costs' ratio, c₀ = ms_per_gtap 
 every map is taken to go out to memory and come back, which is so for Full-HD maps of megabytes.
 
 A device's layout says which of these it tells apart: taps, spill, and the operations whose traffic has a cost of its
-own (`tanh_ms_per_mb`) instead of its class's, and convolutions in groups (`grouped_ms_per_gmac`). What an amount is counted for needs a coefficient; a missing one is an
+own (`tanh_ms_per_mb`) instead of its class's, and convolutions in groups (`grouped_ms_per_gmac`).
+What an amount is counted for needs a coefficient; a missing one is an
 error, for unknown is never zero.
 
 The time is linear in the coefficients, so they are fitted by non-negative least squares on relative errors, held near

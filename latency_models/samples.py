@@ -1,4 +1,4 @@
-"""What a fit reads and what it leaves behind: measured networks, and the same networks as fits without them foresaw them."""
+"""What a fit reads and what it leaves behind: measured networks, and what fits without them said of them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

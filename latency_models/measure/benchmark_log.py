@@ -70,6 +70,16 @@ _OURS = re.compile(
 )
 _FAILURES = (
     re.compile(r"Failed to apply .*delegate|Restored original execution plan|Disallowed CPU fallback"),
+    re.compile(
+        r"(?:could ?n[o']t|can ?not|can't|failed to|unable to|error while|error) "
+        r"(?:be )?(?:creat|open|load|appl|initiali[sz]|instantiat|construct|set up|setup|register|find|us)\w*\b"
+        r".*delegate"
+        r"|delegate\b.*\b(?:could not be|was not|is not|not|failed to be|cannot be|can't be) "
+        r"(?:creat|open|load|appl|initiali[sz]|instantiat|support|availab|found)\w*"
+        r"|delegate (?:creation|initiali[sz]ation|construction|loading) (?:failed|error)"
+        r"|failed to modify graph with .*delegate|modifygraphwithdelegate.*(?:failed|error)",
+        re.IGNORECASE,
+    ),
     re.compile(r"NN API returned error|failed to prepare|Failed to (?:allocate|invoke|initialize the)|Run failed: "),
     re.compile(r"Benchmarking failed"),
 )
@@ -143,9 +153,21 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
         delegated_nodes=delegation.delegated_nodes if delegation else None,
         partitions=delegation.partitions if delegation else None,
         runtime_version=_first(_VERSION, run),
-        flags=command_line(flags),
+        flags=_with_backend(command_line(flags), run),
         tool=_tool(run),
     )
+
+
+# OpenGL is slower than OpenCL by a factor: the GPU delegate falls back to it where the phone has no OpenCL.
+_OPENGL = re.compile(r"Initialized OpenGL-based API|Falling back to OpenGL")
+_BACKEND = "--gpu_backend="
+
+
+def _with_backend(flags: str, run: Sequence[str]) -> str:
+    """Return the flags with the GPU's programming interface where the log tells another than was asked for."""
+    if _BACKEND in flags or not any(_OPENGL.search(line) for line in run):
+        return flags
+    return f"{flags} {_BACKEND}gl".strip()
 
 
 def _tool(run: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from latency_models.measure.litert_json import parse_litert_json
 from latency_models.measure.op_profile import is_op_profile
 from latency_models.measure.profiled import timings_of_profile
 from latency_models.measure.typed_results import in_our_words, typed_columns
-from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements
+from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements, with_commas
 from search_spaces.errors import MeasurementError
 
 SUFFIXES = (".txt", ".log", ".csv", ".json")  # of the files that are looked for in a folder
@@ -106,7 +106,7 @@ def _results(text: str, *, allow_partial: bool) -> tuple[LogResult, ...]:
 
 
 def _from_csv(text: str, path: Path, folder: Path) -> list[Placed]:
-    headings = _headings(text)
+    headings = _headings(_in_commas(text, path))
     rename = typed_columns(headings)
     if not rename and not any(heading in COLUMNS or _TABLE.match(heading) for heading in headings):
         raise MeasurementError(
@@ -172,6 +172,13 @@ def _filled(timing: Timing, defaults: Conditions) -> Timing:
     return replace(
         timing, conditions=replace(defaults, **{name: value for name, value in told.items() if value not in ("", None)})
     )
+
+
+def _in_commas(text: str, path: Path) -> str:
+    try:
+        return with_commas(text)
+    except csv.Error as error:
+        raise MeasurementError(f"{path} is no CSV ({error}); correct the file.") from None
 
 
 def _headings(text: str) -> list[str]:

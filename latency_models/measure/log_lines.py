@@ -2,11 +2,22 @@
 
 import re
 
-# "07-08 15:34:26.201 I/tflite  ( 5395): ", "05-30 15:16:45.362  3380  3380 I tflite  : ", "I/tflite  ( 5395): "
+# What `logcat -v` puts before a line, in the forms time, brief and tag ("07-08 15:34:26.201 I/tflite  ( 5395): ",
+# "I/tflite  ( 5395): ", "I/tflite  : "), threadtime, with a zone or in seconds ("05-30 15:16:45.362 +0200  3380  3380 I
+# tflite  : ", "1527693405.362  3380  3380 I tflite  : "), process ("I( 5395) "), and Android Studio, old and new
+# ("2021-03-02 11:07:41.204 20711-20711/org.app I/tflite: ", "… 20711-20711 tflite   org.app   I  ").
+_TIME = r"(?:(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+|\d{9,11}\.\d{3,9})(?: [+-]\d{4})?"
+_TAG = r"[^:(\s][^:(]*?"
 _LOGCAT = re.compile(
-    r"^\s*(?:(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+)?[VDIWEF]/[^:(]+\(\s*\d+\): ?"
-    r"|^\s*(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+(?:\s+\d+){1,3}\s+[VDIWEF]\s+[^:]*?\s*: ?"
+    rf"^\s*(?:{_TIME}\s+)?(?:\d+-\d+/\S+\s+)?[VDIWEF]/{_TAG}\s*(?:\(\s*\d+\))?: ?"
+    rf"|^\s*{_TIME}(?:\s+[\w.]+)?(?:\s+\d+){{1,3}}\s+[VDIWEF]\s+[^:]*?\s*: ?"
+    rf"|^\s*{_TIME}\s+\d+-\d+\s+{_TAG}\s{{2,}}\S+\s+[VDIWEF]  ?"
+    r"|^[VDIWEF]\(\s*\d+\) {1,2}"
 )
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+# What the form `process` puts after a line: "  (tflite)".
+_PROCESS = re.compile(r"^[VDIWEF]\(\s*\d+\) ")
+_AFTER = re.compile(r"\s{2}\([\w.:-]+\s*\)$")
 _PYTHON = re.compile(r"^\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ [\w.]+: ")
 # "INFO: ", "INFO: [litert/tools/benchmark_litert_model.h:94] "
 _SEVERITY = re.compile(r"^\s*(?:VERBOSE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL): ?(?:\[[^\]\s]+:\d+\] ?)?")
@@ -18,6 +29,9 @@ def plain_lines(text: str) -> list[str]:
 
 
 def _plain(line: str) -> str:
+    line = _COLOUR.sub("", line)
+    if _PROCESS.match(line):
+        line = _AFTER.sub("", line.rstrip())
     for prefix in (_LOGCAT, _PYTHON, _SEVERITY):
         line = prefix.sub("", line, count=1)
     return line.rstrip()

@@ -49,6 +49,7 @@ _REGULAR_RUNS = "Operator-wise Profiling Info for Regular Benchmark Runs"
 _DELEGATE_INTERNAL = "Delegate internal:"
 _TYPE, _NAME, _AVG, _CALLED, _COUNT = "node type", "name", "avg ms", "times called", "count"
 _FIGURE = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)(%?)\s*")
+_BLANKS = re.compile(r" {2,}")  # where a terminal or an editor put blanks for tabs
 Columns = tuple[str, ...]
 
 
@@ -105,13 +106,25 @@ def _rows(text: str) -> Iterator[_Row]:
             columns = header
         elif not line.strip():
             columns = ()
-        elif columns and not skipping and ("," in line or "\t" in line):  # others are of another program's
+        elif (
+            columns and not skipping and ("\t" in line or ("," in line and not _is_pasted(line, columns)))
+        ):  # others are of another program's
             yield _Row(title, internal, _cells(line, columns))
+        elif columns and not skipping and _is_pasted(line, columns):  # pasted, its tabs lost
+            yield _Row(title, internal, _cells("\t" + _BLANKS.sub("\t", line.strip()), columns))
+
+
+def _is_pasted(line: str, columns: Columns) -> bool:
+    """Whether blanks separate the cells of a row; a name may hold commas all the same."""
+    return len(_BLANKS.split(line.strip())) >= len(columns)
 
 
 def _header(line: str) -> Columns:
     """Return the columns that a header names, "[avg ms]" and "avg_ms" alike; () where it is none."""
-    names = [name.strip().strip("[]").lower().replace("_", " ") for name in re.split(r"\t|,", line.strip())]
+    pieces = re.split(r"\t|,", line.strip())
+    if len(pieces) == 1:
+        pieces = _BLANKS.split(line.strip())
+    names = [name.strip().strip("[]").lower().replace("_", " ") for name in pieces]
     return tuple(names) if names[0] == _TYPE and {_AVG, _CALLED} <= set(names) else ()
 
 

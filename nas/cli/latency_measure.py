@@ -203,7 +203,7 @@ def run_calibrate(
     with progress_bar("Fitting, leaving families out"):
         device = make_device(
             name, timings, folder=measurements.parent, title=title,
-            sources={prior: each.predictor for prior, each in named.items()}, known={} if named else _known_devices(),
+            sources={prior: each.predictor for prior, each in named.items()}, known=None if named else _known_devices,
             delegate_table=table or _table_of(named.values(), timings), say=told.append,
         )  # fmt: skip
     for each in told:

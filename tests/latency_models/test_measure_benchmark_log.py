@@ -456,3 +456,62 @@ def test_a_damaged_log_gives_an_error_or_a_positive_time(noise: str, log: str, d
     end = data.draw(st.integers(start, len(log)))
     with suppress(MeasurementError):
         assert all(result.runtime_ms > 0 for result in parse_benchmark_log(log[:start] + noise + log[end:]))
+
+
+DIALECTS = {
+    "time": "07-08 15:34:26.201 I/tflite  ( 5395): {}",
+    "brief": "I/tflite  ( 5395): {}",
+    "tag": "I/tflite  : {}",
+    "process": "I( 5395) {}  (tflite)",
+    "threadtime": "05-30 15:16:45.362  3380  3380 I tflite  : {}",
+    "zone": "05-30 15:16:45.362 +0200  3380  3380 I tflite  : {}",
+    "year": "2024-05-30 15:16:45.362  3380  3380 I tflite  : {}",
+    "epoch": "      1527693405.362  3380  3380 I tflite  : {}",
+    "colour": "\x1b[38;5;40m05-30 15:16:45.362  3380  3380 I tflite  : {}\x1b[0m",
+    "Android Studio": "2024-03-02 11:07:41.204 20711-20711 tflite                  org.tflite.benchmark        I  {}",
+    "older Android Studio": "2021-03-02 11:07:41.204 20711-20711/org.tflite.benchmark I/tflite: {}",
+}
+PLAIN = """STARTING!
+Num threads: [4]
+Graph: [/data/local/tmp/net.tflite]
+Running benchmark for at least 50 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
+count=50 first=41230 curr=40818 min=39168 max=45353 avg=41230.5 std=310
+Inference timings in us: Init: 21084, First inference: 57722, Warmup (avg): 43292, Inference (avg): 41230.5
+"""
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_logs_are_read_in_every_form_of_logcat(dialect: str) -> None:
+    text = "\n".join(DIALECTS[dialect].format(line) for line in PLAIN.splitlines())
+    assert parse_benchmark_log(text) == parse_benchmark_log(PLAIN)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Could not create Hexagon delegate: platform may not support delegate or required libraries are missing",
+        "ERROR: Failed to create CoreML delegate.",
+        "Couldn't load the QNN delegate library libQnnTFLiteDelegate.so",
+        "External delegate could not be loaded",
+        "ERROR: Failed to apply XNNPACK delegate.",
+        "Unable to initialize NNAPI delegate",
+        "Neuron delegate creation failed",
+        "The EdgeTPU delegate is not available on this device",
+    ],
+)
+@pytest.mark.parametrize("allow_partial", [False, True])
+def test_a_delegate_that_did_not_come_to_be_gives_no_time(line: str, allow_partial: bool) -> None:
+    head, tail = PLAIN.split("Running", 1)
+    with pytest.raises(MeasurementError, match="failed on net"):
+        parse_benchmark_log(f"{head}{line}\nRunning{tail}", allow_partial=allow_partial)
+
+
+def test_the_gpu_by_opengl_is_another_condition_than_by_opencl() -> None:
+    head, tail = PLAIN.split("Running", 1)
+    whole = "Explicitly applied GPU delegate, and the model graph will be completely executed by the delegate."
+    gpu = f"Use gpu: [1]\n{whole}"
+    fallen = "Can not open OpenCL library on this device\nFalling back to OpenGL\nInitialized OpenGL-based API."
+    (by_cl,) = parse_benchmark_log(f"{head}{gpu}\nRunning{tail}")
+    (by_gl,) = parse_benchmark_log(f"{head}{fallen}\n{gpu}\nRunning{tail}")
+    assert "gpu_backend" not in by_cl.flags
+    assert by_gl.flags.endswith("--gpu_backend=gl")

@@ -155,3 +155,16 @@ thousandths = st.integers(0, 10**9).map(lambda n: n / 1000)
 def test_any_table_comes_back(ops: list[OpTime], columns: Sequence[str]) -> None:
     assert parse_op_profile(table(ops, columns)) == tuple(ops)
     assert is_op_profile(table(ops, columns))
+
+
+def test_a_profile_pasted_with_blanks_for_tabs_is_the_same() -> None:
+    rows = [
+        ("[node type]", "[first]", "[avg ms]", "[%]", "[cdf%]", "[mem KB]", "[times called]", "[Name]"),
+        ("CONV_2D", "0.893", "0.812", "80.1%", "80.1%", "0.000", "1", "[a, b;c]:0"),
+        ("Convolution (NHWC, F32) IGEMM", "0.221", "0.201", "19.9%", "100.0%", "0.000", "1", "[Tanh]:1"),
+    ]
+    title = "============================== Run Order =============================="
+    tabs = "\n".join([title, *("\t" + "\t".join(row) for row in rows)])
+    blanks = "\n".join([title, *("   ".join(cell.rjust(20) for cell in row) for row in rows)])
+    assert parse_op_profile(blanks) == parse_op_profile(tabs)
+    assert len(parse_op_profile(tabs)) == 2

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from made_up_device import CONDITIONS, timings, truth_ms
 
+from latency_models import new_device
+from latency_models.delegate import load_delegate
 from latency_models.device import Device, Fitted, Transferred, load_device, refit, summary
 from latency_models.device_writer import device_text, save_device, text_of
 from latency_models.kernels import network
 from latency_models.measurements import Conditions, Timing
-from latency_models.new_device import common_conditions, extended, family_of, make_device, measured_of
+from latency_models.new_device import TABLES, common_conditions, extended, family_of, make_device, measured_of
 from search_spaces.designs import DESIGNS
-from search_spaces.errors import MeasurementError, UsageError
+from search_spaces.errors import DeviceError, MeasurementError, UsageError
 from search_spaces.networks import build_graph
 
 NOWHERE = Path("no-folder")
@@ -132,8 +134,8 @@ def test_a_part_of_a_profile_is_one_kernel_without_start() -> None:
     [
         ("candidate-flat-residual_dense-0123456789ab", "flat-residual_dense"),
         ("candidate-unet-0123456789ab", "unet"),
-        ("mobilenet_v2_1.0_224", "mobilenet"),
-        ("123", "123"),
+        ("mobilenet_v2_1.0_224", ""),  # its structure has to tell
+        ("123", ""),
         ("smallnet", "flat-plain"),
         ("reference-smallnet-68x120", "flat-plain"),
         ("prelu-12-34x60", "prelu-12-34x60"),
@@ -173,3 +175,41 @@ def test_long_rows_of_figures_stand_on_one_line() -> None:
 def test_an_unknown_delegate_takes_everything() -> None:
     unknown = [replace(t, conditions=Conditions()) for t in timings()]
     assert make_device("x", unknown, folder=NOWHERE).delegate.name == "xnnpack"
+
+
+def test_an_unknown_delegate_is_told_and_not_checked() -> None:
+    told: list[str] = []
+    strange = [replace(t, conditions=replace(CONDITIONS, delegate="edgetpu")) for t in timings(60)]
+    made = make_device("strange", strange, folder=NOWHERE, say=told.append)
+    assert made.delegate.name == "unchecked"
+    assert any('"edgetpu" takes: support is not checked' in each for each in told)
+    assert any('"edgetpu" takes: support is not checked' in each for each in made.limits)
+
+
+@pytest.mark.parametrize(("delegate", "table"), [("qnn", "qualcomm-qnn"), ("coreml", "coreml")])
+def test_qualcomms_and_apples_delegates_have_tables(delegate: str, table: str) -> None:
+    assert TABLES[delegate] == load_delegate(table).name
+
+
+def test_a_file_that_cannot_be_priced_is_named_and_the_others_are_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpriced(*_: object) -> None:
+        raise DeviceError('Operation SVDF, which makes "x", needs a latency rule')
+
+    monkeypatch.setattr(new_device, "read_network", unpriced)
+    (tmp_path / "odd.tflite").write_bytes(b"x")
+    told: list[str] = []
+    both = [*timings(60), Timing("odd", 3.0, model="odd.tflite", source="a test", conditions=CONDITIONS)]
+    made = make_device("mine", both, folder=tmp_path, say=told.append)
+    assert len(made.measurements) == len(both) - 1
+    assert any(each.startswith("odd is left out: ") and "SVDF" in each for each in told)
+
+
+def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it(device: Device) -> None:
+    told: list[str] = []
+    few = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)][:8]
+    made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, say=told.append)
+    assert isinstance(made.method, Transferred)
+    assert list(made.method.sources) == ["mine"]
+    assert any(each.startswith("Started from mine, of 1 known devices") for each in told)

@@ -31,7 +31,9 @@ from search_spaces.spec import ArchSpec
 NEURON, XNNPACK, GPU, NNAPI = (
     load_delegate(str(BUILTIN / f"{name}.json")) for name in ("mediatek-neuron", "xnnpack", "tflite-gpu", "nnapi")
 )
-TABLES = {table.name: table for table in (NEURON, XNNPACK, GPU, NNAPI)}
+COREML = load_delegate(str(BUILTIN / "coreml.json"))
+MORE = tuple(load_delegate(str(BUILTIN / f"{name}.json")) for name in ("qualcomm-qnn", "unchecked"))
+TABLES = {table.name: table for table in (NEURON, XNNPACK, GPU, NNAPI, COREML, *MORE)}
 SPACE = load_space("mai21")
 specs = st.builds(lambda data: SPACE.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
 # What a delegate does not know, or knows only as an extension.
@@ -131,7 +133,7 @@ def test_mediateks_delegate_refuses(name: str) -> None:
 
 
 @pytest.mark.parametrize("design", [name for name in DESIGNS if name not in NORMED])
-@every_table
+@pytest.mark.parametrize("name", sorted(TABLES.keys() - {"coreml"}))
 def test_the_designs_without_instance_norm_run_whole_on_every_delegate(name: str, design: str) -> None:
     found = support(of_design(design), TABLES[name])
     assert (found.status, found.refused, found.partitions, found.fallback) == ("supported", (), 1, ())
@@ -362,6 +364,13 @@ def test_what_falls_back_is_told_by_position() -> None:
     assert (found.status, found.partitions, found.delegated, found.kernels) == ("partial", 2, 3, 5)
     assert found.fallback == (2, 4)
     assert [refusal.kernel for refusal in found.refused] == ["k2", "k4"]
+
+
+def test_core_ml_leaves_depth_to_space_to_the_cpu() -> None:
+    found = support(of_design("smallnet"), COREML)
+    assert found.status == "partial"
+    assert {refusal.op for refusal in found.refused} == {"DEPTH_TO_SPACE"}
+    assert "transposed convolution" in found.refused[0].remedy
 
 
 def test_a_delegate_of_one_partition_takes_the_longest_stretch() -> None:
