@@ -206,12 +206,15 @@ def test_a_damaged_checkpoint_stops_the_search_by_name_and_without_it_the_same_c
 
 KILLED_BUDGET = 4
 # The installed command with made-up qualities in place of training, again and again until it is not killed, each time
-# in a child of one process that has done the imports.
+# in a child of one process that has done the imports and grown the forests of the prior.
 AGAIN_AND_AGAIN = """
 import os, signal, sys
 import nas.cli.search, nas.search.driver, nas.search.session
 from flow import InlineWorker
 from nas.cli.main import main
+from nas.search.prior import prior, table_names
+
+prior(table_names(""))
 
 def search():
     nas.search.session.Worker = InlineWorker
