@@ -90,9 +90,13 @@ def probe(
     from nas.cli.latency_measure import CANDIDATES, PROBES, write_probes
 
     write_probes(
-        out, probes=_or(probes, PROBES), candidates=_or(candidates, CANDIDATES), largest_side=largest_side, seed=seed,
+        out,
+        probes=_or(probes, PROBES),
+        candidates=_or(candidates, CANDIDATES),
+        largest_side=largest_side,
+        seed=seed,
         form=form,
-    )  # fmt: skip
+    )
 
 
 @app.command()

@@ -99,9 +99,13 @@ def data_config(
 
 
 def training_options(
-    loss: str | None, learning_rate: float | None, batch: int | None, patch: int | None, precision: str | None,
+    loss: str | None,
+    learning_rate: float | None,
+    batch: int | None,
+    patch: int | None,
+    precision: str | None,
     reparameterise: bool | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return the fields of a recipe that were given, the loss read; raise UsageError where that cannot be."""
     from nas.train.recipe import parse_loss
 
