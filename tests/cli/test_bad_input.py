@@ -83,7 +83,7 @@ def empty_folder(root: Path) -> str:
 def no_images(root: Path) -> str:
     for path in (root / "train" / RAW).iterdir():
         path.unlink()
-    return "an empty folder"
+    return "which is empty; put the images"
 
 
 def a_missing_target(root: Path) -> str:

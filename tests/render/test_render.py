@@ -269,8 +269,8 @@ def test_two_inputs_that_would_become_one_file_are_refused(model: Path, photo: P
 @pytest.mark.parametrize(
     ("camera", "says"),
     [
-        (Camera(), "got RGGB, 64×96, 64–1023"),
-        (Camera("BGGR", black=(0,) * 4), "got BGGR, 64×96, 0–1023"),
+        (Camera(), "is RGGB, 64×96, 64–1023"),
+        (Camera("BGGR", black=(0,) * 4), "is BGGR, 64×96, 0–1023"),
         (Camera(QUAD), "as of a Quad-Bayer sensor"),
     ],
     ids=["black level", "pattern", "quad"],
@@ -294,7 +294,7 @@ def test_the_card_decides_what_the_network_was_trained_on(model: Path, tmp_path:
 
 def test_options_say_what_a_mosaic_is(model: Path, photo: Path, tmp_path: Path) -> None:
     card(tmp_path)
-    assert "got GRBG" in refused(model, photo, "--out", "out", "--pattern", "GRBG")
+    assert "is GRBG, " in refused(model, photo, "--out", "out", "--pattern", "GRBG")
     (row,) = rendered(model, photo, "--out", "out", "--pattern", "GRBG", "--convert")
     assert row["conversions"][0] == "GRBG → RGGB by leaving out the first column"
 
@@ -349,7 +349,7 @@ def test_a_mosaic_of_odd_sides_is_cropped_where_that_was_asked_for(model: Path, 
     whole = noise(SIDES[0] + 1, SIDES[1] + 1, low=0)
     write_mosaic(tmp_path / "odd.png", whole)
     write_mosaic(tmp_path / "even.png", whole[: SIDES[0], : SIDES[1]])
-    assert "got RGGB, 65×97, 0–1023" in refused(model, "odd.png", "--out", "out")
+    assert "is RGGB, 65×97, 0–1023" in refused(model, "odd.png", "--out", "out")
     (row,) = rendered(model, "odd.png", "--out", "out", "--convert")
     assert row["conversions"] == ["65×97 → 64×96, whole tiles of 2×2"]
     rendered(model, "even.png", "--out", "out")
