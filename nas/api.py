@@ -253,9 +253,14 @@ def train(
     run, finished = plan.run(Callbacks(on_step, on_validation, say=on_message), quantise=quantise)
     best = finished.best
     return Trained(
-        run.folder, run.spec.hash, finished.steps, finished.quality.psnr_db, finished.quality.ssim,
-        best.step if best else None, best.psnr_db if best else None,
-    )  # fmt: skip
+        run.folder,
+        run.spec.hash,
+        finished.steps,
+        finished.quality.psnr_db,
+        finished.quality.ssim,
+        best.step if best else None,
+        best.psnr_db if best else None,
+    )
 
 
 def export(
@@ -409,9 +414,12 @@ def render(
     fmt = asdict(raw) if isinstance(raw, RawFormat) else dict(raw or {})
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
     batch = render_files(
-        Path(model), [Path(path) for path in paths], Path(out), RenderOptions(raw=fmt, kind=kind, **given),
+        Path(model),
+        [Path(path) for path in paths],
+        Path(out),
+        RenderOptions(raw=fmt, kind=kind, **given),
         on_progress=on_progress or _nothing,
-    )  # fmt: skip
+    )
     batch.require_complete()
     return batch.rendered
 

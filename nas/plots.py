@@ -71,13 +71,23 @@ def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: s
         [d.psnr_db for d in front],
         xerr=[[d.runtime_ms - d.low_ms for d in front], [d.high_ms - d.runtime_ms for d in front]],
         yerr=[d.half_width_db for d in front],
-        color="tab:blue", ecolor="0.85", fmt="o-", markersize=6, zorder=3, label=f"Pareto front ({interval})",
-    )  # fmt: skip
+        color="tab:blue",
+        ecolor="0.85",
+        fmt="o-",
+        markersize=6,
+        zorder=3,
+        label=f"Pareto front ({interval})",
+    )
     named = [d for d in dots if d.name]
     axes.scatter(
-        [d.runtime_ms for d in named], [d.psnr_db for d in named], marker="*", s=160, color="tab:red", zorder=4,
+        [d.runtime_ms for d in named],
+        [d.psnr_db for d in named],
+        marker="*",
+        s=160,
+        color="tab:red",
+        zorder=4,
         label="published designs",
-    )  # fmt: skip
+    )
     for dot in dots:
         if dot.name or dot.on_front:
             label = dot.name or str(dot.trial)

@@ -45,9 +45,14 @@ def depthwise_conv(
     if jax.default_backend() == "cpu":
         return _shifted_depthwise(dilation, x, kernel)
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", rhs_dilation=(dilation, dilation), dimension_numbers=_LAYOUT,
+        x,
+        kernel,
+        (1, 1),
+        "SAME",
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
         feature_group_count=x.shape[3],
-    )  # fmt: skip
+    )
 
 
 def transpose_conv(
@@ -397,8 +402,10 @@ def _sum_of_windows(
 def _phases(length: int, size: int, stride: int) -> list[list[tuple[int, int]]]:
     """Return for each phase of the output which taps reach it, and from how many windows away."""
     before = _same(length, size, stride)[1]
-    return [[(tap, (phase + before - tap) // stride) for tap in range(size) if not (phase + before - tap) % stride]
-            for phase in range(stride)]  # fmt: skip
+    return [
+        [(tap, (phase + before - tap) // stride) for tap in range(size) if not (phase + before - tap) % stride]
+        for phase in range(stride)
+    ]
 
 
 def _sum_of_taps(taps: list[tuple[Array, int, int]], *, nothing: Array) -> Array:

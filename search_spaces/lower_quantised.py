@@ -68,9 +68,7 @@ def fake_quantised_weight(value: Float[Array, "..."], axis: int | None) -> Float
     return straight_through(value / scale) * scale
 
 
-def fake_quantised(
-    x: Float[Array, "..."], low: Float[Array, "1"], high: Float[Array, "1"]
-) -> Float[Array, "..."]:  # fmt: skip
+def fake_quantised(x: Float[Array, "..."], low: Float[Array, "1"], high: Float[Array, "1"]) -> Float[Array, "..."]:
     """Round a map to the 256 values of [low, high], of which one is 0; low ≤ 0 ≤ high.
 
     Gradients reach x where it lies inside, and low and high from where it does not, and from the size of the step.

@@ -87,14 +87,15 @@ def choose_phone(serial: str | None = None) -> "Phone":
     chosen = [phone for phone in phones if wanted in (None, "", phone.serial)]
     seen = ", ".join(f"{phone.serial} ({phone.state})" for phone in phones)
     if not chosen and phones:
-        raise MeasurementError(f'Wanted phone "{wanted}", adb sees {seen}; give one of them, --adb SERIAL.')
+        raise MeasurementError(
+            f'adb does not see the phone "{wanted}", it sees {seen}; give one of them, --adb SERIAL.'
+        )
     if not chosen:
         raise MeasurementError(
-            "Wanted a phone, adb sees none; plug one in, unlock it, and switch on USB debugging among its options for "
-            "developers."
+            "adb sees no phone; plug one in, unlock it, and switch on USB debugging among its options for developers."
         )
     if len(chosen) > 1:
-        raise MeasurementError(f"Wanted one phone, adb sees {seen}; say which, --adb SERIAL.")
+        raise MeasurementError(f"adb sees several phones, {seen}; say which, --adb SERIAL.")
     (phone,) = chosen
     if phone.state != READY:
         advice = _ADVICE.get(phone.state, "start Android on it, or unplug it and plug it in again")
@@ -161,7 +162,7 @@ def _adb(*arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]
     program = shutil.which("adb")
     if program is None:
         raise MeasurementError(
-            "Wanted the command adb, found none; install Android's platform tools "
+            "The command adb was not found; install Android's platform tools "
             "(https://developer.android.com/tools/releases/platform-tools) and put adb on your PATH."
         )
     try:

@@ -107,8 +107,7 @@ def parse_benchmark_log(text: str, *, allow_partial: bool = False) -> tuple[LogR
     lines = [line.lstrip() for line in plain_lines(text)]
     if not any(_OURS.match(line) or _PROFILE.match(line) for line in lines):
         raise MeasurementError(
-            'Wanted what benchmark_model printed, with its line "Inference timings in us", found no line of it; '
-            "give the whole output."
+            'Not a log of benchmark_model: its line "Inference timings in us" is missing; give the whole output.'
         )
     return tuple(_result(run, allow_partial=allow_partial) for run in _runs(lines))
 

@@ -43,7 +43,7 @@ def judge(reply: Reply, setup: BenchmarkSetup) -> LogResult:
     if reply.status:
         raise MeasurementError(f"benchmark_model ended with status {reply.status}: {reply.last_line}.")
     if len(results) != 1:
-        raise MeasurementError(f"Wanted the result of one run, the log of benchmark_model holds {len(results)}.")
+        raise MeasurementError(f"The log of benchmark_model holds {len(results)} results, not one.")
     (result,) = results
     if not delegate.is_cpu:
         _check_delegate(result, setup)

@@ -79,7 +79,7 @@ class BenchmarkSetup:
         if self.runs < MIN_RUNS:
             raise UsageError(f"A network is timed at least {MIN_RUNS} times, got {self.runs}; ask for more runs.")
         if self.threads < 1:
-            raise UsageError(f"Wanted at least 1 thread, got {self.threads}.")
+            raise UsageError(f"The number of threads is 1 or more, got {self.threads}.")
         if self.cores and not re.fullmatch(r"[0-9a-fA-F]+", self.cores):
             raise UsageError(f'The cores are a mask in hex such as "f0", got "{self.cores}".')
         self._validate_extra_flags()

@@ -24,10 +24,10 @@ def abis_of(program: Path) -> tuple[str, ...]:
         with program.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except OSError as error:
-        raise MeasurementError(f"Wanted the benchmark_model program, could not read {program}: {error}.") from None
+        raise MeasurementError(f"Cannot read {program}: {error}; give the benchmark_model program.") from None
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
         raise MeasurementError(
-            f"Wanted a benchmark_model program for Android, {program} is none (no ELF header); "
+            f"{program} is not a benchmark_model program for Android (no ELF header); "
             "give the file itself, unpacked, such as android_aarch64_benchmark_model."
         )
     order = ">" if header[5] == _BIG_ENDIAN else "<"

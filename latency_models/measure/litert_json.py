@@ -39,7 +39,7 @@ def _object(text: str) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict) or not isinstance(data.get("latency"), dict):
         raise MeasurementError(
-            'Wanted JSON that litert-benchmark wrote for --result_json, with "latency" in it, found other JSON; '
+            'This JSON is not what litert-benchmark writes for --result_json: it has no "latency"; '
             "give that, a log, or a CSV of measurements."
         )
     return data

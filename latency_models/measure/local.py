@@ -212,7 +212,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MeasurementError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+        raise MeasurementError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
 
 
 def _recorded(model: LoadedModel, path: Path, conditions: Conditions) -> Timing:

@@ -37,4 +37,4 @@ def _read(path: Path) -> NetworkFile:
     try:
         return NetworkFile(path, sha256(path.read_bytes()).hexdigest())
     except OSError as error:
-        raise MeasurementError(f"Wanted a .tflite file, could not read {path}: {error}.") from None
+        raise MeasurementError(f"Cannot read {path}: {error}; give a .tflite file.") from None

@@ -86,7 +86,7 @@ def parse_type_summary(text: str) -> tuple[TypeTime, ...]:
 def _some(rows: list[_Row], table: str) -> list[_Row]:
     if not rows:
         raise MeasurementError(
-            f"Wanted the table {table} of benchmark_model's profile, found none; "
+            f"No table {table} of benchmark_model's profile in the log; "
             "profile with --enable_op_profiling=true and give the whole output."
         )
     return rows

@@ -46,7 +46,7 @@ def _network(model: Path) -> tuple[bytes, Network]:
         content = model.read_bytes()
     except OSError as error:
         raise MeasurementError(
-            f"Wanted the .tflite file that was profiled, could not read {model}: {error.strerror}."
+            f"Cannot read {model}: {error.strerror}; give the .tflite file that was profiled."
         ) from None
     try:
         return content, read_network(content)

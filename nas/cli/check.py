@@ -19,7 +19,7 @@ def show_file_check(path: Path, *, device_name: str | None, size: str | None, fo
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+        raise UsageError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
     try:
         found = check_file(content, device, sizes=sizes)
     except IspNasError as error:

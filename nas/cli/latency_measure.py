@@ -61,8 +61,9 @@ def write_probes(out: Path, *, probes: int, candidates: int, largest_side: int |
     console.print(f"{len(paths)} networks in {out}; a file's name says what is in it.", highlight=False)
     console.print(
         "Time each, then: isp-nas latency import LOGS… --out measurements.csv, or write a CSV with the columns "
-        "network and runtime_ms.", highlight=False,
-    )  # fmt: skip
+        "network and runtime_ms.",
+        highlight=False,
+    )
 
 
 def _models(folder: Path, probes: int, candidates: int, largest_side: int | None, seed: int) -> list[Path]:
@@ -361,8 +362,9 @@ def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Pa
     print_rows(rows, VALIDATED_COLUMNS, form="table", console=console)
     console.print(
         f"{device.name}: {100 * mean:.1f} % off on average; {inside} of {len(rows)} within the 80 % interval. A search "
-        "picks networks whose time is underestimated, so expect more below than above.", highlight=False,
-    )  # fmt: skip
+        "picks networks whose time is underestimated, so expect more below than above.",
+        highlight=False,
+    )
     if better:
         console.print(f"Saved as {better}, these times included.", highlight=False)
 

@@ -41,8 +41,13 @@ def predict(
     if form == "csv":
         print_rows(rows, KERNEL_COLUMNS, form=form, console=Console())
     elif form == "json":
-        how = {"flags": list(prediction.flags), "support": support.status, "refused": list(refused),
-               "partitions": support.partitions, "extrapolation": prediction.extrapolation}  # fmt: skip
+        how = {
+            "flags": list(prediction.flags),
+            "support": support.status,
+            "refused": list(refused),
+            "partitions": support.partitions,
+            "extrapolation": prediction.extrapolation,
+        }
         print_json({"network": name, "device": device.name, **runtime_fields(prediction),
                     "assumed_interval": prediction.assumed_interval, "fixed_ms": prediction.fixed_ms, **how,
                     "kernels": rows})  # fmt: skip

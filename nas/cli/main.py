@@ -41,7 +41,6 @@ app = typer.Typer(
     name="isp-nas",
     help="Find the learned smartphone ISP that is best on your phone: search, look at the front, export to TFLite.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Look at RAW→RGB training pairs.", no_args_is_help=True)

@@ -49,9 +49,12 @@ def training_view(label: str, steps: int) -> "Iterator[Callbacks]":
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[told]}"),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         reading = bar.add_task("Reading pairs", total=None, visible=False, told="")
         task = bar.add_task(f"Training {label}", total=steps, visible=False, told="")

@@ -121,7 +121,7 @@ def _check_patch(pairs: PairSet, patch: int) -> None:
     height, width = pairs.raw.shape[1:]
     if patch < 2 or patch % 2 or patch > min(height, width):
         raise UsageError(
-            f"Wanted an even patch size from 2 to {min(height, width)} (pairs are {height}×{width}), got {patch}; "
+            f"A patch is an even number from 2 to {min(height, width)} (pairs are {height}×{width}), got {patch}; "
             "give another --patch."
         )
 

@@ -34,7 +34,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             _take_name(partial, folder)
     except OSError as error:
         raise DataError(
-            f'Wanted to write "{folder}", got: {error.strerror or error}; free space there or '
+            f'Cannot write "{folder}": {error.strerror or error}; free space there or '
             f"set {CACHE_VARIABLE} to a folder that can be written."
         ) from error
     return folder

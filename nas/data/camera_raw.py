@@ -91,13 +91,13 @@ def find_raw_files(path: Path) -> list[Path]:
     Raises DataError where there is none.
     """
     if not path.exists():
-        raise DataError(f'Wanted a RAW file or a folder at "{path}", got none; check the path.')
+        raise DataError(f'No RAW file or folder at "{path}"; check the path.')
     if not path.is_dir():
         return [path]
     found = sorted(_walk(path))
     if not found:
         raise DataError(
-            f'Wanted RAW files in "{path}", got none; mosaics end with {", ".join(RAW_SUFFIXES)}, cameras\' RAW with '
+            f'No RAW files in "{path}"; mosaics end with {", ".join(RAW_SUFFIXES)}, cameras\' RAW with '
             ".dng, .cr3, .nef, .arw and the like."
         )
     return found
@@ -176,14 +176,11 @@ def _opened(path: Path) -> "Iterator[RawPy]":
             yield raw
     except rawpy.LibRawFileUnsupportedError:
         raise DataError(
-            f'Wanted a camera\'s RAW file at "{path}", got one of a kind or compression that LibRaw does not read; '
-            "convert it to DNG with another tool."
+            f'"{path}" is of a kind or compression that LibRaw does not read; convert it to DNG with another tool.'
         ) from None
     except rawpy.LibRawError as error:
         told = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise DataError(
-            f'Wanted a readable RAW file at "{path}", got a damaged one (LibRaw: {told}); copy it again.'
-        ) from None
+        raise DataError(f'The RAW file "{path}" is damaged (LibRaw: {told}); copy it again.') from None
 
 
 def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
@@ -192,7 +189,7 @@ def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
     white = float(raw.white_level)
     if not max(black) < white:
         raise DataError(
-            f'Wanted a white level above the black level in "{path}", got {black} and {white:g}; convert it to DNG '
+            f'The white level {white:g} of "{path}" is not above its black level {black}; convert it to DNG '
             "with another tool."
         )
     values = np.minimum(raw.raw_image_visible, np.uint16(min(white, 2**16 - 1)))  # sensors go on a little above white
@@ -237,7 +234,7 @@ def _pattern(raw: "RawPy", places: list[int], path: Path) -> str:
 
 def _no_bayer(path: Path, got: str) -> DataError:
     return DataError(
-        f'Wanted a Bayer mosaic at "{path}", got {got}; only RAW of Bayer sensors can be rendered, Quad-Bayer RAW once '
+        f'"{path}" has {got}, not a Bayer mosaic; only RAW of Bayer sensors can be rendered, Quad-Bayer RAW once '
         "the camera has binned or remosaiced it."
     )
 

@@ -132,6 +132,6 @@ def _read(mapped: np.ndarray[Any, Any], block: slice, into: np.ndarray[Any, Any]
             file.seek(mapped.offset + block.start * mapped[0].nbytes)
             whole = file.readinto(into) == into.nbytes  # type: ignore[arg-type]  # an array is a buffer
     except OSError as error:
-        raise DataError(f'Wanted to read "{path}", got: {error.strerror or error}; check the disk.') from error
+        raise DataError(f'Cannot read "{path}": {error.strerror or error}; check the disk.') from error
     if not whole:
-        raise DataError(f'Wanted all pairs in "{path}", got fewer; remove that folder and run again.')
+        raise DataError(f'Pairs are missing in "{path}"; remove that folder and run again.')

@@ -47,7 +47,7 @@ def known_layouts(raw_dir: str | None, rgb_dir: str | None) -> tuple[tuple[str, 
         return LAYOUTS
     if raw_dir is None or rgb_dir is None:
         raise UsageError(
-            f"Wanted the names of both sub-folders, got raw {raw_dir!r} and RGB {rgb_dir!r}; give both, or neither "
+            f"--raw-dir and --rgb-dir belong together, got raw {raw_dir!r} and RGB {rgb_dir!r}; give both, or neither "
             "for a known layout."
         )
     return ((raw_dir, rgb_dir),)
@@ -56,13 +56,13 @@ def known_layouts(raw_dir: str | None, rgb_dir: str | None) -> tuple[tuple[str, 
 def find_splits(root: Path, layouts: Sequence[tuple[str, str]]) -> dict[Split, list[Pair]] | list[Pair]:
     """List the pairs of a folder: by split where it has split folders, else all in one list."""
     if not root.is_dir():
-        raise DataError(f'Wanted a folder of RAW→RGB pairs at "{root}", got none; check the path.')
+        raise DataError(f'No folder of RAW→RGB pairs at "{root}"; check the path.')
     folders = {split: folder for split in SPLITS if (folder := _split_folder(root, split))}
     if not folders:
         return list_pairs(root, layouts)
     if "train" not in folders:
         raise DataError(
-            f'Wanted a train/ folder in "{root}" beside {_listed(f.name for f in folders.values())}, got none; '
+            f'No train/ folder in "{root}" beside {_listed(f.name for f in folders.values())}; '
             "put the training pairs there."
         )
     return {split: list_pairs(folder, layouts) for split, folder in folders.items()}
@@ -89,7 +89,7 @@ def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple
     looked_for = " or ".join(f"{raw_name}/ with {rgb_name}/" for raw_name, rgb_name in layouts)
     there = _listed(sorted(f"{p.name}/" for p in folder.iterdir() if p.is_dir())) or "no sub-folder"
     raise DataError(
-        f'Wanted {looked_for} in "{folder}", got {there}; name the two parallel sub-folders with --raw-dir and '
+        f'"{folder}" has {there}, not {looked_for}; name the two parallel sub-folders with --raw-dir and '
         "--rgb-dir, and move a split without targets elsewhere."
     )
 
@@ -101,15 +101,14 @@ def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
             continue
         if path.stem in found:
             raise DataError(
-                f'Wanted one file per pair in "{folder}", got both {found[path.stem].name} and {path.name}; '
-                "keep one of them."
+                f'Two files of one pair in "{folder}": {found[path.stem].name} and {path.name}; keep one of them.'
             )
         found[path.stem] = path
     if not found:
-        others = _listed(sorted({path.suffix or path.name for path in folder.iterdir()})) or "an empty folder"
+        others = _listed(sorted({path.suffix or path.name for path in folder.iterdir()}))
         raise DataError(
-            f'Wanted {", ".join(suffixes)} files in "{folder}", got {others}; put the images of the pairs there '
-            "(mosaics in the raw folder, targets in the other)."
+            f'No {", ".join(suffixes)} files in "{folder}", {"only " + others if others else "which is empty"}; '
+            "put the images of the pairs there (mosaics in the raw folder, targets in the other)."
         )
     return found
 
@@ -125,7 +124,7 @@ def _without_partner(raw_folder: Path, rgb_folder: Path, raw_only: set[str], rgb
         if stems
     ]
     return (
-        f'Wanted the same file names in {raw_folder.name}/ and {rgb_folder.name}/ of "{raw_folder.parent}", got '
+        f'File names in {raw_folder.name}/ and {rgb_folder.name}/ of "{raw_folder.parent}" differ: '
         f"{' and '.join(lacking)}; add the missing files or move the odd ones away."
     )
 

@@ -62,17 +62,17 @@ class DataConfig:
         self.raw.validate()
         if self.source == DEMO and replace(self.raw, packing=RawFormat.packing) != RawFormat():
             raise UsageError(
-                f"Wanted the raw format of the demo set, {RawFormat()}, got {self.raw}; leave out options such as "
+                f"The demo set has the raw format {RawFormat()}, got {self.raw}; leave out options such as "
                 "--bits and --pattern, or give a folder of your own."
             )
         fractions = (self.val_fraction, self.test_fraction)
         if not (all(0 <= fraction < 1 for fraction in fractions) and sum(fractions) < 1):
             raise UsageError(
-                f"Wanted fractions for validation and test from 0 up, together below 1, got {self.val_fraction} and "
+                f"Fractions for validation and test are at least 0 and together below 1, got {self.val_fraction} and "
                 f"{self.test_fraction}; leave the larger part for training."
             )
         if self.split_seed < 0:
-            raise UsageError(f"Wanted a split seed of 0 or more, got {self.split_seed}; give another seed.")
+            raise UsageError(f"A split seed is 0 or more, got {self.split_seed}; give another seed.")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values; `from_dict` reads them back."""
@@ -124,7 +124,7 @@ def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
         if not splits[split]:
             total = sum(map(len, splits.values()))
             raise DataError(
-                f'Wanted at least one {split} pair in "{config.source}", got none of {total}; add pairs, or change '
+                f'None of the {total} pairs in "{config.source}" is left for {split}; add pairs, or change '
                 "the share split off for validation and test."
             )
     return {split: splits[split] for split in SPLITS}
@@ -146,7 +146,7 @@ def load_split(config: DataConfig, split: str, *, progress: Progress | None = No
 
     pairs = find_pairs(config)[split]
     if not pairs:
-        raise DataError(f'Wanted {split} pairs in "{config.source}", got none; add a {split}/ folder or a fraction.')
+        raise DataError(f'No {split} pairs in "{config.source}"; add a {split}/ folder or a fraction.')
     decoded = decode(pairs, config.raw)
     raw, rgb = next(decoded)
     raws = np.empty((len(pairs), *raw.shape), np.uint16)
@@ -239,7 +239,7 @@ def _all_different(
         first = seen.setdefault(sha256(rgb.tobytes()).digest(), name)
         if first != name and np.ptp(rgb):  # pictures of one colour are alike without being copies
             raise DataError(
-                f"Wanted a target of its own for every pair, got the same picture for {first} and {name}; "
+                f"{first} and {name} have the same picture as target, and every pair needs its own; "
                 "remove the wrong one, and look for more with `isp-nas data check`."
             )
         yield raw, rgb
@@ -284,6 +284,6 @@ def open_prepared(folder: Path, split: str) -> PairSet:
         raw, rgb = (np.load(_array_path(folder, split, kind), mmap_mode="r") for kind in KINDS)
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(
-            f'Wanted decoded {split} pairs in "{folder}", got: {error}; remove that folder and run again.'
+            f'Cannot read the decoded {split} pairs in "{folder}": {error}; remove that folder and run again.'
         ) from error
     return PairSet(raw, rgb, tuple(described["names"]), RawFormat(**described["format"]))

@@ -54,10 +54,10 @@ class RawFormat:
         if self.packing not in PACKINGS:
             raise UnknownNameError("packing", self.packing, PACKINGS)
         if not 8 < self.bits <= 16:
-            raise UsageError(f"Wanted 9 to 16 bits per raw value, got {self.bits}; give the sensor's bit depth.")
+            raise UsageError(f"Raw values have 9 to 16 bits, got {self.bits}; give the sensor's bit depth.")
         if not 0 <= self.black < self.white_level < 2**self.bits:
             raise UsageError(
-                f"Wanted 0 ≤ black < white ≤ {2**self.bits - 1} at {self.bits} bits, got black {self.black} "
+                f"Levels satisfy 0 ≤ black < white ≤ {2**self.bits - 1} at {self.bits} bits, got black {self.black} "
                 f"and white {self.white_level}; give both levels as the sensor writes them."
             )
 
@@ -82,7 +82,7 @@ def pack(mosaic: Shaped[np.ndarray, "*n h w"], fmt: RawFormat) -> Shaped[np.ndar
     """Gather the four places of each 2×2 tile into channels; the data type is kept."""
     height, width = mosaic.shape[-2:]
     if height % 2 or width % 2:
-        raise UsageError(f"Wanted a mosaic of even height and width, got {height}×{width}; crop it to whole tiles.")
+        raise UsageError(f"A mosaic of {height}×{width} has an odd side; crop it to whole 2×2 tiles.")
     return np.stack([mosaic[..., row::2, column::2] for row, column in fmt.offsets()], axis=-1)
 
 

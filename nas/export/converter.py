@@ -94,9 +94,13 @@ class Converter:
 
         n, h, w, c = graph.input_shape
         converted = lower_tf.to_tflite(
-            graph.at((n, h * self._tiles, w * self._tiles, c)), weights, precision=precision.name, io=io,
-            calibration=list(self._calibration()) if precision.is_calibrated else (), ranges=ranges,
-        )  # fmt: skip
+            graph.at((n, h * self._tiles, w * self._tiles, c)),
+            weights,
+            precision=precision.name,
+            io=io,
+            calibration=list(self._calibration()) if precision.is_calibrated else (),
+            ranges=ranges,
+        )
         return converted if self._tiles == 1 else resized(converted, graph.input_shape)
 
     def _calibration(self) -> Iterator[Array]:

@@ -171,9 +171,14 @@ def _layer(converted: Converted, judged: Judged, judge: FileVerifier) -> LayerEr
 
 
 def _card(
-    target: Target, deploy: Graph, device: Device, found: list[Exported], judge: FileVerifier, options: ExportOptions,
+    target: Target,
+    deploy: Graph,
+    device: Device,
+    found: list[Exported],
+    judge: FileVerifier,
+    options: ExportOptions,
     train: PairSet,
-) -> Card:  # fmt: skip
+) -> Card:
     state, raw = target.trained, judge.val.format
     predicted = runtime(device, deploy)
     files = [_file_card(each, device, options, train) for each in found]
@@ -212,7 +217,10 @@ def _file_card(each: Exported, device: Device, options: ExportOptions, train: Pa
     precision = each.converted.precision
     written = each.refused is None
     return file_card(
-        each.converted, each.judged, train.format, device,
+        each.converted,
+        each.judged,
+        train.format,
+        device,
         names=(
             model_file(precision.name) if written else None,
             model_file(precision.name, dynamic=True) if written and options.dynamic else None,
@@ -220,7 +228,7 @@ def _file_card(each: Exported, device: Device, options: ExportOptions, train: Pa
         refused=each.refused,
         max_drop_db=options.allowed_drop_db(precision),
         calibration_pairs=len(calibration_index(train, options.calibration)) if precision.is_calibrated else None,
-    )  # fmt: skip
+    )
 
 
 def _licences(target: Target) -> list[str]:

@@ -49,11 +49,16 @@ class Exported:
         """Return what a card says was written into a folder."""
         files = tuple(
             ExportedFile(
-                file.precision, folder / file.file, file.size_bytes, file.val_psnr_db, file.drop_db,
+                file.precision,
+                folder / file.file,
+                file.size_bytes,
+                file.val_psnr_db,
+                file.drop_db,
                 bool(file.device_check["fit"]),
             )
-            for file in card.precisions if file.file is not None
-        )  # fmt: skip
+            for file in card.precisions
+            if file.file is not None
+        )
         return cls(folder, files, card.to_dict())
 
 

@@ -31,14 +31,14 @@ def convert(mosaic: Mosaic, wanted: RawFormat, *, allowed: bool, name: str) -> t
     rows, columns = _shift(mosaic.pattern, wanted.pattern)
     cropped = _cropped(mosaic, rows, columns, wanted.pattern)
     if not cropped.values.size:
-        raise DataError(f'Wanted a mosaic of some tiles of 2×2, got {_sides(mosaic)} in "{name}"; give a larger one.')
+        raise DataError(f'The mosaic "{name}" is too small to be converted ({_sides(mosaic)}); give a larger one.')
     done = tuple(
         filter(None, (_pattern_told(mosaic, wanted), _size_told(mosaic, cropped), _levels_told(mosaic, wanted)))
     )
     if done and not allowed:
         raise DataError(
-            f"Wanted a {wanted.pattern} mosaic of even sides with levels {_levels(wanted)}, as the network was trained "
-            f'on, got {mosaic.pattern}, {_sides(mosaic)}, {mosaic.levels} in "{name}"; have it converted by --convert.'
+            f'"{name}" is {mosaic.pattern}, {_sides(mosaic)}, {mosaic.levels}; the network was trained on '
+            f"{wanted.pattern} of even sides with levels {_levels(wanted)}. Convert it with --convert."
         )
     return cropped, done
 

@@ -76,7 +76,7 @@ def plan(
     Raises UsageError where one of them exists or two inputs would make the same, DataError where there is no input.
     """
     if out.exists() and not out.is_dir():
-        raise UsageError(f"Wanted a folder for the pictures, got the file {out}; name another one with --out.")
+        raise UsageError(f"{out} is a file, and --out names a folder for the pictures; name another one.")
     tasks: dict[Path, Task] = {}
     for given in inputs:
         for path in find_raw_files(given):

@@ -92,8 +92,8 @@ def _axis(length: int, tile: int, field: ReceptiveField, *, is_open: bool) -> Ax
     overlap = _overlap(tile, field)
     if step(overlap, tile, field.period) < 1:
         raise UsageError(
-            f"Wanted tiles that overlap, got a network whose input of {tile} packed pixels has room for none (tiles "
-            f"begin at multiples of {field.period}); give a file of a larger size."
+            f"The network's input of {tile} packed pixels is too small for overlapping tiles (they begin at multiples "
+            f"of {field.period}); give a file of a larger size."
         )
     if is_open:
         tile = evened(length, tile, overlap=overlap, period=field.period)

@@ -210,10 +210,12 @@ def verdict(contenders: Sequence[Contender], names: Mapping[int, str | None], *,
     seeds = min(len(found.scores), len(design.scores))
     name = names[design.trial] or f"trial {design.trial}"
     sentence = _SENTENCES[outcome].format(
-        trial=found.trial, name=name, by=f"{abs(difference):.2f}" + ("" if half is None else f" ± {half:.2f}"),
+        trial=found.trial,
+        name=name,
+        by=f"{abs(difference):.2f}" + ("" if half is None else f" ± {half:.2f}"),
         signed=f"{difference:+.2f}" + ("" if half is None else f" ± {half:.2f}"),
         how=f"{seeds} seed{'s' * (seeds > 1)}, {steps} steps",
-    )  # fmt: skip
+    )
     return Verdict(outcome, steps, found.trial, design.trial, name, difference, half, seeds, sentence)
 
 

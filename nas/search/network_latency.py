@@ -86,7 +86,7 @@ def find_network(name: str, results: Path, study: str | None = None, shape: tupl
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"Wanted a .tflite file, could not read {path}: {error.strerror}.") from None
+        raise UsageError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
     try:
         return read_network(content, shape)
     except IspNasError as error:

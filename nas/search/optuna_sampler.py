@@ -39,16 +39,21 @@ class ModelSampler(optuna.samplers.BaseSampler):
     """
 
     def __init__(
-        self, propose: Propose, parameters: Callable[[ArchSpec], dict[str, Any]],
-        distributions: dict[str, BaseDistribution], seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        propose: Propose,
+        parameters: Callable[[ArchSpec], dict[str, Any]],
+        distributions: dict[str, BaseDistribution],
+        seed: int,
+    ) -> None:
         """`parameters` maps a network to values of the `distributions`."""
         self._propose, self._parameters, self._distributions = propose, parameters, distributions
         self._random = optuna.samplers.RandomSampler(seed=seed)
 
     def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial  # noqa: ARG002 (Optuna's interface)
-    ) -> dict[str, BaseDistribution]:  # fmt: skip
+        self,
+        study: optuna.Study,  # noqa: ARG002 (Optuna's interface)
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
         """Return the distributions of all genes: they are chosen together."""
         return {name: each for name, each in self._distributions.items() if not each.single()}
 

@@ -122,7 +122,7 @@ def _described(model: Path) -> Contract | None:
         return None
     except _NOT_TOLD as error:
         raise UsageError(
-            f"Wanted {model} to tell what RAW it reads, got {type(error).__name__}: {error}; export it again."
+            f"Cannot read from {model} what RAW it takes ({type(error).__name__}: {error}); export it again."
         ) from None
 
 
@@ -136,7 +136,7 @@ def _card(model: Path) -> Contract | None:
         files = _files(card)
     except (OSError, *_NOT_TOLD) as error:
         raise UsageError(
-            f"Wanted {path} to tell what RAW the network was trained on, got {type(error).__name__}: {error}; export "
+            f"Cannot read from {path} what RAW the network was trained on ({type(error).__name__}: {error}); export "
             "again, or move the card away and give --bits, --black, --white, --pattern and --packing."
         ) from None
     _refuse_other_files(model, files)

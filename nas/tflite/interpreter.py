@@ -26,9 +26,11 @@ class TfliteModel:
         kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_maps else OpResolverType.AUTO
         with quiet():
             self._interpreter = Interpreter(
-                model_content=content, num_threads=threads(), experimental_op_resolver_type=kernels,
+                model_content=content,
+                num_threads=threads(),
+                experimental_op_resolver_type=kernels,
                 experimental_preserve_all_tensors=keep_maps,
-            )  # fmt: skip
+            )
             if input_shape is not None:
                 self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], input_shape)
             self._interpreter.allocate_tensors()

@@ -66,7 +66,7 @@ class IspFile:
                     self._interpreter.allocate_tensors()
             except (RuntimeError, ValueError) as error:
                 raise UsageError(
-                    f"Wanted {self.path} to run on {rows}×{columns} packed pixels, got: {_first_line(error)}; give a "
+                    f"{self.path} does not run on {rows}×{columns} packed pixels: {_first_line(error)}; give a "
                     "file of a fixed size."
                 ) from None
             self._input = self._interpreter.get_input_details()[0]
@@ -91,7 +91,7 @@ class IspFile:
         y = self._interpreter.tensor(self._output["index"])()
         wanted = (n, 2 * rows, 2 * columns, _RGB)
         if y.shape != wanted:
-            raise UsageError(f"Wanted {self.path} to make {list(wanted)} of {list(x.shape)}, got {list(y.shape)}.")
+            raise UsageError(f"{self.path} makes {list(y.shape)} of {list(x.shape)}, not {list(wanted)}.")
         use(y)
 
     def invoke(self) -> None:
@@ -105,7 +105,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f'Wanted a .tflite file at "{path}", could not read it: {error.strerror}.') from None
+        raise UsageError(f'Cannot read "{path}": {error.strerror}; give a .tflite file.') from None
 
 
 def _interpreter(path: Path, content: bytes) -> Any:
@@ -126,7 +126,7 @@ def _single(path: Path, interpreter: Any) -> tuple[dict[str, Any], dict[str, Any
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if (len(inputs), len(outputs)) != (1, 1):
         raise UsageError(
-            f"Wanted a file of one input and one output, got {len(inputs)} and {len(outputs)} in {path}; give one that "
+            f"{path} has {len(inputs)} inputs and {len(outputs)} outputs, not one each; give a file that "
             "turns packed RAW into RGB."
         )
     return inputs[0], outputs[0]
@@ -138,8 +138,8 @@ def _open_sides(path: Path, given: dict[str, Any], made: dict[str, Any]) -> tupl
     fixed = len(taken) == 4 and taken[3] == _PACKED and len(shape) == 4 and shape[3] == _RGB
     if not fixed or not all(_agree(a, b, by) for a, b, by in zip(taken[:3], shape[:3], (1, 2, 2), strict=True)):
         raise UsageError(
-            f"Wanted a file that turns packed RAW [n, h, w, 4] into RGB [n, 2h, 2w, 3], got {_shown(taken)} → "
-            f"{_shown(shape)} in {path}; give an exported ISP."
+            f"{path} turns {_shown(taken)} into {_shown(shape)}, not packed RAW [n, h, w, 4] into RGB [n, 2h, 2w, 3]; "
+            "give an exported ISP."
         )
     batch, height, width, _ = taken
     return batch, height, width
@@ -166,7 +166,7 @@ def _port(path: Path, detail: dict[str, Any]) -> TensorEncoding:
     told = detail["quantization_parameters"]
     if dtype not in INTEGERS or len(told["scales"]) != 1 or not told["scales"][0] > 0:
         raise UsageError(
-            f"Wanted float32, float16 or quantised uint8, int8 or int16, got {dtype} "
-            f"{'without one scale' if dtype in INTEGERS else 'values'} in {path}; export it with another type."
+            f"{path} holds {dtype} {'without one scale' if dtype in INTEGERS else 'values'}, not float32, float16 or "
+            "quantised uint8, int8 or int16; export it with another type."
         )
     return TensorEncoding(dtype, float(told["scales"][0]), int(told["zero_points"][0]))

@@ -16,7 +16,7 @@ def check_fits(recipe: Recipe, pairs: Path, *, multiple: int, of: str) -> None:
     _, h, w = train.raw.shape
     if h % multiple or w % multiple:
         raise DataError(
-            f"Wanted pairs whose sides are multiples of {multiple}, which {of} needs, got {h}×{w}; "
+            f"Pairs of {h}×{w} do not fit {of}, which needs sides that are multiples of {multiple}; "
             "crop all of them, or choose fewer levels (of a space: a file of your own with --space)."
         )
     if recipe.patch % multiple:

@@ -71,7 +71,7 @@ def edit(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 def no_folder(root: Path) -> str:
     shutil.rmtree(root)
-    return "got none"
+    return "No folder of RAW→RGB pairs"
 
 
 def empty_folder(root: Path) -> str:
@@ -83,7 +83,7 @@ def empty_folder(root: Path) -> str:
 def no_images(root: Path) -> str:
     for path in (root / "train" / RAW).iterdir():
         path.unlink()
-    return "an empty folder"
+    return "which is empty; put the images"
 
 
 def a_missing_target(root: Path) -> str:
@@ -98,7 +98,7 @@ def another_number(root: Path) -> str:
 
 def no_training_pairs(root: Path) -> str:
     shutil.rmtree(root / "train")
-    return "Wanted a train/ folder"
+    return "No train/ folder"
 
 
 def a_truncated_mosaic(root: Path) -> str:
@@ -191,7 +191,7 @@ def a_copied_target(root: Path) -> str:
 def sides_that_cannot_be_halved_often(root: Path) -> str:
     for path in root.rglob("*.png"):
         edit(path, lambda image: image[:62])
-    return "multiples of 32, which space mai21 needs, got 62×64"
+    return "Pairs of 62×64 do not fit space mai21, which needs sides that are multiples of 32"
 
 
 SPOILS = (
@@ -294,7 +294,7 @@ WRONG = [
     (("--packing", "chalenge"), 'Did you mean "challenge"?'),
     (("--bits", "8"), "got 8"),
     (("--black", "1023"), "black 1023"),
-    (("--raw-dir", "raw"), "both sub-folders"),
+    (("--raw-dir", "raw"), "--raw-dir and --rgb-dir belong together"),
     (("--rungs", "abc"), '"abc"'),
     (("--rungs", "10,,30"), '"10,,30"'),
     (("--rungs", "30,10"), "30,10"),

@@ -99,7 +99,7 @@ def test_a_consumer_that_stops_early_leaves_no_thread_and_no_batch_behind(pairs:
 
 def test_what_goes_wrong_in_a_thread_is_told_to_the_consumer(pairs: PairSet) -> None:
     with Batches(pairs, BatchSpec(batch=2, patch=64), seed=0, first=0, last=3) as found:  # noqa: SIM117
-        with pytest.raises(UsageError, match="Wanted an even patch size"):
+        with pytest.raises(UsageError, match="A patch is an even number"):
             next(iter(found))
 
 

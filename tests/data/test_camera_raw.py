@@ -180,22 +180,22 @@ def xtrans(path: Path) -> str:
 
 def cut_short(path: Path) -> str:
     truncate(Camera().write(path, noise(64, 64)), keep=0.9)
-    return "got a damaged one"
+    return "is damaged"
 
 
 def empty(path: Path) -> str:
     path.write_bytes(b"")
-    return "got a damaged one"
+    return "is damaged"
 
 
 def a_photo(path: Path) -> str:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path, "JPEG")
-    return "got a file of another kind"
+    return "is neither a mosaic as 16-bit grey PNG nor a camera's RAW file"
 
 
 def black_above_white(path: Path) -> str:
     Camera(black=(1023,) * 4, white=1000).write(path, noise(32, 48))
-    return "Wanted a white level above the black level"
+    return "is not above its black level"
 
 
 @pytest.mark.parametrize("spoil", [quad, xtrans, cut_short, empty, a_photo, black_above_white])
@@ -204,7 +204,7 @@ def test_a_cameras_raw_that_cannot_be_used_is_one_sentence_that_names_it(
 ) -> None:
     path = tmp_path / "photo.dng"
     says = spoil(path)
-    with pytest.raises(DataError, match="Wanted") as refused:
+    with pytest.raises(DataError) as refused:
         read_mosaic(path, FMT)
     assert says in str(refused.value)
     assert str(path) in str(refused.value)
@@ -347,9 +347,9 @@ def test_a_sensor_that_rawpy_does_not_know_is_refused(tmp_path: Path, monkeypatc
 
 
 def test_nothing_to_find_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Wanted RAW files in"):
+    with pytest.raises(DataError, match="No RAW files in"):
         find_raw_files(tmp_path)
-    with pytest.raises(DataError, match="got none; check the path"):
+    with pytest.raises(DataError, match=r"No RAW file or folder at .*; check the path"):
         find_raw_files(tmp_path / "nowhere")
 
 

@@ -99,11 +99,11 @@ def test_any_two_parallel_folders_can_be_named(tmp_path: Path) -> None:
     write_flat(tmp_path, 10, layout=("phone", "camera"))
     config = DataConfig(str(tmp_path), raw_dir="phone", rgb_dir="camera")
     assert len(find_pairs(config)["train"]) == 8
-    assert "got camera/, phone/; name the two" in error_of(DataConfig(str(tmp_path)))
+    assert "has camera/, phone/, not" in error_of(DataConfig(str(tmp_path)))
 
 
 def test_naming_one_folder_of_two_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="both sub-folders"):
+    with pytest.raises(UsageError, match="--raw-dir and --rgb-dir belong together"):
         find_pairs(DataConfig(str(tmp_path), raw_dir="phone"))
 
 
@@ -124,20 +124,20 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
     said = error_of(DataConfig(str(tmp_path)))
     assert "mediatek_raw/ with fujifilm/ or huawei_raw/ with canon/" in said
-    assert "got no sub-folder" in said
+    assert "has no sub-folder" in said
 
 
 def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
     for kind in CHALLENGE:
         (tmp_path / kind).mkdir()
-    assert "got an empty folder" in error_of(DataConfig(str(tmp_path)))
+    assert "which is empty; put" in error_of(DataConfig(str(tmp_path)))
 
 
 def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
     config = write_flat(tmp_path, 10)
     for path in (tmp_path / "mediatek_raw").iterdir():
         path.rename(path.with_suffix(".dng"))
-    assert "got .dng;" in error_of(config)
+    assert "only .dng;" in error_of(config)
 
 
 def test_pairs_without_partner_are_named_on_both_sides(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_pairs_without_partner_are_named_on_both_sides(tmp_path: Path) -> None:
 def test_two_files_of_one_name_are_an_error(tmp_path: Path) -> None:
     config = write_flat(tmp_path, 10)
     (tmp_path / "fujifilm" / "3.jpg").write_bytes(b"")
-    assert "got both 3.jpg and 3.png" in error_of(config)
+    assert "Two files of one pair" in error_of(config)
 
 
 def test_a_split_without_targets_is_an_error(tmp_path: Path) -> None:
@@ -165,16 +165,16 @@ def test_a_split_without_targets_is_an_error(tmp_path: Path) -> None:
 
 
 def test_validation_without_training_is_an_error(tmp_path: Path) -> None:
-    assert "Wanted a train/ folder" in error_of(write_splits(tmp_path, val=2))
+    assert "No train/ folder" in error_of(write_splits(tmp_path, val=2))
 
 
 def test_too_few_pairs_to_validate_on_are_an_error(tmp_path: Path) -> None:
-    assert "at least one val pair" in error_of(write_flat(tmp_path, 3))
+    assert "is left for val" in error_of(write_flat(tmp_path, 3))
 
 
 def test_nothing_left_to_train_on_is_an_error(tmp_path: Path) -> None:
     config = replace(write_flat(tmp_path, 2), val_fraction=0.5, test_fraction=0.45)
-    assert "at least one train pair" in error_of(config)
+    assert "is left for train" in error_of(config)
 
 
 @pytest.mark.parametrize("fractions", [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0)])
@@ -354,7 +354,7 @@ def test_an_unknown_split_gets_a_suggestion(two: DataConfig) -> None:
 
 def test_an_empty_test_split_cannot_be_loaded(tmp_path: Path) -> None:
     config = replace(write_flat(tmp_path, 10), test_fraction=0.0)
-    with pytest.raises(DataError, match="Wanted test pairs"):
+    with pytest.raises(DataError, match="No test pairs"):
         load_split(config, "test")
 
 

@@ -46,7 +46,7 @@ def test_unpack_inverts_pack_and_keeps_the_type(fmt: RawFormat, rows: int, colum
 
 
 def test_an_odd_mosaic_is_not_packed() -> None:
-    with pytest.raises(UsageError, match="even height and width, got 3×4"):
+    with pytest.raises(UsageError, match="A mosaic of 3×4 has an odd side"):
         pack(np.zeros((3, 4), np.uint16), RawFormat())
 
 
@@ -58,7 +58,7 @@ def test_white_is_the_largest_value_unless_declared() -> None:
 @pytest.mark.parametrize(
     ("fmt", "said"),
     [
-        (RawFormat(bits=8), "9 to 16 bits per raw value, got 8"),
+        (RawFormat(bits=8), "Raw values have 9 to 16 bits, got 8"),
         (RawFormat(bits=17), "got 17"),
         (RawFormat(black=500, white=400), "got black 500 and white 400"),
         (RawFormat(white=1024), "white ≤ 1023"),

@@ -133,7 +133,7 @@ def test_the_command_prints_and_ends_with_2_where_the_file_is_not_fit(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("gone.tflite",), "could not read gone.tflite"),
+        (("gone.tflite",), "Cannot read gone.tflite"),
         (("x.tflite",), "x.tflite: These bytes are not a .tflite file"),
         (("x.tflite", "--device", "mars"), 'Unknown device "mars"'),
         (("x.tflite", "--format", "xml"), 'Unknown format "xml"'),

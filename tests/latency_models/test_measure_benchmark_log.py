@@ -407,7 +407,7 @@ def test_the_version_of_the_runtime_is_read_where_it_is_told() -> None:
 @pytest.mark.parametrize("text", ["", "hello\n", "network,runtime_ms\nsmallnet,61\n", "\n\n"])
 def test_a_text_that_is_no_log_is_refused(text: str) -> None:
     assert not is_benchmark_log(text)
-    with pytest.raises(MeasurementError, match="Wanted what benchmark_model printed"):
+    with pytest.raises(MeasurementError, match="Not a log of benchmark_model"):
         parse_benchmark_log(text)
 
 

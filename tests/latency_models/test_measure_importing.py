@@ -135,7 +135,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
         (b"Though it rained, we measured.", "is none of a log"),
         (b"TFL3\xff\xfe\x00", "is not a text in UTF-8"),
         (b"{", "This is no whole JSON"),
-        (b'{"latency": 5}', "found other JSON"),
+        (b'{"latency": 5}', "not what litert-benchmark writes"),
         (b"STARTING!\n", "ends before its result"),
         (b"Device,Model,Time\nPixel,smallnet,61\n", 'misses the unit of its column "Time"'),
         (b"node type, first, avg_ms, %, cdf%, mem KB, times called, name\nCONV_2D, 1, 1, 9%, 9%, 0, 1, a\n", "profile"),

@@ -139,7 +139,7 @@ def test_a_damaged_file_is_a_failure_with_its_reason_and_the_others_go_on(models
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(MeasurementError, match=r"could not read .*gone\.tflite"):
+    with pytest.raises(MeasurementError, match=r"Cannot read .*gone\.tflite"):
         list(measure_here([], [tmp_path / "gone.tflite"], OPTIONS))
 
 

@@ -264,7 +264,7 @@ def test_nothing_is_overwritten_and_that_is_known_before_anything_is_computed(
 
 
 def test_a_file_in_place_of_the_folder_is_refused(model: Path, photo: Path) -> None:
-    assert "Wanted a folder for the pictures, got the file" in refused(model, photo, "--out", photo)
+    assert "is a file, and --out names a folder for the pictures" in refused(model, photo, "--out", photo)
 
 
 def test_what_appears_while_a_picture_is_made_is_not_overwritten(
@@ -288,8 +288,8 @@ def test_two_inputs_that_would_become_one_file_are_refused(model: Path, photo: P
 @pytest.mark.parametrize(
     ("camera", "says"),
     [
-        (Camera(), "got RGGB, 64×96, 64–1023"),
-        (Camera("BGGR", black=(0,) * 4), "got BGGR, 64×96, 0–1023"),
+        (Camera(), "is RGGB, 64×96, 64–1023"),
+        (Camera("BGGR", black=(0,) * 4), "is BGGR, 64×96, 0–1023"),
         (Camera(QUAD), "as of a Quad-Bayer sensor"),
     ],
     ids=["black level", "pattern", "quad"],
@@ -304,14 +304,16 @@ def test_raw_that_the_network_was_not_trained_on_is_refused(
 def test_the_card_decides_what_the_network_was_trained_on(model: Path, tmp_path: Path) -> None:
     Camera("BGGR").write(tmp_path / "raw.dng", noise(*SIDES))
     card(tmp_path, pattern="RGGB", black=64)
-    assert "Wanted a RGGB mosaic of even sides with levels 64–1023" in refused(model, "raw.dng", "--out", "out")
+    assert "the network was trained on RGGB of even sides with levels 64–1023" in refused(
+        model, "raw.dng", "--out", "out"
+    )
     card(tmp_path, pattern="BGGR", black=64)
     assert rendered(model, "raw.dng", "--out", "out")[0]["conversions"] == []
 
 
 def test_options_say_what_a_mosaic_is(model: Path, photo: Path, tmp_path: Path) -> None:
     card(tmp_path)
-    assert "got GRBG" in refused(model, photo, "--out", "out", "--pattern", "GRBG")
+    assert "is GRBG, " in refused(model, photo, "--out", "out", "--pattern", "GRBG")
     (row,) = rendered(model, photo, "--out", "out", "--pattern", "GRBG", "--convert")
     assert row["conversions"][0] == "GRBG → RGGB by leaving out the first column"
 
@@ -366,7 +368,7 @@ def test_a_mosaic_of_odd_sides_is_cropped_where_that_was_asked_for(model: Path, 
     whole = noise(SIDES[0] + 1, SIDES[1] + 1, low=0)
     write_mosaic(tmp_path / "odd.png", whole)
     write_mosaic(tmp_path / "even.png", whole[: SIDES[0], : SIDES[1]])
-    assert "got RGGB, 65×97, 0–1023" in refused(model, "odd.png", "--out", "out")
+    assert "is RGGB, 65×97, 0–1023" in refused(model, "odd.png", "--out", "out")
     (row,) = rendered(model, "odd.png", "--out", "out", "--convert")
     assert row["conversions"] == ["65×97 → 64×96, whole tiles of 2×2"]
     rendered(model, "even.png", "--out", "out")
@@ -387,7 +389,7 @@ def test_options_about_mosaics_are_not_silently_ignored_for_a_cameras_raw(model:
         (("--jpeg", 90, "--bits-out", 16), "leave out --jpeg"),
         (("--max-memory", 0), "more than 0 MB"),
         (("--pattern", "RGBG"), "Unknown Bayer pattern"),
-        (("--bits", 8), "Wanted 9 to 16 bits"),
+        (("--bits", 8), "Raw values have 9 to 16 bits"),
         (("--input", "raw8"), "Unknown input"),
         (("--format", "csv"), "Unknown format"),
     ],
@@ -400,7 +402,7 @@ def test_options_that_make_no_sense_are_refused(
 
 def test_a_model_that_is_none_is_refused(model: Path, photo: Path) -> None:
     assert "LiteRT cannot run" in refused(photo, photo, "--out", "out")
-    assert "could not read it" in refused("nowhere.tflite", photo, "--out", "out")
+    assert 'Cannot read "nowhere.tflite"' in refused("nowhere.tflite", photo, "--out", "out")
     assert "check the path" in refused(model, "nowhere.png", "--out", "out")
 
 

@@ -123,11 +123,11 @@ def of_another_type() -> bytes:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (two_inputs, "Wanted a file of one input and one output, got 2 and 1"),
-        (classifier, r"got \[1, 8, 8, 3\] → \[1, 3\]"),
-        (same_size, r"got \[1, 8, 8, 4\] → \[1, 8, 8, 3\]"),
-        (whole_numbers_without_a_scale, "got int16 without one scale"),
-        (of_another_type, "got int32 values"),
+        (two_inputs, "has 2 inputs and 1 outputs, not one each"),
+        (classifier, r"turns \[1, 8, 8, 3\] into \[1, 3\]"),
+        (same_size, r"turns \[1, 8, 8, 4\] into \[1, 8, 8, 3\]"),
+        (whole_numbers_without_a_scale, "holds int16 without one scale"),
+        (of_another_type, "holds int32 values"),
         (lambda: b"PK\x03\x04 a zip archive", "LiteRT cannot run"),
         (lambda: b"", "LiteRT cannot run"),
     ],
@@ -150,9 +150,9 @@ def test_a_torn_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_no_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Wanted a \.tflite file at"):
+    with pytest.raises(UsageError, match=r"Cannot read .*; give a \.tflite file"):
         IspFile(tmp_path / "nowhere.tflite")
-    with pytest.raises(UsageError, match=r"Wanted a \.tflite file at"):
+    with pytest.raises(UsageError, match=r"Cannot read .*; give a \.tflite file"):
         IspFile(tmp_path)
 
 
@@ -168,6 +168,6 @@ def test_a_file_of_open_size_that_cannot_run_at_one_says_so(tmp_path: Path) -> N
     trunk.shuffle(2)
     model = loaded(tmp_path / "isp.tflite", b.file())
     model.allocate(8, 8)
-    with pytest.raises(UsageError, match="to run on 7×8 packed pixels"):
+    with pytest.raises(UsageError, match="does not run on 7×8 packed pixels"):
         model.allocate(7, 8)
     assert model.field.period == 2  # so `lay_out` never asks for it

@@ -109,7 +109,7 @@ def test_a_torn_checkpoint_is_refused_and_left_alone(job: Job) -> None:
 
 
 def test_missing_pairs_are_named(job: Job, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Wanted decoded train pairs"):
+    with pytest.raises(DataError, match="Cannot read the decoded train pairs"):
         candidate.evaluate(replace(job, data=tmp_path / "gone"))
 
 
