@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
@@ -20,7 +21,8 @@ from jaxtyping import Int, UInt8, UInt16
 from nas.data.cache import build_once
 from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, known_layouts
 from nas.data.raw_format import RawFormat, pack
-from search_spaces.errors import DataError, UnknownNameError, UsageError
+from search_spaces.errors import DataError, IspNasError, UnknownNameError, UsageError
+from search_spaces.system import stored
 
 __all__ = [
     "SPLITS",
@@ -43,6 +45,7 @@ DEMO = "demo"
 PREPARED_SPLITS: tuple[Split, ...] = ("train", "val")  # the test pairs are read when a result is reported, not before
 KINDS = ("raw", "rgb")
 FINGERPRINT_DIGITS = 16
+MOST_SUMMED_BYTES = 1 << 33  # a few seconds' reading
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,13 @@ def prepare(config: DataConfig, cache_dir: Path, *, progress: Progress | None = 
 
     from nas.data.decode import decode
 
-    return build_once(cache_dir / fingerprint(config), build)
+    folder = cache_dir / fingerprint(config)
+    was_there = folder.is_dir()
+    build_once(folder, build)
+    if was_there:
+        for split in PREPARED_SPLITS:
+            _require_sums(folder, split)
+    return folder
 
 
 def _all_different(
@@ -253,16 +262,18 @@ def _write_split(
     folder: Path, split: Split, pairs: list[Pair], fmt: RawFormat, decoded: Iterator[Decoded], progress: Progress | None
 ) -> None:
     """Write pair after pair: a full data set need not fit in memory, and a full disk is an error, not a SIGBUS."""
+    sums = dict.fromkeys(KINDS, 0)
     with ExitStack() as stack:
         raw_file, rgb_file = (stack.enter_context(_array_path(folder, split, kind).open("wb")) for kind in KINDS)
         for done, (raw, rgb) in enumerate(decoded):
             if done == 0:
                 _write_header(raw_file, (len(pairs), *raw.shape), raw.dtype)
                 _write_header(rgb_file, (len(pairs), *rgb.shape), rgb.dtype)
-            raw_file.write(raw.tobytes())
-            rgb_file.write(rgb.tobytes())
+            for file, kind, pixels in ((raw_file, "raw", raw.tobytes()), (rgb_file, "rgb", rgb.tobytes())):
+                file.write(pixels)
+                sums[kind] = crc32(pixels, sums[kind])
             _report(progress, done + 1, len(pairs))
-    described = {"names": [pair.name for pair in pairs], "format": asdict(fmt)}
+    described = {"names": [pair.name for pair in pairs], "format": asdict(fmt), "crc32": sums}
     (folder / f"{split}.json").write_text(json.dumps(described), encoding="utf-8")
 
 
@@ -280,10 +291,59 @@ def open_prepared(folder: Path, split: str) -> PairSet:
     if split not in PREPARED_SPLITS:
         raise UnknownNameError("prepared split", split, PREPARED_SPLITS)
     try:
-        described = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
+        described = _described(folder, split)
         raw, rgb = (np.load(_array_path(folder, split, kind), mmap_mode="r") for kind in KINDS)
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise DataError(
-            f'Cannot read the decoded {split} pairs in "{folder}": {error}; remove that folder and run again.'
-        ) from error
-    return PairSet(raw, rgb, tuple(described["names"]), RawFormat(**described["format"]))
+        _require_arrays(raw, rgb, len(described.names))
+    except (OSError, EOFError, ValueError, IspNasError) as error:
+        raise _unusable(folder, split, str(error)) from error
+    return PairSet(raw, rgb, described.names, described.format)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is stored beside the pixels of a split."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    names: tuple[str, ...]
+    format: RawFormat
+    crc32: dict[str, int] | None = None  # over the pixels of each kind; None in a cache of before there were any
+
+
+_DESCRIBED: stored.Schema[Described] = stored.Schema(Described)
+
+
+def _described(folder: Path, split: str) -> Described:
+    described = _DESCRIBED.read(stored.parse_json(stored.read_bytes(folder / f"{split}.json")))
+    described.format.validate()
+    return described
+
+
+def _require_arrays(raw: np.ndarray[Any, Any], rgb: np.ndarray[Any, Any], count: int) -> None:
+    """Raise ValueError unless the arrays are what `prepare` writes for so many pairs."""
+    for pixels, dtype, shape in ((raw, np.uint16, raw.shape[:3]), (rgb, np.uint8, (*raw.shape[:3], 3))):
+        if pixels.dtype != dtype or pixels.shape != shape or len(shape) < 3 or not pixels.flags.c_contiguous:
+            raise ValueError(f"pixels of shape {pixels.shape} and kind {pixels.dtype}")
+    if len(raw) != count:
+        raise ValueError(f"{len(raw)} pairs and {count} names")
+
+
+def _unusable(folder: Path, split: str, why: str) -> DataError:
+    return DataError(f'Cannot read the decoded {split} pairs in "{folder}": {why}; remove that folder and run again.')
+
+
+def _require_sums(folder: Path, split: str) -> None:
+    """Raise DataError where pixels on disk are not those that were written; of much more than fits, none are read."""
+    pairs = open_prepared(folder, split)
+    wanted = _described(folder, split).crc32
+    if wanted is None or pairs.raw.nbytes + pairs.rgb.nbytes > MOST_SUMMED_BYTES:
+        return
+    for kind in KINDS:
+        with _array_path(folder, split, kind).open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            found = 0
+            while block := file.read(1 << 22):
+                found = crc32(block, found)
+        if found != wanted.get(kind):
+            raise _unusable(folder, split, f"other {kind} pixels than were written there")

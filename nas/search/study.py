@@ -213,10 +213,11 @@ class Study:
     What is asked of it before every decision is kept as records come in, and looked up.
     """
 
-    def __init__(self, folder: Path, config: StudyConfig) -> None:
+    def __init__(self, folder: Path, config: StudyConfig, settings: Mapping[str, Any] | None = None) -> None:
+        """`settings` are those of run.toml as it stands, which may be of before a setting existed."""
         self.folder = folder
         self.config = config
-        self.settings_digest = _digest(config.to_dict())
+        self.settings_digest = _digest(settings or config.to_dict())
         self.candidates: dict[int, Candidate] = {}
         # Test quality by (trial, steps, seed of the final; None: of the rungs).
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
@@ -512,7 +513,7 @@ def load(folder: Path) -> Study:
         raise StudyError(
             f"{path} is damaged ({str(error).removesuffix('.')}); restore it or start a new study."
         ) from None
-    return Study(folder, config)
+    return Study(folder, config, settings)
 
 
 def names(results: Path) -> list[str]:

@@ -127,7 +127,7 @@ def load(path: Path) -> Checkpoint:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if _CHECKSUM in told and told[_CHECKSUM] != _checksum(tensors):
         raise _unreadable(path, "its values are not those that were written")
-    parts = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
+    parts: dict[str, Any] = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
     return Checkpoint(**_values(told, path), **parts)
 
 

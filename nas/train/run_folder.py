@@ -1,23 +1,25 @@
 """The folder of a training run: settings, names of files, and the lock on it."""
 
 import math
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from nas import provenance
 from nas.data.pairs import DataConfig, identity
 from nas.train import history
 from nas.train.losses import vgg_weights
-from nas.train.recipe import Recipe
+from nas.train.recipe import Recipe, require_whole
 from search_spaces.auxiliary_head import HEAD_BLOCKS, LAYERS
-from search_spaces.errors import StudyError, UsageError
+from search_spaces.errors import IspNasError, StudyError, UsageError
 from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.spec import ArchSpec
-from search_spaces.system import folder_lock
+from search_spaces.system import folder_lock, stored
 from search_spaces.system.atomic_write import write_durably
 
 TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps its runs
@@ -42,13 +44,42 @@ def read_training(folder: Path) -> dict[str, Any]:
     """Return the settings of a training run; raise StudyError where they are damaged."""
     path = folder / TRAINING_FILE
     try:
-        told = tomllib.loads(path.read_text("utf-8"))
+        told = stored.parse_toml(stored.read_bytes(path))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read ({error}); train again into another folder.") from None
     missing = [name for name in ("spec", "data", "recipe", "seed") if name not in told]
     if missing:
         raise StudyError(f"{path} lacks {', '.join(missing)}; train again into another folder.")
-    return {**told, "spec": ArchSpec.from_dict(told["spec"]).to_dict()}  # genes that came later have their defaults
+    try:
+        read = _SETTINGS.read(told)
+        require_whole(told["recipe"])
+        read["data"].validate()
+        spec = ArchSpec.from_dict(told["spec"])
+    except (ValueError, IspNasError) as error:
+        raise StudyError(
+            f"{path} is damaged ({str(error).removesuffix('.')}); restore it, or train again into another folder."
+        ) from None
+    return {**told, "spec": spec.to_dict()}  # genes that came later have their defaults
+
+
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+class _Settings(TypedDict):
+    """What training.toml holds; values with classes of their own are checked by these."""
+
+    spec: dict[str, int | str]
+    data: DataConfig
+    recipe: Recipe
+    seed: Annotated[int, Field(ge=0)]
+    provenance: NotRequired[dict[str, Any]]
+    data_identity: NotRequired[str]
+    super_network: NotRequired["SuperNetwork"]
+    validate_every: NotRequired[Annotated[int, Field(ge=1)]]
+    init_from: NotRequired[str]
+    vgg: NotRequired[str]
+    quantisation: NotRequired[dict[str, Any]]
+
+
+_SETTINGS: stored.Schema[_Settings] = stored.Schema(_Settings, known=[f.name for f in fields(Recipe)])
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ a text is no number, NaN is none either, and an unknown key is refused. Every fa
 whose text says what is wrong and nothing else; who calls adds the file's name and what to do.
 """
 
+import errno
 import json
 import os
 import stat
@@ -28,12 +29,15 @@ _SPECIAL = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOC
 def read_bytes(path: Path) -> bytes:
     """Return a file's content; raise OSError where it cannot be read, or is no regular file: a pipe may never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         kind = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(kind):
             named = next((name for is_kind, name in _SPECIAL if is_kind(kind)), "a device")
-            raise OSError(0, f"it is {named}, not a file", str(path))
-        return file.read()
+            raise OSError(errno.EINVAL, f"it is {named}, not a file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -107,7 +111,7 @@ def _reason(errors: "list[ErrorDetails]", known: tuple[str, ...]) -> str:
     first = next((each for each in errors if each["type"] in _UNKNOWN), errors[0])
     name = str(first["loc"][-1]) if first["loc"] else "it"
     if first["type"] in _UNKNOWN:
-        return _unknown(name, [str(e["loc"][-1]) for e in errors if e["type"].startswith("missing")] or known)
+        return _unknown(name, [*(str(e["loc"][-1]) for e in errors if e["type"].startswith("missing")), *known])
     if first["type"].startswith("missing"):
         return f'the key "{name}" is missing'
     if first["type"] == "json_invalid":

@@ -458,3 +458,31 @@ def test_the_real_pairs_are_found_and_read() -> None:
     config = DataConfig(str(REAL))
     assert {split: len(pairs) for split, pairs in find_pairs(config).items()} == {"train": 334, "val": 47, "test": 96}
     assert load_split(config, "val").raw.shape == (47, 256, 256)
+
+
+@pytest.mark.parametrize("file", ["train_raw.npy", "val_rgb.npy"])
+def test_decoded_pixels_that_were_changed_are_refused(tmp_path: Path, file: str) -> None:
+    config = write_splits(tmp_path / "pairs", train=2, val=1)
+    folder = prepare(config, tmp_path / "cache")
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:-8] + bytes(8))
+    with pytest.raises(DataError, match=r"other (raw|rgb) pixels than were written there; remove that folder"):
+        prepare(config, tmp_path / "cache")
+
+
+def test_decoded_pairs_from_before_checksums_open(tmp_path: Path) -> None:
+    config = write_splits(tmp_path / "pairs", train=2, val=1)
+    folder = prepare(config, tmp_path / "cache")
+    for split in ("train", "val"):
+        described = json.loads((folder / f"{split}.json").read_text())
+        described.pop("crc32")
+        (folder / f"{split}.json").write_text(json.dumps(described))
+    assert len(open_prepared(prepare(config, tmp_path / "cache"), "train")) == 2
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 8, 8), "f4"), np.zeros((2, 8), "u2"), np.zeros((3, 8, 8), "u2")])
+def test_decoded_pairs_of_another_kind_or_number_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    folder = prepare(write_splits(tmp_path / "pairs", train=2, val=1), tmp_path / "cache")
+    np.save(folder / "train_raw.npy", array)
+    with pytest.raises(DataError, match="remove that folder"):
+        open_prepared(folder, "train")

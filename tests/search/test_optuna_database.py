@@ -1,0 +1,103 @@
+"""study.db is what the records say, for tools that read Optuna's databases; what else lies there is left alone."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+from flow import make_study, optuna_trials, search
+from optuna.storages import RDBStorage
+
+from nas.search import optuna_database
+from nas.search import study as studies
+from nas.search.optuna_database import DatabaseFile
+from search_spaces.spec import GENES
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "s"
+    search(make_study(folder, sampler="random"), 4)
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "s")
+
+
+@pytest.fixture
+def opened(finished: Path) -> Iterator[optuna.Study]:
+    storage = RDBStorage(f"sqlite:///{finished / studies.DATABASE_FILE}")
+    yield optuna.load_study(study_name="s", storage=storage)
+    storage.engine.dispose()
+
+
+def written_again(folder: Path) -> list[str]:
+    """Write the database of a study anew; return what was said."""
+    said: list[str] = []
+    DatabaseFile(studies.load(folder), said.append).write()
+    return said
+
+
+def test_optuna_reads_the_objective_the_genes_the_rungs_and_our_best(opened: optuna.Study, finished: Path) -> None:
+    study = studies.load(finished)
+    assert opened.metric_names == ["score in dB at 10 steps"]
+    assert opened.user_attrs["best trial"] == study.best().trial
+    for candidate, trial in zip(study.candidates.values(), opened.trials, strict=True):
+        assert trial.params == {name: str(candidate.genes[name]) for name in GENES}
+        scores = {reached.steps: candidate.score(rung) for rung, reached in candidate.rungs.items()}
+        assert trial.intermediate_values == scores
+        assert trial.user_attrs["network"] == candidate.spec.description
+        assert trial.user_attrs.get("best", False) == (candidate is study.best())
+
+
+def test_a_database_that_is_as_it_was_left_is_written_without_a_word(folder: Path) -> None:
+    assert written_again(folder) == []
+
+
+def test_a_changed_direction_is_noticed_and_written_anew(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / studies.DATABASE_FILE)) as database, database:
+        database.execute("UPDATE study_directions SET direction = 'MINIMIZE'")
+    (sentence,) = written_again(folder)
+    assert "was not as the search left it; it was rebuilt from the records" in sentence
+    with closing(sqlite3.connect(folder / studies.DATABASE_FILE)) as database:
+        assert database.execute("SELECT direction FROM study_directions").fetchall() == [("MAXIMIZE",)]
+
+
+def test_somebody_else_s_database_is_left_alone(folder: Path) -> None:
+    path = folder / studies.DATABASE_FILE
+    path.unlink()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE recipes (name TEXT)")
+    before = path.read_bytes()
+    (sentence,) = written_again(folder)
+    assert "holds something else than this study and is left as it is" in sentence
+    assert path.read_bytes() == before
+    assert not list(folder.glob("*.damaged-*"))
+
+
+def test_a_database_that_is_being_written_is_left_for_now_and_never_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optuna_database, "PATIENCE_S", 0.05)
+    path = folder / studies.DATABASE_FILE
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        (sentence,) = written_again(folder)
+        assert "is in use by another program and is left as it is for now" in sentence
+    assert not list(folder.glob("*.damaged-*"))
+
+
+@pytest.mark.parametrize("name", ["q?mode=ro", "100%", "a" * 200 + "/" + "b" * 200 + "/" + "c" * 200, "写真 raw"])
+def test_any_folder_holds_its_own_database(finished: Path, tmp_path: Path, name: str) -> None:
+    moved = shutil.copytree(finished, tmp_path / name / "s")
+    (moved / studies.DATABASE_FILE).unlink()
+    assert written_again(moved) == []
+    assert (moved / studies.DATABASE_FILE).stat().st_size > 0
+    if len(name) < 100:
+        shutil.copy(moved / studies.DATABASE_FILE, tmp_path)
+        assert len(list(optuna_trials(tmp_path))) == len(studies.load(moved).candidates)
