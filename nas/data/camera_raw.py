@@ -142,11 +142,11 @@ def _has_signature(path: Path) -> bool:
     """Tell whether a file says of itself that a camera made it; raise DataError for what is no RAW file at all."""
     with acting_on(path, "read", DataError):
         if not path.is_file():
-            raise DataError(f'Wanted a RAW file at "{path}", got a folder or device; check the path.')
+            raise DataError(f'"{path}" is a folder or device, not a RAW file; check the path.')
         with path.open("rb") as file:
             start = file.read(_SIGNATURE_BYTES)
     if not start:
-        raise DataError(f'Wanted a readable RAW file at "{path}", got a damaged one of 0 bytes; copy it again.')
+        raise DataError(f'The RAW file "{path}" is damaged: it has 0 bytes; copy it again.')
     if start.startswith(_PICTURES):
         raise _no_raw(path)
     return any(start[at:].startswith(signature) for at, signature in _SIGNATURES)
@@ -154,14 +154,14 @@ def _has_signature(path: Path) -> bool:
 
 def _without_header(path: Path) -> DataError:
     return DataError(
-        f'Wanted a camera\'s RAW file at "{path}", got {path.stat().st_size} bytes without a header that says what '
-        "they are; for a dump of a sensor's frame give --size (height x width), --bits, --pattern and --storage."
+        f'"{path}" has {path.stat().st_size} bytes without a header that says what they are, and is no camera\'s RAW '
+        "file; for a dump of a sensor's frame give --size (height x width), --bits, --pattern and --storage."
     )
 
 
 def _no_raw(path: Path) -> DataError:
     return DataError(
-        f'Wanted a mosaic as 16-bit grey PNG or a camera\'s RAW file at "{path}", got a file of another kind; give '
+        f'"{path}" is neither a mosaic as 16-bit grey PNG nor a camera\'s RAW file; give '
         "the RAW itself, not a finished picture."
     )
 

@@ -12,7 +12,7 @@ from latency_models.delegate import load_delegate
 from latency_models.device import Device, Fitted, Transferred, load_device, refit, summary
 from latency_models.device_writer import device_text, save_device, text_of
 from latency_models.kernels import network
-from latency_models.measurements import Conditions, Timing
+from latency_models.measurements import Timing
 from latency_models.new_device import TABLES, common_conditions, extended, family_of, make_device, measured_of
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, MeasurementError, UsageError
@@ -170,11 +170,6 @@ def test_long_rows_of_figures_stand_on_one_line() -> None:
     assert json.loads(text) == data
     assert text.count("\n") == 7
     assert '"short": {"a": 1}' in text
-
-
-def test_an_unknown_delegate_takes_everything() -> None:
-    unknown = [replace(t, conditions=Conditions()) for t in timings()]
-    assert make_device("x", unknown, folder=NOWHERE).delegate.name == "xnnpack"
 
 
 def test_an_unknown_delegate_is_told_and_not_checked() -> None:
