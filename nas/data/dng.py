@@ -88,7 +88,7 @@ def _require_read(mosaic: DngMosaic, path: Path) -> None:
 
 
 def _damaged(path: Path, got: str) -> DataError:
-    return DataError(f'Wanted a whole DNG at "{path}", got a damaged one: {got}; copy it from the camera again.')
+    return DataError(f'The RAW file "{path}" is damaged: {got}; copy it from the camera again.')
 
 
 def _is_whole_jpeg(content: bytes) -> bool:

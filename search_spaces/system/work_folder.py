@@ -13,6 +13,7 @@ from pathlib import Path
 
 DAY_S = 24 * 3600
 LOCK = ".lock"
+FRESH = "fresh-"  # in the name of a folder whose lock is not held yet: a free lock means nothing there
 
 
 @contextmanager
@@ -20,11 +21,14 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a folder of ours in `parent`, held while the block runs and removed behind it, if it is still there."""
     from filelock import FileLock
 
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    fresh = Path(tempfile.mkdtemp(prefix=f"{prefix}{FRESH}", dir=parent))
+    folder = fresh.with_name(fresh.name.replace(FRESH, "", 1))
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(fresh / LOCK, timeout=0):
+            fresh.rename(folder)
             yield folder
     finally:
+        shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -48,7 +52,7 @@ def _is_abandoned(folder: Path) -> bool:
     from filelock import FileLock, Timeout
 
     try:
-        if not (folder / LOCK).exists():
+        if FRESH in folder.name or not (folder / LOCK).exists():
             return time.time() - folder.stat().st_mtime > DAY_S
         with FileLock(folder / LOCK, timeout=0):
             return True

@@ -151,5 +151,5 @@ def test_batches_have_the_promised_shapes_and_types() -> None:
 
 @pytest.mark.parametrize("patch", [0, 7, 22])
 def test_a_patch_that_does_not_fit_is_refused(patch: int) -> None:
-    with pytest.raises(UsageError, match=rf"even patch size from 2 to 20 \(pairs are 20×24\), got {patch}"):
+    with pytest.raises(UsageError, match=rf"even number from 2 to 20 \(pairs are 20×24\), got {patch}"):
         sample_batch(sampled_pairs(RawFormat()), seed=0, step=0, batch=1, patch=patch)

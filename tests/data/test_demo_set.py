@@ -168,7 +168,7 @@ def test_the_fingerprint_names_version_and_seed_without_building(
 
 
 def test_another_raw_format_is_refused_and_another_packing_is_not(in_demo_cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="raw format of the demo set"):
+    with pytest.raises(UsageError, match="demo set has the raw format"):
         find_pairs(DataConfig("demo", raw=RawFormat(bits=12)))
     rggb = DataConfig("demo", raw=RawFormat(packing="rggb"))
     assert prepare(rggb, tmp_path) != prepare(DataConfig("demo"), tmp_path)

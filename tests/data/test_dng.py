@@ -55,7 +55,7 @@ def test_floating_point_and_signed_numbers_are_refused(tmp_path: Path, kind: typ
 @pytest.mark.parametrize(("code", "value"), [(STRIP_BYTE_COUNTS, 0), (STRIP_BYTE_COUNTS, 100), (STRIP_OFFSETS, 10**6)])
 def test_a_strip_that_is_not_there_is_told(tmp_path: Path, code: int, value: int) -> None:
     path = patched(dng(tmp_path / "a.dng"), code, value)
-    with pytest.raises(DataError, match="got a damaged one: tile 1"):
+    with pytest.raises(DataError, match="is damaged: tile 1"):
         read_mosaic(path, FMT)
 
 
@@ -108,7 +108,7 @@ def test_a_black_level_that_differs_within_a_colour_is_refused(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("damaged-tiled-dng/b_cut_at_tile_2.dng", "damaged one: tile 2 of 4"),
+        ("damaged-tiled-dng/b_cut_at_tile_2.dng", "is damaged: tile 3 of 4"),
         ("headerless-raw/frame_1920x1080_rggb_10bit.raw", "without a header"),
         ("quad-mislabelled/quad_labelled_2x2.dng", "Quad-Bayer"),
         ("quad-mislabelled/quad_labelled_4x4.dng", "Quad-Bayer"),

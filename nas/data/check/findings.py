@@ -309,6 +309,8 @@ def _scenes_in_two_splits(evidence: Evidence) -> Iterator[Problem]:
 
 
 def _alignment(evidence: Evidence) -> Iterator[Problem]:
+    if evidence.is_quad_bayer:  # its edges are not those of a Bayer mosaic
+        return
     shift = evidence.shift
     if shift is None:
         yield Problem(
