@@ -1,4 +1,4 @@
-"""How well do NPUs of one make foresee another of which a handful of networks was timed? On public timings.
+"""Measure how well NPUs of one make predict another with few timed networks, from public timings.
 
     python benchmarks/npu_latency.py FOLDER [--draws 10] [--out results/latency/npu.json]
 

@@ -1,4 +1,4 @@
-"""Which networks know each other? Those of one structure, whatever people call them.
+"""Group networks into families of one structure, whatever they are called.
 
 Sizes of one network differ in widths, depth and resolution, and share which operations follow which. So a network is
 the set of its runs of three operations, each with its side and stride, and two networks are of one family where most of

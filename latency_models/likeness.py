@@ -1,4 +1,4 @@
-"""What do networks like this one take beyond the sum of their kernels?
+"""Correct predicted runtimes by what similar networks took beyond the sum of their kernels.
 
 How a device schedules a whole network, what it fuses and what it keeps on the chip, no sum of kernels says; networks of
 one kind share it. Where whole networks are all that was measured, the logarithms of measured by predicted time are

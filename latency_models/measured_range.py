@@ -1,4 +1,4 @@
-"""How far is a kernel from everything that was measured, and by how much may its price be off for that?
+"""Measure how far a kernel is from everything measured, and how much its price may be off for that.
 
 A roofline holds its sign beyond the largest kernel; it knows nothing of a kernel of another kind. Implementations are
 chosen by the operation and by a few figures: side, stride, dilation and groups of the kernel, channels per group and

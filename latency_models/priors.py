@@ -1,4 +1,4 @@
-"""Which known devices should a device of one's own start from? Those that explain its first measurements best."""
+"""Choose the known devices a new device starts from: those that explain its first measurements best."""
 
 from collections.abc import Mapping, Sequence
 

@@ -185,7 +185,7 @@ def values_of_twelve_bits(root: Path) -> str:
 
 def a_copied_target(root: Path) -> str:
     shutil.copy(root / "train" / RGB / "1.png", root / "train" / RGB / "6.png")
-    return "the same picture for train/1 and train/6"
+    return "train/1 and train/6 have the same picture as target"
 
 
 def sides_that_cannot_be_halved_often(root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Do mosaic and target of a pair show the same thing at the same place?
+"""Measure whether mosaic and target of a pair show the same scene without a shift.
 
 Both are brought to half size (a 2×2 mean of a mosaic holds every colour, so it is a luminance), sharpened to their
 edges, and compared by phase correlation, which finds the shift, and by plain correlation after undoing the shift,

@@ -1,4 +1,4 @@
-"""Which measurements mean that training on these pairs would be wasted?
+"""Find the measurements that mean training on these pairs would be wasted.
 
 Each judge looks for one fault, known from real data sets, and says what it is, in which pairs, and what to do. What can
 differ from pair to pair is judged pair by pair: a mean over a set hides that a third of it is cut elsewhere. An *error*

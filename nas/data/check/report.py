@@ -1,4 +1,4 @@
-"""Is this data worth a night of training?
+"""Check a whole data set before training, and report what would spoil it.
 
 Every file is read once and measured, then faults are looked for over the whole set:
 
