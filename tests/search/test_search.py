@@ -33,7 +33,7 @@ from latency_models.delegate import load_delegate
 from latency_models.device import load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.search import driver as search_module
-from nas.search import optuna_sampler, policy
+from nas.search import optuna_sampler, policy, proposals
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
@@ -210,8 +210,10 @@ def test_a_duplicate_is_told_to_optuna_with_the_result_of_the_first(tmp_path: Pa
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search that sooner gives up hope that its sampler finds something new; the way it ends is the same."""
+    """A search that sooner gives up hope that anything is new in a small space; the way it ends is the same."""
     monkeypatch.setattr(search_module, "PATIENCE", 5)
+    monkeypatch.setattr(search_module, "RANDOM_TRIES", 200)
+    monkeypatch.setattr(proposals, "MOST_PRICED", 100)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -17,7 +17,6 @@ from flow import (
     make_study,
     records,
     search,
-    write_space,
 )
 
 from nas.cli.search_view import running
@@ -266,13 +265,3 @@ def test_wrong_options_are_refused(options: tuple[str, ...], sentence: str, tmp_
     done = in_process("search", "--budget", "1", "--results", tmp_path, *options)
     assert done.returncode == 2
     assert sentence in done.stderr
-
-
-def test_a_model_searches_a_space_to_its_end(tmp_path: Path) -> None:
-    space = write_space(tmp_path / "tiny.toml")
-    said: list[str] = []
-    found = search(make_study(tmp_path / "s", space=space, sampler="model"), 100, say=said.append)
-    assert found.exhausted
-    specs = [c.spec for c in found.study.trained()]
-    assert len(specs) == len(set(specs)) >= 10
-    assert any("exhausted" in line for line in said)
