@@ -35,7 +35,10 @@ from search_spaces.networks import build_graph
 from search_spaces.spec import GENES, ArchSpec
 
 HEAVY = ("numpy", "jax", "tensorflow", "optuna")
-FRONT_FIELDS = "trial,name,psnr_db,ssim,runtime_ms,runtime_low_ms,runtime_high_ms,score,parameters,macs,steps,hash,spec"
+FRONT_FIELDS = (
+    "trial,name,psnr_db,psnr_half_width_db,seeds,ssim,runtime_ms,runtime_low_ms,runtime_high_ms,score,parameters,macs,"
+    "steps,hash,spec"
+)
 BUDGET = 3
 
 
