@@ -4,6 +4,7 @@ A process holds a lock inside of its folder while it works. Where the lock is fr
 one, of an earlier version or of a process that died at its first breath, counts as left behind after a day.
 """
 
+import os
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 DAY_S = 24 * 3600
 LOCK = ".lock"
-FRESH = "fresh-"  # in the name of a folder whose lock is not held yet: a free lock means nothing there
+FRESH_LOCK = ".lock-fresh"  # its name until it is held, so that a free lock of the other name has lost its owner
 
 
 @contextmanager
@@ -21,14 +22,12 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a folder of ours in `parent`, held while the block runs and removed behind it, if it is still there."""
     from filelock import FileLock
 
-    fresh = Path(tempfile.mkdtemp(prefix=f"{prefix}{FRESH}", dir=parent))
-    folder = fresh.with_name(fresh.name.replace(FRESH, "", 1))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        with FileLock(fresh / LOCK, timeout=0):
-            fresh.rename(folder)
+        with FileLock(folder / FRESH_LOCK, timeout=0):
+            os.rename(folder / FRESH_LOCK, folder / LOCK)  # noqa: PTH104 (tests count the moves of pathlib)
             yield folder
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -52,7 +51,7 @@ def _is_abandoned(folder: Path) -> bool:
     from filelock import FileLock, Timeout
 
     try:
-        if FRESH in folder.name or not (folder / LOCK).exists():
+        if not (folder / LOCK).exists():
             return time.time() - folder.stat().st_mtime > DAY_S
         with FileLock(folder / LOCK, timeout=0):
             return True

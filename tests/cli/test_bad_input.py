@@ -116,11 +116,6 @@ def an_empty_file(root: Path) -> str:
     return f"{RAW}/0.png"
 
 
-def an_8_bit_mosaic(root: Path) -> str:
-    edit(root / "train" / RAW / "1.png", lambda raw: (raw >> 2).astype(np.uint8))
-    return "(8-bit)"
-
-
 def a_colour_mosaic(root: Path) -> str:
     shutil.copy(root / "train" / RGB / "1.png", root / "train" / RAW / "1.png")
     return "got a colour image"
@@ -197,7 +192,7 @@ def sides_that_cannot_be_halved_often(root: Path) -> str:
 SPOILS = (
     no_folder, empty_folder, no_images, a_missing_target, another_number, no_training_pairs, a_truncated_mosaic,
     a_truncated_target, an_empty_file, a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan, a_mosaic_of_floats,
-    an_8_bit_mosaic, a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target, a_smaller_pair,
+    a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target, a_smaller_pair,
     values_of_twelve_bits, a_copied_target, sides_that_cannot_be_halved_often,
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ BLUR = 4.0  # px at half size: structure coarser than this is shading
 UPSAMPLING = 8  # steps of 1/4 px at full size
 TEXTURED_FROM = 2.0  # of 255: deviation of the sharpened target
 TRUSTED_FROM = 0.3  # correlation after undoing the shift
+CROSSED_FROM = 0.05  # the weaker of the two main directions of the edges, of the stronger; a single edge has near 0
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,17 @@ class Match:
 
     shift: tuple[float, float]
     correlation: float
+    crossed: float  # how much of the edges' strength lies across their main direction, 0 to 1
+
+    @property
+    def is_plane(self) -> bool:
+        """Whether edges run in two directions; along a single one no shift shows, and any two such scenes are alike."""
+        return self.crossed >= CROSSED_FROM
 
     @property
     def trusted(self) -> bool:
         """Whether the two are alike enough for the shift to mean something."""
-        return self.correlation >= TRUSTED_FROM
+        return self.correlation >= TRUSTED_FROM and self.is_plane
 
 
 def match(raw: UInt16[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"]) -> Match | None:
@@ -55,7 +62,15 @@ def edge_match(target: Float[np.ndarray, "h w"], mosaic: Float[np.ndarray, "h w"
     shift, _, _ = phase_cross_correlation(target, mosaic, upsample_factor=UPSAMPLING)
     moved = np.roll(mosaic, np.rint(shift).astype(int), axis=(0, 1))
     alike = float((moved * target).sum() / np.sqrt((moved**2).sum() * (target**2).sum()))
-    return Match((2 * float(shift[0]), 2 * float(shift[1])), alike)
+    return Match((2 * float(shift[0]), 2 * float(shift[1])), alike, _crossed(target))
+
+
+def _crossed(edges: Float[np.ndarray, "h w"]) -> float:
+    """Return the ratio of the structure tensor's eigenvalues, the smaller to the larger, over the whole picture."""
+    down, right = np.gradient(edges)
+    tensor = np.array([[np.mean(down * down), np.mean(down * right)], [np.mean(down * right), np.mean(right * right)]])
+    smaller, larger = np.linalg.eigvalsh(tensor)
+    return float(max(smaller, 0.0) / larger) if larger > 0 else 0.0
 
 
 def halved(image: Shaped[np.ndarray, "h w *c"]) -> Float[np.ndarray, "h/2 w/2 *c"]:
