@@ -102,7 +102,8 @@ def run(
             *options,
             *TINY_TRAINING,
         ],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
+        env=os.environ
+        | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers") + os.pathsep + str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=120,
