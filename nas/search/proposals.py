@@ -118,7 +118,9 @@ class Proposals:
         model = Surrogate(results, steps=self._steps, prior=self._prior)
         if running:
             means, _ = model.predict(running)
-            lies = [Result(spec, {self._steps: float(m)}) for spec, m in zip(running, means, strict=True)]
+            lies = [
+                Result(spec, {self._steps: float(m)}, is_guess=True) for spec, m in zip(running, means, strict=True)
+            ]
             model = Surrogate([*results, *lies], steps=self._steps, prior=self._prior)
         value = self._value(rng)
         runtimes = [k.runtime_ms for k in known]

@@ -40,6 +40,7 @@ class Result:
 
     spec: ArchSpec
     psnr_db: Mapping[int, float]
+    is_guess: bool = False  # predicted, for a network that is in training
 
 
 class Surrogate:
@@ -63,7 +64,7 @@ class Surrogate:
         left = self.at_final - self._trend.of(of_prior)
         self._scale = max(0.1, float(np.std(left)))
         noise = np.array([self._gain.noise(r) for r in self._results]) / self._scale
-        kernel = _fitted_kernel(self._x, left / self._scale, noise)
+        kernel = _fitted_kernel(self._x, of_prior, [r for r in self._results if not r.is_guess])
         self._process = GaussianProcessRegressor(kernel, alpha=noise**2, optimizer=None)
         self._process.fit(scaled(self._x), left / self._scale)
 
@@ -148,10 +149,17 @@ def _ridge(rows: Sequence[tuple[ArchSpec, float, float]], mean_gain: float) -> t
     return np.linalg.solve(weighted.T @ weighted + penalty, weighted.T @ (rise - mean_gain * folds)), mean
 
 
-def _fitted_kernel(x: Vector, y: Vector, noise: Vector) -> Any:
-    """Return the process's kernel, its three parameters fitted to the first results of a size that grows in steps."""
-    fitted = min(_size_to_fit(len(y)), MOST_FITTED)
-    return _fitted(scaled(x[:fitted]).tobytes(), y[:fitted].tobytes(), noise[:fitted].tobytes(), fitted)
+def _fitted_kernel(x: Vector, of_prior: Vector, results: Sequence[Result]) -> Any:
+    """Return the process's kernel, its three parameters fitted to the first results of a size that grows in steps.
+
+    To what these gave at their first rung alone, which no later result changes: so a fit is made once for every size,
+    and a search that was killed makes the same one.
+    """
+    fitted = min(_size_to_fit(len(results)), MOST_FITTED)
+    first = np.array([r.psnr_db[min(r.psnr_db)] for r in results[:fitted]])
+    left = first - _Trend(of_prior[:fitted], first).of(of_prior[:fitted])
+    scale = max(0.1, float(np.std(left)))
+    return _fitted(scaled(x[:fitted]).tobytes(), (left / scale).tobytes(), TRAINING_NOISE_DB / scale, fitted)
 
 
 def _size_to_fit(count: int) -> int:
@@ -162,7 +170,7 @@ def _size_to_fit(count: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _fitted(x: bytes, y: bytes, noise: bytes, count: int) -> Any:
+def _fitted(x: bytes, y: bytes, noise: float, count: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
@@ -172,7 +180,7 @@ def _fitted(x: bytes, y: bytes, noise: bytes, count: int) -> Any:
     kernel += ConstantKernel(0.02, (1e-4, 1.0)) * DotProduct(1.0, "fixed")
     if count < 8:
         return kernel
-    process = GaussianProcessRegressor(kernel, alpha=np.frombuffer(noise) ** 2)
+    process = GaussianProcessRegressor(kernel, alpha=noise**2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is what the bound is for
         return process.fit(rows, np.frombuffer(y)).kernel_
