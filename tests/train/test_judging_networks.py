@@ -1,6 +1,7 @@
 """Losses with a network of their own: VGG-19's weights come from a file, the discriminator is trained alongside."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import h5py
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flow import in_process, refusal
+from flow import in_process, refusal, search_in_process
 
 from nas.data.pairs import PairSet, open_prepared
 from nas.train import checkpoint
@@ -142,12 +143,12 @@ def test_weights_that_nothing_would_read_are_refused(tiny_pairs: Path, tmp_path:
 
 def test_a_search_trains_by_features(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
     options = ("--data", tiny_pairs, "--results", tmp_path, "--batch", 2, "--patch", 32, "--rungs", "2")
-    asked = ("search", "--budget", 1, "--study", "by-features", "--loss", "l1=1,vgg=1e-6", *options)
-    done = in_process(*asked, "--vgg-weights", vgg_file)
+    asked = ("--budget", 1, "--study", "by-features", "--loss", "l1=1,vgg=1e-6", *options)
+    done = search_in_process(*asked, "--vgg-weights", vgg_file)
     assert done.returncode == 0, done.stderr
     assert vgg_weights.weights_digest(vgg_file) in (tmp_path / "by-features" / "run.toml").read_text("utf-8")
     other = write_weights(tmp_path / "other.h5", seed=1)
-    told = refusal(in_process(*asked, "--vgg-weights", other))
+    told = refusal(search_in_process(*asked, "--vgg-weights", other))
     assert f"VGG-19 in {other} has content" in told
     assert "started with other settings" in told
 
@@ -155,6 +156,17 @@ def test_a_search_trains_by_features(tiny_pairs: Path, tmp_path: Path, vgg_file:
 # The discriminator
 
 
+@pytest.fixture
+def thin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A discriminator of a few filters: training beside one does not depend on how many it has, and takes less time."""
+    filters = tuple((8, side, stride) for _, side, stride in adversarial._CONVOLUTIONS)
+    monkeypatch.setattr(adversarial, "_CONVOLUTIONS", filters)
+    executable.cache_clear()
+    yield
+    executable.cache_clear()
+
+
+@pytest.mark.usefixtures("thin")
 def test_the_discriminator_learns_beside_the_network(pairs: PairSet) -> None:
     one, twelve = run(pairs, 1, TEXTURE), run(pairs, 12, TEXTURE)
     assert one.discriminator.keys() == twelve.discriminator.keys() != set()
@@ -163,11 +175,13 @@ def test_the_discriminator_learns_beside_the_network(pairs: PairSet) -> None:
     assert (one.discriminator_step, twelve.discriminator_step) == (1, 12)
 
 
+@pytest.mark.usefixtures("thin")
 def test_the_discriminators_judgement_changes_the_network(pairs: PairSet) -> None:
     plain = run(pairs, 12, replace(TEXTURE, loss={"l1": 1.0}))
     assert differing(replace(run(pairs, 12, TEXTURE), **{part: {} for part in DISCRIMINATOR}), plain) != []
 
 
+@pytest.mark.usefixtures("thin")
 def test_a_discriminator_that_learns_is_no_divergence() -> None:
     """The network's adversarial loss rises then; what diverges is judged without it, and told with it."""
     watch = LossWatch(0.5, 0.5, adversarial=2.0)
@@ -181,16 +195,19 @@ def test_a_discriminator_that_learns_is_no_divergence() -> None:
         watch.see(30, {**terms, "loss": jnp.asarray(np.nan), "texture": jnp.asarray(np.nan)}, None, last=False)
 
 
+@pytest.mark.usefixtures("thin")
 def test_training_judges_divergence_without_the_adversary(pairs: PairSet) -> None:
     trained = run(pairs, 1, replace(TEXTURE, loss={"l1": 1.0, "texture": 1.0}))
     alone = run(pairs, 1, replace(TEXTURE, loss={"l1": 1.0}))
     assert trained.first_loss == pytest.approx(alone.first_loss, rel=1e-4)
 
 
+@pytest.mark.usefixtures("thin")
 def test_the_discriminators_smallest_patch_is_that_of_recipes() -> None:
     assert adversarial.LEAST_PATCH == LEAST_TEXTURE_PATCH
 
 
+@pytest.mark.usefixtures("thin")
 @pytest.mark.parametrize("first", [3, 5, 9, 10])
 def test_adversarial_training_continues_bit_for_bit_from_a_file(pairs: PairSet, tmp_path: Path, first: int) -> None:
     """Also where the discriminator begins at step 4, and pauses from step 9."""
@@ -204,6 +221,7 @@ def test_adversarial_training_continues_bit_for_bit_from_a_file(pairs: PairSet, 
     assert continued.discriminator_step == 5
 
 
+@pytest.mark.usefixtures("thin")
 def test_all_terms_of_a_team_train_together_and_the_result_is_exported_without_them(
     tiny_pairs: Path, tmp_path: Path, vgg_file: Path
 ) -> None:
