@@ -166,7 +166,7 @@ def test_a_mean_over_the_map_is_no_reason_for_a_note_where_the_picture_goes_thro
 
 
 def test_a_file_too_small_for_tiles_that_overlap_is_refused() -> None:
-    with pytest.raises(UsageError, match="input of 16 packed pixels has room for none"):
+    with pytest.raises(UsageError, match="input of 16 packed pixels is too small for overlapping tiles"):
         lay_out(PHOTO, replace(LOCAL, period=16), fixed=(16, 16), most_bytes=EVERYTHING)
 
 
