@@ -113,11 +113,11 @@ def next_final(
     """Return the next final that fits into the seconds that are left, None where none does or all are done.
 
     The best found and the best design come first, then further ones as far as two more trainings for either leader
-    remain possible, then the leaders from further seeds.
+    remain possible, then the leaders from further seeds. A second network of a kind waits for the first of the other.
     """
     entrants, capacity_s = _entrants(contenders), workers * left_s
     reserved = sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in entrants[:2])
-    for waiting in entrants:
+    for waiting in sorted(entrants, key=lambda c: _is_ahead(c, entrants)):
         needed = waiting.seconds + (0 if waiting in entrants[:2] else reserved)
         if not waiting.scores and not waiting.taken and needed <= capacity_s and waiting.seconds <= left_s:
             return Final(waiting.trial, seeds[0])
@@ -137,6 +137,12 @@ def plan_s(contenders: Sequence[Contender], *, workers: int = 1) -> float:
     return max((firsts + further * (SEEDS - 1)) / workers, 2 * longest)
 
 
+def rounds_s(contenders: Sequence[Contender], *, workers: int = 1) -> float:
+    """Return the seconds in which the first two finalists are trained from two seeds each."""
+    one = sum(c.seconds for c in _entrants(contenders)[:2]) / min(workers, 2)
+    return 2 * max(one, least_s(contenders))
+
+
 def least_s(contenders: Sequence[Contender]) -> float:
     """Return the seconds of the longer of the first two finals, without which nothing is compared."""
     return max((c.seconds for c in _entrants(contenders)[:2]), default=0.0)
@@ -149,6 +155,15 @@ def _entrants(contenders: Sequence[Contender]) -> list[Contender]:
     designs = [c for c in ranked if c.is_design][:MOST_DESIGNS]
     turns = [each for pair in zip(found, designs, strict=False) for each in pair]
     return turns + found[len(designs) :] + designs[len(found) :]
+
+
+def _is_ahead(contender: Contender, entrants: Sequence[Contender]) -> bool:
+    """Tell whether more of this one's kind than of the other take part already: whoever is best changes meanwhile."""
+    ours, theirs = (
+        sum(bool(c.scores or c.taken) for c in entrants if (c.is_design is contender.is_design) is same)
+        for same in (True, False)
+    )
+    return ours > theirs
 
 
 def _leaders(entrants: Sequence[Contender]) -> list[Contender]:

@@ -27,6 +27,7 @@ DESIGN_SHARE = 0.25
 ELITE = 5
 # Finals are planned from the seconds that steps took before, and begin a tenth earlier than these would ask for.
 FINALS_MARGIN = 1.1
+FINALS_STRETCH = 1.5
 # When the first so many candidates all fail, the cause is not in them.
 FATAL_FAILURES = 3
 
@@ -200,7 +201,10 @@ class Situation:
         return step_s * self.study.config.final_steps + past.evaluate_s + past.compile_s
 
     def _kept_for_finals(self) -> float:
-        """Seconds that the finals will take, up to their share of the budget; all once they have begun."""
+        """Seconds that the finals will take, up to their share of the budget; all once they have begun.
+
+        Half as much again where that is what two rounds take: one training of each decides nothing.
+        """
         if self.budget.seconds is None or not self.study.config.final_steps:
             return 0.0
         if self.finals_began:  # what is found from now on could not take part
@@ -211,7 +215,9 @@ class Situation:
         contenders = self._contenders()
         if finals.least_s(contenders) > kept:  # not even one final of each kind would fit
             return 0.0
-        return min(kept, FINALS_MARGIN * finals.plan_s(contenders, workers=self.workers))
+        planned = FINALS_MARGIN * finals.plan_s(contenders, workers=self.workers)
+        rounds = FINALS_MARGIN * finals.rounds_s(contenders, workers=self.workers)
+        return min(planned, rounds if kept < rounds <= FINALS_STRETCH * kept else kept)
 
     # What proposals rest on
 

@@ -109,7 +109,15 @@ def test_an_entrant_too_dear_for_the_time_left_leaves_it_to_the_others() -> None
 def test_what_was_found_later_enters_finals_that_were_played_before() -> None:
     played_before = [replace(contender(2, 30.0 + n / 10, {1: 30.0}), trial=10 + n) for n in range(MOST_FOUND)]
     later = replace(contender(2, 35.0), trial=20)
-    assert next_final([*played_before, FIELD[0], later], ALL_SEEDS, left_s=1000.0) == Final(20, 1)
+    design = replace(FIELD[0], scores={1: 30.0})
+    assert next_final([*played_before, design, later], ALL_SEEDS, left_s=1000.0) == Final(20, 1)
+
+
+def test_a_second_network_of_a_kind_waits_for_the_first_of_the_other() -> None:
+    """While one that was found trains, another one may climb past it; the design still comes next."""
+    begun = replace(contender(2, 30.0), trial=10, taken=frozenset({1}))
+    better = replace(contender(2, 35.0), trial=20)
+    assert next_final([better, begun, FIELD[0]], ALL_SEEDS, left_s=1000.0, workers=2) == Final(FIELD[0].trial, 1)
 
 
 def test_what_climbed_higher_goes_before_what_scored_more_at_a_lower_rung() -> None:
