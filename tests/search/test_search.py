@@ -27,7 +27,6 @@ from flow import (
     write_space,
 )
 from optuna.trial import TrialState
-from sqlalchemy import Engine, event
 
 from latency_models.delegate import load_delegate
 from latency_models.device import load_device
@@ -48,18 +47,6 @@ from search_spaces.errors import StudyError
 
 BUDGET = 12  # enough for TPE to leave its random start
 Run = tuple[Path, InlineWorker]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_waiting_for_the_disk() -> Iterator[None]:
-    """No power fails during these tests, and a database that waits for the disk takes half their time."""
-
-    def hurry(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-
-    event.listen(Engine, "connect", hurry)
-    yield
-    event.remove(Engine, "connect", hurry)
 
 
 @pytest.fixture(scope="module", autouse=True)
