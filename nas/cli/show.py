@@ -15,8 +15,9 @@ from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, prin
 from nas.defaults import DEFAULT_DEVICE
 from nas.plots import PlotPoint, check_plot, save_front
 from nas.search import candidate_rows, finals
+from nas.search.candidate import Candidate
 from nas.search.network_ref import Target, require_same_data, the_study
-from nas.search.study import Candidate, Study
+from nas.search.study import Study
 from nas.units import Row, count, runtime
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph

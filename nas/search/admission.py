@@ -12,9 +12,10 @@ from latency_models.device import Device
 from latency_models.kernels import network
 from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
+from nas.search.candidate import Candidate
 from nas.search.constraints import Limits
 from nas.search.proposals import Cost
-from nas.search.study import Candidate, Study
+from nas.search.study import Study
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.ops import Activation

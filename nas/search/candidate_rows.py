@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from nas.search import finals, pareto
-from nas.search.study import Candidate, Study
+from nas.search.candidate import Candidate
+from nas.search.study import Study
 from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
 

@@ -18,12 +18,13 @@ import numpy as np
 from latency_models.device import Device
 from nas.search.admission import Admission, structure_of
 from nas.search.budget import Budget
+from nas.search.candidate import Candidate
 from nas.search.optuna_database import DatabaseFile
 from nas.search.optuna_sampler import Proposer
 from nas.search.policy import Situation, Work, designs_of
 from nas.search.prior import prior
 from nas.search.proposals import Proposals, random_member
-from nas.search.study import Candidate, Study
+from nas.search.study import Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure, Worker, result_of
 from search_spaces.errors import StudyError

@@ -11,7 +11,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nas.search.study import FULL_FINALS, Candidate, Study, least_finals
+from nas.search.candidate import FULL_FINALS, Candidate, least_finals
+from nas.search.study import Study
 
 SEEDS = FULL_FINALS  # from which the two who are compared are trained
 MOST_SEEDS = 5  # where time is left

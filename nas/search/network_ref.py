@@ -13,8 +13,9 @@ from typing import Any
 
 from nas.data.pairs import DataConfig, identity
 from nas.search import study
+from nas.search.candidate import Candidate
 from nas.search.open_study import anywhere
-from nas.search.study import Candidate, Study
+from nas.search.study import Study
 from nas.train.checkpoint import Checkpoint, load, step_of
 from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, QUANTISATION, TRAINED, TRAINING_FILE, read_training
 from search_spaces.auxiliary_head import detach

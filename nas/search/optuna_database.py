@@ -23,9 +23,10 @@ from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from sqlalchemy.pool import StaticPool
 
 from nas.search import finals
+from nas.search.candidate import Candidate
 from nas.search.optuna_sampler import CONSTRAINT, DIRECTIONS, Expected, expected_trials
 from nas.search.score import final_score
-from nas.search.study import RUN_FILE, Candidate, Study
+from nas.search.study import RUN_FILE, Study
 from search_spaces.errors import IspNasError
 from search_spaces.spec import GENES
 from search_spaces.system import stored

@@ -14,8 +14,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.search.candidate import Candidate
 from nas.search.score import final_score
-from nas.search.study import Candidate, Study
+from nas.search.study import Study
 from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import GENES, ArchSpec, Value

@@ -14,8 +14,9 @@ import numpy as np
 
 from nas.search import finals, pareto, successive_halving
 from nas.search.budget import Budget
+from nas.search.candidate import Candidate
 from nas.search.proposals import Known, variation
-from nas.search.study import Candidate, Study
+from nas.search.study import Study
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace

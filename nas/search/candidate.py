@@ -1,0 +1,124 @@
+"""A candidate of a study: one proposal, what training it came to at every rung, and its finals."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from nas.search.score import final_score
+from search_spaces.designs import design_name
+from search_spaces.spec import ArchSpec, Value
+
+FULL_FINALS = 3  # trainings of one network, after which further ones change little
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What training to one rung came to."""
+
+    rung: int
+    steps: int
+    psnr_db: float
+    ssim: float
+    loss: float
+    train_s: float
+    compile_s: float
+    evaluate_s: float
+    memory_mb: float | None = None  # None: not told by the system
+    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
+    train_psnr_db: float | None = None  # of finals: on as many training pairs as there are validation pairs
+
+    @property
+    def seconds(self) -> float:
+        """Everything that the rung cost."""
+        return self.train_s + self.compile_s + self.evaluate_s
+
+
+@dataclass
+class Candidate:
+    """One proposal and what has become of it; `verdict` tells why it is trained or not."""
+
+    trial: int
+    genes: dict[str, Value]
+    verdict: str  # one of nas.search.records.VERDICTS
+    runtime_ms: float | None = None
+    runtime_low_ms: float | None = None
+    runtime_high_ms: float | None = None
+    peak_memory_mb: float | None = None  # None in records made before it was known
+    reason: str = ""
+    violation: float | None = None  # how far over the limits, in the unit of nas.search.constraints.Limits.excess
+    duplicate_of: int | None = None
+    sampler_notes: dict[str, Any] = field(default_factory=dict)  # what the sampler keeps with a trial
+    rungs: dict[int, Rung] = field(default_factory=dict)
+    finals: dict[int, Rung] = field(default_factory=dict)  # trainings from fresh weights to the final steps, by seed
+    final_failures: dict[int, str] = field(default_factory=dict)  # reasons, by seed
+    failure: str = ""
+    asked_s: float = 0.0  # seconds of the search at which it was asked for, and at which something was last known of it
+    ended_s: float = 0.0
+
+    @cached_property
+    def spec(self) -> ArchSpec:
+        """The network that the genes mean."""
+        return ArchSpec.from_dict(self.genes)
+
+    @cached_property
+    def name(self) -> str | None:
+        """The published name, None where this is not a published design."""
+        return design_name(self.spec)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has used its share of a budget that counts candidates."""
+        return bool(self.rungs or self.failure)
+
+    @property
+    def highest(self) -> Rung | None:
+        """The longest training so far."""
+        return self.rungs[max(self.rungs)] if self.rungs else None
+
+    @property
+    def longest(self) -> Rung | None:
+        """What a report tells: the mean of the finals where there are any, else the highest rung."""
+        return _mean(list(self.finals.values())) if self.finals else self.highest
+
+    @property
+    def best_seed(self) -> int | None:
+        """The seed of the best final, None without finals."""
+        return max(self.finals, key=lambda seed: self.finals[seed].psnr_db, default=None)
+
+    @property
+    def fitted_db(self) -> float | None:
+        """By how many dB training pairs come out better than validation pairs: mean of the finals; None: not known."""
+        gaps = [f.train_psnr_db - f.psnr_db for f in self.finals.values() if f.train_psnr_db is not None]
+        return statistics.fmean(gaps) if gaps else None
+
+    def at(self, rung: int) -> Rung:
+        """Return a rung that this candidate reached; the one above the ladder is the mean of its finals."""
+        return self.rungs[rung] if rung in self.rungs else _mean(list(self.finals.values()))
+
+    def score(self, rung: int) -> float:
+        """Return the challenge's score at a rung that this candidate reached, as in `at`."""
+        assert self.runtime_ms is not None
+        return final_score(self.at(rung).psnr_db, self.runtime_ms)
+
+    def final_scores(self) -> dict[int, float]:
+        """Return the challenge's score of every final, by seed."""
+        assert self.runtime_ms is not None
+        return {seed: final_score(final.psnr_db, self.runtime_ms) for seed, final in self.finals.items()}
+
+
+def least_finals(*kinds: Sequence[int]) -> int:
+    """Return how many finals a network needs to be compared, from the counts of networks found and of designs.
+
+    As many as the best covered of either kind has, up to FULL_FINALS: one lucky training wins nothing.
+    """
+    return min([FULL_FINALS, *(max(counts) for counts in kinds if any(counts))])
+
+
+def _mean(finals: list[Rung]) -> Rung:
+    means = {
+        name: statistics.fmean(getattr(final, name) for final in finals)
+        for name in ("psnr_db", "ssim", "loss", "train_s", "compile_s", "evaluate_s")
+    }
+    return replace(finals[0], **means)  # type: ignore[arg-type]  # means are of the fields that are floats
