@@ -67,7 +67,7 @@ def test_a_loss_that_makes_no_sense_says_why(text: str, complaint: str) -> None:
         ({"warmup": -1}, "got -1"),
         ({"schedule": "step"}, r"step schedule needs drop_every .* got drop_every 0 and drop_factor 0\.0"),
         ({"drop_every": 5, "drop_factor": 0.5}, "Only a step schedule drops, this one is cosine"),
-        ({"precision": "float16"}, 'Unknown precision "float16"'),
+        ({"precision": "float16"}, 'Unknown dtype "float16"'),
         ({"vgg_layer": "relu9_9"}, 'Unknown vgg_layer "relu9_9"'),
         ({"loss": {"texture": 1.0}, "patch": 16}, "texture judges patches of 32 pixels or more, got 16"),
         ({"batch": 0}, "batch needs at least one pair, got 0"),
