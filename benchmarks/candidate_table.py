@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training_recipes import read
+from training_recipes import provenance_of_rows, read
 
 from latency_models.device import load_device
-from nas import backend, provenance
+from nas import backend
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE
 from nas.search.score import final_score
 from nas.train.recipe import HARDWARE_RECIPE, Recipe
@@ -50,8 +50,7 @@ def main() -> None:
     backend.prepare()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     label = options.label or Path(options.data).name
-    words = [label if w == options.data else Path(w).name if w.startswith("/") else w for w in sys.argv]
-    made_by = provenance.collect() | {"command": " ".join(["python", *words])}
+    made_by = provenance_of_rows({options.data: label})
     table = Table(options.data, tuple(options.steps), options.max_runtime, options.out, made_by)
     table.first_seed(options.candidates)
     for seed in range(2, options.seeds + 1):

@@ -28,10 +28,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from training_recipes import read
+from training_recipes import provenance_of_rows, read
 
 from latency_models.device import load_device
-from nas import provenance
 from nas.data.pairs import DataConfig
 from nas.defaults import DEFAULT_DEVICE
 from nas.search import driver as driver_module
@@ -179,8 +178,7 @@ def search_all(options: argparse.Namespace) -> None:
     truth = Truth(read(options.table))
     error = truth.error()
     done = {tuple(row[name] for name in KEY) for row in read(options.out)}
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
-    made_by = provenance.collect() | {"command": " ".join(["python", *words])}
+    made_by = provenance_of_rows({})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.repetitions):
         for name in options.samplers:

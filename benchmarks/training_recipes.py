@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,7 @@ def train_all(options: argparse.Namespace) -> None:
     specs = dict(networks(options.networks))
     done = {key(row) for row in read(options.out)}
     data = options.label or label(options.data)
-    # Where pairs and results lie is nobody's business.
-    words = [data if word == options.data else Path(word).name if word.startswith("/") else word for word in sys.argv]
-    made_by = provenance.collect() | {"command": " ".join(["python", *words])}
+    made_by = provenance_of_rows({options.data: data})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for seed, steps, name, recipe in itertools.product(options.seeds, options.steps, specs, options.recipes):
         wanted = {"network": name, "spec": specs[name].hash, "data": data, "recipe": recipe}
@@ -84,6 +82,13 @@ def train_all(options: argparse.Namespace) -> None:
         with options.out.open("a") as file:
             file.write(json.dumps(row | {"load": os.getloadavg()[0], "made_by": made_by}, ensure_ascii=False) + "\n")
         sys.stderr.write(f"{name} {recipe} {steps} steps, seed {seed}: {row.get('psnr_db', row.get('failure'))}\n")
+
+
+def provenance_of_rows(called: Mapping[str, str]) -> dict[str, Any]:
+    """Return what makes the rows, with its command: some of its words called otherwise, and of paths only the name."""
+    # Where pairs and results lie is nobody's business.
+    words = [called.get(word, Path(word).name if word.startswith("/") else word) for word in sys.argv]
+    return provenance.collect() | {"command": " ".join(["python", *words])}
 
 
 def networks(names: Sequence[str]) -> Iterator[tuple[str, ArchSpec]]:

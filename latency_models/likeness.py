@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from latency_models.kernels import Kernel
 from latency_models.roofline import work_of
+from latency_models.samples import rounded
 
 # Distances at which likeness fades, how large what is shared is, and how noisy a network's time is, as logarithms.
 LENGTH, SHARED, NOISE = 0.3, 0.25, 0.05
@@ -56,5 +57,5 @@ def fit_likeness(places: Sequence[Place], logs: Sequence[float]) -> Likeness:
 
     alike = np.array([[_alike(a, b) for b in places] for a in places])
     weights = np.linalg.solve(alike + NOISE**2 * np.eye(len(places)), np.array(logs))
-    rounded_places = tuple({name: float(f"{x:.6g}") for name, x in place.items()} for place in places)
-    return Likeness(rounded_places, tuple(float(f"{w:.6g}") for w in weights))
+    rounded_places = tuple({name: rounded(x) for name, x in place.items()} for place in places)
+    return Likeness(rounded_places, tuple(map(rounded, weights)))

@@ -7,7 +7,6 @@ max-runtime = 60
 [study]                       what a study was started with: every study's run.toml is such a file
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import typer
 from nas.cli.option_groups import options_of
 from nas.cli.options import DataOptions, SearchOptions, SearchSettings, TrainingOptions
 from search_spaces.errors import IspNasError, UnknownNameError, UsageError
+from search_spaces.system import stored
 
 if TYPE_CHECKING:
     from nas.search import open_study
@@ -75,7 +75,7 @@ def _known() -> dict[str, type]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return stored.parse_toml(stored.read_bytes(path))
     except OSError as error:
         raise UsageError(f"The file of --config, {path}, cannot be read ({error.strerror}); check the path.") from None
     except ValueError as error:  # of TOML, or of UTF-8

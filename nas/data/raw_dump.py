@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from nas.data.picture_file import MOST_PIXELS
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 from search_spaces.system.file_errors import acting_on
 
@@ -13,7 +14,6 @@ from search_spaces.system.file_errors import acting_on
 # eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
 STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
 _BITS = {"mipi10": 10, "mipi12": 12}
-MOST_PIXELS = 210_000_000
 
 
 @dataclass(frozen=True)

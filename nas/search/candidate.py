@@ -7,27 +7,18 @@ from functools import cached_property
 from typing import Any
 
 from nas.search.score import final_score
+from nas.train.job import Outcome
 from search_spaces.designs import design_name
 from search_spaces.spec import ArchSpec, Value
 
 FULL_FINALS = 3  # trainings of one network, after which further ones change little
 
 
-@dataclass(frozen=True)
-class Rung:
-    """What training to one rung came to."""
+@dataclass(frozen=True, kw_only=True)
+class Rung(Outcome):
+    """What training to one rung came to, or to the final steps, which are the rung above the ladder."""
 
     rung: int
-    steps: int
-    psnr_db: float
-    ssim: float
-    loss: float
-    train_s: float
-    compile_s: float
-    evaluate_s: float
-    memory_mb: float | None = None  # None: not told by the system
-    rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
-    train_psnr_db: float | None = None  # of finals: on as many training pairs as there are validation pairs
 
     @property
     def seconds(self) -> float:

@@ -31,16 +31,17 @@ def best(study: Study) -> tuple[Candidate, int]:
     return candidate, study.final_rung if candidate.finals else max(candidate.rungs)
 
 
-def rows(study: Study, rung: int, *, everything: bool = True) -> list[dict[str, Any]]:
+def rows(study: Study, rung: int, *, everything: bool = True, trial: int | None = None) -> list[dict[str, Any]]:
     """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front.
 
-    Without `everything`, only those on the front: what a row tells of a network costs a millisecond.
+    Without `everything`, only those on the front, or with `trial` that one: what a row tells of a network costs a
+    millisecond.
     """
     candidates = study.at_rung(rung)
     ranks = pareto.ranks([(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in candidates])
-    chosen = ((c, rank) for c, rank in zip(candidates, ranks, strict=True) if everything or rank == 0)
+    chosen = ((c, rank == 0) for c, rank in zip(candidates, ranks, strict=True) if trial in (None, c.trial))
     half_db = finals.half_width_db(study)
-    made = [{**row(c, rung, half_db), "on_front": rank == 0} for c, rank in chosen]
+    made = [{**row(c, rung, half_db), "on_front": on_front} for c, on_front in chosen if everything or on_front]
     return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
 
 

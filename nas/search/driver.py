@@ -194,15 +194,16 @@ class Search:
 
     def _design(self) -> Work | None:
         """The next published design at the first rung; when all were there, the next rung of one, best first."""
+        now = self.now
         for design in self._designs:
             candidate = self._admission.known(design.spec)
-            if candidate is None and self.now.may_begin_design():
-                candidate = self._ask(design.spec)
-            start = self.now.design_start(candidate)
+            if candidate is None and now.may_begin_design():
+                candidate, now = self._ask(design.spec), self.now
+            start = now.design_start(candidate)
             if start is not None:
                 return start
         known = (self._admission.known(design.spec) for design in self._designs)
-        return self.now.design_climb([candidate for candidate in known if candidate is not None])
+        return now.design_climb([candidate for candidate in known if candidate is not None])
 
     def _new(self) -> Work | None:
         if not self.now.may_begin:

@@ -275,7 +275,8 @@ def half_width_db(study: Study) -> float | None:
 
     That of a mean of n finals is √n times smaller. None where no network was trained to the final steps twice.
     """
-    return _half_width_of_one([[final.psnr_db for final in c.finals.values()] for c in study.trained()])
+    finalists = study.at_rung(study.final_rung)
+    return _half_width_of_one([[final.psnr_db for final in c.finals.values()] for c in finalists])
 
 
 def _half_width_of_one(groups: Sequence[Sequence[float]], *, comparisons: int = 1) -> float | None:

@@ -106,7 +106,7 @@ class Study:
             >>> nas.load_study("results/phone").front()[0].on_front
             True
         """
-        return Candidates(each for each in self.candidates(steps) if each.on_front)
+        return self._at(candidate_rows.choose_rung(self._study, steps), everything=False)
 
     def best(self) -> Candidate:
         """Return the best candidate, which is what `isp-nas export best` exports.
@@ -119,8 +119,9 @@ class Study:
             >>> best.runtime_low_ms < best.runtime_ms < best.runtime_high_ms
             True
         """
-        trial, rung = candidate_rows.best(self._study)
-        return next(each for each in self._at(rung) if each.trial == trial.trial)
+        candidate, rung = candidate_rows.best(self._study)
+        (best,) = self._at(rung, trial=candidate.trial)
+        return best
 
     def verdict(self) -> Verdict | None:
         """Return whether the best network found beats the best published design; None for a study without finals.
@@ -131,9 +132,9 @@ class Study:
         """
         return finals.verdict_of(self._study)
 
-    def _at(self, rung: int) -> Candidates:
-        folder = str(self._study.folder)
-        return Candidates(Candidate(study=folder, **row) for row in candidate_rows.rows(self._study, rung))
+    def _at(self, rung: int, *, everything: bool = True, trial: int | None = None) -> Candidates:
+        rows = candidate_rows.rows(self._study, rung, everything=everything, trial=trial)
+        return Candidates(Candidate(study=str(self._study.folder), **row) for row in rows)
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self._study.trained())} candidates trained)"

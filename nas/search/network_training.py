@@ -127,7 +127,7 @@ def plan_training(target: Target, options: TrainOptions, results: Path) -> Train
         recipe = _recipe_at_full_rate(target, options, begun=read_training(folder)["recipe"])
     if options.qat and options.recipe is None and "learning_rate" not in options.options:
         recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
-    return TrainingPlan(target, options, recipe, options.out or run_folder(target, options, recipe, results), results)
+    return TrainingPlan(target, options, recipe, folder, results)
 
 
 def _recipe_at_full_rate(target: Target, options: TrainOptions, begun: Mapping[str, Any] | None = None) -> Recipe:

@@ -103,7 +103,7 @@ class Situation:
 
     # Rungs
 
-    @property
+    @cached_property
     def busy(self) -> set[int]:
         """The trials in training."""
         return {work.candidate.trial for work in self.training}

@@ -33,6 +33,7 @@ class Outcome:
     train_s: float
     compile_s: float
     evaluate_s: float
-    memory_mb: float | None  # the highest resident memory of the training process so far; None: not told by the system
+    # The highest resident memory of the training process so far; None: not told by the system, nor by old records.
+    memory_mb: float | None = None
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
     train_psnr_db: float | None = None  # on as many training pairs as there are validation pairs; None: not judged

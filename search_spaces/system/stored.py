@@ -17,6 +17,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from search_spaces.system.printable import printable
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
@@ -61,7 +63,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'the key "{printable(twice)}" is there twice')
+        raise ValueError(f'the key "{_short(twice)}" is there twice')
     return made
 
 
@@ -120,7 +122,7 @@ def _reason(errors: "list[ErrorDetails]", known: tuple[str, ...]) -> str:
     if first["type"].startswith("union_tag"):
         place = "its kind"
     wrong = first["msg"].replace("Input should", "should")
-    return f"{printable(place)} {wrong[:1].lower()}{wrong[1:]}, got {shown(first['input'])}{_hint(first)}"
+    return f"{_short(place)} {wrong[:1].lower()}{wrong[1:]}, got {shown(first['input'])}{_hint(first)}"
 
 
 def _hint(error: "ErrorDetails") -> str:
@@ -131,15 +133,13 @@ def _hint(error: "ErrorDetails") -> str:
 
 def _unknown(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f'the key "{printable(name)}" is unknown' + (f'; did you mean "{near[0]}"?' if near else "")
+    return f'the key "{_short(name)}" is unknown' + (f'; did you mean "{near[0]}"?' if near else "")
 
 
 def shown(value: object) -> str:
     """Return a value from outside as a terminal may print it: short, and without control characters."""
-    return printable(json.dumps(value, default=repr, ensure_ascii=False))
+    return _short(json.dumps(value, default=repr, ensure_ascii=False))
 
 
-def printable(text: str) -> str:
-    """Return a text from outside as a terminal may print it: short, and without control characters."""
-    cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in cut)
+def _short(text: str) -> str:
+    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -44,17 +44,20 @@ def match(raw: UInt16[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"]) -> Ma
     """Compare a pair; `None` where there is too little texture to tell."""
     if min(raw.shape) < LEAST_SIDE:
         return None
-    target = halved(rgb).mean(axis=-1)
-    if _edges(target).std() < TEXTURED_FROM:
+    target = _edges(halved(rgb).mean(axis=-1))
+    if target.std() < TEXTURED_FROM:
         return None
-    return edge_match(target, np.sqrt(halved(raw)))  # the root roughly undoes what the display curve does to the target
+    return _match(target, _edges(np.sqrt(halved(raw))))  # the root roughly undoes what the display curve does
 
 
 def edge_match(target: Float[np.ndarray, "h w"], mosaic: Float[np.ndarray, "h w"]) -> Match | None:
     """Compare two pictures of half size by their edges; `None` where one of them shows nothing."""
+    return _match(_edges(target), _edges(mosaic))
+
+
+def _match(target_edges: Float[np.ndarray, "h w"], mosaic_edges: Float[np.ndarray, "h w"]) -> Match | None:
     from skimage.registration import phase_cross_correlation
 
-    target_edges, mosaic_edges = _edges(target), _edges(mosaic)
     if target_edges.std() == 0 or mosaic_edges.std() == 0:
         return None
     window = np.hanning(target_edges.shape[0])[:, None] * np.hanning(target_edges.shape[1])

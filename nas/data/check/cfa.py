@@ -88,9 +88,10 @@ def _periods(signal: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     return float(bayer.var()), float((means - np.tile(bayer, (2, 2))).var())
 
 
-def is_quad(colours: ColourEvidence) -> bool:
-    """Whether one colour filter covers 2×2 px of a mosaic."""
-    return quad_share(colours) > QUAD_FROM and colours.period_2 + colours.period_4 > PERIODIC_FROM
+def is_quad(colours: ColourEvidence, *, pairs: int = 1) -> bool:
+    """Whether one colour filter covers 2×2 px; `colours` is the evidence of so many pairs."""
+    periodic = (colours.period_2 + colours.period_4) / max(1, pairs)
+    return quad_share(colours) > QUAD_FROM and periodic > PERIODIC_FROM
 
 
 def is_quad_mosaic(raw: UInt16[np.ndarray, "h w"], *, black: Sequence[float]) -> bool:

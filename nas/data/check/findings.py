@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.data.check.cfa import PERIODIC_FROM, QUAD_FROM, ColourEvidence, is_quad, pattern_scores, quad_share
+from nas.data.check.cfa import ColourEvidence, is_quad, pattern_scores
 from nas.data.check.levels import Levels
 from nas.data.check.measurement import Measurement
 from nas.data.check.near_duplicates import candidates, show_one_scene
@@ -59,8 +59,7 @@ class Evidence:
     @property
     def is_quad_bayer(self) -> bool:
         """Whether one colour filter covers 2×2 px."""
-        periodic = (self.colours.period_2 + self.colours.period_4) / max(1, len(self.pairs))
-        return quad_share(self.colours) > QUAD_FROM and periodic > PERIODIC_FROM
+        return is_quad(self.colours, pairs=len(self.pairs))
 
 
 def judge(evidence: Evidence) -> list[Problem]:
