@@ -8,23 +8,31 @@ from search_spaces.errors import ExportError
 from search_spaces.tflite_file import FileOp, op_counts, read_ops, separate_transpose_conv_activations, without_bias
 
 
-def one_op_file(name: str, *, version: int = 1, fused: int = 0, inputs: Sequence[int] = (0,)) -> bytes:
-    """The smallest file: one operation from tensor 0 to tensor 1, its fused activation by TFLite's number."""
+IN, OUT, WEIGHTS, BIAS, SIZE = range(5)
+TENSORS = ((b"in", [1, 2, 2, 3]), (b"out", [1, 2, 2, 3]), (b"weights", [3, 1, 1, 3]), (b"bias", [3]), (b"size", [4]))
+INPUTS = {"TRANSPOSE_CONV": (SIZE, WEIGHTS, IN)}
+OPTIONS = {"CONV_2D": "Conv2D", "DEPTHWISE_CONV_2D": "DepthwiseConv2D", "TRANSPOSE_CONV": "TransposeConv"}
+
+
+def one_op_file(name: str, *, version: int = 1, fused: int = 0, inputs: Sequence[int] | None = None) -> bytes:
+    """The smallest sound file: one operation that makes the tensor `OUT`, its fused activation by TFLite's number."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model, graph, op, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
     code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    op.opcodeIndex, op.inputs, op.outputs = 0, list(inputs), [1]
-    if name == "TRANSPOSE_CONV":
-        op.builtinOptionsType = schema.BuiltinOptions.TransposeConvOptions
-        op.builtinOptions = schema.TransposeConvOptionsT()
+    op.opcodeIndex, op.outputs = 0, [OUT]
+    op.inputs = list(INPUTS.get(name, (IN,)) if inputs is None else inputs)
+    if name in OPTIONS:
+        op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{OPTIONS[name]}Options")
+        op.builtinOptions = getattr(schema, f"{OPTIONS[name]}OptionsT")()
+        op.builtinOptions.strideH = op.builtinOptions.strideW = 1
         op.builtinOptions.fusedActivationFunction = fused
-    graph.tensors = [schema.TensorT(), schema.TensorT()]
-    for tensor, label in zip(graph.tensors, (b"in", b"out"), strict=True):
-        tensor.name, tensor.shape, tensor.buffer = label, [1, 2, 2, 3], 0
-    graph.operators, graph.inputs, graph.outputs = [op], [0], [1]
+    graph.tensors = [schema.TensorT() for _ in TENSORS]
+    for tensor, (label, shape) in zip(graph.tensors, TENSORS, strict=True):
+        tensor.name, tensor.shape, tensor.buffer = label, shape, 0
+    graph.operators, graph.inputs, graph.outputs = [op], [IN], [OUT]
     model.operatorCodes, model.subgraphs, model.buffers, model.version = [code], [graph], [schema.BufferT()], 3
     builder = flatbuffers.Builder(0)
     builder.Finish(model.Pack(builder), b"TFL3")
@@ -59,7 +67,9 @@ def test_separating_twice_is_separating_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["CONV_2D", "DEPTHWISE_CONV_2D"])
-@pytest.mark.parametrize(("inputs", "biased"), [((0, 0, 0), True), ((0, 0, -1), False), ((0, 0), False)])
+@pytest.mark.parametrize(
+    ("inputs", "biased"), [((IN, WEIGHTS, BIAS), True), ((IN, WEIGHTS, -1), False), ((IN, WEIGHTS), False)]
+)
 def test_a_convolution_without_a_bias_is_found(name: str, inputs: tuple[int, ...], biased: bool) -> None:
     assert without_bias(one_op_file(name, inputs=inputs)) == (() if biased else (f"{name} out",))
 
