@@ -4,8 +4,8 @@
         --steps 900 --seeds 1 2 --out results/training/tries-demo.jsonl
 
 Same losses, patches, first weights and averaging as the default recipe; what a try changes is in TRIES. Rows are those
-of `training_recipes.py` (the same command goes on where it stopped; `--table` prints means). `kron` needs the package
-psgd-jax; `distilled` needs one long training of `--teacher` first, which is made once per call.
+of `training_recipes.py` (the same command goes on where it stopped; `--table` prints means). `muon-distilled` needs one
+long training of `--teacher` first, which is made once per call.
 """
 
 import argparse
@@ -263,17 +263,6 @@ def soap(scale: float) -> Callable[[Graph, Recipe], optax.GradientTransformation
     return build
 
 
-def kron(scale: float) -> Callable[[Graph, Recipe], optax.GradientTransformation]:
-    def build(graph: Graph, recipe: Recipe) -> optax.GradientTransformation:
-        from psgd_jax.kron import scale_by_kron  # type: ignore[import-not-found]
-
-        kinds = muon.kernels(graph, batch=recipe.batch, patch=recipe.patch)
-        inner = optax.chain(scale_by_kron(), optax.scale(scale))
-        return with_adam_for_the_rest(graph, recipe, as_matrices(inner, kinds))
-
-    return build
-
-
 def ademamix(_graph: Graph, _recipe: Recipe) -> optax.GradientTransformation:
     return optax.chain(optax.contrib.scale_by_ademamix(), optax.scale(ADAM_SHARE))
 
@@ -307,8 +296,6 @@ TRIES: dict[str, Try] = {
     "muon-distilled": Try(own_muon, learning_rates, distils=True),
     "soap-0.15": Try(soap(0.15), learning_rates),
     "soap-0.5": Try(soap(0.5), learning_rates),
-    "kron-0.15": Try(kron(0.15), learning_rates),
-    "kron-0.5": Try(kron(0.5), learning_rates),
     "ademamix": Try(ademamix, learning_rates),
 }
 
