@@ -16,6 +16,7 @@ from typing import Any
 
 from search_spaces.activations import BODY_ACTIVATIONS
 from search_spaces.errors import SpecError, UnknownNameError
+from search_spaces.parts import ATTENTIONS, BLOCKS, TOPOLOGIES, reading
 
 Value = int | str
 # Any of the alternatives, each a conjunction {gene: the values it must have one of}; empty means always.
@@ -59,9 +60,6 @@ def _nominal(meaning: str, default: str, legal: tuple[str, ...], active_when: Co
     return field(default=default, metadata={"gene": Gene(meaning, default, legal, False, active_when)})
 
 
-TOPOLOGIES = ("flat", "unet", "two_path")
-BLOCKS = ("plain", "residual", "expanded", "dense", "residual_dense", "adaptive_residual")
-ATTENTIONS = ("none", "channel", "spatial", "dual")
 DOWNSAMPLERS = ("strided", "max_pool", "average_pool")
 UPSAMPLERS = ("depth_to_space", "transposed", "bilinear")
 OUTPUT_ACTIVATIONS = ("none", "relu", "sigmoid", "scaled_tanh")
@@ -131,13 +129,16 @@ class ArchSpec:
     A condition speaks of genes declared before its own, so one pass over them finds the canonical form.
     """
 
-    topology: str = _nominal("one scale, a U-Net, or a texture and a colour path", "flat", TOPOLOGIES)
+    topology: str = _nominal("one scale, a U-Net, or a texture and a colour path", "flat", tuple(TOPOLOGIES))
     scale: int = _ordinal(
-        "the body runs at R/scale, R being the output resolution", 2, (2, 4, 8), ({"topology": ("flat",)},)
+        "the body runs at R/scale, R being the output resolution",
+        2,
+        (2, 4, 8),
+        ({"topology": reading(TOPOLOGIES, "scale")},),
     )
     levels: int = _ordinal(
         "how often a U-Net, or the colour path, is halved below R/2", 2, (1, 2, 3, 4),
-        ({"topology": ("unet", "two_path")},),
+        ({"topology": reading(TOPOLOGIES, "levels")},),
     )  # fmt: skip
     stem_depth: int = _ordinal("convolutions before the body", 1, (1, 2))
     stem_kernel: int = _ordinal("kernel of the first convolution", 3, (3, 5, 7, 9))
@@ -155,33 +156,33 @@ class ArchSpec:
     skip: str = _nominal("from each level down to the same level up", "add", ("none", "add", "concat"), _LEVELS)
     skip_reach: str = _nominal("which levels have the skip", "all", ("all", "top"), _SEVERAL_SKIPS)
     depth: int = _ordinal("blocks in the body", 1, _DEPTHS)
-    block: str = _nominal("kind of block", "plain", BLOCKS, (_HAS_BLOCKS,))
+    block: str = _nominal("kind of block", "plain", tuple(BLOCKS), (_HAS_BLOCKS,))
     kernel: int = _ordinal("kernel of the first convolution of a block", 3, (1, 3, 5, 7), (_HAS_BLOCKS,))
     convolution: str = _nominal(
         "in blocks: full, or depthwise and then 1×1", "full", ("full", "separable"), (_HAS_BLOCKS,)
     )
     block_layers: int = _ordinal(
         "convolutions in a block", 2, (1, 2, 3, 4),
-        ({**_HAS_BLOCKS, "block": ("residual", "adaptive_residual", "residual_dense")},),
+        ({**_HAS_BLOCKS, "block": reading(BLOCKS, "block_layers")},),
     )  # fmt: skip
     block_end: str = _nominal(
         "what a residual block adds", "linear", ("linear", "activated"),
-        ({**_HAS_BLOCKS, "block": ("residual", "adaptive_residual")},),
+        ({**_HAS_BLOCKS, "block": reading(BLOCKS, "block_end")},),
     )  # fmt: skip
     growth: int = _ordinal(
         "channels that each dense layer adds", 8, range(4, 65, 4),
-        ({**_HAS_BLOCKS, "block": ("dense", "residual_dense")},),
+        ({**_HAS_BLOCKS, "block": reading(BLOCKS, "growth")},),
     )  # fmt: skip
     # Not of a flat body without blocks: genes of older runs hold it there, where it never had an effect.
     attention: str = _nominal(
-        "recalibration of the body", "none", ATTENTIONS, (_HAS_BLOCKS, {"topology": ("unet", "two_path")})
+        "recalibration of the body", "none", ("none", *ATTENTIONS), (_HAS_BLOCKS, {"topology": ("unet", "two_path")})
     )
     attention_position: str = _nominal(
         "inside each block, or once behind the body", "block", ("block", "body"),
-        ({**_HAS_BLOCKS, "attention": ATTENTIONS[1:]},),
+        ({**_HAS_BLOCKS, "attention": tuple(ATTENTIONS)},),
     )  # fmt: skip
     attention_reduction: int = _ordinal(
-        "how far channel attention squeezes", 4, (2, 4), ({"attention": ("channel", "dual")},)
+        "how far channel attention squeezes", 4, (2, 4), ({"attention": reading(ATTENTIONS, "attention_reduction")},)
     )
     long_skip: str = _nominal("over the whole body", "none", ("none", "add", "concat", "local_fusion"), (_HAS_BLOCKS,))
     tail: str = _nominal(
@@ -234,7 +235,9 @@ class ArchSpec:
 
     @property
     def _place(self) -> str:
-        return f"R/{self.scale}" if self.topology == "flat" else f"{_SHORT[self.topology]}{self.levels}"
+        return (
+            f"R/{self.scale}" if self.topology == "flat" else f"{_SHORT.get(self.topology, self.topology)}{self.levels}"
+        )
 
     @property
     def _stem(self) -> str:

@@ -1,6 +1,7 @@
 """Options that several commands share, declared once, and the parsing of their values."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.option_groups import option
-from nas.train.recipe import DEFAULTS, HARDWARE_RECIPE
+from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS
+from nas.search.successive_halving import OBJECTIVES
+from nas.train.recipe import DEFAULTS, DTYPES, HARDWARE_RECIPE
+from nas.train.registry import LOSSES
 from search_spaces.errors import UsageError
+from search_spaces.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from nas.data.pairs import DataConfig
@@ -19,6 +24,13 @@ if TYPE_CHECKING:
 
 RAW, TRAINING = "RAW", "Training"
 _CPU, _GPU = HARDWARE_RECIPE["cpu"], HARDWARE_RECIPE["gpu"]
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """Return names as a help text offers them: "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
 
 Form = Annotated[str, option("--format", help="table, json or csv.")]
 ShortForm = Annotated[str, option("--format", help="table or json.")]
@@ -113,8 +125,12 @@ class TrainingOptions:
     """How networks are trained, where it is not as the recipe or the study says; defaults hold without either."""
 
     loss: Annotated[
-        str | None, option("--loss", help='Losses with weights, "l1=1,ssim=0.2".', default="l1", panel=TRAINING)
-    ] = None
+        str | None,
+        option(
+            "--loss", default="l1", panel=TRAINING,
+            help=f'Losses with weights, "l1=1,ssim=0.2": {", ".join(LOSSES)}.',
+        ),
+    ] = None  # fmt: skip
     learning_rate: Annotated[
         float | None,
         option(
@@ -134,7 +150,7 @@ class TrainingOptions:
     ] = None  # fmt: skip
     dtype: Annotated[
         str | None,
-        option("--dtype", help="Of maps and products: float32 or bfloat16 (GPUs).", default="float32", panel=TRAINING),
+        option("--dtype", help=f"Of maps and products: {_one_of(DTYPES)} (GPUs).", default="float32", panel=TRAINING),
     ] = None
     precision: Annotated[str | None, option("--precision", help="Old name of --dtype.", hidden=True)] = None
     reparameterise: Annotated[
@@ -207,8 +223,10 @@ class SearchSettings:
     """What a study is started with, beside data, device and training."""
 
     space: Annotated[str | None, option("--space", help="Space name or a .toml file.", default="mai21")] = None
-    objective: Annotated[str | None, option("--objective", help="score or pareto.", default="score")] = None
-    sampler: Annotated[str | None, option("--sampler", help="model, tpe, random or nsga2.", default="model")] = None
+    objective: Annotated[str | None, option("--objective", help=f"{_one_of(OBJECTIVES)}.", default=OBJECTIVES[0])] = (
+        None
+    )
+    sampler: Annotated[str | None, option("--sampler", help=f"{_one_of(SAMPLERS)}.", default=DEFAULT_SAMPLER)] = None
     rungs: Annotated[
         str | None, option("--rungs", help="Training steps per rung, such as 50,150,450.", default="by the budget")
     ] = None
@@ -290,7 +308,7 @@ class FileOptions:
 
     precision: Annotated[
         list[str] | None,
-        option("--precision", help="fp32, fp16, int8, int16: one or more. fp32 always comes along.", default="fp32"),
+        option("--precision", help=f"{', '.join(PRECISIONS)}: one or more. fp32 always comes along.", default="fp32"),
     ] = None
     size: Annotated[str, option("--size", help="Height x width of the mosaic and the photograph.")] = "1088x1920"
     dynamic: Annotated[

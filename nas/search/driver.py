@@ -24,6 +24,7 @@ from nas.search.optuna_sampler import Proposer
 from nas.search.policy import Situation, Work, designs_of
 from nas.search.prior import prior
 from nas.search.proposals import Proposals, random_member
+from nas.search.samplers import SAMPLERS
 from nas.search.study import Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure, Worker, result_of
@@ -217,7 +218,7 @@ class Search:
 
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
-        if self.study.config.sampler == "model":
+        if SAMPLERS[self.study.config.sampler].is_model:
             return self._ask() if self._proposed() else self._ask_at_random()
         for _ in range(PATIENCE):
             if self.now.search_left_s <= 0:

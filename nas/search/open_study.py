@@ -19,6 +19,7 @@ from nas.data.pairs import DataConfig, Progress, identity, prepare
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
+from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS
 from nas.search.study import Study, StudyConfig
 from nas.search.successive_halving import FINAL_SHARE, OBJECTIVES, check_ladder, default_final_steps, default_ladder
 from nas.train.default_recipe import default_recipe
@@ -28,8 +29,6 @@ from nas.train.recipe import Recipe
 from search_spaces.errors import StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
 
-# The keys of nas.search.optuna_sampler.SAMPLERS, and its ModelSampler; a test holds them equal.
-SAMPLER_NAMES = ("model", "tpe", "random", "nsga2")
 PRIORS = ("auto", "none")
 
 
@@ -64,8 +63,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.objective is not None and self.objective not in OBJECTIVES:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
-        if self.sampler is not None and self.sampler not in SAMPLER_NAMES:
-            raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise UnknownNameError("sampler", self.sampler, SAMPLERS)
         if isinstance(self.prior, str) and self.prior not in PRIORS:
             raise UnknownNameError("prior", self.prior, PRIORS)
         if self.seed is not None and self.seed < 0:
@@ -145,7 +144,7 @@ def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | 
         space=asked.space or DEFAULT_SPACE,
         space_digest=space.digest,
         objective=asked.objective or "score",
-        sampler=asked.sampler or "model",
+        sampler=asked.sampler or DEFAULT_SAMPLER,
         seed=asked.seed or 0,
         rungs=rungs,
         final_steps=final_steps or None,
@@ -198,7 +197,7 @@ def _ladder(asked: SearchOptions, budget: Budget, hardware: str) -> tuple[tuple[
 
 def _prior(asked: SearchOptions, fingerprint: str) -> tuple[str, ...]:
     """Return the tables that the study's proposals begin with."""
-    if asked.prior == "none" or asked.sampler not in (None, "model"):
+    if asked.prior == "none" or not SAMPLERS[asked.sampler or DEFAULT_SAMPLER].is_model:
         return ()
     from nas.search.prior import known_tables, table_names
 

@@ -16,6 +16,7 @@ from nas.search import finals, pareto, successive_halving
 from nas.search.budget import Budget
 from nas.search.candidate import Candidate
 from nas.search.proposals import Known, variation
+from nas.search.samplers import SAMPLERS
 from nas.search.study import Study
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
@@ -244,7 +245,7 @@ class Situation:
         Architecture Search", arXiv 1802.01548; with the best kept instead of the youngest, for budgets are small.
         """
         asked = len(self.study.candidates)
-        parents = self._elite() if self.study.config.sampler == "tpe" and asked % 2 else []
+        parents = self._elite() if SAMPLERS[self.study.config.sampler].is_varied and asked % 2 else []
         if not parents:
             return None
         rng = np.random.default_rng([self.study.config.seed, asked])

@@ -36,8 +36,8 @@ from nas.search import optuna_sampler, policy, proposals
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
-from nas.search.open_study import SAMPLER_NAMES
 from nas.search.optuna_sampler import Proposer
+from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
 from nas.train.job import Job, Outcome
@@ -55,7 +55,7 @@ def _few_to_choose_from() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+@pytest.fixture(scope="module", params=SAMPLERS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search that nothing disturbed, one per sampler; tests only read it."""
     folder, slot = tmp_path_factory.mktemp("whole") / "s", InlineWorker()
@@ -204,7 +204,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("sampler", SAMPLER_NAMES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
     said: list[str] = []
     study = make_study(tmp_path / "s", space=tiny(tmp_path), sampler=sampler)
@@ -225,14 +225,14 @@ def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path:
 
 # Of the networks that a phone can run, few are as fast as 90 ms, and a sampler that learns finds them; to one that does
 # not, hundreds would be proposed for every one that is trained.
-LIMITS_MS = dict.fromkeys(SAMPLER_NAMES, 90.0) | {"random": 150.0, "nsga2": 150.0}
+LIMITS_MS = dict.fromkeys(SAMPLERS, 150.0) | {"model": 90.0, "tpe": 90.0}
 
 
 def limit_ms(run: Run) -> float:
     return LIMITS_MS[sampler_of(run)]
 
 
-@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+@pytest.fixture(scope="module", params=SAMPLERS)
 def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with a limit that a good part of the proposals miss."""
     folder, slot = tmp_path_factory.mktemp("limited") / "s", InlineWorker()
@@ -272,14 +272,14 @@ def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_fai
 
 
 LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
-LIMITS_MB = dict.fromkeys(SAMPLER_NAMES, LIMIT_MB) | {"random": 120.0, "nsga2": 120.0}
+LIMITS_MB = dict.fromkeys(SAMPLERS, 120.0) | {"model": LIMIT_MB, "tpe": LIMIT_MB}
 
 
 def limit_mb(run: Run) -> float:
     return LIMITS_MB[sampler_of(run)]
 
 
-@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+@pytest.fixture(scope="module", params=SAMPLERS)
 def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
     folder, slot = tmp_path_factory.mktemp("cramped") / "s", InlineWorker()

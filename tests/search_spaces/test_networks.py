@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import SpecError
 from search_spaces.graph import FULL_HD, INPUT, Graph, Shape
-from search_spaces.networks import TOPOLOGIES, WIDEST_LEVEL, build_graph
+from search_spaces.networks import WIDEST_LEVEL, build_graph
 from search_spaces.ops import (
     Activation,
     Add,
@@ -23,9 +23,9 @@ from search_spaces.ops import (
     Subtract,
     TransposeConv,
 )
+from search_spaces.parts import TOPOLOGIES
 from search_spaces.space import SearchSpace
 from search_spaces.spec import DOWNSAMPLERS, GENES, OUTPUT_ACTIVATIONS, UPSAMPLERS, ArchSpec, Value
-from search_spaces.spec import TOPOLOGIES as TOPOLOGY_NAMES
 
 ALL = SearchSpace("all", {name: gene.legal for name, gene in GENES.items()})
 specs = st.builds(lambda data: ALL.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
@@ -55,8 +55,17 @@ def wiring(graph: Graph) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
-def test_every_topology_has_a_builder() -> None:
-    assert tuple(TOPOLOGIES) == TOPOLOGY_NAMES
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_every_topology_makes_rgb_of_twice_the_sides(topology: str) -> None:
+    assert small(topology=topology).output_shape == (1, 32, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("topology", "gene"), [(name, gene) for name, part in TOPOLOGIES.items() for gene in part.genes]
+)
+def test_a_gene_that_a_topology_reads_changes_it(topology: str, gene: str) -> None:
+    made = [build_graph(ArchSpec.from_dict({"topology": topology, gene: v})).structure for v in GENES[gene].legal]
+    assert len({*made}) == len(made)
 
 
 def test_three_thousand_networks_make_full_hd_rgb_of_the_challenges_input() -> None:
