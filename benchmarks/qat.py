@@ -56,10 +56,15 @@ def main() -> None:
     data = DataConfig(options.data)
     rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
     told = {
-        "provenance": made_by, "data": options.label, "data_identity": identity(data), "steps": options.steps,
-        "more_steps": options.more_steps, "recipe": default_recipe("cpu", data).to_dict(),
-        "calibration": OPTIONS.calibration, "rows": rows,
-    }  # fmt: skip
+        "provenance": made_by,
+        "data": options.label,
+        "data_identity": identity(data),
+        "steps": options.steps,
+        "more_steps": options.more_steps,
+        "recipe": default_recipe("cpu", data).to_dict(),
+        "calibration": OPTIONS.calibration,
+        "rows": rows,
+    }
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     print(text)
     if options.out:

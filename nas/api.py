@@ -373,9 +373,16 @@ def predict_latency(
         found = network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
     time = found.prediction
     return Latency(
-        on.name, time.runtime_ms, time.low_ms, time.high_ms, time.assumed_interval, time.fixed_ms,
-        dict(time.kernels_ms), found.refused, time.flags,
-    )  # fmt: skip
+        on.name,
+        time.runtime_ms,
+        time.low_ms,
+        time.high_ms,
+        time.assumed_interval,
+        time.fixed_ms,
+        dict(time.kernels_ms),
+        found.refused,
+        time.flags,
+    )
 
 
 def render(

@@ -162,33 +162,43 @@ class ArchSpec:
         "in blocks: full, or depthwise and then 1×1", "full", ("full", "separable"), (_HAS_BLOCKS,)
     )
     block_layers: int = _ordinal(
-        "convolutions in a block", 2, (1, 2, 3, 4),
+        "convolutions in a block",
+        2,
+        (1, 2, 3, 4),
         ({**_HAS_BLOCKS, "block": reading(BLOCKS, "block_layers")},),
-    )  # fmt: skip
+    )
     block_end: str = _nominal(
-        "what a residual block adds", "linear", ("linear", "activated"),
+        "what a residual block adds",
+        "linear",
+        ("linear", "activated"),
         ({**_HAS_BLOCKS, "block": reading(BLOCKS, "block_end")},),
-    )  # fmt: skip
+    )
     growth: int = _ordinal(
-        "channels that each dense layer adds", 8, range(4, 65, 4),
+        "channels that each dense layer adds",
+        8,
+        range(4, 65, 4),
         ({**_HAS_BLOCKS, "block": reading(BLOCKS, "growth")},),
-    )  # fmt: skip
+    )
     # Not of a flat body without blocks: genes of older runs hold it there, where it never had an effect.
     attention: str = _nominal(
         "recalibration of the body", "none", ("none", *ATTENTIONS), (_HAS_BLOCKS, {"topology": ("unet", "two_path")})
     )
     attention_position: str = _nominal(
-        "inside each block, or once behind the body", "block", ("block", "body"),
+        "inside each block, or once behind the body",
+        "block",
+        ("block", "body"),
         ({**_HAS_BLOCKS, "attention": tuple(ATTENTIONS)},),
-    )  # fmt: skip
+    )
     attention_reduction: int = _ordinal(
         "how far channel attention squeezes", 4, (2, 4), ({"attention": reading(ATTENTIONS, "attention_reduction")},)
     )
     long_skip: str = _nominal("over the whole body", "none", ("none", "add", "concat", "local_fusion"), (_HAS_BLOCKS,))
     tail: str = _nominal(
-        "behind the blocks; a skip by add or concat has a convolution anyway", "none", ("none", "conv"),
+        "behind the blocks; a skip by add or concat has a convolution anyway",
+        "none",
+        ("none", "conv"),
         ({**_HAS_BLOCKS, "long_skip": ("none", "local_fusion")},),
-    )  # fmt: skip
+    )
     body_upsampler: str = _nominal("from the body back to R/2", "transposed", UPSAMPLERS, _SMALLER_BODY)
     output_upsampler: str = _nominal("from R/2 to R", "depth_to_space", UPSAMPLERS)
     global_residual: str = _nominal("from the input to the output", "none", ("none", *UPSAMPLERS))
@@ -199,14 +209,18 @@ class ArchSpec:
         "after the step to R: the body's, or none", "body", ("body", "none"), (_HAS_REFINING,)
     )
     output_kernel: int = _ordinal(
-        "kernel of the last convolution", 3, (1, 3, 5, 7, 9),
+        "kernel of the last convolution",
+        3,
+        (1, 3, 5, 7, 9),
         (_HAS_REFINING, {"output_upsampler": ("depth_to_space", "bilinear")}),
-    )  # fmt: skip
+    )
     activation: str = _nominal("inside the body and the head", "relu", BODY_ACTIVATIONS, _USES_BODY_ACTIVATION)
     normalisation: str = _nominal(
-        "behind the convolutions of blocks, levels and ways up", "none", ("none", "instance"),
+        "behind the convolutions of blocks, levels and ways up",
+        "none",
+        ("none", "instance"),
         (_HAS_BLOCKS, *_CONVOLVES_BELOW),
-    )  # fmt: skip
+    )
     output_activation: str = _nominal("after the last convolution", "none", OUTPUT_ACTIVATIONS)
 
     def __post_init__(self) -> None:

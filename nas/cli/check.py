@@ -32,10 +32,10 @@ def show_file_check(path: Path, *, device_name: str | None, size: str | None, fo
 
 
 def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
-    pieces = "" if found.kernels is None else (
-        f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
-        f"piece{'s' if found.partitions != 1 else ''}"
-    )  # fmt: skip
+    pieces = ""
+    if found.kernels is not None:
+        several = "s" if found.partitions != 1 else ""
+        pieces = f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} piece{several}"
     console.print(f"[bold]{plain(path.name)}[/] on {plain(device.name)} is {found.status}{pieces}", highlight=False)
     for each in found.findings:
         colour = "red" if each.severity == "error" else "yellow"

@@ -44,10 +44,12 @@ class TimingOptions:
     adb: Annotated[
         str | None,
         option(
-            "--adb", help='Time on an Android phone: its serial, or "any" where one is connected.',
-            default="this machine", panel=PHONE,
+            "--adb",
+            help='Time on an Android phone: its serial, or "any" where one is connected.',
+            default="this machine",
+            panel=PHONE,
         ),
-    ] = None  # fmt: skip
+    ] = None
     binary: Annotated[
         Path | None,
         option("--binary", help="Your build of TensorFlow's benchmark_model for the phone.", panel=PHONE),
@@ -131,9 +133,14 @@ def predict(
     from nas.cli import latency_tables
 
     latency_tables.predict(
-        target, device_name=device, results=where.results, study=where.study, allow_fallback=allow_fallback,
-        shape=latency_tables.parse_shape(size, input_shape), form=form,
-    )  # fmt: skip
+        target,
+        device_name=device,
+        results=where.results,
+        study=where.study,
+        allow_fallback=allow_fallback,
+        shape=latency_tables.parse_shape(size, input_shape),
+        form=form,
+    )
 
 
 @app.command()
@@ -187,9 +194,14 @@ def import_(
     from nas.cli.latency_measure import run_import
 
     run_import(
-        files, out, defaults=conditions.conditions(), allow_partial=allow_partial, profiled=profile_of, extend=extend,
+        files,
+        out,
+        defaults=conditions.conditions(),
+        allow_partial=allow_partial,
+        profiled=profile_of,
+        extend=extend,
         form=form,
-    )  # fmt: skip
+    )
 
 
 @app.command()

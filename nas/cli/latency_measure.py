@@ -129,9 +129,15 @@ def _on_phone(asked: MeasureAsked, paths: Sequence[Path], known: Sequence[Timing
     if asked.binary is None:
         raise UsageError("A phone runs networks with TensorFlow's benchmark_model; give your build of it by --binary.")
     setup = BenchmarkSetup(
-        asked.binary, asked.delegate, asked.precision, threads=asked.threads, extra_flags=asked.flags,
-        accelerator=asked.accelerator, cores=asked.cores, allow_partial=asked.allow_partial,
-    )  # fmt: skip
+        asked.binary,
+        asked.delegate,
+        asked.precision,
+        threads=asked.threads,
+        extra_flags=asked.flags,
+        accelerator=asked.accelerator,
+        cores=asked.cores,
+        allow_partial=asked.allow_partial,
+    )
     with progress_bar("Timing on the phone") as bar:
         report = lambda done, total, _: bar(done, total)  # noqa: E731 (the bar has no place for what is being done)
         with closing(measure_on_phone(paths, setup, serial=asked.phone or None, known=known, report=report)) as found:
@@ -203,10 +209,15 @@ def run_calibrate(
     told: list[str] = []
     with progress_bar("Fitting, leaving families out"):
         device = make_device(
-            name, timings, folder=measurements.parent, title=title,
-            sources={prior: each.predictor for prior, each in named.items()}, known=None if named else _known_devices,
-            delegate_table=table or _table_of(named.values(), timings), say=told.append,
-        )  # fmt: skip
+            name,
+            timings,
+            folder=measurements.parent,
+            title=title,
+            sources={prior: each.predictor for prior, each in named.items()},
+            known=None if named else _known_devices,
+            delegate_table=table or _table_of(named.values(), timings),
+            say=told.append,
+        )
     for each in told:
         Console(stderr=True).print(each, highlight=False, markup=False)
     path = save_device(device, folder)

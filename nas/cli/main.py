@@ -135,9 +135,13 @@ def search(
     from nas.cli.config_file import search_options
 
     given = {
-        "study": search.study, "device": search.device, "seed": search.seed, "vgg_file": training.vgg_weights,
-        **settings.fields(), **training.recipe_fields(),
-    }  # fmt: skip
+        "study": search.study,
+        "device": search.device,
+        "seed": search.seed,
+        "vgg_file": training.vgg_weights,
+        **settings.fields(),
+        **training.recipe_fields(),
+    }
     options = search_options(config, given, data)
     from nas.cli.search import run_search
     from nas.train.workers import parse_workers

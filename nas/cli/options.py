@@ -127,27 +127,33 @@ class TrainingOptions:
     loss: Annotated[
         str | None,
         option(
-            "--loss", default="l1", panel=TRAINING,
+            "--loss",
+            default="l1",
+            panel=TRAINING,
             help=f'Losses with weights, "l1=1,ssim=0.2": {", ".join(LOSSES)}.',
         ),
-    ] = None  # fmt: skip
+    ] = None
     learning_rate: Annotated[
         float | None,
         option(
-            "--learning-rate", help="Initial learning rate.", panel=TRAINING,
+            "--learning-rate",
+            help="Initial learning rate.",
+            panel=TRAINING,
             default=f"{DEFAULTS['learning_rate']:g}, of {DEFAULTS['optimiser'].title()}",
         ),
-    ] = None  # fmt: skip
+    ] = None
     batch: Annotated[
         int | None, option("--batch", help="Patches per step.", default=str(_CPU["batch"]), panel=TRAINING)
     ] = None
     patch: Annotated[
         int | None,
         option(
-            "--patch", help="Pixels of a patch's side.", panel=TRAINING,
+            "--patch",
+            help="Pixels of a patch's side.",
+            panel=TRAINING,
             default=f"{_CPU['patch']}, on a GPU {_GPU['patch']}",
         ),
-    ] = None  # fmt: skip
+    ] = None
     dtype: Annotated[
         str | None,
         option("--dtype", help=f"Of maps and products: {_one_of(DTYPES)} (GPUs).", default="float32", panel=TRAINING),
@@ -156,17 +162,21 @@ class TrainingOptions:
     reparameterise: Annotated[
         bool | None,
         option(
-            "--reparameterise/--no-reparameterise", panel=TRAINING, default="no-reparameterise",
+            "--reparameterise/--no-reparameterise",
+            panel=TRAINING,
+            default="no-reparameterise",
             help="Train every kernel as a sum of branches, folded into one wherever it is used.",
         ),
-    ] = None  # fmt: skip
+    ] = None
     vgg_weights: Annotated[
         Path | None,
         option(
-            "--vgg-weights", help="Keras's weights of VGG-19, for the loss vgg.", default="Keras's cache",
+            "--vgg-weights",
+            help="Keras's weights of VGG-19, for the loss vgg.",
+            default="Keras's cache",
             panel=TRAINING,
         ),
-    ] = None  # fmt: skip
+    ] = None
 
     def recipe_fields(self) -> dict[str, Any]:
         """Return the fields of a recipe that were given, the loss read; raise UsageError where that cannot be."""
@@ -233,20 +243,22 @@ class SearchSettings:
     final_steps: Annotated[
         int | None,
         option(
-            "--final-steps", default="by the budget",
+            "--final-steps",
+            default="by the budget",
             help="How long the winner will be trained: finals train the best so, from three seeds. 0: no finals.",
         ),
-    ] = None  # fmt: skip
+    ] = None
     final_share: Annotated[
         float | None, option("--final-share", help="Share of a budget in time for the finals.", default="0.25")
     ] = None
     prior: Annotated[
         str | None,
         option(
-            "--prior", help="auto: proposals begin with what was learned on other pairs; none: with nothing.",
+            "--prior",
+            help="auto: proposals begin with what was learned on other pairs; none: with nothing.",
             default="auto",
         ),
-    ] = None  # fmt: skip
+    ] = None
     max_runtime: Annotated[float | None, option("--max-runtime", help="Predicted runtime limit in ms.")] = None
     max_memory: Annotated[
         float | None,
@@ -320,10 +332,11 @@ class FileOptions:
     io: Annotated[
         str | None,
         option(
-            "--io", help="Input and output of integer files: int8, uint8, int16 or float32.",
+            "--io",
+            help="Input and output of integer files: int8, uint8, int16 or float32.",
             default="the precision's own",
         ),
-    ] = None  # fmt: skip
+    ] = None
     calibration: Annotated[
         int, option("--calibration", help="Training pairs from which integer files take their ranges.")
     ] = 100

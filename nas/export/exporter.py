@@ -209,8 +209,15 @@ def _card(
 
 
 _OF_FLOAT32 = (
-    "size_bytes", "ops", "val_psnr_db", "val_ssim", "test_psnr_db", "test_ssim", "twin_difference", "deploy_difference",
-)  # fmt: skip
+    "size_bytes",
+    "ops",
+    "val_psnr_db",
+    "val_ssim",
+    "test_psnr_db",
+    "test_ssim",
+    "twin_difference",
+    "deploy_difference",
+)
 
 
 def _file_card(each: Exported, device: Device, options: ExportOptions, train: PairSet) -> FileCard:

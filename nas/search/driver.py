@@ -189,9 +189,16 @@ class Search:
         assert config.final_steps is not None
         path = self.study.final_checkpoint(work.candidate, work.seed)
         return Job(
-            spec, config.final_steps, path, self.data, config.recipe.scaled(config.final_steps), work.seed,
-            self.vgg_file, save_every=config.rungs[-1], judge_training=True,
-        )  # fmt: skip
+            spec,
+            config.final_steps,
+            path,
+            self.data,
+            config.recipe.scaled(config.final_steps),
+            work.seed,
+            self.vgg_file,
+            save_every=config.rungs[-1],
+            judge_training=True,
+        )
 
     def _design(self) -> Work | None:
         """The next published design at the first rung; when all were there, the next rung of one, best first."""

@@ -72,9 +72,15 @@ class Proposals:
     """Proposes members of a space; every proposal is a function of seed, number and results."""
 
     def __init__(
-        self, space: SearchSpace, price: Price, *, seed: int, steps: int, objective: str = "score",
+        self,
+        space: SearchSpace,
+        price: Price,
+        *,
+        seed: int,
+        steps: int,
+        objective: str = "score",
         prior: Callable[[Any], Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`."""
         self._prior = prior
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective

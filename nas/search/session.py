@@ -52,9 +52,16 @@ class SearchSession:
             shares = shares_of_cores(self.workers) if backend.expected() == "cpu" else [None] * self.workers
             slots = [Worker(cores=cores) for cores in shares]
             search = Search(
-                opened.study, opened.space, opened.device, self.budget, opened.pairs, slots, on_message, on_progress,
+                opened.study,
+                opened.space,
+                opened.device,
+                self.budget,
+                opened.pairs,
+                slots,
+                on_message,
+                on_progress,
                 vgg_file=opened.vgg_file,
-            )  # fmt: skip
+            )
             try:
                 search.run()
             except KeyboardInterrupt as stopped:

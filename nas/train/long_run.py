@@ -172,10 +172,16 @@ class _Run:
         """Train to the next validation, validate, and write everything down."""
         run = self._run
         trained = train(
-            self._joint if state.phase == checkpoint.JOINT else self._graph, state, self._pairs,
-            recipe=run.recipe, steps=_next_stop(run, state), seed=run.seed, tick=self._tick(scalars),
-            vgg_file=run.vgg_file, quantised=run.quantised,
-        )  # fmt: skip
+            self._joint if state.phase == checkpoint.JOINT else self._graph,
+            state,
+            self._pairs,
+            recipe=run.recipe,
+            steps=_next_stop(run, state),
+            seed=run.seed,
+            tick=self._tick(scalars),
+            vgg_file=run.vgg_file,
+            quantised=run.quantised,
+        )
         if trained.checkpoint.rate_share != state.rate_share and self._watcher.say:
             self._watcher.say(
                 f"The loss diverged after step {state.step}; training goes on from there at "

@@ -325,8 +325,11 @@ def stopped(pairs: Path, out: Path, *, left: int, how: str) -> subprocess.Comple
     return subprocess.run(
         [*program, "audit", *NETWORKS, "--data", str(pairs), "--out", str(out), *LADDERS],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is a signal")

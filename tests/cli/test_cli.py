@@ -341,9 +341,14 @@ def trained(searched: Searched) -> Path:
 def test_a_training_is_kept_beside_the_studies(searched: Searched, trained: Path) -> None:
     assert trained == searched.results / "trained" / f"smallnet-{DESIGNS['smallnet'].spec.hash}-20"
     assert {path.name for path in trained.iterdir()} == {
-        "training.toml", "checkpoint.safetensors", "best.safetensors", "history.jsonl", "pictures", "tensorboard",
+        "training.toml",
+        "checkpoint.safetensors",
+        "best.safetensors",
+        "history.jsonl",
+        "pictures",
+        "tensorboard",
         ".lock",
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

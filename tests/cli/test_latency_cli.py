@@ -265,8 +265,12 @@ def test_a_profile_becomes_a_measurement_per_operation(tmp_path: Path, smallnet_
     printed("import", "profile.txt", "--out", "m.csv", "--profile-of", smallnet_file, "--delegate", "cpu")
     found = read_measurements(tmp_path / "m.csv")
     assert [(t.network, t.runtime_ms) for t in found] == [
-        ("smallnet#0", 10.0), ("smallnet#1", 5.0), ("smallnet#2", 12.0), ("smallnet#3", 11.0), ("smallnet#4", 2.0),
-    ]  # fmt: skip
+        ("smallnet#0", 10.0),
+        ("smallnet#1", 5.0),
+        ("smallnet#2", 12.0),
+        ("smallnet#3", 11.0),
+        ("smallnet#4", 2.0),
+    ]
     assert (tmp_path / found[0].model).is_file()
 
 

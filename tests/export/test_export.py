@@ -320,8 +320,9 @@ def test_a_size_beyond_this_machines_memory_is_refused_before_anything_is_conver
 
 
 def test_half_precision_of_counts_is_part_of_what_is_lost(target: Target, val: PairSet) -> None:
-    judge = verify.FileVerifier(build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val,
-                                   target.trained.data)  # fmt: skip
+    judge = verify.FileVerifier(
+        build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val, target.trained.data
+    )
     exact, rounded = (judge._half_drop_db(InputLevels(0.0, white)) for white in (1.0, 16383.0))
     assert rounded != exact
 
@@ -403,11 +404,19 @@ def test_the_page_tells_a_person_what_is_there_how_it_is_fed_and_how_it_is_run(e
     _, card = exported
     page = to_markdown(card)
     for told in (
-        "![RAW, output, target](patches.png)", "| model_int8.tflite |", f"{card.runtime_ms:.1f} ms predicted",
-        "`model_int16.tflite`: int16 packed RAW", "PRO mode", "adb push model.tflite /sdcard/Download/model.tflite",
-        "benchmark_model --graph=", "## Licence and origin", card.data_identity, "no licence lies beside them",
-        "pattern RGGB, 10 bits, black 0, white\n1023", "model_int8_none.tflite",
-    ):  # fmt: skip
+        "![RAW, output, target](patches.png)",
+        "| model_int8.tflite |",
+        f"{card.runtime_ms:.1f} ms predicted",
+        "`model_int16.tflite`: int16 packed RAW",
+        "PRO mode",
+        "adb push model.tflite /sdcard/Download/model.tflite",
+        "benchmark_model --graph=",
+        "## Licence and origin",
+        card.data_identity,
+        "no licence lies beside them",
+        "pattern RGGB, 10 bits, black 0, white\n1023",
+        "model_int8_none.tflite",
+    ):
         assert told in page
     assert "nan" not in page.lower().split()
     assert "Not written" not in page

@@ -36,9 +36,15 @@ def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Targe
 def tuning(trained: Target, folder: Path) -> TrainingRun:
     quantisation = qat.quantisation(trained, trained.trained.data, folder, calibration=4)
     return TrainingRun(
-        folder, trained.spec, trained.trained.data, TUNING, seed=0, validate_every=10,
-        init_from=str(trained.trained.path), quantisation=quantisation,
-    )  # fmt: skip
+        folder,
+        trained.spec,
+        trained.trained.data,
+        TUNING,
+        seed=0,
+        validate_every=10,
+        init_from=str(trained.trained.path),
+        quantisation=quantisation,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -339,8 +339,11 @@ class Started:
         self.folder = results / "s"
         self.process = subprocess.Popen(
             [str(COMMAND), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def wait_for(self, event: str) -> None:
         """Return as soon as the records tell of `event`."""

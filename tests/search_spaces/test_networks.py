@@ -364,9 +364,12 @@ def test_nothing_but_an_enlargement_follows_the_output_activation(
     outer: str, refine: int, residual: str, function: str
 ) -> None:
     graph = small(
-        activation="elu", output_upsampler=outer, refine_width=refine, output_activation=function,
+        activation="elu",
+        output_upsampler=outer,
+        refine_width=refine,
+        output_activation=function,
         global_residual=residual,
-    )  # fmt: skip
+    )
     ops = [node.op for node in graph.nodes]
     if residual == "none" and not refine and outer != "transposed":
         assert type(ops.pop()) is ENLARGING[outer]
@@ -404,9 +407,15 @@ def test_the_global_residual_adds_the_mosaic_brought_to_rgb(
 
 def test_no_convolution_of_stem_and_head_is_normalised_but_the_learned_step_to_full_resolution() -> None:
     graph = small(
-        topology="unet", levels=1, normalisation="instance", stem_depth=2, head_depth=1, refine_width=8,
-        output_upsampler="transposed", global_residual="transposed",
-    )  # fmt: skip
+        topology="unet",
+        levels=1,
+        normalisation="instance",
+        stem_depth=2,
+        head_depth=1,
+        refine_width=8,
+        output_upsampler="transposed",
+        global_residual="transposed",
+    )
     norms = [n.inputs[0] for n in graph.nodes if isinstance(n.op, InstanceNorm)]
     assert norms == ["down1", "enc1.conv1", "block1.conv", "up1", "dec1.conv1", "head"]
 
