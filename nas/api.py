@@ -23,11 +23,11 @@ from nas.search import network_latency
 from nas.search import study as studies
 from nas.search.budget import parse_budget
 from nas.search.finals import Verdict
-from nas.search.found import Candidate, Candidates, Study
-from nas.search.network_ref import Target, resolve, target_of
+from nas.search.network_ref import NetworkRef, network_of, resolve
 from nas.search.network_training import TrainOptions, plan_training
 from nas.search.open_study import SearchOptions
 from nas.search.own_objects import device_name, space_name
+from nas.search.results import Candidate, Candidates, Study
 from nas.search.session import budget_share, open_session, without_refused
 from nas.search.settings import SearchSettings, Training, TrainSettings, beside_training, known, recipe_fields
 from nas.train.recipe_file import recipe_for
@@ -62,7 +62,7 @@ Folder = str | Path
 Data = str | Path | DataConfig
 
 
-Network = str | int | Path | Candidate | ArchSpec
+NetworkLike = str | int | Path | Candidate | ArchSpec
 
 
 def load_study(path: Folder) -> Study:
@@ -189,7 +189,7 @@ class Trained:
 
 
 def train(
-    network: Network,
+    network: NetworkLike,
     *,
     steps: int | None = None,
     data: Data | None = None,
@@ -231,21 +231,21 @@ def train(
         >>> trained.steps
         2
     """
-    target = _target(network, Path(results), study)
+    ref = _ref(network, Path(results), study)
     given = beside_training(settings, TrainSettings)
     recipe = given.pop("recipe", None)
     options = TrainOptions(
         recipe_fields(settings),
         _data(data),
         steps=steps,
-        recipe=None if recipe is None else recipe_for(recipe, target.spec),
+        recipe=None if recipe is None else recipe_for(recipe, ref.spec),
         seed=seed,
         out=_path(out),
         vgg_file=_path(settings.get("vgg_weights")),
         qat=qat,
         **given,
     )
-    plan = plan_training(target, options, Path(results))
+    plan = plan_training(ref, options, Path(results))
     backend.prepare()  # before anything loads JAX
     from nas.train.long_run import Callbacks
 
@@ -264,7 +264,7 @@ def train(
 
 
 def export(
-    network: Network,
+    network: NetworkLike,
     out: Folder,
     *,
     precisions: Iterable[str] = ("fp32",),
@@ -304,7 +304,7 @@ def export(
     qat = given.pop("qat", None)
     options = ExportOptions(precisions=tuple(precisions), size=size, **given)
     card = export_target(
-        _target(network, Path(results), study),
+        _ref(network, Path(results), study),
         Path(out),
         options,
         results=Path(results),
@@ -335,7 +335,7 @@ class Latency:
 
 
 def predict_latency(
-    network: Network,
+    network: NetworkLike,
     device: str | Path | Device = DEFAULT_DEVICE,
     *,
     study: str | None = None,
@@ -369,7 +369,7 @@ def predict_latency(
             str(network), on, results=Path(results), study=study, allow_fallback=allow_fallback
         )
     else:
-        spec = _target(network, Path(results), study).spec
+        spec = _ref(network, Path(results), study).spec
         found = network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
     time = found.prediction
     return Latency(
@@ -453,11 +453,11 @@ def _path(value: Folder | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _target(network: Network, results: Path, study: str | None) -> Target:
+def _ref(network: NetworkLike, results: Path, study: str | None) -> NetworkRef:
     """Return what an argument names, as a command line would."""
     if isinstance(network, Candidate):
         folder = Path(network.study)
         return resolve(str(network.trial), folder.parent, folder.name)
     if isinstance(network, ArchSpec):
-        return target_of(network, results, study)
+        return network_of(network, results, study)
     return resolve(str(network), results, study)

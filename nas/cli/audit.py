@@ -22,7 +22,7 @@ from nas.data.pairs import DataConfig, find_pairs, identity, prepare
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
 from nas.plots import Panel, check_plot, save_panels
 from nas.search.budget import Budget
-from nas.search.network_ref import Target, find_study
+from nas.search.network_ref import NetworkRef, find_study
 from nas.search.successive_halving import GPU_FACTOR, LADDER_TOPS, default_ladder
 from nas.train.default_recipe import default_recipe
 from nas.train.fit import check_fits
@@ -48,7 +48,7 @@ PICTURES = (".png", ".svg", ".pdf")
 class AuditOptions:
     """The options of `isp-nas audit`; None and nothing named where the user said nothing."""
 
-    targets: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
     ladders: tuple[tuple[int, ...], ...] = ()
     steps: int | None = None
     seeds: int = 2
@@ -74,11 +74,11 @@ def run_audit(
         check_plot(plot, PICTURES)
     if workers < 1:
         raise UsageError(f"An audit needs at least one worker, got {workers}.")
-    targets = trainings.named(question.targets, results, question.study)
-    config = _study_of(targets, question, results)
+    refs = trainings.named(question.networks, results, question.study)
+    config = _study_of(refs, question, results)
     data = question.data or (config.data if config else DEFAULT_DATA)
     folder = out or results / AUDITS / _label(data)
-    plan = _plan(targets, question, config, data, trainings.begun(folder))
+    plan = _plan(refs, question, config, data, trainings.begun(folder))
     device = load_device(question.device or (config.device if config else DEFAULT_DEVICE))
     backend.prepare(processes=workers)
     of = _trained(folder, plan, data, device, workers, question.vgg_file)
@@ -89,23 +89,23 @@ def run_audit(
         save_panels(plot, panels(of), title=_title(of))
 
 
-def _study_of(targets: Sequence[Target], question: AuditOptions, results: Path) -> "StudyConfig | None":
+def _study_of(refs: Sequence[NetworkRef], question: AuditOptions, results: Path) -> "StudyConfig | None":
     """Return the study whose trials are meant, or that was named; its data, recipe and device hold then."""
     if question.study is not None:
         found = find_study(results, question.study)
         return found.config if found else None
-    return next((t.study.config for t in targets if t.candidate is not None and t.study is not None), None)
+    return next((t.study.config for t in refs if t.candidate is not None and t.study is not None), None)
 
 
 def _plan(
-    targets: Sequence[Target],
+    refs: Sequence[NetworkRef],
     question: AuditOptions,
     config: "StudyConfig | None",
     data: DataConfig,
     begun: Mapping[str, Any] | None,
 ) -> Plan:
     hardware = backend.expected()
-    networks = trainings.networks_of(targets) or trainings.default_networks(load_space(DEFAULT_SPACE))
+    networks = trainings.networks_of(refs) or trainings.default_networks(load_space(DEFAULT_SPACE))
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
     recipe = config.recipe if config else default_recipe(hardware, data, begun)
     recipe = recipe.changed(**question.training or {})
@@ -139,8 +139,10 @@ def _trained(
             warm(pairs, available=host_bytes(), say=_say(aside), progress=reading)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with progress_bar("Training steps") as look:
-            slots = [Worker() for _ in range(workers)]
-            audit_ = Audit(folder, plan, pairs, slots, commit=_commit(), say=_say(aside), look=look, vgg_file=vgg_file)
+            started = [Worker() for _ in range(workers)]
+            audit_ = Audit(
+                folder, plan, pairs, started, commit=_commit(), say=_say(aside), look=look, vgg_file=vgg_file
+            )
             try:
                 records = audit_.run()
             except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, prin
 from nas.cli.train import training_view
 from nas.export.options import ExportOptions
 from nas.export.request import export_target, require_complete
-from nas.search.network_ref import Target
+from nas.search.network_ref import NetworkRef
 from nas.units import Row, count, decibels, milliseconds, runtime
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ FILE_COLUMNS = (
 
 
 def run_export(
-    target: Target,
+    network: NetworkRef,
     out: Path,
     options: ExportOptions,
     *,
@@ -53,7 +53,7 @@ def run_export(
 
     try:
         card = export_target(
-            target, out, options, results=results, device=device_name, qat=qat, say=say, watch=training_view
+            network, out, options, results=results, device=device_name, qat=qat, say=say, watch=training_view
         )
     finally:
         status.stop()

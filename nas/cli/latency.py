@@ -68,7 +68,7 @@ class TimingOptions:
     ] = None
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of a MeasureAsked."""
+        """Return the fields of a MeasureOptions."""
         return {
             "threads": self.threads,
             "xnnpack": self.xnnpack,
@@ -170,9 +170,9 @@ def measure(
     form: ShortForm = "table",
 ) -> None:
     """Time networks on this machine or on a phone. The same command continues where it was broken off."""
-    from nas.cli.latency_measure import MeasureAsked, run_measure
+    from nas.cli.latency_measure import MeasureOptions, run_measure
 
-    asked = MeasureAsked(out, tuple(models or ()), **vars(plan), **timing.fields(), allow_partial=allow_partial)
+    asked = MeasureOptions(out, tuple(models or ()), **vars(plan), **timing.fields(), allow_partial=allow_partial)
     run_measure(asked, form=form)
 
 
@@ -238,7 +238,7 @@ def validate(
     form: ShortForm = "table",
 ) -> None:
     """Time the front of a study on the device, and report predicted against measured."""
-    from nas.cli.latency_measure import MeasureAsked, ValidateAsked, run_validate
+    from nas.cli.latency_measure import MeasureOptions, ValidateOptions, run_validate
 
-    asked = MeasureAsked(out, **timing.fields())
-    run_validate(ValidateAsked(asked, where.results, where.study, device, most, refit, user_wide), form=form)
+    asked = MeasureOptions(out, **timing.fields())
+    run_validate(ValidateOptions(asked, where.results, where.study, device, most, refit, user_wide), form=form)

@@ -18,17 +18,17 @@ from nas.cli.options import (
     DeviceName,
     FileOptions,
     Form,
-    Network,
+    NetworkName,
     PairOptions,
     PictureOptions,
     RawOptions,
     ResultsFolder,
     RunOptions,
-    SearchOptions,
-    SearchSettings,
+    SearchRunOptions,
     Seed,
     ShortForm,
     StudyOptions,
+    StudySettings,
     Trainable,
     TrainingOptions,
     parse_rungs,
@@ -112,9 +112,9 @@ def _options(
 @app.command()
 @grouped
 def search(
-    search: SearchOptions,
+    search: SearchRunOptions,
     data: DataOptions,
-    settings: SearchSettings,
+    settings: StudySettings,
     training: TrainingOptions,
     config: Annotated[
         ConfigFile | None,
@@ -182,11 +182,11 @@ def pareto(
 
 @app.command()
 @grouped
-def show(target: Network, where: StudyOptions, device: DeviceName = None, form: ShortForm = "table") -> None:
+def show(network: NetworkName, where: StudyOptions, device: DeviceName = None, form: ShortForm = "table") -> None:
     """Show one network whole: genes, layers with shapes, MACs and predicted runtime, and its history."""
-    from nas.cli.show import show_target
+    from nas.cli.show import show_network
 
-    show_target(where.resolve(target), device_name=device, form=form)
+    show_network(where.resolve(network), device_name=device, form=form)
 
 
 @app.command()
@@ -217,7 +217,7 @@ def best(where: StudyOptions, form: ShortForm = "table") -> None:
 @app.command()
 @grouped
 def train(
-    target: Trainable,
+    network: Trainable,
     steps: Annotated[
         int | None,
         option("--steps", help="Training steps; the learning rate falls over all of them.", default="the recipe's"),
@@ -246,7 +246,7 @@ def train(
     from nas.search.network_training import TrainOptions
     from nas.train.recipe_file import recipe_for
 
-    found = where.resolve(target)
+    found = where.resolve(network)
     options = TrainOptions(
         fields, config, steps, None if run.recipe is None else recipe_for(run.recipe, found.spec), run.super_network,
         run.detach_at, seed, out, run.init_from, run.validate_every, run.patience, training.vgg_weights, run.qat,
@@ -275,7 +275,7 @@ def check(
 @app.command()
 @grouped
 def audit(
-    targets: Annotated[
+    networks: Annotated[
         list[str] | None,
         typer.Argument(help="Designs, spec files, trial numbers; if left out, small designs and members of mai21."),
     ] = None,
@@ -305,7 +305,7 @@ def audit(
     from nas.cli.audit import AuditOptions, run_audit
 
     question = AuditOptions(
-        targets=tuple(targets or ()),
+        networks=tuple(networks or ()),
         ladders=tuple(parse_rungs(ladder) for ladder in rungs or ()),
         steps=steps,
         seeds=seeds,
@@ -321,7 +321,7 @@ def audit(
 @app.command()
 @grouped
 def export(
-    target: Network,
+    network: NetworkName,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     *,
     out: Annotated[Path, option("--out", help="Folder for the files, card.md, card.json and patches.png.")],
@@ -338,7 +338,7 @@ def export(
     options = files.options(more or [])  # `--precision fp16 int8` leaves the second word to the arguments
     from nas.cli.export import run_export
 
-    found = where.resolve(target)
+    found = where.resolve(network)
     run_export(found, out, options, results=where.results, device_name=device, qat=files.qat, form=form)
 
 

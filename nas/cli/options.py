@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nas.data.pairs import DataConfig
     from nas.export.options import ExportOptions
     from nas.render.batch import RenderOptions
-    from nas.search.network_ref import Target
+    from nas.search.network_ref import NetworkRef
 
 RAW, TRAINING = "RAW", "Training"
 _CPU, _GPU = HARDWARE_RECIPE["cpu"], HARDWARE_RECIPE["gpu"]
@@ -40,7 +40,7 @@ DeviceName = Annotated[
 Seed = Annotated[int | None, option("--seed", help="Seed of sampling and training.", default="the study's, or 0")]
 ResultsFolder = Annotated[Path, option("--results", help="Folder in which studies live.")]
 Trainable = Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")]
-Network = Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")]
+NetworkName = Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class StudyOptions:
     study: Annotated[str | None, option("--study", help="Name of the study.", default="the one used last")] = None
     results: ResultsFolder = Path("results")
 
-    def resolve(self, network: str) -> "Target":
+    def resolve(self, network: str) -> "NetworkRef":
         """Return the network that a command names."""
         from nas.search.network_ref import resolve
 
@@ -212,7 +212,7 @@ def parse_rungs(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchRunOptions:
     """How long a search runs, for which device, and where its study is kept."""
 
     budget: Annotated[str, option("--budget", help="Time (5m, 8h) or number of candidates (200).")]
@@ -229,7 +229,7 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class StudySettings:
     """What a study is started with, beside data, device and training."""
 
     space: Annotated[str | None, option("--space", help="Space name or a .toml file.", default="mai21")] = None

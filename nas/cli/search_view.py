@@ -107,6 +107,6 @@ def running(search: "Search") -> list[str]:
     return [
         f"trial {f.candidate.trial} {f.candidate.name or f.candidate.spec.description}: "
         + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
-        + f", step {f.slot.step}/{ladder[f.rung]}"
+        + f", step {f.worker.step}/{ladder[f.rung]}"
         for f in search.running
     ]

@@ -16,7 +16,7 @@ from nas.defaults import DEFAULT_DEVICE
 from nas.plots import PlotPoint, check_plot, save_front
 from nas.search import candidate_rows, finals
 from nas.search.candidate import Candidate
-from nas.search.network_ref import Target, require_same_data, the_study
+from nas.search.network_ref import NetworkRef, require_same_data, the_study
 from nas.search.study import Study
 from nas.units import Row, count, runtime
 from search_spaces.errors import StudyError, UsageError
@@ -169,22 +169,22 @@ def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
     return f"{study.config.name}: {size} on the front of {judged} candidates at {study.ladder[rung]} steps"
 
 
-def show_target(target: Target, *, device_name: str | None, form: str) -> None:
+def show_network(network: NetworkRef, *, device_name: str | None, form: str) -> None:
     """Print one network whole."""
     check_format(form, SHORT_FORMATS)
-    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
-    graph = build_graph(target.spec)
+    device = load_device(device_name or (network.study.config.device if network.study else DEFAULT_DEVICE))
+    graph = build_graph(network.spec)
     refused = device.unsupported(graph)
     predicted = None if refused else device.predict(graph)
     layers = layer_rows(graph, predicted)
-    history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
-    last = target.candidate.finals if target.candidate else {}
+    history = [asdict(rung) for rung in network.candidate.rungs.values()] if network.candidate else []
+    last = network.candidate.finals if network.candidate else {}
     if form == "json":
         print_json(
             {
-                "target": target.label,
-                "hash": target.spec.hash,
-                "spec": target.spec.to_dict(),
+                "target": network.label,
+                "hash": network.spec.hash,
+                "spec": network.spec.to_dict(),
                 "parameters": graph.parameters,
                 "macs": graph.macs,
                 "peak_activation_bytes": peak_activation_bytes(graph),
@@ -195,24 +195,24 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "layers": layers,
                 "history": history,
                 "finals": [{"seed": seed, **asdict(final)} for seed, final in last.items()],
-                "trained_steps": target.state.steps if target.state else None,
+                "trained_steps": network.state.steps if network.state else None,
             }
         )
         return
-    _print_target(Console(), target, graph, device, predicted, refused, layers)
+    _print_whole(Console(), network, graph, device, predicted, refused, layers)
 
 
-def _print_target(
+def _print_whole(
     console: Console,
-    target: Target,
+    network: NetworkRef,
     graph: Graph,
     device: Device,
     predicted: Prediction | None,
     refused: tuple[str, ...],
     layers: list[dict[str, Any]],
 ) -> None:
-    console.print(f"[bold]{target.label}[/]  {target.spec.description}  {target.spec.hash}", highlight=False)
-    console.print("  ".join(f"{gene}={value}" for gene, value in target.spec.active_genes.items()), highlight=False)
+    console.print(f"[bold]{network.label}[/]  {network.spec.description}  {network.spec.hash}", highlight=False)
+    console.print("  ".join(f"{gene}={value}" for gene, value in network.spec.active_genes.items()), highlight=False)
     console.print()
     print_rows(layers, LAYER_COLUMNS, form="table", console=console)
     console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
@@ -226,10 +226,10 @@ def _print_target(
         console.print(interval_note(device))
     else:
         console.print(f"{device.name} cannot run it: {'; '.join(refused)}.", highlight=False)
-    if target.candidate:
-        _print_history(console, target.candidate)
-    if target.state:
-        console.print(f"Longest training: {target.state.steps} steps ({target.state.origin}).", highlight=False)
+    if network.candidate:
+        _print_history(console, network.candidate)
+    if network.state:
+        console.print(f"Longest training: {network.state.steps} steps ({network.state.origin}).", highlight=False)
 
 
 def layer_rows(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:

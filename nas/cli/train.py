@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nas import backend
 from nas.cli.console import Console
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
-from nas.search.network_ref import Target
+from nas.search.network_ref import NetworkRef
 from nas.search.network_training import Quantise, TrainOptions, plan_training
 from nas.train.history import Validation
 from nas.train.recipe import Recipe
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from nas.train.run_folder import SuperNetwork, TrainingRun
 
 
-def run_training(target: Target, asked: TrainOptions, *, results: Path, form: str) -> None:
+def run_training(network: NetworkRef, options: TrainOptions, *, results: Path, form: str) -> None:
     """Train one network to the end, with a bar, and print its validation quality."""
     check_format(form, SHORT_FORMATS)
-    plan = plan_training(target, asked, results)
+    plan = plan_training(network, options, results)
     backend.prepare()
-    with training_view(target.label, plan.recipe.horizon) as callbacks:
-        long_run, finished = plan.run(callbacks, quantise=_quantise() if asked.qat else None)
+    with training_view(network.label, plan.recipe.horizon) as callbacks:
+        long_run, finished = plan.run(callbacks, quantise=_quantise() if options.qat else None)
     if form == "json":
-        print_json(_as_data(finished, long_run, asked.recipe))
+        print_json(_as_data(finished, long_run, options.recipe))
     else:
-        _print_trained(target.label, long_run, finished, asked.recipe)
+        _print_trained(network.label, long_run, finished, options.recipe)
 
 
 def _quantise() -> Quantise:

@@ -46,7 +46,7 @@ class InFlight:
     candidate: Candidate
     rung: int
     seed: int | None
-    slot: Worker
+    worker: Worker
     future: "Future[Outcome | JobFailure]"
 
     @property
@@ -64,7 +64,7 @@ class Search:
     device: Device
     budget: Budget
     data: Path
-    slots: list[Worker]
+    workers: list[Worker]
     say: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
     look: Callable[["Search"], None] = lambda _: None  # called a few times a second
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
@@ -91,12 +91,12 @@ class Search:
         self._begun, self._before = time.monotonic(), self.study.elapsed_s
         for unfinished in (self.study.folder / "checkpoints").glob(".*.tmp"):
             unfinished.unlink()  # what a kill in the middle of a write left
-        for slot in self.slots:
-            slot.start()
+        for worker in self.workers:
+            worker.start()
         self._admission = Admission(self.study, self.device)
         self._designs = designs_of(self.space)
         self._open_proposer()
-        self._record("session", budget=str(self.budget), workers=len(self.slots), settings=self.study.settings_digest)
+        self._record("session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest)
         try:
             yield
         except BaseException:
@@ -121,8 +121,8 @@ class Search:
             self._database.write()
 
     def _close(self, *, kill: bool) -> None:
-        for slot in self.slots:
-            slot.close(kill=kill)
+        for worker in self.workers:
+            worker.close(kill=kill)
         self._database.write()
         self.study.close()
 
@@ -150,20 +150,20 @@ class Search:
             self.budget,
             tuple(each.work for each in self.running),
             self.elapsed_s,
-            workers=len(self.slots),
+            workers=len(self.workers),
             exhausted=self.exhausted,
             finals_began=self._finals_began,
             members=self._members,
         )
 
     def _fill(self) -> None:
-        """Give every free slot something to do, as long as there is something."""
-        taken = {id(f.slot) for f in self.running}
-        for slot in (s for s in self.slots if id(s) not in taken):
+        """Give every free worker something to do, as long as there is something."""
+        taken = {id(f.worker) for f in self.running}
+        for worker in (s for s in self.workers if id(s) not in taken):
             work = self._next_work()
             if work is None:
                 return
-            self._submit(slot, work)
+            self._submit(worker, work)
 
     def _next_work(self) -> Work | None:
         now = self.now
@@ -177,9 +177,9 @@ class Search:
         self._finals_began |= final is not None
         return final
 
-    def _submit(self, slot: Worker, work: Work) -> None:
-        slot.recycle()
-        self.running.append(InFlight(*work, slot, slot.submit(self._job(work))))
+    def _submit(self, worker: Worker, work: Work) -> None:
+        worker.recycle()
+        self.running.append(InFlight(*work, worker, worker.submit(self._job(work))))
 
     def _job(self, work: Work) -> Job:
         config, spec = self.study.config, work.candidate.spec
@@ -264,7 +264,9 @@ class Search:
         """Say which refused proposal came nearest to each limit: a limit may be out of reach."""
         nearest = self._proposals.nearest()
         if nearest is not None and nearest.excess > 0:
-            return f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.told}"
+            return (
+                f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.description}"
+            )
         return self._admission.nearest_refused()
 
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
@@ -289,9 +291,9 @@ class Search:
         """Wait until something finished, or for a moment, and take in what did."""
         wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
         self.look(self)
-        for silent in [f for f in self.running if f.slot.is_silent and not f.future.done()]:
+        for silent in [f for f in self.running if f.worker.is_silent and not f.future.done()]:
             self.say(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
-            silent.slot.close(kill=True)
+            silent.worker.close(kill=True)
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)
             self._take(finished, result_of(finished.future))
@@ -306,7 +308,7 @@ class Search:
             self._take_final(finished, finished.seed, result)
             return
         if isinstance(result, JobFailure):
-            finished.slot.close(kill=True)
+            finished.worker.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)
             self.say(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
@@ -325,14 +327,14 @@ class Search:
         if work in self._deaths:
             return False
         self._deaths.add(work)
-        finished.slot.close(kill=True)
+        finished.worker.close(kill=True)
         self.say(f"The process that trained trial {finished.candidate.trial} died; the candidate is tried again.")
         return True
 
     def _take_final(self, finished: InFlight, seed: int, result: Outcome | JobFailure) -> None:
         trial = finished.candidate.trial
         if isinstance(result, JobFailure):
-            finished.slot.close(kill=True)
+            finished.worker.close(kill=True)
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
             self.say(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return

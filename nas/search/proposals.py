@@ -38,7 +38,7 @@ class Cost:
     memory_mb: float = 0.0  # of maps at once
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The cost in words."""
         return f"{self.runtime_ms:.1f} ms and {self.memory_mb:.1f} MB of maps at once"
 

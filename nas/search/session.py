@@ -50,14 +50,14 @@ class SearchSession:
             opened = _as_it_is_now(self.context)
             before = rungs_reached(opened.study)
             shares = shares_of_cores(self.workers) if backend.expected() == "cpu" else [None] * self.workers
-            slots = [Worker(cores=cores) for cores in shares]
+            workers = [Worker(cores=cores) for cores in shares]
             search = Search(
                 opened.study,
                 opened.space,
                 opened.device,
                 self.budget,
                 opened.pairs,
-                slots,
+                workers,
                 on_message,
                 on_progress,
                 vgg_file=opened.vgg_file,
