@@ -1,4 +1,4 @@
-"""What is known of a device, and its answer to the question how long a network takes on it.
+"""A device: what is known of it, and how long it takes for a network.
 
 A device is one JSON file: its conditions, what was measured and where, by which method a predictor was made of
 that, the predictor, how good it was on networks left out, and the operations that its delegate accepts. The user's own

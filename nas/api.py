@@ -16,7 +16,7 @@ from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import FULL_HD_MOSAIC, ExportOptions, ExportSettings
-from nas.export.request import Exported, ExportedFile, export_target, require_complete
+from nas.export.request import Exported, ExportedFile, export_network, require_complete
 from nas.render.batch import RenderOptions, RenderSettings, render_files
 from nas.render.image_file import FileKind
 from nas.search import network_latency
@@ -303,7 +303,7 @@ def export(
     given = dict(known(settings, ExportSettings))
     qat = given.pop("qat", None)
     options = ExportOptions(precisions=tuple(precisions), size=size, **given)
-    card = export_target(
+    card = export_network(
         _ref(network, Path(results), study),
         Path(out),
         options,

@@ -7,7 +7,7 @@ from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.cli.train import training_view
 from nas.export.options import ExportOptions
-from nas.export.request import export_target, require_complete
+from nas.export.request import export_network, require_complete
 from nas.search.network_ref import NetworkRef
 from nas.units import Row, count, decibels, milliseconds, runtime
 
@@ -52,7 +52,7 @@ def run_export(
         aside.print(line, highlight=False, markup=False)
 
     try:
-        card = export_target(
+        card = export_network(
             network, out, options, results=results, device=device_name, qat=qat, say=say, watch=training_view
         )
     finally:

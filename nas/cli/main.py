@@ -14,6 +14,7 @@ from nas.cli import latency, launch
 from nas.cli.config_file import ConfigFile, read_config
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
+    AnyDevice,
     DataOptions,
     DeviceName,
     FileOptions,
@@ -39,11 +40,11 @@ from search_spaces.system.printable import printable
 
 app = typer.Typer(
     name="isp-nas",
-    help="Find the learned smartphone ISP that is best on your phone: search, look at the front, export to TFLite.",
+    help="Find the best learned smartphone ISP for your phone: search, inspect the front, export to TFLite.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at RAW→RGB training pairs.", no_args_is_help=True)
+data_app = typer.Typer(help="Inspect RAW→RGB training pairs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(latency.app, name="latency")
 
@@ -120,7 +121,7 @@ def search(
         ConfigFile | None,
         option(
             "--config",
-            help="Options from a .toml file, or a study's run.toml; what is given here wins.",
+            help="Read options from a .toml file or a study's run.toml; the command line wins.",
             parser=str,
             metavar="FILE",
             is_eager=True,
@@ -152,9 +153,9 @@ def search(
 @app.command()
 def space(
     name: Annotated[str, typer.Argument(help="Space name or a .toml file.")] = "mai21",
-    sample: Annotated[int, option("--sample", help="Also show this many random members.")] = 0,
+    sample: Annotated[int, option("--sample", help="Number of random members to show.")] = 0,
     seed: Annotated[int, option("--seed", help="Seed of the random members.")] = 0,
-    device: DeviceName = None,
+    device: AnyDevice = None,
     form: ShortForm = "table",
 ) -> None:
     """Show the genes of a space, its size, and random members."""
@@ -168,7 +169,12 @@ def space(
 def pareto(
     where: StudyOptions,
     steps: Annotated[
-        int | None, option("--steps", help="Compare at this rung.", default="the highest of three")
+        int | None,
+        option(
+            "--steps",
+            help="Compare candidates at this number of steps.",
+            default="the longest that three were trained for",
+        ),
     ] = None,
     everything: Annotated[bool, option("--all", help="Also show dominated candidates.")] = False,
     plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
@@ -183,7 +189,7 @@ def pareto(
 @app.command()
 @grouped
 def show(network: NetworkName, where: StudyOptions, device: DeviceName = None, form: ShortForm = "table") -> None:
-    """Show one network whole: genes, layers with shapes, MACs and predicted runtime, and its history."""
+    """Show one network in full: genes, layers with shapes, MACs and predicted runtime, and its history."""
     from nas.cli.show import show_network
 
     show_network(where.resolve(network), device_name=device, form=form)
@@ -191,8 +197,8 @@ def show(network: NetworkName, where: StudyOptions, device: DeviceName = None, f
 
 @app.command()
 def designs(
-    name: Annotated[str | None, typer.Argument(help="Show this design whole; all of them if left out.")] = None,
-    device: DeviceName = None,
+    name: Annotated[str | None, typer.Argument(help="Design to show in full; all if left out.")] = None,
+    device: AnyDevice = None,
     results: ResultsFolder = Path("results"),
     form: Form = "table",
 ) -> None:
@@ -258,14 +264,14 @@ def train(
 @app.command()
 def check(
     model: Annotated[Path, typer.Argument(help="Any .tflite file.")],
-    device: DeviceName = None,
+    device: AnyDevice = None,
     size: Annotated[
         str | None,
         option("--size", help="Height x width of the photograph, both even, for a file of open size."),
     ] = None,
     form: ShortForm = "table",
 ) -> None:
-    """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 where it does not."""
+    """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 if it does not."""
     from nas.cli.check import show_file_check
 
     if not show_file_check(model, device_name=device, size=size, form=form):
@@ -277,16 +283,16 @@ def check(
 def audit(
     networks: Annotated[
         list[str] | None,
-        typer.Argument(help="Designs, spec files, trial numbers; if left out, small designs and members of mai21."),
+        typer.Argument(help="Designs, spec files or trial numbers; if left out, small designs and members of mai21."),
     ] = None,
     rungs: Annotated[
         list[str] | None,
-        option("--rungs", help="A ladder such as 100,300,900; may be given often.", default="those of searches"),
+        option("--rungs", help="Ladder of steps such as 100,300,900; repeatable.", default="those of searches"),
     ] = None,
     steps: Annotated[
-        int | None, option("--steps", help="Of the long training.", default="8100, on a GPU 81000")
+        int | None, option("--steps", help="Steps of the long training.", default="8100, on a GPU 81000")
     ] = None,
-    seeds: Annotated[int, option("--seeds", help="How many seeds every network is trained from.")] = 2,
+    seeds: Annotated[int, option("--seeds", help="Number of seeds per network.")] = 2,
     out: Annotated[Path | None, option("--out", help="Folder of the audit.", default="results/audit/…")] = None,
     plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg or .pdf.")] = None,
     workers: Annotated[int, option("--workers", help="Networks trained at once.")] = 1,
@@ -297,7 +303,7 @@ def audit(
     training: TrainingOptions,
     form: Form = "table",
 ) -> None:
-    """Find out how well short training predicts long training. The same command continues.
+    """Measure how well short training predicts long training. The same command continues.
 
     Networks, seeds, ladders and steps may be added to an audit later.
     """
@@ -369,7 +375,7 @@ def data_check(
     pairs: PairOptions,
     form: ShortForm = "table",
 ) -> None:
-    """Read every pair and report what would spoil a night of training; exit code 2 where anything would."""
+    """Read every pair and report what would spoil a training; exit code 2 if anything would."""
     config = pairs.config(folder)
     assert config is not None
     from nas.cli.data_check import run_check

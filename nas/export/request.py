@@ -66,7 +66,7 @@ class Exported:
 Watch = Callable[[str, int], "AbstractContextManager[Callbacks | None]"]
 
 
-def export_target(
+def export_network(
     network: NetworkRef,
     out: Path,
     options: ExportOptions,

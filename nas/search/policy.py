@@ -1,4 +1,4 @@
-"""What a search does next: go on with what was interrupted, climb a rung, try something new, or play a final.
+"""Decide what a search does next: resume what was interrupted, climb a rung, try something new, or train a final.
 
 Pure functions of a `Situation`: the records, the budget, what is training now, and how long the search has lasted. So a
 search that was killed goes on as if it had not been, and one worker with one seed repeats a run exactly.

@@ -1,5 +1,5 @@
-"""What to train next, by model: small changes of the best, crossings and random members, those within the limits, the
-one expected to improve most on the best.
+"""Propose what to train next by a model: of small changes of the best, crossings and random members within the limits,
+the one with the largest expected improvement.
 
 PSNR is what a model predicts (`nas.search.surrogate`); runtime is known and never modelled. Where the limits refuse
 nearly everything, candidates are walked towards them: of each refused one's small changes, those that exceed the limits
