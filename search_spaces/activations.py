@@ -48,6 +48,7 @@ ENTRIES: dict[str, ActivationEntry] = {
 ACTIVATIONS = tuple(ENTRIES)
 _PLACES = {entry.body: name for name, entry in ENTRIES.items() if entry.body is not None}
 BODY_ACTIVATIONS = tuple(_PLACES[place] for place in sorted(_PLACES))
+FUSED = tuple(name for name, entry in ENTRIES.items() if entry.is_fused)
 TFLITE_OPS = {name: entry.tflite_op for name, entry in ENTRIES.items()}
 
 

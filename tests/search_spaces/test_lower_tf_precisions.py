@@ -12,6 +12,7 @@ from lowering_cases import CASES, built, random_weights, spread_input
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_tf
+from search_spaces.activations import FUSED
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import ExportError
 from search_spaces.graph import INPUT, GraphBuilder, Shape
@@ -74,7 +75,7 @@ def test_what_int16_has_no_form_of_is_written_in_other_operations(name: str) -> 
     assert {op: n for op, n in counts.items() if op != "QUANTIZE"} == INT16_FORMS[name]
 
 
-@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize("function", FUSED)
 @pytest.mark.parametrize("precision", ROUNDED)
 def test_a_transposed_convolution_never_takes_its_activation_along(precision: str, function: str) -> None:
     g = GraphBuilder((1, 6, 10, 4))
