@@ -153,10 +153,10 @@ def search(
         **given,
         **recipe_fields(settings),
     )
-    say = on_message or _nothing
-    session = open_session(options, Path(results), parse_budget(str(budget)), workers=workers, on_message=say)
-    session = without_refused(session, say)
-    return Study(session.run(on_message=say, on_progress=_reporting(on_progress)).study)
+    on_message = on_message or _nothing
+    session = open_session(options, Path(results), parse_budget(str(budget)), workers=workers, on_message=on_message)
+    session = without_refused(session, on_message)
+    return Study(session.run(on_message=on_message, on_progress=_reporting(on_progress)).study)
 
 
 def _reporting(on_progress: Callable[[SearchProgress], None] | None) -> "Callable[[Search], None]":
@@ -250,7 +250,7 @@ def train(
     from nas.train.long_run import Callbacks
 
     quantise = import_module("nas.export.qat").quantisation if qat else None
-    run, finished = plan.run(Callbacks(on_step, on_validation, say=on_message), quantise=quantise)
+    run, finished = plan.run(Callbacks(on_step, on_validation, on_message=on_message), quantise=quantise)
     best = finished.best
     return Trained(
         run.folder,
@@ -310,7 +310,7 @@ def export(
         results=Path(results),
         device=device if isinstance(device, Device) else _text(device),
         qat=None if qat is None else str(qat),
-        say=on_message or _nothing,
+        on_message=on_message or _nothing,
     )
     require_complete(card)
     return Exported.of(Path(out), card)

@@ -288,7 +288,10 @@ class RunningTraining:
 
 
 class Audit:
-    """Works off a plan with some workers; `say` gets a line per judged stop, `look` (steps done, steps in all)."""
+    """Works off a plan with some workers.
+
+    `on_message` gets a line per judged stop, `on_progress` the steps done and the steps in all.
+    """
 
     def __init__(
         self,
@@ -298,12 +301,12 @@ class Audit:
         workers: Sequence[Worker],
         *,
         commit: str | None = None,
-        say: Callable[[str], None] = lambda _: None,
-        look: Callable[[int, int], None] = lambda _done, _total: None,
+        on_message: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[int, int], None] = lambda _done, _total: None,
         vgg_file: Path | None = None,
     ) -> None:
         self.folder, self.plan, self.data, self.workers = folder, plan, data, workers
-        self._commit, self._say, self._look, self._vgg_file = commit, say, look, vgg_file
+        self._commit, self._on_message, self._on_progress, self._vgg_file = commit, on_message, on_progress, vgg_file
         self._running: dict[Future[Outcome | JobFailure], RunningTraining] = {}
         self._failed: set[str] = set()  # networks of which one training failed: the others would be for nothing
         self._done = self._total = 0
@@ -374,7 +377,7 @@ class Audit:
         for future in done:
             self._settle(self._running.pop(future), result_of(future))
         under_way = sum(max(0, at.worker.step - at.from_step) for at in self._running.values())
-        self._look(self._done + under_way, self._total)
+        self._on_progress(self._done + under_way, self._total)
 
     def _settle(self, at: RunningTraining, result: "Outcome | JobFailure") -> None:
         if isinstance(result, JobFailure) and result.fatal:
@@ -414,7 +417,7 @@ class Audit:
             return
         came = record.failure or f"{record.psnr_db:.2f} dB"
         name = training.network.name
-        self._say(f"{name}, seed {training.seed}, {record.steps} of {training.horizon} steps: {came}")
+        self._on_message(f"{name}, seed {training.seed}, {record.steps} of {training.horizon} steps: {came}")
 
     def _close(self, *, kill: bool) -> None:
         for worker in self.workers:

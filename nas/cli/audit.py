@@ -66,10 +66,10 @@ class AuditOptions:
 
 
 def run_audit(
-    question: AuditOptions, results: Path, *, workers: int, out: Path | None, plot: Path | None, form: str
+    question: AuditOptions, results: Path, *, workers: int, out: Path | None, plot: Path | None, output_format: str
 ) -> None:
     """Train what is not recorded yet, write `audit.json`, and print it."""
-    check_format(form)
+    check_format(output_format)
     if plot:
         check_plot(plot, PICTURES)
     if workers < 1:
@@ -84,7 +84,7 @@ def run_audit(
     of = _trained(folder, plan, data, device, workers, question.vgg_file)
     described = _described(data, device, workers)
     trainings.save(folder / AUDIT_FILE, to_dict(of, plan, described))
-    _show(of, device, folder / AUDIT_FILE, form=form)
+    _show(of, device, folder / AUDIT_FILE, output_format=output_format)
     if plot:
         save_panels(plot, panels(of), title=_title(of))
 
@@ -136,12 +136,19 @@ def _trained(
     with _only_audit(folder):
         trainings.claim(folder, settings)
         with progress_bar("Reading pairs") as reading:
-            warm(pairs, available=host_bytes(), say=_say(aside), progress=reading)
+            warm(pairs, available=host_bytes(), on_message=_on_message(aside), progress=reading)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with progress_bar("Training steps") as look:
+        with progress_bar("Training steps") as on_progress:
             started = [Worker() for _ in range(workers)]
             audit_ = Audit(
-                folder, plan, pairs, started, commit=_commit(), say=_say(aside), look=look, vgg_file=vgg_file
+                folder,
+                plan,
+                pairs,
+                started,
+                commit=_commit(),
+                on_message=_on_message(aside),
+                on_progress=on_progress,
+                vgg_file=vgg_file,
             )
             try:
                 records = audit_.run()
@@ -151,7 +158,7 @@ def _trained(
     return audited(plan, records, {n.spec.hash: predicted_ms(device, n.spec) for n in plan.networks})
 
 
-def _say(aside: Console) -> Callable[[str], None]:
+def _on_message(aside: Console) -> Callable[[str], None]:
     return lambda line: aside.print(line, highlight=False, soft_wrap=True)
 
 
@@ -220,8 +227,8 @@ def _short(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".") if abs(value) < 0.995 else f"{value:.0f}"
 
 
-def _number(name: str, heading: str, form: str) -> Column:
-    return Column(heading, lambda row: "—" if row[name] is None else format(row[name], form))
+def _number(name: str, heading: str, output_format: str) -> Column:
+    return Column(heading, lambda row: "—" if row[name] is None else format(row[name], output_format))
 
 
 def _rung(row: Row) -> str:
@@ -257,18 +264,18 @@ def _title(of: Audited) -> str:
     return f"What a rung tells of {of.steps} steps: {len(of.hashes)} networks, {seeds}"
 
 
-def _show(of: Audited, device: Device, file: Path, *, form: str) -> None:
+def _show(of: Audited, device: Device, file: Path, *, output_format: str) -> None:
     told = derived(of)
     aside = Console(stderr=True)
-    if form == "json":
+    if output_format == "json":
         print_json({"file": str(file), "steps": of.steps, "seeds": list(of.seeds), "device": device.name, **told})
-    elif form == "csv":
-        print_rows(told["rungs"], (), form=form, console=aside)
+    elif output_format == "csv":
+        print_rows(told["rungs"], (), output_format=output_format, console=aside)
     else:
         _print_tables(Console(), of, told, device)
-    for note in notes(of) if form != "table" else ():
+    for note in notes(of) if output_format != "table" else ():
         aside.print(f"{note}.", highlight=False)
-    if form == "table":
+    if output_format == "table":
         sys.stdout.write(f"Kept in {file}\n")
 
 
@@ -283,7 +290,7 @@ def _print_tables(console: Console, of: Audited, told: dict[str, Any], device: D
         (told["ladders"], LADDER_COLUMNS, "Ladders: what they cost, and what their choice is short of the best"),
     )
     for rows, columns, title in tables:
-        print_rows(rows, columns, form="table", console=console, title=title)
+        print_rows(rows, columns, output_format="table", console=console, title=title)
         console.print()
     truth = told["truth"]
     console.print(

@@ -106,11 +106,11 @@ class ConditionOptions:
 
 
 @app.command()
-def devices(form: Form = "table") -> None:
+def devices(output_format: Form = "table") -> None:
     """List devices with how good and how old their predictions are."""
     from nas.cli.latency_tables import show_devices
 
-    show_devices(form=form)
+    show_devices(output_format=output_format)
 
 
 @app.command()
@@ -130,7 +130,7 @@ def predict(
     input_shape: Annotated[
         str | None, option("--input-shape", help="Input shape of a file of open size, such as 1x224x224x3.")
     ] = None,
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
     """Predict how long a network takes on a device, kernel by kernel."""
     from nas.cli import latency_tables
@@ -142,7 +142,7 @@ def predict(
         study=where.study,
         allow_fallback=allow_fallback,
         shape=latency_tables.parse_shape(size, input_shape),
-        form=form,
+        output_format=output_format,
     )
 
 
@@ -151,12 +151,12 @@ def predict(
 def probe(
     out: Annotated[Path, option("--out", help="Folder for the .tflite files.")],
     plan: PlanOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Write the networks worth timing as .tflite files, to be timed by other tools."""
     from nas.cli.latency_measure import write_probes
 
-    write_probes(out, **vars(plan), form=form)
+    write_probes(out, **vars(plan), output_format=output_format)
 
 
 @app.command()
@@ -170,13 +170,13 @@ def measure(
     plan: PlanOptions,
     timing: TimingOptions,
     allow_partial: Partial = False,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Time networks on this machine or on a phone. The same command resumes an interrupted run."""
     from nas.cli.latency_measure import MeasureOptions, run_measure
 
     asked = MeasureOptions(out, tuple(models or ()), **vars(plan), **timing.fields(), allow_partial=allow_partial)
-    run_measure(asked, form=form)
+    run_measure(asked, output_format=output_format)
 
 
 @app.command("import")
@@ -191,7 +191,7 @@ def import_(
     *,
     conditions: ConditionOptions,
     allow_partial: Partial = False,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Convert logs and tables of other tools into one file of measurements."""
     from nas.cli.latency_measure import run_import
@@ -203,7 +203,7 @@ def import_(
         allow_partial=allow_partial,
         profiled=profile_of,
         extend=extend,
-        form=form,
+        output_format=output_format,
     )
 
 
@@ -219,12 +219,14 @@ def calibrate(
         str | None, option("--ops", help="Table of operations that the delegate runs.", default="the delegate's")
     ] = None,
     user_wide: UserWide = False,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Fit a device to measurements and report its error on held-out families of networks."""
     from nas.cli.latency_measure import run_calibrate
 
-    run_calibrate(measurements, name, title=title, priors=prior or (), table=ops, user_wide=user_wide, form=form)
+    run_calibrate(
+        measurements, name, title=title, priors=prior or (), table=ops, user_wide=user_wide, output_format=output_format
+    )
 
 
 @app.command()
@@ -240,10 +242,12 @@ def validate(
     user_wide: UserWide = False,
     *,
     timing: TimingOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Time the front of a study on the device and compare with the predictions."""
     from nas.cli.latency_measure import MeasureOptions, ValidateOptions, run_validate
 
     asked = MeasureOptions(out, **timing.fields())
-    run_validate(ValidateOptions(asked, where.results, where.study, device, most, refit, user_wide), form=form)
+    run_validate(
+        ValidateOptions(asked, where.results, where.study, device, most, refit, user_wide), output_format=output_format
+    )

@@ -51,10 +51,12 @@ class MeasureOptions:
     allow_partial: bool = False
 
 
-def write_probes(out: Path, *, probes: int, candidates: int, largest_side: int | None, seed: int, form: str) -> None:
+def write_probes(
+    out: Path, *, probes: int, candidates: int, largest_side: int | None, seed: int, output_format: str
+) -> None:
     """Write probes and candidates as .tflite files, for people who time them by other means."""
     paths = _models(out, probes, candidates, largest_side, seed)
-    if form == "json":
+    if output_format == "json":
         print_json({"folder": str(out), "models": [path.name for path in paths]})
         return
     console = Console()
@@ -75,7 +77,7 @@ def _models(folder: Path, probes: int, candidates: int, largest_side: int | None
         return write_models(todo, folder, report=report)
 
 
-def run_measure(options: MeasureOptions, *, form: str) -> None:
+def run_measure(options: MeasureOptions, *, output_format: str) -> None:
     """Time networks here or on a phone; what is timed is written at once, and the same command goes on."""
     file = options.out / MEASUREMENTS
     paths = list(options.models) or _models(
@@ -91,7 +93,7 @@ def run_measure(options: MeasureOptions, *, form: str) -> None:
                 console.print(f"{outcome.network}: {outcome.reason}", highlight=False, markup=False)
             else:
                 write_measurements(file, [_beside(outcome, options.out)], extend=True)
-    _report_measured(file, failures, form, own={path.stem for path in paths})
+    _report_measured(file, failures, output_format, own={path.stem for path in paths})
 
 
 def _beside(timing: Timing, folder: Path) -> Timing:
@@ -144,9 +146,9 @@ def _on_phone(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Ti
             yield from found
 
 
-def _report_measured(file: Path, failures: Sequence[Failure], form: str, *, own: Set[str]) -> None:
+def _report_measured(file: Path, failures: Sequence[Failure], output_format: str, *, own: Set[str]) -> None:
     timings = read_measurements(file) if file.exists() else ()
-    if form == "json":
+    if output_format == "json":
         refused = [vars(failure) for failure in failures]
         print_json({"measurements": str(file), "timed": len(timings), "failures": refused})
     else:
@@ -165,18 +167,18 @@ def run_import(
     allow_partial: bool,
     profiled: Path | None,
     extend: bool,
-    form: str,
+    output_format: str,
 ) -> None:
     """Read what other tools and people wrote, and write it as one file of measurements."""
     from latency_models.measure.importing import import_files
 
     timings = import_files(paths, defaults=defaults, allow_partial=allow_partial, folder=out.parent, profiled=profiled)
     held = write_measurements(out, timings, extend=extend)
-    if form == "json":
+    if output_format == "json":
         print_json({"measurements": str(out), "read": len(timings), "held": len(held)})
         return
     console = Console()
-    print_rows([_timing_row(timing) for timing in timings], TIMING_COLUMNS, form="table", console=console)
+    print_rows([_timing_row(timing) for timing in timings], TIMING_COLUMNS, output_format="table", console=console)
     console.print(f"{len(timings)} timings in {out}, which now holds {len(held)}.", highlight=False)
 
 
@@ -196,7 +198,14 @@ TIMING_COLUMNS = (
 
 
 def run_calibrate(
-    measurements: Path, name: str, *, title: str, priors: Sequence[str], table: str | None, user_wide: bool, form: str
+    measurements: Path,
+    name: str,
+    *,
+    title: str,
+    priors: Sequence[str],
+    table: str | None,
+    user_wide: bool,
+    output_format: str,
 ) -> None:
     """Fit a device to measurements, say how good it is on networks left out, and save it."""
     from latency_models.device_writer import save_device
@@ -216,12 +225,12 @@ def run_calibrate(
             sources={prior: each.predictor for prior, each in named.items()},
             known=None if named else _known_devices,
             delegate_table=table or _table_of(named.values(), timings),
-            say=told.append,
+            on_message=told.append,
         )
     for each in told:
         Console(stderr=True).print(each, highlight=False, markup=False)
     path = save_device(device, folder)
-    _report_device(device, path, form)
+    _report_device(device, path, output_format)
 
 
 def _known_devices() -> dict[str, Predictor]:
@@ -249,15 +258,15 @@ def _require_free(folder: Path, name: str) -> None:
         raise UsageError(f"{folder / name}.json exists already; choose another --name, or move it away.")
 
 
-def _report_device(device: Device, path: Path, form: str) -> None:
+def _report_device(device: Device, path: Path, output_format: str) -> None:
     rows: list[Row] = list(accuracy_rows(device.held_out))
     missing = left_out([m.sample for m in device.measurements], device.held_out)
-    if form == "json":
+    if output_format == "json":
         told = summary(device.predictor, device.held_out)
         print_json({"device": device.name, "path": str(path), **told, "held_out": rows, "left_out": missing})
         return
     console = Console()
-    print_rows(rows, ACCURACY_COLUMNS, form="table", console=console)
+    print_rows(rows, ACCURACY_COLUMNS, output_format="table", console=console)
     for label, reason in missing.items():
         console.print(f"Not in the table: {label}, for {reason}.", highlight=False, markup=False)
     console.print(accuracy_line(device), highlight=False)
@@ -277,7 +286,7 @@ class ValidateOptions:
     user_wide: bool = False
 
 
-def run_validate(options: ValidateOptions, *, form: str) -> None:
+def run_validate(options: ValidateOptions, *, output_format: str) -> None:
     """Time the front of a study on the device, and say how far the predictions were from what was measured."""
     study = the_study(options.results, options.study)
     device = load_device(options.device or study.config.device)
@@ -292,7 +301,7 @@ def run_validate(options: ValidateOptions, *, form: str) -> None:
         raise MeasurementError("No network of the front could be timed; see the reasons above.")
     rows = [_validated(trial, probes[trial].graph, timing, device) for trial, timing in found.items()]
     path = _fold_back(device, list(found.values()), options) if options.refit_name else None
-    _report_validated(rows, device, path, form)
+    _report_validated(rows, device, path, output_format)
 
 
 def _probe(spec: ArchSpec) -> Probe:
@@ -362,15 +371,15 @@ VALIDATED_COLUMNS = (
 )
 
 
-def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Path | None, form: str) -> None:
+def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Path | None, output_format: str) -> None:
     mean = sum(abs(row["error"]) for row in rows) / len(rows)
     inside = sum(row["inside"] for row in rows)
-    if form == "json":
+    if output_format == "json":
         told = {"mean_error": mean, "inside": inside / len(rows), "refitted": None if better is None else str(better)}
         print_json({"device": device.name, **told, "networks": rows})
         return
     console = Console()
-    print_rows(rows, VALIDATED_COLUMNS, form="table", console=console)
+    print_rows(rows, VALIDATED_COLUMNS, output_format="table", console=console)
     console.print(
         f"{device.name}: {100 * mean:.1f} % off on average; {inside} of {len(rows)} within the 80 % interval. A search "
         "picks networks whose time is underestimated, so expect more below than above.",

@@ -30,17 +30,17 @@ def predict(
     study: str | None,
     allow_fallback: bool,
     shape: tuple[int, ...] | None = None,
-    form: str,
+    output_format: str,
 ) -> None:
     """Print how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open."""
-    check_format(form)
+    check_format(output_format)
     device = load_device(device_name or DEFAULT_DEVICE)
     found = predict_latency(name, device, results=results, study=study, allow_fallback=allow_fallback, shape=shape)
     seen, support, prediction, refused = found.network, found.support, found.prediction, found.refused
     rows = kernel_rows(seen, prediction)
-    if form == "csv":
-        print_rows(rows, KERNEL_COLUMNS, form=form, console=Console())
-    elif form == "json":
+    if output_format == "csv":
+        print_rows(rows, KERNEL_COLUMNS, output_format=output_format, console=Console())
+    elif output_format == "json":
         how = {
             "flags": list(prediction.flags),
             "support": support.status,
@@ -106,7 +106,7 @@ def _print_prediction(
     rows: Sequence[Row],
     refused: Iterable[str],
 ) -> None:
-    print_rows(rows, KERNEL_COLUMNS, form="table", console=console)
+    print_rows(rows, KERNEL_COLUMNS, output_format="table", console=console)
     kind = "assumed" if prediction.assumed_interval else "of held-out networks"
     told = runtime(runtime_fields(prediction))
     lines = [
@@ -136,13 +136,13 @@ def _beats_guessing(found: dict[str, Any]) -> bool:
     return guess is None or found["mape"] < guess
 
 
-def show_devices(*, form: str, today: date | None = None) -> None:
+def show_devices(*, output_format: str, today: date | None = None) -> None:
     """Print every device that a search can be made for, with how good and how old its predictions are."""
-    check_format(form)
+    check_format(output_format)
     rows = [_device_row(name, path, today or datetime.now(UTC).date()) for name, path in sorted(device_names().items())]
     console = Console()
-    print_rows(rows, DEVICE_COLUMNS, form=form, console=console)
-    if form == "table":
+    print_rows(rows, DEVICE_COLUMNS, output_format=output_format, console=console)
+    if output_format == "table":
         console.print(
             "[dim]error: of networks foreseen by a fit without their family; guessing: of the median of the others.[/]",
             highlight=False,

@@ -156,12 +156,12 @@ def space(
     sample: Annotated[int, option("--sample", help="Number of random members to show.")] = 0,
     seed: Annotated[int, option("--seed", help="Seed of the random members.")] = 0,
     device: AnyDevice = None,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Show the genes of a space, its size, and random members."""
     from nas.cli.show import show_space
 
-    show_space(name, sample=sample, seed=seed, device_name=device, form=form)
+    show_space(name, sample=sample, seed=seed, device_name=device, output_format=output_format)
 
 
 @app.command()
@@ -178,21 +178,23 @@ def pareto(
     ] = None,
     everything: Annotated[bool, option("--all", help="Also show dominated candidates.")] = False,
     plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
     """Show the Pareto front of a study: quality against predicted runtime, at equal training steps."""
     from nas.cli.show import show_front
 
-    show_front(where.results, where.study, steps=steps, everything=everything, plot=plot, form=form)
+    show_front(where.results, where.study, steps=steps, everything=everything, plot=plot, output_format=output_format)
 
 
 @app.command()
 @grouped
-def show(network: NetworkName, where: StudyOptions, device: DeviceName = None, form: ShortForm = "table") -> None:
+def show(
+    network: NetworkName, where: StudyOptions, device: DeviceName = None, output_format: ShortForm = "table"
+) -> None:
     """Show one network in full: genes, layers with shapes, MACs and predicted runtime, and its history."""
     from nas.cli.show import show_network
 
-    show_network(where.resolve(network), device_name=device, form=form)
+    show_network(where.resolve(network), device_name=device, output_format=output_format)
 
 
 @app.command()
@@ -200,24 +202,24 @@ def designs(
     name: Annotated[str | None, typer.Argument(help="Design to show in full; all if left out.")] = None,
     device: AnyDevice = None,
     results: ResultsFolder = Path("results"),
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
     """Show the published designs: cost, predicted runtime, our short trainings, and Table 1 of the challenge."""
     from nas.cli.designs import show_design, show_designs
 
     if name is None:
-        show_designs(results, device_name=device, form=form)
+        show_designs(results, device_name=device, output_format=output_format)
     else:
-        show_design(name, results, device_name=device, form=form)
+        show_design(name, results, device_name=device, output_format=output_format)
 
 
 @app.command()
 @grouped
-def best(where: StudyOptions, form: ShortForm = "table") -> None:
+def best(where: StudyOptions, output_format: ShortForm = "table") -> None:
     """Show the best candidate and its quality on the test pairs, which no search reads."""
     from nas.cli.show import show_best
 
-    show_best(where.results, where.study, form=form)
+    show_best(where.results, where.study, output_format=output_format)
 
 
 @app.command()
@@ -235,7 +237,7 @@ def train(
     where: StudyOptions,
     seed: Seed = None,
     training: TrainingOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Train one network to the end. The same command continues after a crash.
 
@@ -258,7 +260,7 @@ def train(
         run.detach_at, seed, out, run.init_from, run.validate_every, run.patience, training.vgg_weights, run.qat,
         run.calibration,
     )  # fmt: skip
-    run_training(found, options, results=where.results, form=form)
+    run_training(found, options, results=where.results, output_format=output_format)
 
 
 @app.command()
@@ -269,12 +271,12 @@ def check(
         str | None,
         option("--size", help="Height x width of the photograph, both even, for a file of open size."),
     ] = None,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 if it does not."""
     from nas.cli.check import show_file_check
 
-    if not show_file_check(model, device_name=device, size=size, form=form):
+    if not show_file_check(model, device_name=device, size=size, output_format=output_format):
         raise typer.Exit(2)
 
 
@@ -301,7 +303,7 @@ def audit(
     device: DeviceName = None,
     where: StudyOptions,
     training: TrainingOptions,
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
     """Measure how well short training predicts long training. The same command continues.
 
@@ -321,7 +323,7 @@ def audit(
         study=where.study,
         vgg_file=training.vgg_weights,
     )
-    run_audit(question, where.results, workers=workers, out=out, plot=plot, form=form)
+    run_audit(question, where.results, workers=workers, out=out, plot=plot, output_format=output_format)
 
 
 @app.command()
@@ -334,7 +336,7 @@ def export(
     files: FileOptions,
     device: DeviceName = None,
     where: StudyOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Write verified TFLite files of the longest-trained checkpoint of a network, in one or more precisions.
 
@@ -345,7 +347,9 @@ def export(
     from nas.cli.export import run_export
 
     found = where.resolve(network)
-    run_export(found, out, options, results=where.results, device_name=device, qat=files.qat, form=form)
+    run_export(
+        found, out, options, results=where.results, device_name=device, qat=files.qat, output_format=output_format
+    )
 
 
 @app.command()
@@ -356,7 +360,7 @@ def render(
     out: Annotated[Path, option("--out", help="Folder for the pictures; no file in it is overwritten.")],
     picture: PictureOptions,
     raw: RawOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
 
@@ -365,7 +369,7 @@ def render(
     """
     from nas.cli.render import run_render
 
-    run_render(model, inputs, out, picture.options(raw), form=form)
+    run_render(model, inputs, out, picture.options(raw), output_format=output_format)
 
 
 @data_app.command("check")
@@ -373,12 +377,12 @@ def render(
 def data_check(
     folder: Annotated[str, typer.Argument(help='Folder of RAW→RGB pairs, or "demo".')],
     pairs: PairOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Read every pair and report what would spoil a training; exit code 2 if anything would."""
     config = pairs.config(folder)
     assert config is not None
     from nas.cli.data_check import run_check
 
-    if not run_check(config, form=form):
+    if not run_check(config, output_format=output_format):
         raise typer.Exit(2)

@@ -23,21 +23,21 @@ def run_search(asked: SearchOptions, results: Path, budget: Budget, *, workers: 
     `workers` train at once; None: as many as suit the machine.
     """
     console = Console()
-    say = partial(console.print, highlight=False)
+    on_message = partial(console.print, highlight=False)
     with progress_bar("Reading pairs") as read:
-        session = open_session(asked, results, budget, workers=workers, on_message=say, on_reading=read)
+        session = open_session(asked, results, budget, workers=workers, on_message=on_message, on_reading=read)
     _announce(console, session.context, budget)
-    session = without_refused(session, lambda line: say(f"[dim]{line}[/]"))
+    session = without_refused(session, lambda line: on_message(f"[dim]{line}[/]"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with SearchView(console) as view:
-            ended = session.run(on_message=view.say, on_progress=view.look)
+            ended = session.run(on_message=view.on_message, on_progress=view.on_progress)
     except SearchInterrupted as stopped:
-        say("\nStopped; the rung in flight is lost. The same command continues.")
+        on_message("\nStopped; the rung in flight is lost. The same command continues.")
         _conclude(console, stopped.study)
         raise
     if ended.is_spent:
-        say(f"The budget of {budget} is spent; a larger one extends the search.")
+        on_message(f"The budget of {budget} is spent; a larger one extends the search.")
     _conclude(console, ended.study)
 
 
@@ -72,7 +72,7 @@ def _conclude(console: Console, found: Study) -> None:
     rung = candidate_rows.choose_rung(found, None)
     best = candidate_rows.rows(found, rung, everything=False)
     title = f"Pareto front at {found.ladder[rung]} steps"
-    print_rows(best, FRONT_COLUMNS, form="table", console=console, title=title)
+    print_rows(best, FRONT_COLUMNS, output_format="table", console=console, title=title)
     name = found.config.name
     console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)
     console.print(f"Export: isp-nas export best --study {name} --out export", highlight=False)

@@ -41,11 +41,11 @@ class SearchView:
         if self._console.is_terminal:
             self._live.stop()
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         """Print one event above the moving part."""
         self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
-    def look(self, search: "Search") -> None:
+    def on_progress(self, search: "Search") -> None:
         """Draw the search as it stands."""
         if not self._console.is_terminal or time.monotonic() - self._drawn < REFRESH_S:
             return

@@ -63,28 +63,28 @@ def _network(row: Row) -> str:
     return f"[bold red]★ {row['name']}[/] {description}" if row["name"] else description
 
 
-def show_space(name: str, *, sample: int, seed: int, device_name: str | None, form: str) -> None:
+def show_space(name: str, *, sample: int, seed: int, device_name: str | None, output_format: str) -> None:
     """Print genes, sizes and random members of a space."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     if sample < 0:
         raise UsageError(f"The number of members to sample is zero or more, got {sample}.")
     space, device = load_space(name), load_device(device_name or DEFAULT_DEVICE)
     genes = [_gene_row(space, gene) for gene in GENES]
     members = _sample(space, device, sample, seed)
-    if form == "json":
+    if output_format == "json":
         print_json(
             {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
         )
         return
     console = Console()
-    print_rows(genes, GENE_COLUMNS, form=form, console=console)
+    print_rows(genes, GENE_COLUMNS, output_format=output_format, console=console)
     console.print(
         f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them "
         "some genes have no effect)."
     )
     if members:
         console.print()
-        print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
+        print_rows(members, SAMPLE_COLUMNS, output_format=output_format, console=console)
         console.print(interval_note(device))
 
 
@@ -132,10 +132,10 @@ def interval_note(device: Device) -> str:
 
 
 def show_front(
-    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, form: str
+    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, output_format: str
 ) -> None:
     """Print the Pareto front of a study, and draw it where asked for."""
-    check_format(form)
+    check_format(output_format)
     if plot:
         check_plot(plot)
     study = the_study(results, name)
@@ -143,9 +143,11 @@ def show_front(
     found = candidate_rows.rows(study, rung, everything=everything or plot is not None)
     console = Console()
     shown: list[Row] = [r if everything else _without_mark(r) for r in found if everything or r["on_front"]]
-    print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
+    print_rows(
+        shown, FRONT_COLUMNS, output_format=output_format, console=console, title=_front_title(study, rung, found)
+    )
     device = load_device(study.config.device)
-    if form == "table":
+    if output_format == "table":
         console.print(interval_note(device))
     if plot:
         width = f"interval {device.predictor.interval.kind}"
@@ -169,9 +171,9 @@ def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
     return f"{study.config.name}: {size} on the front of {judged} candidates at {study.ladder[rung]} steps"
 
 
-def show_network(network: NetworkRef, *, device_name: str | None, form: str) -> None:
+def show_network(network: NetworkRef, *, device_name: str | None, output_format: str) -> None:
     """Print one network whole."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     device = load_device(device_name or (network.study.config.device if network.study else DEFAULT_DEVICE))
     graph = build_graph(network.spec)
     refused = device.unsupported(graph)
@@ -179,7 +181,7 @@ def show_network(network: NetworkRef, *, device_name: str | None, form: str) -> 
     layers = layer_rows(graph, predicted)
     history = [asdict(rung) for rung in network.candidate.rungs.values()] if network.candidate else []
     last = network.candidate.finals if network.candidate else {}
-    if form == "json":
+    if output_format == "json":
         print_json(
             {
                 "target": network.label,
@@ -214,7 +216,7 @@ def _print_whole(
     console.print(f"[bold]{network.label}[/]  {network.spec.description}  {network.spec.hash}", highlight=False)
     console.print("  ".join(f"{gene}={value}" for gene, value in network.spec.active_genes.items()), highlight=False)
     console.print()
-    print_rows(layers, LAYER_COLUMNS, form="table", console=console)
+    print_rows(layers, LAYER_COLUMNS, output_format="table", console=console)
     console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
     console.print(f"Maps take at most {peak_activation_bytes(graph) / 1e6:.1f} MB at once in float32.", highlight=False)
     if predicted:
@@ -268,9 +270,9 @@ def _print_history(console: Console, candidate: Candidate) -> None:
         )
 
 
-def show_best(results: Path, name: str | None, *, form: str) -> None:
+def show_best(results: Path, name: str | None, *, output_format: str) -> None:
     """Print the best candidate with its quality on the test pairs, measured once and then remembered."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     study = the_study(results, name)
     candidate, rung = candidate_rows.best(study)
     test = _test_quality(study, candidate)
@@ -280,11 +282,13 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
         **test,
         "verdict": judged.to_dict() if judged else None,
     }
-    if form == "json":
+    if output_format == "json":
         print_json(found)
         return
     console = Console()
-    print_rows([found], FRONT_COLUMNS, form=form, console=console, title=_best_title(study, found["steps"]))
+    print_rows(
+        [found], FRONT_COLUMNS, output_format=output_format, console=console, title=_best_title(study, found["steps"])
+    )
     told = (
         "no test pairs"
         if test["test_psnr_db"] is None

@@ -51,7 +51,7 @@ _SHOWN_PATCHES = 3
 # judge a file keep. Smallnet: 1.65 GB at Full HD, 12.1 GB at 4352×7680, whose peak is 1.07 GB.
 PROCESS_BYTES, COPIES_OF_MAPS = 1_000_000_000, 10
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def export(
     options: ExportOptions | None = None,
     *,
     fine_tuned: FineTuned | None = None,
-    say: Say = lambda _: None,
+    on_message: OnMessage = lambda _: None,
 ) -> Card:
     """Write the files, the card and the picture into `out`; return the card.
 
@@ -87,14 +87,14 @@ def export(
     _require_convertible(deploy, options)
     _require_memory(deploy, available=host_bytes())
     state = network.trained
-    say(f"Exporting {network.spec.description}, trained for {state.steps} steps ({state.origin}).")
+    on_message(f"Exporting {network.spec.description}, trained for {state.steps} steps ({state.origin}).")
     weights = state.load().parameters
     folder = prepare(state.data, cache_dir() / "pairs")
     val, train = open_prepared(folder, "val"), open_prepared(folder, "train")
     graph = _pair_sized(network, val)
     judge = FileVerifier(graph, deploy.input_shape, weights, val, state.data)
     converter = Converter(graph, weights, train, options, fine_tuned)
-    tried = [_try(converter, judge, precision, options, say) for precision in options.wanted]
+    tried = [_try(converter, judge, precision, options, on_message) for precision in options.wanted]
     found = [each for each in tried if isinstance(each, Exported)]
     card = _card(network, deploy, device, found, judge, options, train)
     card = replace(card, not_run=[str(each) for each in tried if isinstance(each, CannotRunError)])
@@ -127,13 +127,13 @@ def _pair_sized(network: NetworkRef, pairs: PairSet) -> Graph:
 
 
 def _try(
-    converter: Converter, judge: FileVerifier, precision: Precision, options: ExportOptions, say: Say
+    converter: Converter, judge: FileVerifier, precision: Precision, options: ExportOptions, on_message: OnMessage
 ) -> Exported | CannotRunError:
     """Convert and judge one precision; where LiteRT cannot run it here, the others may still be had."""
-    say(f"Converting to {precision.name} with TensorFlow …")
+    on_message(f"Converting to {precision.name} with TensorFlow …")
     converted = converter.convert(precision)
     try:
-        judged = judge.judge(converted, say)
+        judged = judge.judge(converted, on_message)
     except CannotRunError as error:
         if precision.name == "fp32":  # what all others are compared with
             raise ExportError(f"{error}.") from None

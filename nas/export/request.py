@@ -74,7 +74,7 @@ def export_network(
     results: Path,
     device: Device | str | None = None,
     qat: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
     watch: Watch = lambda _, __: nullcontext(),
 ) -> "Card":
     """Write the verified files of one network into `out`; return the card, which names what was refused.
@@ -96,7 +96,7 @@ def export_network(
     from nas.export.exporter import export
 
     tuned = _fine_tuned(network, qat, options, results, watch) if qat else None
-    return export(network, out, device, options, fine_tuned=tuned, say=say)
+    return export(network, out, device, options, fine_tuned=tuned, on_message=on_message)
 
 
 def require_complete(card: "Card") -> None:

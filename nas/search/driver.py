@@ -65,8 +65,8 @@ class Search:
     budget: Budget
     data: Path
     workers: list[Worker]
-    say: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
-    look: Callable[["Search"], None] = lambda _: None  # called a few times a second
+    on_message: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
+    on_progress: Callable[["Search"], None] = lambda _: None  # called a few times a second
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
@@ -116,7 +116,7 @@ class Search:
         )
         self._proposal: tuple[int, ArchSpec | None] = -1, None
         self.proposer = Proposer(self.study, self.space, self._proposed)
-        self._database = DatabaseFile(self.study, self.say)
+        self._database = DatabaseFile(self.study, self.on_message)
         if self.study.candidates:
             self._database.write()
 
@@ -219,7 +219,9 @@ class Search:
         candidate = self._ask_until_new()
         if candidate is None:
             self.exhausted = True
-            self.say(f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}.")
+            self.on_message(
+                f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}."
+            )
             return self.now.promotion()  # now that nothing new will come, the best climb
         return Work(candidate, 0)
 
@@ -284,15 +286,15 @@ class Search:
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
             self.proposer.tell(candidate, original)
         if candidate.name and candidate.verdict != "train":
-            self.say(f"{candidate.name} is left out: {candidate.reason}.")
+            self.on_message(f"{candidate.name} is left out: {candidate.reason}.")
         return candidate
 
     def _collect(self) -> None:
         """Wait until something finished, or for a moment, and take in what did."""
         wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
-        self.look(self)
+        self.on_progress(self)
         for silent in [f for f in self.running if f.worker.is_silent and not f.future.done()]:
-            self.say(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
+            self.on_message(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
             silent.worker.close(kill=True)
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)
@@ -310,11 +312,11 @@ class Search:
         if isinstance(result, JobFailure):
             finished.worker.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)
-            self.say(f"Trial {candidate.trial} failed: {result.reason}")
+            self.on_message(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
         else:
             self._record("rung", trial=candidate.trial, rung=finished.rung, **asdict(result))
-            self.say(self._told(candidate, finished.rung))
+            self.on_message(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
 
@@ -328,7 +330,9 @@ class Search:
             return False
         self._deaths.add(work)
         finished.worker.close(kill=True)
-        self.say(f"The process that trained trial {finished.candidate.trial} died; the candidate is tried again.")
+        self.on_message(
+            f"The process that trained trial {finished.candidate.trial} died; the candidate is tried again."
+        )
         return True
 
     def _take_final(self, finished: InFlight, seed: int, result: Outcome | JobFailure) -> None:
@@ -336,12 +340,12 @@ class Search:
         if isinstance(result, JobFailure):
             finished.worker.close(kill=True)
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
-            self.say(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
+            self.on_message(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return
         self._record("final", trial=trial, seed=seed, **asdict(result))
         score = finished.candidate.final_scores()[seed]
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
-        self.say(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
+        self.on_message(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
 
     def _tell_all(self, candidate: Candidate) -> None:
         """Tell Optuna of a candidate and of every proposal that repeated it meanwhile."""

@@ -234,7 +234,7 @@ def search(
     *,
     workers: Sequence[Worker] | None = None,
     device: Device | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> Search:
     """Search to the end of the budget; return the finished search."""
     made = Search(
@@ -244,7 +244,7 @@ def search(
         budget if isinstance(budget, Budget) else Budget(candidates=budget),
         Path("nowhere"),
         list(workers or [InlineWorker()]),
-        say,
+        on_message,
     )
     made.run()
     return made

@@ -208,7 +208,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
     said: list[str] = []
     study = make_study(tmp_path / "s", space=tiny(tmp_path), sampler=sampler)
-    assert search(study, 100, say=said.append).exhausted
+    assert search(study, 100, on_message=said.append).exhausted
     assert any("exhausted" in line for line in said)
     assert_whole(tmp_path / "s", budget=TINY_SIZE)
 
@@ -316,14 +316,16 @@ def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
 
 def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path: Path) -> None:
     said: list[str] = []
-    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, say=said.append)
+    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, on_message=said.append)
     assert "smallnet is left out: 66.8 MB of maps at once are over the limit of 60 MB." in said
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tmp_path: Path) -> None:
     said: list[str] = []
-    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, say=said.append).exhausted
+    assert search(
+        make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, on_message=said.append
+    ).exhausted
     least = min(c.peak_memory_mb for c in studies.load(tmp_path / "s").candidates.values())
     (told,) = (line for line in said if "exhausted" in line)
     assert told.endswith(f"; the smallest one over the limit takes {least:.1f} MB.")
@@ -347,7 +349,7 @@ def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Pa
     less = replace(load_device(DEFAULT_DEVICE), delegate=table)
     said: list[str] = []
     worker = InlineWorker()
-    search(make_study(tmp_path / "s"), BUDGET, workers=[worker], device=less, say=said.append)
+    search(make_study(tmp_path / "s"), BUDGET, workers=[worker], device=less, on_message=said.append)
     assert any(line.startswith("csanet is left out: ") and "MEAN" in line for line in said)
     assert DESIGNS["csanet"].spec not in {job.spec for job in worker.jobs}
     (left_out,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.name == "csanet")
@@ -377,7 +379,7 @@ def test_every_design_starts_before_one_climbs_and_variants_are_left_out(tmp_pat
 
 def test_eds_is_left_out_with_the_operation_that_the_phone_does_not_run_as_others(tmp_path: Path) -> None:
     said: list[str] = []
-    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), say=said.append)
+    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), on_message=said.append)
     (told,) = (line for line in said if line.startswith("eds is left out: "))
     assert "runs this network only in part (partial): RSQRT" in told
     assert "extension operation, whose speed is unknown" in told
@@ -609,7 +611,7 @@ def test_failures_after_a_success_do_not_stop_the_search(tmp_path: Path) -> None
 
 def test_what_is_said_of_a_search_names_trial_steps_and_score(tmp_path: Path) -> None:
     said: list[str] = []
-    finished: Search = search(make_study(tmp_path / "s"), 3, say=said.append)
+    finished: Search = search(make_study(tmp_path / "s"), 3, on_message=said.append)
     best = finished.study.candidates[0].rungs[0]
     assert said[0].startswith(f"Trial 0 smallnet at {best.steps} steps: {best.psnr_db:.2f} dB")
 

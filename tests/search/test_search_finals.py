@@ -141,7 +141,7 @@ def test_a_final_that_fails_is_told_and_leaves_the_candidate_what_it_was(tmp_pat
         return JobFailure("The loss diverged.") if job.steps == FINAL_STEPS and job.seed == 1 else seeded(job)
 
     said: list[str] = []
-    search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(failing)], say=said.append)
+    search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(failing)], on_message=said.append)
     opened = studies.load(tmp_path / "s")
     assert any("from seed 1 failed: The loss diverged." in line for line in said)
     assert not any(c.failure for c in opened.candidates.values())
