@@ -121,13 +121,12 @@ def _print_prediction(
 
 
 def accuracy_line(device: Device) -> str:
-    """Return in one sentence how good the device's predictions were of networks that its fits had not seen."""
+    """Return in one sentence the error of the device's predictions for families of networks left out of its fits."""
     found = summary(device.predictor, device.held_out)
-    beats = "" if _beats_guessing(found) else ", which is no better than guessing the median of the others"
+    beats = "" if _beats_guessing(found) else "; guessing the median of the others is no worse"
     return (
-        f"[dim]{device.name} foresaw {found['networks']} networks of {found['families']} families that a fit had not "
-        f"seen to {100 * found['mape']:.1f} % on average, {100 * found['within_10_percent']:.0f} % of them within "
-        f"10 %{beats}.[/]"
+        f"[dim]Leave-family-out error of {device.name}: {100 * found['mape']:.1f} % ({found['networks']} networks of "
+        f"{found['families']} families, {100 * found['within_10_percent']:.0f} % of them within 10 %){beats}.[/]"
     )
 
 
@@ -144,7 +143,7 @@ def show_devices(*, output_format: str, today: date | None = None) -> None:
     print_rows(rows, DEVICE_COLUMNS, output_format=output_format, console=console)
     if output_format == "table":
         console.print(
-            "[dim]error: of networks foreseen by a fit without their family; guessing: of the median of the others.[/]",
+            "[dim]error: leave-family-out; guessing: the error of the median of the other networks.[/]",
             highlight=False,
         )
         for row in rows:
