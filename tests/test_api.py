@@ -78,7 +78,7 @@ def test_examples_of_training_exporting_and_rendering_run_one_after_the_other(se
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_says_what_it_takes_gives_and_raises(name: str) -> None:
     function = getattr(api, name)
-    sections = function.__doc__.split("\n    ")
+    sections = function.__doc__.splitlines()
     assert {"Args:", "Returns:", "Raises:", "Example:"} <= {line.strip() for line in sections}
     for parameter in signature(function).parameters.values():
         assert parameter.annotation is not parameter.empty, parameter

@@ -122,7 +122,7 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> NetworkR
         return _ref(text, read_spec(folder), results, opened, None)
     if text not in DESIGNS:
         raise UnknownNameError(
-            "target", text, ["best", "a trial number", "a spec file", "a checkpoint folder", *DESIGNS]
+            "network", text, ["best", "a trial number", "a spec file", "a checkpoint folder", *DESIGNS]
         )
     return _ref(text, find_design(text).spec, results, opened, None)
 

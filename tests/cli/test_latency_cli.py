@@ -100,7 +100,7 @@ def test_a_file_that_is_no_network_is_one_sentence(tmp_path: Path, content: byte
 
 def test_a_file_that_is_not_there_is_one_sentence() -> None:
     assert "Cannot read gone.tflite" in refused("predict", "gone.tflite")
-    assert 'Unknown target "smallnett"' in refused("predict", "smallnett")
+    assert 'Unknown network "smallnett"' in refused("predict", "smallnett")
     assert 'Unknown device "mars"' in refused("predict", "smallnet", "--device", "mars")
 
 
