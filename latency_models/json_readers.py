@@ -5,7 +5,6 @@ returns the value checked. `record` and `list_of` make readers of readers, so `d
 holds in one table. Knows nothing of devices.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from math import isfinite
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from search_spaces.errors import DeviceError
+from search_spaces.system import stored
+from search_spaces.system.file_errors import cause
 
 Reader = Callable[[str, object], Any]
 
@@ -20,19 +21,13 @@ Reader = Callable[[str, object], Any]
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in the file at `path`; raise DeviceError unless it is one JSON object without twin keys."""
     try:
-        data = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
+        data = stored.parse_json(stored.read_bytes(path))
     except (OSError, ValueError) as error:
-        raise DeviceError(f"{path} is not a readable JSON file: {error}. Correct it, or use another device.") from None
+        raise DeviceError(
+            f"{path} is not a readable JSON file: {cause(error)}. Correct it, or use another device."
+        ) from None
     if not isinstance(data, dict):
         refuse(str(path), "one JSON object", data)
-    return data
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f'key "{max(keys, key=keys.count)}" stands twice in one object')
     return data
 
 

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from search_spaces.errors import MeasurementError
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 
 STATISTICS = ("median", "mean", "pair_ratio")
@@ -187,7 +188,7 @@ def _merged(group: Sequence[Placed]) -> Timing:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        return stored.read_text(path, "utf-8-sig")
     except OSError as error:
         raise MeasurementError(f"{path} cannot be read ({error.strerror}); give a file of measurements.") from None
     except UnicodeDecodeError:

@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nas.data.cache import cache_dir
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 
 CPU_FLAGS = (
@@ -101,7 +102,7 @@ def _known(flags: Sequence[str]) -> list[str]:
 
 def _read(memory: Path) -> dict[str, bool]:
     try:
-        return {str(k): bool(v) for k, v in json.loads(memory.read_text()).items()}
+        return {str(k): bool(v) for k, v in stored.parse_json(stored.read_bytes(memory)).items()}
     except (OSError, ValueError, AttributeError):
         return {}  # a memory that is missing or damaged only costs the trial again
 

@@ -1,5 +1,7 @@
 """Plots: the front of a study, patches for visual comparison, and agreement of short and long training."""
 
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search_spaces.errors import UsageError
+from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import acting_on
+from search_spaces.system.printable import printable
 
 if TYPE_CHECKING:
     from nas.data.pairs import PairSet
@@ -57,11 +62,7 @@ def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: s
 
 
 def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: str) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     front = sorted((d for d in dots if d.on_front), key=lambda d: d.runtime_ms)
     others = [d for d in dots if not d.on_front]
@@ -90,23 +91,22 @@ def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: s
     )
     for dot in dots:
         if dot.name or dot.on_front:
-            label = dot.name or str(dot.trial)
+            label = printable(dot.name or dot.trial)
             axes.annotate(label, (dot.runtime_ms, dot.psnr_db), textcoords="offset points", xytext=(6, 6), zorder=5)
-    axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB", title=title)
+    axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB", title=printable(title))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="both", labelsize=8)
     axes.grid(visible=True, alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3)  # inside the axes it would hide candidates
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    _save(path, figure, dpi=130)
 
 
 def _save_page(path: Path, dots: Sequence[PlotPoint], title: str, interval: str) -> None:
     from plotly import graph_objects as go
 
-    figure = go.Figure(layout={"title": title, "xaxis": {"title": "predicted runtime, ms", "type": "log"}})
+    figure = go.Figure(layout={"title": _in_page(title), "xaxis": {"title": "predicted runtime, ms", "type": "log"}})
     figure.update_yaxes(title="validation PSNR, dB")
     front = sorted((d for d in dots if d.on_front), key=lambda d: d.runtime_ms)
     groups = [
@@ -119,24 +119,50 @@ def _save_page(path: Path, dots: Sequence[PlotPoint], title: str, interval: str)
             x=[d.runtime_ms for d in members],
             y=[d.psnr_db for d in members],
             error_y={"array": [d.half_width_db for d in members], "color": "#d0d0d0"},
-            text=[d.name or "" for d in members],
+            text=[_in_page(d.name or "") for d in members],
             textposition="top center",
-            hovertext=[d.text for d in members],
+            hovertext=[_in_page(d.text) for d in members],
             hoverinfo="text",
             mode=mode,
             marker={"color": colour, "size": 9},
-            name=name,
+            name=_in_page(name),
         )
-    figure.write_html(path, include_plotlyjs=True)
+    _write(path, figure.to_html(include_plotlyjs=True).encode())
+
+
+def _in_page(text: str) -> str:
+    """Return a text for Plotly, which takes what looks like a tag or an entity for one; a line break is our own."""
+    return html.escape(printable(text, keep="\n"), quote=False).replace("\n", "<br>")
+
+
+def _pyplot() -> Any:
+    """Return pyplot, which draws into files and takes names as they are: `$x$` in one is no formula."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["text.parse_math"] = False
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def _save(path: Path, figure: Any, *, dpi: int) -> None:
+    """Write a figure and close it."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
+    _pyplot().close(figure)
+    _write(path, content.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a picture as a whole, or not at all: that of before is not lost where the disk is full."""
+    with acting_on(path, "write"):
+        write_durably(path, content)
 
 
 def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> None:
     """Draw rows of panels: a dot at the mean of each network, lines from its least to its greatest seed."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     size = (len(rows), max(map(len, rows)))
     figure, grid = plt.subplots(*size, figsize=(4 * size[1], 3.6 * size[0]), layout="constrained", squeeze=False)
     for axes in grid.flat:
@@ -144,9 +170,8 @@ def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> N
     for line, panels in zip(grid, rows, strict=True):
         for axes, panel in zip(line, panels, strict=False):
             _draw_panel(axes, panel)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    figure.suptitle(printable(title))
+    _save(path, figure, dpi=130)
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
@@ -155,31 +180,26 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     reach = [np.stack([v.mean(1) - v.min(1), v.max(1) - v.mean(1)]) for v in (panel.x, panel.y)]
     axes.errorbar(x, y, xerr=reach[0], yerr=reach[1], fmt="o", markersize=4, color="tab:blue", ecolor="0.8")
     for name, *at in zip(panel.names, x, y, strict=True):
-        axes.annotate(name, at, textcoords="offset points", xytext=(4, 4), fontsize=6)
-    axes.set_title(panel.title, fontsize=9)
+        axes.annotate(printable(name), at, textcoords="offset points", xytext=(4, 4), fontsize=6)
+    axes.set_title(printable(panel.title), fontsize=9)
     axes.set(xlabel=panel.across, ylabel=panel.upwards)
     axes.grid(visible=True, alpha=0.3)
 
 
 def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any]) -> None:
     """Draw one row per patch: the mosaic, what the network makes of it with its PSNR, and the target."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     figure, grid = plt.subplots(len(index), 3, figsize=(9, 3 * len(index)), layout="constrained", squeeze=False)
     for row, number in enumerate(index):
         target, output = pairs.rgb[number] / 255, np.clip(outputs[row], 0, 1)
         psnr = -10 * np.log10(max(float(np.mean((output - target) ** 2)), 1e-10))
         mosaic, note = _visible(pairs.raw[number], pairs)
-        titles = (f"RAW mosaic {pairs.names[number]}{note}", f"output, {psnr:.2f} dB", "target")
+        titles = (f"RAW mosaic {printable(pairs.names[number])}{note}", f"output, {psnr:.2f} dB", "target")
         for axes, image, title in zip(grid[row], (mosaic, output, target), titles, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_title(title, fontsize=10)
             axes.axis("off")
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    _save(path, figure, dpi=100)
 
 
 def _visible(mosaic: np.ndarray[Any, Any], pairs: "PairSet") -> tuple[np.ndarray[Any, Any], str]:

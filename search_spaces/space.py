@@ -6,7 +6,6 @@ behind the same `choose`, so what one of them can draw, the others can too.
 
 import hashlib
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from search_spaces.errors import UsageError
 from search_spaces.spec import GENES, ArchSpec, Gene, Value
-from search_spaces.system import named_files
+from search_spaces.system import named_files, stored
 
 BUILTIN = Path(__file__).parent
 # choose(gene name, values, whether they are ordered) → one of the values
@@ -152,8 +151,10 @@ def load_space(name: str) -> SearchSpace:
     """
     path = named_files.find("spaces", name, BUILTIN, ".toml")
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = stored.parse_toml(stored.read_bytes(path))
+    except OSError as error:
+        raise UsageError(f"The space {path} cannot be read ({error.strerror}).") from None
+    except ValueError as error:
         raise UsageError(f"{path} is not readable TOML: {error}.") from None
     return _parse(data, path)
 

@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 from search_spaces.errors import MeasurementError
+from search_spaces.system import stored
 
 _MAGIC = b"\x7fELF"
 _HEADER_BYTES = 20  # as far as the machine
@@ -21,10 +22,10 @@ _ABIS = {
 def abis_of(program: Path) -> tuple[str, ...]:
     """Return the Android ABIs that run `program`; raise MeasurementError where it is no program for Android."""
     try:
-        with program.open("rb") as file:
+        with stored.opened(program) as file:
             header = file.read(_HEADER_BYTES)
     except OSError as error:
-        raise MeasurementError(f"Cannot read {program}: {error}; give the benchmark_model program.") from None
+        raise MeasurementError(f"Cannot read {program}: {error.strerror}; give the benchmark_model program.") from None
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
         raise MeasurementError(
             f"{program} is not a benchmark_model program for Android (no ELF header); "

@@ -19,6 +19,7 @@ from latency_models.measure.profiled import timings_of_profile
 from latency_models.measure.typed_results import in_our_words, typed_columns
 from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements, with_commas
 from search_spaces.errors import MeasurementError
+from search_spaces.system import stored
 
 SUFFIXES = (".txt", ".log", ".csv", ".json")  # of the files that are looked for in a folder
 _TABLE = re.compile(r"network|(?:runtime|time|latency)\b", re.IGNORECASE)  # with this, what is wrong can be told
@@ -74,7 +75,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 def _text(path: Path) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 as the Windows PowerShell redirects what a command prints."""
     try:
-        content = path.read_bytes()
+        content = stored.read_bytes(path)
         return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as error:
         raise MeasurementError(f"{path} cannot be read ({error.strerror}); name a file of measurements.") from None

@@ -22,7 +22,7 @@ from latency_models.measure.litert_trial import require_runs
 from latency_models.measurements import Conditions, Failure, Timing
 from latency_models.probes import Probe, reference
 from search_spaces.errors import ExportError, MeasurementError
-from search_spaces.system import machine
+from search_spaces.system import machine, stored
 from search_spaces.system.native_stderr import quiet
 from search_spaces.tflite_file import read_graph
 
@@ -210,7 +210,7 @@ def here(options: LocalOptions) -> Conditions:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return stored.read_bytes(path)
     except OSError as error:
         raise MeasurementError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
 
@@ -263,7 +263,7 @@ def _timing(
         high_ms=float(f"{high:.6g}"),
         runs=runs,
         model=str(path),
-        model_sha256=sha256(path.read_bytes()).hexdigest(),
+        model_sha256=sha256(_content(path)).hexdigest(),
         source="isp-nas latency measure",
         conditions=replace(conditions, date=datetime.now(UTC).isoformat(timespec="seconds")),
     )

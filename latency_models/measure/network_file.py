@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from search_spaces.errors import MeasurementError
+from search_spaces.system import stored
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,6 @@ def read_networks(paths: Sequence[Path]) -> list[NetworkFile]:
 
 def _read(path: Path) -> NetworkFile:
     try:
-        return NetworkFile(path, sha256(path.read_bytes()).hexdigest())
+        return NetworkFile(path, sha256(stored.read_bytes(path)).hexdigest())
     except OSError as error:
-        raise MeasurementError(f"Cannot read {path}: {error}; give a .tflite file.") from None
+        raise MeasurementError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None

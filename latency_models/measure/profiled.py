@@ -15,6 +15,7 @@ from latency_models.measure.op_profile import OpTime, parse_op_profile
 from latency_models.measurements import Conditions, Timing
 from latency_models.tflite_network import read_network
 from search_spaces.errors import IspNasError, MeasurementError
+from search_spaces.system import stored
 
 
 def timings_of_profile(text: str, model: Path, *, source: str, conditions: Conditions) -> tuple[Timing, ...]:
@@ -43,7 +44,7 @@ def timings_of_profile(text: str, model: Path, *, source: str, conditions: Condi
 
 def _network(model: Path) -> tuple[bytes, Network]:
     try:
-        content = model.read_bytes()
+        content = stored.read_bytes(model)
     except OSError as error:
         raise MeasurementError(
             f"Cannot read {model}: {error.strerror}; give the .tflite file that was profiled."

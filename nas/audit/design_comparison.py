@@ -4,7 +4,6 @@
 these files. What is derived in a file (means, rank correlations) follows from its runs, and a test holds that.
 """
 
-import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,8 @@ from typing import Any
 
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
+from search_spaces.system import stored
+from search_spaces.system.file_errors import listed
 
 FOLDER = "designs"  # below the results folder
 SCHEMA = 1
@@ -90,12 +91,12 @@ class Comparison:
 
 def read_comparisons(results: Path) -> dict[str, Comparison]:
     """Return the comparisons kept in `results`, by file name; raise StudyError for a file that is none."""
-    return {path.name: _read(path) for path in sorted((results / FOLDER).glob("*.json"))}
+    return {path.name: _read(path) for path in listed(results / FOLDER, StudyError) if path.suffix == ".json"}
 
 
 def _read(path: Path) -> Comparison:
     try:
-        return Comparison.from_dict(json.loads(path.read_text("utf-8")))
+        return Comparison.from_dict(stored.parse_json(stored.read_bytes(path)))
     except OSError as error:
         raise StudyError(f"{path} cannot be read ({error.strerror}); restore it or move it away.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -34,7 +34,9 @@ from search_spaces.errors import StudyError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import cause, listed
 
 if TYPE_CHECKING:
     from nas.train.job import Outcome
@@ -253,9 +255,11 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 def read(path: Path) -> dict[str, Any]:
     """Read a JSON object; raise StudyError where the file is damaged."""
     try:
-        told = json.loads(path.read_text("utf-8"))
+        told = stored.parse_json(stored.read_bytes(path))
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); remove it, and what it held is made again.") from None
+        raise StudyError(
+            f"{path} cannot be read ({cause(error)}); remove it, and what it held is made again."
+        ) from None
     if not isinstance(told, dict):
         raise StudyError(f"{path} holds no JSON object; remove it, and what it held is made again.")
     return told
@@ -264,7 +268,7 @@ def read(path: Path) -> dict[str, Any]:
 def recorded(folder: Path, training: Training) -> dict[int, Record]:
     """Return the records of a training, by step; raise StudyError where one is damaged."""
     found = {}
-    for path in sorted((folder / RUNS / training.key).glob("*.json")):
+    for path in (p for p in listed(folder / RUNS / training.key, StudyError) if p.suffix == ".json"):
         try:
             record = Record(**read(path))
         except TypeError as error:

@@ -9,6 +9,7 @@ from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import packed_shape, parse_size
 from search_spaces.errors import IspNasError, UsageError
+from search_spaces.system import stored
 
 
 def show_file_check(path: Path, *, device_name: str | None, size: str | None, output_format: str) -> bool:
@@ -17,7 +18,7 @@ def show_file_check(path: Path, *, device_name: str | None, size: str | None, ou
     sizes = None if size is None else packed_shape(parse_size(size))
     device = load_device(device_name or DEFAULT_DEVICE)
     try:
-        content = path.read_bytes()
+        content = stored.read_bytes(path)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
     try:

@@ -111,7 +111,9 @@ def _outcomes(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Ti
 def _here(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
     from latency_models.measure.local import LocalOptions, measure_here, reference_probes
     from latency_models.measure.models import write_models
+    from latency_models.measure.network_file import read_networks
 
+    read_networks(paths)  # what cannot be read is refused before TensorFlow is loaded to write the references
     references = write_models(reference_probes(), options.out / MODELS)
     with progress_bar("Timing here") as report:
         yield from measure_here(

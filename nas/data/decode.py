@@ -23,6 +23,7 @@ from nas.data.picture_file import (
 )
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
+from search_spaces.system.file_errors import sentence
 
 Mosaic = UInt16[np.ndarray, "h w"]
 Target = UInt8[np.ndarray, "h w 3"]
@@ -103,9 +104,9 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
         raise DataError(
             f'Wanted a readable image at "{path}", got {error}; give a PNG or TIFF, for targets a JPEG, too.'
         ) from None
-    except PermissionError as error:
-        raise DataError(f'Wanted to read "{path}", got: {error.strerror}; change its permissions.') from None
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:  # Pillow's own have none
+            raise DataError(sentence(error, path=path, action="read")) from None
         told = f"more than {MOST_PIXELS // 10**6} megapixels" if _is_bomb(error) else str(error)
         raise DataError(
             f'Wanted a readable image at "{path}", got a damaged one ({told}); copy it from the source again.'

@@ -9,6 +9,7 @@ from pathlib import Path
 from nas.tflite.input_contract import CARD_FILE
 from search_spaces.errors import ExportError
 from search_spaces.precision import PRECISIONS
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.work_folder import LOCK, abandoned, clear_abandoned, give_name
 
@@ -81,8 +82,8 @@ def _staged(out: Path) -> str:
 
 def _moves(folder: Path) -> dict[str, str]:
     try:
-        found = json.loads((folder / MOVES).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):  # killed before it had anything to move
+        found = stored.parse_json(stored.read_bytes(folder / MOVES))
+    except (OSError, ValueError):  # killed before it had anything to move
         return {}
     return found if isinstance(found, dict) else {}
 

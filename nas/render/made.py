@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import ExportError
+from search_spaces.system import stored
 from search_spaces.system.file_errors import acting_on
 
 NOTES_FILE = ".isp-nas-render.jsonl"
@@ -32,7 +33,7 @@ class Made:
         how = sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         known = {}
         try:
-            lines = (folder / NOTES_FILE).read_text("utf-8", errors="replace").splitlines()
+            lines = stored.read_bytes(folder / NOTES_FILE).decode("utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
         for line in lines:

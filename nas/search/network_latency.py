@@ -16,6 +16,7 @@ from nas.search.network_ref import resolve
 from search_spaces.errors import DeviceError, IspNasError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
+from search_spaces.system import stored
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def find_network(name: str, results: Path, study: str | None = None, shape: tupl
     if path.suffix != ".tflite":
         return network_of(resolve(name, results, study).spec, shape)
     try:
-        content = path.read_bytes()
+        content = stored.read_bytes(path)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
     try:

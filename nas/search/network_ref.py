@@ -4,8 +4,6 @@ Whatever the name, the longest-trained checkpoint of that network is taken, be i
 `isp-nas train`.
 """
 
-import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,8 @@ from search_spaces.auxiliary_head import detach
 from search_spaces.designs import DESIGNS, design_name, find_design
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
+from search_spaces.system import stored
+from search_spaces.system.file_errors import listed
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,11 @@ def read_spec(path: Path) -> ArchSpec:
     person wrote may not.
     """
     try:
-        text = path.read_text("utf-8")
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        content = stored.read_bytes(path)
+        data = stored.parse_json(content) if path.suffix == ".json" else stored.parse_toml(content)
     except OSError as error:
         raise UsageError(f"The spec file {path} cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
     genes = data.get("spec", data) if isinstance(data, dict) else None
     if not isinstance(genes, dict):
@@ -211,7 +211,7 @@ def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedSt
 
 
 def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:
-    for run in sorted(folder.glob("*")):
+    for run in listed(folder, StudyError):
         if not (run / TRAINING_FILE).is_file():
             continue
         try:

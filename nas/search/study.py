@@ -28,6 +28,7 @@ from nas.train.recipe import Recipe, require_whole
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import listed
 
 RUN_FILE = "run.toml"
 RECORDS_FILE = "records.jsonl"
@@ -402,5 +403,5 @@ def load(folder: Path) -> Study:
 
 def names(results: Path) -> list[str]:
     """Return the studies in a results folder, the most recently used last."""
-    files = [path / RECORDS_FILE for path in results.glob("*") if exists(path)]
+    files = [path / RECORDS_FILE for path in listed(results, StudyError) if exists(path)]
     return [path.parent.name for path in sorted(files, key=lambda path: path.stat().st_mtime if path.exists() else 0)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import ExportError, UnknownNameError, UsageError
+from search_spaces.system import stored
 from search_spaces.tflite_metadata import read_metadata, with_metadata
 
 CARD_FILE = "card.json"
@@ -116,8 +117,8 @@ def _assumed(fmt: RawFormat, raw: Mapping[str, Any], input_kind: str | None) -> 
 def _described(model: Path) -> Contract | None:
     """Return what a file says of itself; None where it says nothing, or is no file that can be read."""
     try:
-        data = read_metadata(model.read_bytes(), METADATA)
-        return None if data is None else _read(json.loads(data))
+        data = read_metadata(stored.read_bytes(model), METADATA)
+        return None if data is None else _read(stored.parse_json(data))
     except (OSError, ExportError):  # whoever runs the file says so better
         return None
     except _NOT_TOLD as error:
@@ -164,19 +165,17 @@ def is_carded(model: Path) -> bool:
     """Tell whether the card beside a file describes exactly it, so that it is as an export wrote it."""
     try:
         files = _files(_load_card(model.with_name(CARD_FILE)))
-        return hashlib.sha256(model.read_bytes()).hexdigest() in files
+        return hashlib.sha256(stored.read_bytes(model)).hexdigest() in files
     except (OSError, *_NOT_TOLD):
         return False
 
 
 def _load_card(path: Path) -> Any:
-    if not path.is_file():
-        raise ValueError("no file")
-    return json.loads(path.read_text("utf-8"))
+    return stored.parse_json(stored.read_bytes(path))
 
 
 def _refuse_other_files(model: Path, files: Mapping[str, str]) -> None:
-    if not files or not model.is_file() or hashlib.sha256(model.read_bytes()).hexdigest() in files:
+    if not files or not model.is_file() or hashlib.sha256(stored.read_bytes(model)).hexdigest() in files:
         return
     raise UsageError(
         f"{model} is none of the files that {CARD_FILE} beside it describes ({', '.join(files.values())}), or was "

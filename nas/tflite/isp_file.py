@@ -17,6 +17,7 @@ from latency_models.measure.litert_trial import require_runs
 from nas.tflite.receptive_field import read_field
 from nas.tflite.tensor_encoding import FLOATS, INTEGERS, TensorEncoding
 from search_spaces.errors import IspNasError, UsageError
+from search_spaces.system import stored
 from search_spaces.system.native_stderr import quiet
 
 Array = np.ndarray[Any, Any]
@@ -100,10 +101,8 @@ class IspFile:
 
 
 def _read(path: Path) -> bytes:
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise UsageError(f'Wanted a .tflite file at "{path}", got a pipe or device; give a file.')
     try:
-        return path.read_bytes()
+        return stored.read_bytes(path)
     except OSError as error:
         raise UsageError(f'Cannot read "{path}": {error.strerror}; give a .tflite file.') from None
 

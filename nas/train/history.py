@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from search_spaces.errors import StudyError
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import cause
 
 HISTORY_FILE = "history.jsonl"
 
@@ -19,6 +23,8 @@ HISTORY_FILE = "history.jsonl"
 @dataclass(frozen=True)
 class Validation:
     """What a network was worth on the validation pairs after a step."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     step: int
     psnr_db: float
@@ -29,16 +35,19 @@ class Validation:
     waited_s: float  # of these, for batches
 
 
+_VALIDATION: stored.Schema[Validation] = stored.Schema(Validation)
+
+
 def read(folder: Path, *, until: int) -> list[Validation]:
     """Return the validations of a run up to step `until`; raise StudyError where the file is damaged."""
     path = folder / HISTORY_FILE
     if not path.exists():
         return []
     try:
-        lines = [Validation(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError, TypeError) as error:
+        lines = [_VALIDATION.read_json(line) for line in stored.read_bytes(path).splitlines()]
+    except (OSError, ValueError) as error:
         raise StudyError(
-            f"{path} cannot be read ({error}); remove it, and the training goes on from its last state."
+            f"{path} cannot be read ({cause(error)}); remove it, and the training goes on from its last state."
         ) from None
     return [line for line in lines if line.step <= until]
 

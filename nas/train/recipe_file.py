@@ -5,7 +5,6 @@ challenge's teams are built in, one for each design; the user's own, in `recipes
 data folder, are found first.
 """
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from nas.train.recipe import LossPhase, Recipe
 from search_spaces.designs import DESIGNS, design_name
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
-from search_spaces.system import named_files
+from search_spaces.system import named_files, stored
 
 BUILTIN = Path(__file__).parent / "recipes"
 REPORT = "report"  # the recipe that is called like the design
@@ -66,7 +65,7 @@ def load_recipe(name: str) -> PublishedRecipe:
     """
     path = named_files.find("recipes", name, BUILTIN, ".toml")
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = stored.parse_toml(stored.read_bytes(path))
     except OSError as error:
         raise UsageError(f"The recipe {path} cannot be read ({error.strerror}).") from None
     except ValueError as error:

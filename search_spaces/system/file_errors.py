@@ -21,6 +21,9 @@ _CURES = {
     errno.ENAMETOOLONG: "name a shorter path",
     errno.EMFILE: "close other programs, or allow more open files (ulimit -n)",
     errno.EIO: "check the disk",
+    errno.EINVAL: "name a file",  # as of a pipe, see `stored.opened`
+    errno.ELOOP: "mend the link",
+    errno.EFBIG: "allow larger files (ulimit -f), or name a place on another disk",
 }
 _CURE = "check the path and the disk"
 
@@ -38,5 +41,23 @@ def sentence(error: OSError, *, path: Path | str | None = None, action: str = "u
     """Say what failed, with the error's own path where none is given."""
     named = path if path is not None else error.filename
     where = "a file" if named is None else f'"{os.fsdecode(named) if isinstance(named, bytes) else named}"'
-    cause = error.strerror or str(error) or type(error).__name__
-    return f"Could not {action} {where}: {cause}; {_CURES.get(error.errno or 0, _CURE)}."
+    return f"Could not {action} {where}: {cause(error)}; {_CURES.get(error.errno or 0, _CURE)}."
+
+
+def cause(error: Exception) -> str:
+    """Return why something could not be read or written, without the path that an OSError repeats."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return (told or str(error) or type(error).__name__).removesuffix(".")
+
+
+def listed(folder: Path, kind: type[IspNasError] = UsageError) -> list[Path]:
+    """Return what lies in a folder, sorted; nothing where there is none. Raises `kind` where it cannot be listed.
+
+    `Path.glob` says nothing of a folder that it may not list, and what is in there would be passed over in silence.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise kind(sentence(error, path=folder, action="list")) from None

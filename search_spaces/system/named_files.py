@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.system.file_errors import listed
 
 
 def user_folder(kind: str) -> Path:
@@ -25,10 +26,13 @@ def folders(kind: str, builtin: Path) -> tuple[Path, ...]:
 
 
 def names(kind: str, builtin: Path, suffix: str) -> dict[str, Path]:
-    """Return every name of `kind` with its file; the user's own hide built-in ones of the same name."""
+    """Return every name of `kind` with its file; the user's own hide built-in ones of the same name.
+
+    Raises UsageError where a folder cannot be listed: a built-in file in place of the user's own would be another one.
+    """
     found: dict[str, Path] = {}
     for folder in reversed(folders(kind, builtin)):
-        found |= {path.stem: path for path in sorted(folder.glob(f"*{suffix}"))}
+        found |= {path.stem: path for path in listed(folder) if path.name.endswith(suffix)}
     return found
 
 

@@ -12,10 +12,11 @@ import json
 import os
 import stat
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from search_spaces.system.printable import printable
 
@@ -28,8 +29,9 @@ _SHOWN = 60  # characters of a wrong value
 _SPECIAL = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a file's content; raise OSError where it cannot be read, or is no regular file: a pipe may never end."""
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading; raise OSError where it cannot be, or is no regular file: a pipe may never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         kind = os.fstat(descriptor).st_mode
@@ -37,9 +39,24 @@ def read_bytes(path: Path) -> bytes:
             named = next((name for is_kind, name in _SPECIAL if is_kind(kind)), "a device")
             raise OSError(errno.EINVAL, f"it is {named}, not a file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
+            yield file
     finally:
         os.close(descriptor)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content; raise OSError as `opened` does, which names the path also where reading fails."""
+    try:
+        with opened(path) as file:
+            return file.read()
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Return a file's text; raise OSError as `opened` does, ValueError where it is no such text."""
+    return read_bytes(path).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_json(text: str | bytes) -> Any:
