@@ -10,9 +10,13 @@ The Python interface is `nas.api`. Its names are handed out here, and loaded whe
 `nas.search`, `nas.train`, `nas.export` and `nas.render` are packages, too; called, each is the function of that name.
 """
 
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from nas import launch
+
+launch.loading()  # before the first import that takes time
+
+from importlib import import_module  # noqa: E402
+from types import ModuleType  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 __all__ = [
     "ArchSpec",

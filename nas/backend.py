@@ -17,7 +17,9 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,6 +50,8 @@ def prepare(*, processes: int = 1) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(CACHE_LIMIT_BYTES))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    # Where compiled code cannot be kept, it is compiled again, and who waits for a search has no use for the warning.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     _keep_freed_memory()
 
 
@@ -96,7 +100,8 @@ def _known(flags: Sequence[str]) -> list[str]:
     if untried:
         together = _survives(untried)
         known |= {keys[flag]: together or (len(untried) > 1 and _survives([flag])) for flag in untried}
-        write_durably(memory, json.dumps(known, indent=1).encode())
+        with suppress(OSError):  # as `_read`
+            write_durably(memory, json.dumps(known, indent=1).encode())
     return [flag for flag in flags if known[keys[flag]]]
 
 

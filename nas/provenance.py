@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from search_spaces.system import machine
+from search_spaces.system.printable import printable
 
 PACKAGES = (
     "isp-nas",
@@ -26,7 +27,7 @@ PACKAGES = (
 def collect() -> dict[str, object]:
     """Return what a reader needs to judge or repeat a result; what cannot be known is left out."""
     return {
-        "command": " ".join(["isp-nas", *sys.argv[1:]]),
+        "command": printable(" ".join(["isp-nas", *sys.argv[1:]])),
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),

@@ -1,5 +1,1 @@
 """The command line. One file per command parses, prints and draws; nothing else imports Rich or Typer."""
-
-from nas.cli import launch
-
-launch.loading()

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli import latency, launch
+from nas import launch
+from nas.cli import latency
 from nas.cli.config_file import ConfigFile, read_config
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
@@ -54,8 +55,8 @@ _LINE_END = "\n"
 
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and exit code 2."""
-    launch.loaded()
     try:
+        launch.loaded()
         code = app(standalone_mode=False)
     except IspNasError as error:
         if "--debug" in sys.argv:
@@ -70,11 +71,18 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         code = _complain(sentence(error))
+    except UnicodeEncodeError as error:
+        if "--debug" in sys.argv or error.reason != "surrogates not allowed":
+            raise
+        code = _complain(
+            f'"{_around(error)}" is no text in UTF-8, so that no file can hold it; rename what is called so.'
+        )
     except Exception as error:
         # The option parser's own complaints carry their sentence in `format_message`; the rest are bugs.
         if not hasattr(error, "format_message"):
             raise
         code = _complain(error.format_message())  # empty where the parser has just shown the help
+    launch.leaving()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -82,6 +90,12 @@ def _complain(text: str) -> int:
     if text:
         sys.stderr.write(f"isp-nas: {printable(text, keep=_LINE_END)}\n")
     return 2
+
+
+def _around(error: UnicodeEncodeError) -> str:
+    """Return the part of a text that cannot be written: the name of a file, with what stands beside it in the text."""
+    start, end = (error.object.rfind('"', 0, error.start) + 1, error.object.find('"', error.end))
+    return error.object[max(start, error.start - 60) : end if 0 <= end < error.end + 60 else error.end + 60]
 
 
 def _drop_output() -> None:

@@ -1,10 +1,11 @@
 """The command `isp-nas search`, with what a person sees meanwhile."""
 
+import shlex
 import signal
 from functools import partial
 from pathlib import Path
 
-from nas.cli.console import Console
+from nas.cli.console import Console, plain
 from nas.cli.progress import progress_bar
 from nas.cli.search_view import SearchView, standing
 from nas.cli.show import FRONT_COLUMNS
@@ -73,6 +74,12 @@ def _conclude(console: Console, found: Study) -> None:
     best = candidate_rows.rows(found, rung, everything=False)
     title = f"Pareto front at {found.ladder[rung]} steps"
     print_rows(best, FRONT_COLUMNS, output_format="table", console=console, title=title)
-    name = found.config.name
-    console.print(f"\nLook:   isp-nas pareto --study {name} --plot front.png", highlight=False)
-    console.print(f"Export: isp-nas export best --study {name} --out export", highlight=False)
+    where = _typed(found.folder)
+    console.print(f"\nLook:   isp-nas pareto {where} --plot front.png", highlight=False)
+    console.print(f"Export: isp-nas export best {where} --out export", highlight=False)
+
+
+def _typed(folder: Path) -> str:
+    """Return the options that name a study."""
+    results = "" if folder.parent == Path("results") else f" --results {shlex.quote(str(folder.parent))}"
+    return f"--study {folder.name}{plain(results)}"

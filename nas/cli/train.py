@@ -1,5 +1,6 @@
 """The command `isp-nas train`: train one network to the end and print progress and result."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -133,9 +134,12 @@ def _print_trained(label: str, done: "TrainingRun", finished: "Finished", chosen
             f"{_detachment(finished, done.super_network)['reason']}.",
             highlight=False,
         )
-    console.print(f"Look:   tensorboard --logdir {done.folder}", highlight=False)
-    qat = f"{label} --precision int8 --qat {done.folder}"
-    console.print(f"Export: isp-nas export {qat if done.quantisation else done.folder} --out export", highlight=False)
+    console.print(f"Look:   tensorboard --logdir {shlex.quote(str(done.folder))}", highlight=False)
+    qat = f"{label} --precision int8 --qat {shlex.quote(str(done.folder))}"
+    console.print(
+        f"Export: isp-nas export {qat if done.quantisation else shlex.quote(str(done.folder))} --out export",
+        highlight=False,
+    )
 
 
 def _told_quality(quality: "Quality") -> str:

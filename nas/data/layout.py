@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 
 from search_spaces.errors import DataError, UsageError
+from search_spaces.system.file_errors import listed
+from search_spaces.system.printable import is_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -87,7 +89,7 @@ def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple
         if (folder / raw_name).is_dir() and (folder / rgb_name).is_dir():
             return folder / raw_name, folder / rgb_name
     looked_for = " or ".join(f"{raw_name}/ with {rgb_name}/" for raw_name, rgb_name in layouts)
-    there = _listed(sorted(f"{p.name}/" for p in folder.iterdir() if p.is_dir())) or "no sub-folder"
+    there = _listed(f"{p.name}/" for p in listed(folder, DataError) if p.is_dir()) or "no sub-folder"
     raise DataError(
         f'"{folder}" has {there}, not {looked_for}; name the two parallel sub-folders with --raw-dir and '
         "--rgb-dir, and move a split without targets elsewhere."
@@ -96,16 +98,18 @@ def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple
 
 def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in listed(folder, DataError):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
+        if not is_text(path.name):
+            raise DataError(f'The name of "{path}" is no text in UTF-8; rename it, and its partner alike.')
         if path.stem in found:
             raise DataError(
                 f'Two files of one pair in "{folder}": {found[path.stem].name} and {path.name}; keep one of them.'
             )
         found[path.stem] = path
     if not found:
-        others = _listed(sorted({path.suffix or path.name for path in folder.iterdir()}))
+        others = _listed(sorted({path.suffix or path.name for path in listed(folder, DataError)}))
         raise DataError(
             f'No {", ".join(suffixes)} files in "{folder}", {"only " + others if others else "which is empty"}; '
             "put the images of the pairs there (mosaics in the raw folder, targets in the other)."

@@ -23,6 +23,7 @@ from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, known_layo
 from nas.data.raw_format import RawFormat, pack
 from search_spaces.errors import DataError, IspNasError, UnknownNameError, UsageError
 from search_spaces.system import stored
+from search_spaces.system.printable import is_text
 
 __all__ = [
     "SPLITS",
@@ -183,6 +184,10 @@ def identity(config: DataConfig) -> str:
     Unlike `fingerprint` it survives a move or a copy of the folder to another machine, and a test set added later.
     """
     config.validate()
+    if not is_text(config.source):
+        raise DataError(
+            f'The name of "{config.source}" is no text in UTF-8, so that no record can hold it; rename the folder.'
+        )
     described = {**config.to_dict(), "source": None}
     if config.source == DEMO:
         described["files"] = _described_files(config)

@@ -20,6 +20,7 @@ from nas.train.memory import host_bytes
 from nas.train.workers import Worker, default_workers, shares_of_cores
 from search_spaces.errors import StudyError
 from search_spaces.system import folder_lock
+from search_spaces.system.file_errors import sentence
 
 if TYPE_CHECKING:
     from nas.search.driver import Search
@@ -147,5 +148,7 @@ def only_search(folder: Path) -> Iterator[None]:
         held = folder_lock.lock(folder).acquire()
     except Timeout:
         raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
+    except OSError as error:
+        raise StudyError(sentence(error, path=folder / folder_lock.LOCK, action="write")) from None
     with held:
         yield

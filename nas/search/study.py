@@ -391,7 +391,8 @@ def load(folder: Path) -> Study:
         settings = stored.parse_toml(stored.read_bytes(path)).get("study")
         if settings is None:
             raise ValueError('the table "study" is missing')
-        config = StudyConfig.from_dict(settings)
+        # A folder that was copied or renamed is a study of its own: people know and type the name of the folder.
+        config = replace(StudyConfig.from_dict(settings), name=folder.absolute().name)
     except OSError as error:
         raise StudyError(f"{path} cannot be read ({error.strerror}); mend its permissions.") from None
     except (ValueError, IspNasError) as error:

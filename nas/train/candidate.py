@@ -22,6 +22,7 @@ from search_spaces.errors import StudyError, TrainingError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
+from search_spaces.system.file_errors import acting_on
 from search_spaces.system.machine import peak_memory_mb
 
 
@@ -76,7 +77,8 @@ def _trained(
             graph, state, pairs, recipe=job.recipe, steps=until, seed=job.seed, tick=tick, vgg_file=job.vgg_file
         )
         state = part.checkpoint
-        checkpoint.save(state, job.checkpoint)
+        with acting_on(job.checkpoint, "write", StudyError):
+            checkpoint.save(state, job.checkpoint)
         parts.append(part)
     return replace(
         parts[-1], train_s=sum(part.train_s for part in parts), compile_s=sum(part.compile_s for part in parts)

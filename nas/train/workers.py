@@ -228,6 +228,7 @@ def run_job(job: "Job") -> "Outcome | JobFailure":
 
     from nas.train.candidate import evaluate
     from search_spaces.errors import IspNasError, TrainingError
+    from search_spaces.system.file_errors import sentence
 
     try:
         return evaluate(job, tick=_report)
@@ -235,8 +236,10 @@ def run_job(job: "Job") -> "Outcome | JobFailure":
         return JobFailure(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         return JobFailure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
-    except (IspNasError, OSError) as error:
+    except IspNasError as error:
         return JobFailure(str(error), fatal=True)
+    except OSError as error:
+        return JobFailure(sentence(error), fatal=True)
 
 
 def _report(step: int, _losses: object) -> None:

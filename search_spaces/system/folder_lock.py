@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+LOCK = ".lock"
+
 
 def lock(folder: Path) -> Any:
     """Return the lock that one search at a time may hold on a study; a killed process leaves it free."""
     from filelock import FileLock
 
-    return FileLock(folder / ".lock", timeout=0)
+    return FileLock(folder / LOCK, timeout=0)

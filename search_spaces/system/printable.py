@@ -20,6 +20,11 @@ def printable(text: object, *, keep: str = "") -> str:
     return "".join(_shown(each) if _is_hidden(each) and each not in keep else each for each in told)
 
 
+def is_text(name: str) -> bool:
+    """Tell whether a name can be written to a file: one of bytes that are no UTF-8 has surrogates in their place."""
+    return not any("\ud800" <= each <= "\udfff" for each in name)
+
+
 def json_printable(text: str) -> str:
     """Return JSON, which may hold line ends, with hidden characters inside of its strings as JSON escapes."""
     if text.isascii():
