@@ -14,6 +14,7 @@ between two of them the stretch is trained again and writes the same.
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -144,14 +145,12 @@ class _Run:
 
     def to_the_end(self, state: checkpoint.Checkpoint, patience: int | None) -> Finished:
         seen = history.read(self._run.folder, until=state.step) or self._seen_of_best(state)
-        scalars = Scalars(self._run.folder, first=state.step) if self._is_unfinished(state, seen, patience) else None
-        while self._is_unfinished(state, seen, patience):
-            assert scalars is not None
-            # Judged before a stretch, not after: a run that was killed between the two then decides the same.
-            state = _detached_if_due(self._run, self._joint, state, self._val)
-            state = self._stretch(state, seen, scalars)
-        if scalars:
-            scalars.close()
+        if self._is_unfinished(state, seen, patience):
+            with closing(Scalars(self._run.folder, first=state.step)) as scalars:
+                while self._is_unfinished(state, seen, patience):
+                    # Judged before a stretch, not after: a run that was killed between the two then decides the same.
+                    state = _detached_if_due(self._run, self._joint, state, self._val)
+                    state = self._stretch(state, seen, scalars)
         quality = self._judge.quality(self._own(state))
         return Finished(quality, history.best(seen), state.step, state.detached_step, state.detached_psnr_db)
 

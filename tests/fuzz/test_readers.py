@@ -5,11 +5,8 @@ many inputs are tried is ISP_NAS_FUZZ_SCALE times what CI tries.
 """
 
 import json
-import os
 import shutil
 import struct
-import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -20,80 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from dng import Camera, noise, write_mosaic
-from flow import in_process
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from isp_builder import isp
+from mutations import ODD_NAMES, ODD_NUMBERS, flipped, holds, manifest, numbers, tries
 from PIL import Image
 
 from search_spaces.tflite_file import pack, parse
-
-SCALE = float(os.environ.get("ISP_NAS_FUZZ_SCALE", "1"))
-CI_SHARE = 0.4  # of the counts below, about 800 inputs: all of them would take two minutes of a core and more
-LONGEST_S = 10
-ODD_NUMBERS = (0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1)
-ODD_VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1.5, 1e308, -1e308, 2**63, 10**400, "", "\x1b[2J", "[/red]", "\ud800", "a" * 5000, [], {}, [[]],
-    {"a": {}}, float("nan"), float("inf"),
-)  # fmt: skip
-ODD_NAMES = (b"", b"\x1b]0;x\x07", b"[/red]", b"\xff\xfe", "\u202ex".encode(), b"a" * 999)
-CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"iCCP", b"tEXt", b"zTXt", b"eXIf", b"acTL", b"IDAT", b"IEND")
-ENTRY = (("<H", 0, 65535), ("<H", 2, 20), ("<I", 4, 2**32 - 1), ("<I", 8, 2**32 - 1))  # tag, type, count, value
-numbers = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(0, 2**32 - 1))
-
-
-def tries(count: int) -> Callable[[Any], Any]:
-    return settings(
-        max_examples=max(1, round(count * SCALE * CI_SHARE)),
-        deadline=None,
-        derandomize=SCALE == 1,  # CI tries the same inputs each time, a longer run others
-        database=None,
-        phases=[Phase.generate],  # shrinking takes more runs of the command than finding
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-def holds(*arguments: object) -> None:
-    """Run a command and fail unless it ends as it should."""
-    begun = time.monotonic()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # as the command does; pytest makes errors of them again
-        done = in_process(*arguments)
-    assert done.returncode in (0, 2), done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    shown = done.stderr.replace("\n", "") + done.stdout.replace("\n", "")
-    assert shown.isprintable() or all(each.isprintable() or each in "\u200c\u200d" for each in shown), repr(shown)
-    assert done.returncode == 0 or done.stderr.strip() or done.stdout.strip(), "a refusal without a reason"
-    assert time.monotonic() - begun < LONGEST_S
-
-
-# Bytes
-
-
-@st.composite
-def flipped(draw: st.DrawFn, content: bytes) -> bytes:
-    """Change, cut, double or leave out some bytes."""
-    data = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        if not data:
-            break
-        at = draw(st.integers(0, len(data) - 1))
-        how = draw(st.sampled_from(("flip", "word", "cut", "zero", "drop", "double")))
-        if how == "flip":
-            data[at] ^= 1 << draw(st.integers(0, 7))
-        elif how == "word":
-            data[at : at + 4] = struct.pack("<I", draw(numbers))[: len(data) - at]
-        elif how == "cut":
-            del data[at:]
-        elif how == "zero":
-            length = draw(st.integers(1, 64))
-            data[at : at + length] = bytes(len(data[at : at + length]))
-        elif how == "drop":
-            del data[at : at + draw(st.integers(1, 64))]
-        else:
-            data[at:at] = data[at : at + draw(st.integers(1, 64))]
-    return bytes(data)
-
 
 # Pictures
 
@@ -112,9 +42,7 @@ def png(draw: st.DrawFn, content: bytes) -> bytes:
         header[at : at + size] = struct.pack(">I", draw(numbers))[-size:]
         chunks[0] = (b"IHDR", bytes(header))
     elif how == "chunk":
-        kind = draw(
-            st.sampled_from((b"PLTE", b"tRNS", b"gAMA", b"iCCP", b"tEXt", b"zTXt", b"eXIf", b"acTL", b"IDAT", b"IEND"))
-        )
+        kind = draw(st.sampled_from(CHUNKS))
         chunks.insert(draw(st.integers(0, len(chunks))), (kind, draw(st.binary(max_size=64))))
     elif how == "order":
         chunks = draw(st.permutations(chunks))
@@ -165,6 +93,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"iCCP", b"tEXt", b"zTXt", b"eXIf", b"acTL", b"IDAT", b"IEND")
+ENTRY = (("<H", 0, 65535), ("<H", 2, 20), ("<I", 4, 2**32 - 1), ("<I", 8, 2**32 - 1))  # tag, type, count, value
 SIDES = (32, 32)
 
 
@@ -272,11 +202,7 @@ def _change(draw: st.DrawFn, model: Any) -> None:
     value = getattr(part, field)
     small = draw(st.sampled_from((-(2**31), -2, -1, 0, 1, 2, 3, 4, 5, 7, 99, 127, 2**31 - 1)))
     if isinstance(value, bytes):
-        setattr(
-            part,
-            field,
-            draw(st.sampled_from((b"", b"\x1b]0;x\x07", b"[/red]", b"\xff\xfe", "\u202ex".encode(), b"a" * 999))),
-        )
+        setattr(part, field, draw(st.sampled_from(ODD_NAMES)))
     elif isinstance(value, bool) or value is None:
         return
     elif isinstance(value, int):
@@ -319,30 +245,6 @@ def test_networks_are_run_apart(seeds: dict[str, bytes], data: st.DataObject, tm
 
 
 # Texts
-
-
-@st.composite
-def manifest(draw: st.DrawFn, text: str) -> bytes:
-    """Change values and keys of JSON, or its bytes; nest it too deeply."""
-    how = draw(st.sampled_from(("value", "value", "key", "bytes", "deep")))
-    if how == "bytes":
-        return draw(flipped(text.encode()))
-    if how == "deep":
-        return b'{"raw": ' + b"[" * draw(st.sampled_from((100, 5000, 100_000)))
-    data = json.loads(text)
-    at = data
-    while isinstance(at, dict) and at and draw(st.booleans()):
-        inner = at[draw(st.sampled_from(sorted(at)))]
-        if not isinstance(inner, dict) or not inner:
-            break
-        at = inner
-    key = draw(st.sampled_from(sorted(at)))
-    value = draw(st.sampled_from(ODD_VALUES))
-    if how == "key":
-        del at[key]
-    else:
-        at[key] = value
-    return json.dumps(data).encode()
 
 
 @tries(300)
