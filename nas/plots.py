@@ -2,6 +2,7 @@
 
 import html
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: s
         fmt="o-",
         markersize=6,
         zorder=3,
-        label=f"Pareto front ({interval})",
+        label=f"Pareto front ({printable(interval)})",
     )
     named = [d for d in dots if d.name]
     axes.scatter(
@@ -149,7 +150,9 @@ def _pyplot() -> Any:
 def _save(path: Path, figure: Any, *, dpi: int) -> None:
     """Write a figure and close it."""
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn for a letter that the font lacks
+        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
     _pyplot().close(figure)
     _write(path, content.getvalue())
 

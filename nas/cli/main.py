@@ -5,8 +5,9 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -55,6 +56,7 @@ _LINE_END = "\n"
 
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and exit code 2."""
+    _open_missing_streams()
     try:
         launch.loaded()
         code = app(standalone_mode=False)
@@ -65,7 +67,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # whoever read our output has seen enough
-        _drop_output()
+        _drop(sys.stdout)
         code = 0
     except OSError as error:
         if "--debug" in sys.argv:
@@ -82,14 +84,41 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         code = _complain(error.format_message())  # empty where the parser has just shown the help
+    code = _flushed(code if isinstance(code, int) else 0)
     launch.leaving()
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
 
 
 def _complain(text: str) -> int:
     if text:
-        sys.stderr.write(f"isp-nas: {printable(text, keep=_LINE_END)}\n")
+        with suppress(OSError):  # there is nobody else to tell
+            sys.stderr.write(f"isp-nas: {printable(text, keep=_LINE_END)}\n")
     return 2
+
+
+def _open_missing_streams() -> None:
+    """Give the standard streams that were closed a place, or the next file to be opened would be one of them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    sys.stdout, sys.stderr = (s or Path(os.devnull).open("w", encoding="utf-8") for s in (sys.stdout, sys.stderr))  # noqa: SIM115 (until the end)
+
+
+_STDERR = 2  # its descriptor
+
+
+def _flushed(code: int) -> int:
+    """Write what is still unwritten and return the exit code; one that says that all went well needs all of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _drop(stream)
+        except OSError as error:
+            # Where the command failed, that was said, perhaps of this very stream.
+            code = code or _complain(sentence(error, path="<stdout>", action="write to"))
+            _drop(stream)
+    return code
 
 
 def _around(error: UnicodeEncodeError) -> str:
@@ -98,9 +127,9 @@ def _around(error: UnicodeEncodeError) -> str:
     return error.object[max(start, error.start - 60) : end if 0 <= end < error.end + 60 else error.end + 60]
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """Have what is still unwritten go nowhere, or Python complains of it while it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _print_version(wanted: bool) -> None:

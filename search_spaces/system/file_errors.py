@@ -40,7 +40,11 @@ def acting_on(path: Path | str, action: str, kind: type[IspNasError] = UsageErro
 def sentence(error: OSError, *, path: Path | str | None = None, action: str = "use") -> str:
     """Say what failed, with the error's own path where none is given."""
     named = path if path is not None else error.filename
-    where = "a file" if named is None else f'"{os.fsdecode(named) if isinstance(named, bytes) else named}"'
+    where = (
+        "standard output or a file"
+        if named is None
+        else f'"{os.fsdecode(named) if isinstance(named, bytes) else named}"'
+    )
     return f"Could not {action} {where}: {cause(error)}; {_CURES.get(error.errno or 0, _CURE)}."
 
 

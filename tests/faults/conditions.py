@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections import Counter
@@ -81,8 +80,8 @@ COMMANDS = {
 }
 
 
-def prepare(folder: Path) -> None:
-    """Make a work folder with everything that the commands need, and the caches that they fill."""
+def prepare(folder: Path, *, searched: bool = True) -> None:
+    """Make a work folder with what the commands need; `searched`: a study, too, and the caches that it fills."""
     import numpy as np
     from conftest import TINY_PAIRS, _colour_gradients, _mosaic
     from dng import Camera, noise, write_mosaic
@@ -106,6 +105,8 @@ def prepare(folder: Path) -> None:
     (work / "given.csv").write_text("network,runtime_ms\na,3.5\nb,4.5\n")
     (work / "mine.png").write_bytes(b"a picture of the user's own")
     (work / "mine.html").write_bytes(b"a page of the user's own")
+    if not searched:
+        return
     done = started(folder, COMMANDS["search on"].replace("--budget 4", "--budget 3")).communicate()
     assert (work / "results" / "s" / "study.db").exists(), done
 
@@ -183,10 +184,7 @@ def _wrong(
     condition: Condition, code: int | None, out: str, err: str, before: Mapping[str, bytes], folder: Path
 ) -> Iterator[str]:
     after = snapshot(folder / "work")
-    if condition.signal:
-        allowed = {0, 2, 130, -getattr(signal, condition.signal)}
-    else:
-        allowed = {0, 2}
+    allowed = {0, 2, 130, -getattr(signal, condition.signal)} if condition.signal else {0, 2}
     if code not in allowed:
         yield f"exit code {code}"
     if "Traceback" in out + err or "Exception ignored" in err:
