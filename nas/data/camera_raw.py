@@ -5,7 +5,7 @@ pattern, black levels, white level and orientation; LibRaw reads them, through r
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
-from nas.data.check.cfa import greens_lie_as_in, is_quad_mosaic
+from nas.data.check.cfa import greens_lie_as_in, is_quad_mosaic, looks_exchanged
 from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
 from nas.data.dng import require_whole
 from nas.data.layout import LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES
@@ -196,7 +196,10 @@ def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
     told = _pattern(raw, places, path)
     if is_quad_mosaic(values, black=black):
         raise _no_bayer(path, f"filters that repeat every 4 px, as of a Quad-Bayer sensor, under the label {told}")
-    notes = tuple(filter(None, [_overridden(told, pattern), _doubted(values, black, pattern or told)]))
+    doubts = _doubted(values, black, pattern or told) or _exchanged(
+        values, black, pattern or told, raw.camera_whitebalance
+    )
+    notes = tuple(filter(None, [_overridden(told, pattern), doubts]))
     return Mosaic(values, pattern or told, black, white, raw.sizes.flip, notes)
 
 
@@ -210,6 +213,19 @@ def _doubted(values: UInt16[np.ndarray, "h w"], black: tuple[float, ...], patter
         return None
     others = ", ".join(other for other in PATTERNS if (other[0] == "G") != (pattern[0] == "G"))
     return f"its greens are not where {pattern} has them: if colours are wrong, give --pattern ({others})"
+
+
+def _exchanged(
+    values: UInt16[np.ndarray, "h w"], black: tuple[float, ...], pattern: str, gains: Sequence[float]
+) -> str | None:
+    """Say so where the camera's white balance would make more sense of red and blue exchanged."""
+    if not looks_exchanged(values, pattern, black=black, red_gain=gains[0], blue_gain=gains[2]):
+        return None
+    other = pattern.translate(str.maketrans("RB", "BR"))
+    return (
+        f"by its white balance it is far from grey as {pattern}, and near it as {other}: if colours are wrong, "
+        f"give --pattern {other}"
+    )
 
 
 def _colours(raw: "RawPy", path: Path) -> list[int]:

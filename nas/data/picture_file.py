@@ -4,14 +4,16 @@ Pillow knows many formats by their first bytes, whatever a file is called, and s
 every reader of pictures here opens them through `open_picture`.
 """
 
+import ctypes
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
+import PIL
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("PNG", "TIFF", "JPEG")
@@ -29,6 +31,20 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # Of damage that it reads past, Pillow warns on the terminal.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def _silence_libtiff() -> None:
+    """Have libtiff print nothing of damage: Pillow raises an error then, which says it with the file's name.
+
+    Pillow's wheels bring the library along. Where it is another one, its lines stay.
+    """
+    package = Path(PIL.__file__).parent
+    for found in (*package.parent.glob("[Pp]illow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(str(found)).TIFFSetErrorHandler(None)
+
+
+_silence_libtiff()
 
 
 class NotAPictureError(ValueError):

@@ -75,6 +75,7 @@ def test_a_margin_of_odd_size_shifts_the_pattern(
         raw_pattern=np.array([[0, 1], [3, 2]]),
         raw_image_visible=values[top:, left:],
         color_desc=b"RGBG",
+        camera_whitebalance=[0.0] * 4,
         black_level_per_channel=[60, 61, 62, 63],
         white_level=1023,
         sizes=SimpleNamespace(top_margin=top, left_margin=left, flip=0),
@@ -313,6 +314,19 @@ def test_a_quad_bayer_mosaic_under_a_bayer_label_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="repeat every 4 px, as of a Quad-Bayer sensor, under the label RGGB"):
         read_mosaic(path, FMT)
     assert read_mosaic(Camera().write(tmp_path / "bayer.dng", mosaic), FMT).notes == ()
+
+
+def test_a_label_with_red_and_blue_exchanged_is_doubted_where_the_white_balance_tells(tmp_path: Path) -> None:
+    """Light of which the camera says what it balances: red is weak in it, blue strong."""
+    rng = np.random.default_rng(0)
+    mosaic = rng.integers(390, 410, (64, 64)).astype(np.uint16)
+    mosaic[::2, ::2] = rng.integers(190, 210, (32, 32))  # red
+    mosaic[1::2, 1::2] = rng.integers(290, 310, (32, 32))
+    balance = (3, 1, 2)
+    whole = read_mosaic(Camera("RGGB", black=(0,) * 4, white_balance=balance).write(tmp_path / "a.dng", mosaic), FMT)
+    wrong = read_mosaic(Camera("BGGR", black=(0,) * 4, white_balance=balance).write(tmp_path / "b.dng", mosaic), FMT)
+    assert whole.notes == ()
+    assert "near it as RGGB" in wrong.notes[0]
 
 
 def test_a_label_that_has_the_greens_elsewhere_is_doubted_and_can_be_overridden(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from flow import COMMAND, in_process, make_study, refusal, snapshot
 from PIL import Image
 
+from nas.data.decode import read_rgb
 from nas.plots import PlotPoint, save_front
-from search_spaces.errors import UsageError
+from search_spaces.errors import DataError, UsageError
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import listed
 from search_spaces.system.named_files import names
@@ -215,3 +216,14 @@ def test_closed_streams_are_no_traceback_and_no_file_takes_their_place(tmp_path:
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
     assert snapshot(tmp_path) == before
+
+
+def test_a_damaged_tiff_leaves_no_lines_of_a_library(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "damaged.tif"
+    Image.effect_noise((64, 64), 40).convert("RGB").save(place, compression="tiff_lzw")
+    content = bytearray(place.read_bytes())
+    content[200:400] = b"\xff" * 200
+    place.write_bytes(content)
+    with pytest.raises(DataError, match=r"damaged\.tif"):
+        read_rgb(place)
+    assert capfd.readouterr().err == ""

@@ -27,6 +27,8 @@ TILES_TO_TELL_A_QUAD = 256
 FILTERS_DIFFER = 4.0  # times as much as the px under one of them
 GREENS_DIFFER = 1.5  # times as unlike as the other two places: they are no greens
 GREENS_ALIKE = 0.05  # of the level: below, noise decides
+FAR_FROM_GREY = 0.4  # of the logarithm of red over blue: one is half again as bright as the other
+NEARER = 1 / 3
 GREEN_TWICE = np.array([0.25, 0.5, 0.25], np.float32)
 
 
@@ -120,6 +122,24 @@ def greens_lie_as_in(raw: UInt16[np.ndarray, "h w"], pattern: str, *, black: Seq
     on_main, beside = (float(np.abs(places[a] - places[b]).mean() / level) for a, b in ((0, 3), (1, 2)))
     greens, others = (on_main, beside) if pattern[0] == "G" else (beside, on_main)
     return greens <= max(GREENS_DIFFER * others, GREENS_ALIKE)
+
+
+def looks_exchanged(
+    raw: UInt16[np.ndarray, "h w"], pattern: str, *, black: Sequence[float], red_gain: float, blue_gain: float
+) -> bool:
+    """Whether a picture is far from grey after the camera's white balance, and near it with red and blue exchanged.
+
+    A scene may be as red as that, so this is a reason to look and no more. Gains of zero are none.
+    """
+    signal = _above_black(raw, black)
+    mean = {
+        letter: float(signal[row::2, column::2].mean()) for (row, column), letter in zip(PLACES, pattern, strict=True)
+    }
+    if min(mean["R"], mean["B"], red_gain, blue_gain) <= 0:
+        return False
+    gains, colours = np.log(red_gain / blue_gain), np.log(mean["R"] / mean["B"])
+    as_told, exchanged = abs(gains + colours), abs(gains - colours)
+    return bool(as_told > FAR_FROM_GREY and exchanged < NEARER * as_told)
 
 
 def _above_black(raw: UInt16[np.ndarray, "h w"], black: Sequence[float]) -> Float[np.ndarray, "h w"]:
