@@ -35,6 +35,7 @@ from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
 from search_spaces.system import folder_lock
+from search_spaces.system.named_files import expanded
 
 if TYPE_CHECKING:
     from nas.search.study import StudyConfig
@@ -121,7 +122,7 @@ def default_ladders(steps: int, hardware: str) -> tuple[tuple[int, ...], ...]:
 
 
 def _label(data: DataConfig) -> str:
-    return "demo" if data.source == "demo" else Path(data.source).expanduser().resolve().name
+    return "demo" if data.source == "demo" else expanded(data.source).resolve().name
 
 
 def _trained(

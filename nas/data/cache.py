@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from search_spaces.errors import DataError
+from search_spaces.system.named_files import expanded
 from search_spaces.system.work_folder import clear_abandoned, give_name, work_folder
 
 CACHE_VARIABLE = "ISP_NAS_CACHE"
@@ -15,7 +16,7 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_dir
 
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("isp-nas"))
+    return expanded(chosen) if chosen else Path(user_cache_dir("isp-nas"))
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

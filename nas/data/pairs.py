@@ -23,6 +23,7 @@ from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, known_layo
 from nas.data.raw_format import RawFormat, pack
 from search_spaces.errors import DataError, IspNasError, UnknownNameError, UsageError
 from search_spaces.system import stored
+from search_spaces.system.named_files import expanded
 from search_spaces.system.printable import is_text
 
 __all__ = [
@@ -136,7 +137,7 @@ def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
 
 def _root(config: DataConfig) -> Path:
     if config.source != DEMO:
-        return Path(config.source).expanduser()
+        return expanded(config.source)
     from nas.data.demo.demo_set import demo_folder
 
     return demo_folder()

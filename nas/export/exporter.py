@@ -44,6 +44,7 @@ from search_spaces.errors import ExportError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.precision import Precision, unconvertible
+from search_spaces.system.named_files import expanded
 from search_spaces.system.work_folder import work_folder
 
 _SHOWN_PATCHES = 3
@@ -242,7 +243,7 @@ def _licences(network: NetworkRef) -> list[str]:
     """Return the names of files at the root of the pairs that say what may be done with them."""
     data = network.trained.data
     first = find_pairs(data)["train"][0].raw
-    folders = first.parents[:3] if data.source == "demo" else [Path(data.source).expanduser()]
+    folders = first.parents[:3] if data.source == "demo" else [expanded(data.source)]
     names = {path.name for folder in folders for kind in ("LICEN[CS]E*", "COPYING*") for path in folder.glob(kind)}
     return sorted(names)
 

@@ -28,6 +28,7 @@ from nas.train.losses import vgg_weights
 from nas.train.recipe import Recipe
 from search_spaces.errors import StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
+from search_spaces.system.named_files import expanded
 
 PRIORS = ("auto", "none")
 
@@ -110,7 +111,7 @@ def open_study(options: SearchOptions, results: Path, budget: Budget, *, read: P
 
 def default_name(options: SearchOptions) -> str:
     """Return the name of a study from its data, device and space."""
-    source = Path((options.data or DEFAULT_DATA).source).expanduser()
+    source = expanded((options.data or DEFAULT_DATA).source)
     parts = (source.resolve().name if source != Path("demo") else "demo", options.device, options.space)
     defaults = ("pairs", DEFAULT_DEVICE, DEFAULT_SPACE)
     named = (Path(part or default).stem for part, default in zip(parts, defaults, strict=True))
@@ -226,7 +227,7 @@ def _require_fallback_costs(device: Device, options: SearchOptions) -> None:
 
 def anywhere(data: DataConfig) -> DataConfig:
     """Return `data` with a source that means the same folder from every working directory."""
-    return data if data.source == "demo" else replace(data, source=str(Path(data.source).expanduser().resolve()))
+    return data if data.source == "demo" else replace(data, source=str(expanded(data.source).resolve()))
 
 
 def _build_demo(data: DataConfig, read: Progress | None) -> None:

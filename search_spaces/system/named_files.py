@@ -10,6 +10,11 @@ from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.system.file_errors import listed
 
 
+def expanded(path: str) -> Path:
+    """Return a path as it is typed, `~` being the home folder; "./~x" is a file of that name, for pathlib it is not."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def user_folder(kind: str) -> Path:
     """Return the user's data folder for `kind` ("spaces", "devices"); ISP_NAS_HOME moves it."""
     home = os.environ.get("ISP_NAS_HOME")

@@ -192,7 +192,7 @@ def _wrong(
     refusals = [line for line in err.splitlines() if line.startswith("isp-nas: ")]
     if code == 2 and len(refusals) != 1 and condition.command not in ("data check", "check"):
         yield f"{len(refusals)} sentences"
-    if code == 2 and condition.calls and not any(each in err for each in _CAUSES):
+    if code == 2 and condition.calls and not any(each in out + err for each in _CAUSES):
         yield "no cause"
     for path, content in before.items():
         now = after.get(path)
