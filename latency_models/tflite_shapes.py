@@ -50,9 +50,10 @@ class Sized(NamedTuple):
         return found
 
 
-def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
+def with_input_shape(graph: FileGraph, input_shape: Sizes | None, *, folded: bool = False) -> FileGraph:
     """Return `graph` with every size known: as the file fixes them, or as they follow from the first input's shape.
 
+    Where it is `folded`, what works out sizes from sizes is a constant, as in a file converted with fixed shapes.
     Raises DeviceError where sizes are open and no shape is given and where it does not fit what the file fixes,
     UnknownSizeError for an operation without a rule.
     """
@@ -69,7 +70,7 @@ def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
             f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run (--input-shape, or "
             f"--size for a photograph), or {_CONVERT}."
         )
-    return _sized(graph, asked)
+    return _sized(graph, asked, folded=folded)
 
 
 def _one_picture(graph: FileGraph) -> FileGraph:
@@ -106,7 +107,7 @@ def _told(tensor: FileTensor) -> str:
     return f'input "{tensor.name}" [{", ".join("?" if size < 0 else str(size) for size in tensor.shape)}]'
 
 
-def _sized(graph: FileGraph, input_shape: Sizes) -> FileGraph:
+def _sized(graph: FileGraph, input_shape: Sizes, *, folded: bool) -> FileGraph:
     shapes = [tensor.shape for tensor in graph.tensors]
     values = [tensor.values for tensor in graph.tensors]
     shapes[graph.inputs[0]] = input_shape
@@ -115,8 +116,13 @@ def _sized(graph: FileGraph, input_shape: Sizes) -> FileGraph:
         op = Sized(node, tuple([shapes[index] for index in there]), tuple([values[index] for index in there]))
         for index in node.outputs:
             shapes[index], values[index] = _made(op, shapes[index])
-    sized = [replace(tensor, shape=shape) for tensor, shape in zip(graph.tensors, shapes, strict=True)]
-    return replace(graph, tensors=tuple(sized))
+    known = {index for node in graph.nodes for index in node.outputs if values[index] is not None} if folded else set()
+    sized = [
+        replace(tensor, shape=shape, is_constant=tensor.is_constant or index in known)
+        for index, (tensor, shape) in enumerate(zip(graph.tensors, shapes, strict=True))
+    ]
+    nodes = [node for node in graph.nodes if not known.issuperset(node.outputs)] if known else graph.nodes
+    return replace(graph, tensors=tuple(sized), nodes=tuple(nodes))
 
 
 def _made(op: Sized, stored: Sizes) -> tuple[Sizes, Values | None]:

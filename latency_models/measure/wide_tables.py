@@ -140,7 +140,7 @@ def narrow_tables(text: str, headings: Sequence[str], wide: dict[int, Heading]) 
 def _narrow(text: str, headings: Sequence[str], wide: dict[int, Heading], group: dict[str, int]) -> Narrow | None:
     """Return the table of one group of columns; None where none of its cells holds a time."""
     statistic = "median" if "median" in group else "mean"
-    times = {"runtime": group[statistic], **{name: group[name] for name in ("low", "high") if name in group}}
+    times = {"runtime": group[statistic]} | {name: group[name] for name in ("low", "high") if name in group}
     found = wide[times["runtime"]]
     kept = {index: name for index, name in _renamed(headings, wide).items() if index not in wide}
     told = {"statistic": statistic, "delegate": found.delegate, "flags": found.flags, "precision": found.precision,

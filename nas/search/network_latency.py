@@ -49,7 +49,10 @@ def predict_latency(
     why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
     if why:
         raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
-    return latency_of(seen, device, allow_fallback=allow_fallback)
+    try:
+        return latency_of(seen, device, allow_fallback=allow_fallback)
+    except DeviceError as error:
+        raise DeviceError(f"{name}: {error}") from None
 
 
 def latency_of(seen: Network, device: Device, *, allow_fallback: bool = False) -> NetworkLatency:
