@@ -125,6 +125,9 @@ def predict(
     input_shape: Annotated[
         str | None, option("--input-shape", help="Of a file of open size, such as 1x224x224x3.")
     ] = None,
+    against: Annotated[
+        str | None, option("--against", help="Another network: how probable it is that this one is faster.")
+    ] = None,
     form: Form = "table",
 ) -> None:
     """Predict how long a network takes on a device, kernel by kernel."""
@@ -132,7 +135,7 @@ def predict(
 
     latency_tables.predict(
         target, device_name=device, results=where.results, study=where.study, allow_fallback=allow_fallback,
-        shape=latency_tables.parse_shape(size, input_shape), form=form,
+        shape=latency_tables.parse_shape(size, input_shape), against=against, form=form,
     )  # fmt: skip
 
 

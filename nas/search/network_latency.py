@@ -6,6 +6,7 @@ What `isp-nas latency predict` and `nas.predict_latency` have in common.
 from dataclasses import dataclass
 from pathlib import Path
 
+from latency_models.comparison import Timed, probability_faster
 from latency_models.device import Device, refusal_texts
 from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
 from latency_models.kernels import Network, network
@@ -30,6 +31,13 @@ class NetworkLatency:
     def refused(self) -> tuple[str, ...]:
         """The operations that fall to another processor, with the reasons."""
         return refusal_texts(self.support.refused)
+
+
+def chance_of_less(first: NetworkLatency, second: NetworkLatency, device: Device) -> float:
+    """Return how probable it is that the first network takes less time on the device than the second."""
+    return probability_faster(
+        Timed(first.network, first.prediction), Timed(second.network, second.prediction), device.held_out
+    )
 
 
 def predict_latency(

@@ -174,6 +174,17 @@ def test_a_file_that_is_not_there_is_one_sentence() -> None:
     assert 'Unknown device "mars"' in refused("predict", "smallnet", "--device", "mars")
 
 
+def test_two_networks_are_compared_by_a_probability() -> None:
+    told = printed("predict", "smallnet", "--against", "csanet")["against"]
+    assert told["network"] == "csanet"
+    assert 0.5 < told["probability_faster"] < 1
+    back = printed("predict", "csanet", "--against", "smallnet")["against"]
+    assert back["probability_faster"] == pytest.approx(1 - told["probability_faster"])
+    done = in_process("latency", "predict", "csanet", "--against", "smallnet")
+    assert "It is faster than smallnet (58.9 (39–88) ms) with a probability of" in " ".join(done.stdout.split())
+    assert 'Unknown target "nothing"' in refused("predict", "csanet", "--against", "nothing")
+
+
 # Devices
 
 
