@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from latency_models import accuracy
+from latency_models.device import Device
 from nas.audit.design_comparison import Comparison, correlation_text, rank_correlation, spread
 from nas.cli.designs import UNSURE, Sources, is_unsure, read_sources, row
 from nas.units import count, runtime
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import IspNasError
 
-HEADINGS = ("design", "team", "params", "file kB (published)", "predicted ms", "published ms", "Table 1: dB / SSIM")
+HEADINGS = (
+    "design", "team", "params", "file kB (published)", "predicted ms", "left out ms", "published ms",
+    "Table 1: dB / SSIM",
+)  # fmt: skip
 UNKNOWN = "—"
 
 
@@ -38,7 +43,20 @@ def markdown(sources: Sources) -> str:
     lines = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2)]
     lines += [cells(design, row(design, sources), compared) for design in DESIGNS.values()]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return table + "".join(f"\n{note}\n" for note in notes(compared))
+    return table + "".join(f"\n{note}\n" for note in [*notes(compared), *order_notes(sources.device)])
+
+
+def order_notes(device: Device) -> list[str]:
+    """Return how the runtimes of designs that were left out of the fit compare with those that were published."""
+    held = [h for h in device.held_out if h.label in DESIGNS]
+    if len(held) < 2:
+        return []
+    predicted, measured = [h.predicted_ms for h in held], [h.measured_ms for h in held]
+    return [
+        f"left out ms: as a fit without that row predicts it; {100 * accuracy.mape(predicted, measured):.1f} % off on "
+        f"average, Kendall's τ {accuracy.kendall(predicted, measured):.2f}, Spearman's ρ "
+        f"{accuracy.spearman(predicted, measured):.2f}."
+    ]
 
 
 def heading(compared: Comparison) -> str:
@@ -54,6 +72,7 @@ def cells(design: Design, found: dict[str, Any], compared: Sequence[Comparison])
         count(found["parameters"]),
         f"{size} ({design.table1.size_kb})",
         runtime(found),
+        UNKNOWN if found["left_out_ms"] is None else f"{found['left_out_ms']:.1f}",
         f"{design.table1.runtime_ms:g}",
         f"{design.table1.psnr_db:.2f} / {design.table1.ssim:.3f}",
         *(quality(design, one) for one in compared),

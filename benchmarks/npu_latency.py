@@ -73,9 +73,10 @@ def samples(times: Mapping[str, float], names: Sequence[str]) -> list[Sample]:
 
 def judge(times: Times, k: int, draws: int) -> dict[str, Any]:
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    whole = {device: fitted(samples(known, list(BUILT))) for device, known in times.items()}
     for target in times:
         others = [device for device in times if device != target]
-        full = [fitted(samples(times[device], list(BUILT))) for device in others]
+        full = [whole[device] for device in others]
         for draw in range(draws):
             names = sorted(times[target])
             random.Random(draw * 100 + k).shuffle(names)

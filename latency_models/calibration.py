@@ -266,6 +266,8 @@ def leave_families_out(
     Networks where there are some, else the probes themselves, whose families are their operations' sizes.
     """
     judged = [s for s in samples if s.is_network] or list(samples)
+    if len(samples) == 1:
+        return ()  # nothing is left that it could be foreseen by
     if len({s.family for s in samples}) == 1:  # nothing would be left to fit: each is left out alone
         alone = [s._replace(family=f"{n}") for n, s in enumerate(samples)]
         return tuple(

@@ -34,7 +34,8 @@ from latency_models.kernel_rows import kernels_from_rows, to_data
 from latency_models.kernels import Network, network
 from latency_models.measured_range import range_of
 from latency_models.measurements import Conditions
-from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
+from latency_models.other_probes import probe_like
+from latency_models.predictor import Core, Prediction, Predictor, UnpricedKernelError, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
 from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
 from latency_models.samples import HeldOut, Sample
@@ -167,6 +168,16 @@ class Device:
 
     def predict_network(self, network: Network, *, allow_fallback: bool = False) -> Prediction:
         """Return the time of a network as the device sees it; raises as `predict` does."""
+        try:
+            return self._predicted(network, allow_fallback=allow_fallback)
+        except UnpricedKernelError as error:
+            probe = probe_like(error.kernel)
+            measure = (
+                f" One to measure is the probe {probe} (isp-nas latency probe writes such files)." if probe else ""
+            )
+            raise DeviceError(f"{self.name}: {error}{measure}") from None
+
+    def _predicted(self, network: Network, *, allow_fallback: bool) -> Prediction:
         found = self.support(network)
         if found.status == "supported":
             return self.predictor.predict(network)

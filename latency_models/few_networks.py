@@ -242,4 +242,5 @@ def blended(samples: Sequence[Sample], sources: Sources, judge: Judge) -> Predic
 
 
 def _mean_error(logs: Sequence[float]) -> float:
-    return max(sum(map(abs, logs)) / len(logs), 1e-3)
+    """Return the mean distance; of fits that nothing judges, the same for all."""
+    return max(sum(map(abs, logs)) / len(logs), 1e-3) if logs else 1.0

@@ -63,14 +63,15 @@ def range_of(networks: Sequence[Network]) -> Range:
     macs: dict[str, int] = {}
     sizes: dict[str, int] = {}
     figures: dict[str, dict[str, Bounds]] = {}
-    for kernel in (kernel for network in networks for kernel in network.kernels):
+    different = {kernel.figures: kernel for network in networks for kernel in network.kernels}
+    for kernel in different.values():
         macs[kernel.cls] = max(macs.get(kernel.cls, 0), kernel.macs)
         sizes[kernel.cls] = max(sizes.get(kernel.cls, 0), elements(kernel))
         known = figures.setdefault(operation(kernel), {})
         for name, value in _figures(kernel):
             low, high = known.get(name, (value, value))
             known[name] = (min(low, value), max(high, value))
-    operations = sorted({kernel.tflite_op for network in networks for kernel in network.kernels})
+    operations = sorted({kernel.tflite_op for kernel in different.values()})
     ordered = {name: figures[name] for name in sorted(figures)}
     return Range(dict(sorted(macs.items())), dict(sorted(sizes.items())), tuple(operations), ordered)
 

@@ -21,7 +21,7 @@ from search_spaces.errors import MeasurementError
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 
-STATISTICS = ("median", "mean", "pair_ratio")
+STATISTICS = ("median", "mean", "pair_ratio", "minimum")
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,23 @@ def parse_measurements(text: str, *, where: str, rename: Mapping[str, str] | Non
     return placed
 
 
-_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:[.\u00a0\u202f ]\d{3})+),\d+(?:[eE][-+]?\d+)?")
+_GROUPS = str.maketrans({",": ".", ".": None, " ": None, "\u00a0": None, "\u202f": None})
 
 
 def with_commas(text: str) -> str:
-    """Return a CSV with commas and decimal points, where it has semicolons and decimal commas as of many countries."""
+    """Return a CSV with commas and decimal points, where it has semicolons or tabs, with decimal commas perhaps."""
+    lines = text.splitlines(keepends=True)
+    if lines and re.fullmatch(r"sep=[;,\t]?\s*", lines[0]):  # a spreadsheet's note to itself
+        text = "\n" + "".join(lines[1:])
     heading = next((line for line in text.splitlines() if line.strip()), "")
-    if ";" not in heading or any(name in heading.split(",") for name in _NEEDED):
+    separator = next((each for each in "\t;" if each in heading), "")
+    if not separator or any(name in heading.split(",") for name in _NEEDED):
         return text
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    for cells in csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True):
-        writer.writerow([c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c.strip()) else c for c in cells])
+    for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
+        writer.writerow([c.strip().translate(_GROUPS) if _DECIMAL_COMMA.fullmatch(c.strip()) else c for c in cells])
     return out.getvalue()
 
 

@@ -14,6 +14,7 @@ from latency_models.device import Device, Fitted, Measured, Transferred, refit
 from latency_models.families import families
 from latency_models.kernels import Network, network
 from latency_models.measurements import Conditions, Timing
+from latency_models.other_probes import OtherProbe, any_named
 from latency_models.predictor import Predictor
 from latency_models.priors import choose_sources
 from latency_models.tflite_network import read_network
@@ -55,6 +56,8 @@ def make_device(
     plain = Fitted(BYTES.get(conditions.precision, IO_BYTES), IO_BYTES)
     if not sources and known:
         sources = _chosen(measured, known, plain, on_message)
+    if sources:
+        measured = _priced(measured, sources, on_message)
     method = Transferred(sources) if sources else plain
     table = delegate_table or TABLES.get(conditions.delegate, UNCHECKED)
     unchecked: tuple[str, ...] = ()
@@ -110,6 +113,22 @@ def _chosen(
         f"Started from {', '.join(chosen)}, of {len(devices)} known devices what explains the measurements best."
     )
     return chosen
+
+
+def _priced(measured: Sequence[Measured], sources: Sources, on_message: OnMessage) -> tuple[Measured, ...]:
+    """Return the networks that every source can price; each of the others is named and left out."""
+    kept = []
+    for each in measured:
+        try:
+            for source in sources.values():
+                source.parts_ms(each.network)
+        except DeviceError as error:
+            on_message(f"{each.label} is left out: {error}")
+        else:
+            kept.append(each)
+    if not kept:
+        raise MeasurementError(f"{', '.join(sources)} cannot price these networks; name another device by --prior.")
+    return tuple(kept)
 
 
 def _with_families(measured: Sequence[Measured]) -> tuple[Measured, ...]:
@@ -188,9 +207,8 @@ def _network(name: str, path: Path | None) -> tuple[Network, str]:
             raise UnpricedNetworkError(f"{path}: {error}") from None
         except IspNasError as error:
             raise MeasurementError(f"{path}: {error}") from None
-    probe = probes.named(name)
-    if probe:
-        return network(probe.graph), probe.family
+    if probe := any_named(name):
+        return probe.network if isinstance(probe, OtherProbe) else network(probe.graph), probe.family
     if name in DESIGNS:
         return network(build_graph(DESIGNS[name].spec)), probes.family(DESIGNS[name].spec)
     where = f"its file {path} is not there" if path else "the measurements name no file of it"
@@ -212,7 +230,7 @@ def family_of(name: str) -> str:
     """Return which networks one of ours is a sibling of; nothing for others, whose structure has to tell."""
     if name in DESIGNS:
         return probes.family(DESIGNS[name].spec)
-    if probe := probes.named(name):
+    if probe := any_named(name):
         return probe.family
     if name.startswith("candidate-"):
         return name.removeprefix("candidate-").rpartition("-")[0]

@@ -28,6 +28,18 @@ ASSUMED_GROWTH = 0.5
 MOST_PRICED = 100_000
 
 
+# A matrix product is a convolution of one tap over one pixel.
+MATRIX, ONE_TAP = "fully_connected_", "conv_1x1_"
+
+
+class UnpricedKernelError(DeviceError):
+    """A kernel of a class that the device was not measured with."""
+
+    def __init__(self, kernel: Kernel, why: str) -> None:
+        super().__init__(f'{kernel.tflite_op} "{kernel.name}" cannot be priced: {why}')
+        self.kernel = kernel
+
+
 # What a time is made of, by name: the two of a start, a kernel's launch and traffic, and classes for the rest.
 START, IO, LAUNCH, TRAFFIC = "start", "io", "launch", "traffic"
 Parts = dict[str, float]
@@ -112,11 +124,19 @@ class Core:
             known.update(zip(new, self._price(list(new.values())), strict=True))
         return [known[key] for key in keys]
 
+    @cached_property
+    def _costs(self) -> Coefficients:
+        """The coefficients, and for a matrix product that was never measured those of the convolution that it is."""
+        stand_ins = {
+            f"{MATRIX}{n.removeprefix(ONE_TAP)}": c for n, c in self.coefficients.items() if n.startswith(ONE_TAP)
+        }
+        return {**stand_ins, **self.coefficients}
+
     def _plain_ms(self, kernel: Kernel) -> float:
         try:
-            return time_ms(kernel_amounts(kernel, self.layout), self.coefficients)
+            return time_ms(kernel_amounts(kernel, self.layout), self._costs)
         except DeviceError as error:
-            raise DeviceError(f'{kernel.tflite_op} "{kernel.name}" cannot be priced: {error}') from None
+            raise UnpricedKernelError(kernel, str(error)) from None
 
     def start_parts(self, network: Network) -> Parts:
         """Return what the start, and what carrying input and output takes."""
@@ -144,7 +164,7 @@ class Core:
         parts: Parts = {}
         for name, amount in kernel_amounts(kernel, self.layout).items():
             part = part_of(name, kernel)
-            parts[part] = parts.get(part, 0.0) + amount * self.coefficients[name]
+            parts[part] = parts.get(part, 0.0) + amount * self._costs[name]
         plain = sum(parts.values())
         # What the residual says of a kernel it says of all its parts.
         return {name: part * ms / plain for name, part in parts.items()} if plain else {work_of(kernel): ms}

@@ -54,8 +54,10 @@ def features(kernel: Kernel) -> list[float]:
     """Return what the trees see of a kernel, in the order of FEATURES."""
     macs, cin, cout = kernel.macs, kernel.cin, kernel.cout
     moved = kernel.input_elements + kernel.output_elements + kernel.weight_elements
+    # What reads constants alone reads no map.
+    read, made = max(kernel.input_elements, 1), max(kernel.output_elements, 1)
     return [
-        log(macs + 1), log(kernel.input_elements), log(kernel.output_elements), log(kernel.weight_elements + 1),
+        log(macs + 1), log(read), log(made), log(kernel.weight_elements + 1),
         log(kernel.height * kernel.width), log(cin), log(cout), log(cout / cin), kernel.kernel, kernel.stride,
         log(kernel.groups), kernel.dilation, cin % 4, cout % 4, cout % 16, log((macs + 1) / moved),
         _number(kernel),

@@ -22,6 +22,7 @@ The time is linear in the coefficients, so they are fitted by non-negative least
 a prior as long as there are few measurements.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
@@ -121,9 +122,11 @@ def time_ms(amounts: Amounts, coefficients: Coefficients) -> float:
 
 
 def _lacking(name: str, coefficients: Iterable[str]) -> DeviceError:
+    kind = re.sub(r"_ms_per_\w+$", "", name)
+    known = sorted({re.sub(r"_ms_per_\w+$", "", other) for other in coefficients} - {*OVERHEADS, "io"})
     return DeviceError(
-        f"This network needs the coefficient {name}, and the device has only {', '.join(coefficients)}. "
-        "Measure networks with kernels of this class and calibrate again, or choose a network without them."
+        f"This network needs the coefficient {name}, and the device was measured with kernels of {', '.join(known)} "
+        f"alone. Measure networks with kernels of {kind} and calibrate again, or choose a network without them."
     )
 
 

@@ -27,10 +27,11 @@ CALLS = ("CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_WHILE", "STABLEHLO_CASE"
 def read_network(content: bytes, input_shape: Sizes | None = None) -> Network:
     """Return the kernels of a .tflite file, one per operation of its main subgraph, in the order in which they run.
 
-    `input_shape` is the size at which it runs, needed where the file leaves sizes open. Raises ExportError for bytes
+    `input_shape` is the size at which it runs, needed where the file leaves sizes open; it is then as if converted with
+    that size. Raises ExportError for bytes
     that are no .tflite or damaged, DeviceError for an operation without a rule and for open sizes.
     """
-    graph = with_input_shape(_loaded(read_graph(content)), input_shape)
+    graph = with_input_shape(_loaded(read_graph(content)), input_shape, folded=True)
     names = _names(graph)
     return _network(graph, [_kernel(_operation(graph, node), node, names) for node in graph.nodes])
 

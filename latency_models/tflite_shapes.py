@@ -50,9 +50,10 @@ class Sized(NamedTuple):
         return found
 
 
-def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
+def with_input_shape(graph: FileGraph, input_shape: Sizes | None, *, folded: bool = False) -> FileGraph:
     """Return `graph` with every size known: as the file fixes them, or as they follow from the first input's shape.
 
+    Where it is `folded`, what works out sizes from sizes is a constant, as in a file converted with fixed shapes.
     Raises DeviceError where sizes are open and no shape is given and where it does not fit what the file fixes,
     UnknownSizeError for an operation without a rule.
     """
@@ -69,7 +70,7 @@ def with_input_shape(graph: FileGraph, input_shape: Sizes | None) -> FileGraph:
             f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run (--input-shape, or "
             f"--size for a photograph), or {_CONVERT}."
         )
-    return _sized(graph, asked)
+    return _sized(graph, asked, folded=folded)
 
 
 def _one_picture(graph: FileGraph) -> FileGraph:
@@ -106,7 +107,7 @@ def _told(tensor: FileTensor) -> str:
     return f'input "{tensor.name}" [{", ".join("?" if size < 0 else str(size) for size in tensor.shape)}]'
 
 
-def _sized(graph: FileGraph, input_shape: Sizes) -> FileGraph:
+def _sized(graph: FileGraph, input_shape: Sizes, *, folded: bool) -> FileGraph:
     shapes = [tensor.shape for tensor in graph.tensors]
     values = [tensor.values for tensor in graph.tensors]
     shapes[graph.inputs[0]] = input_shape
@@ -115,8 +116,13 @@ def _sized(graph: FileGraph, input_shape: Sizes) -> FileGraph:
         op = Sized(node, tuple([shapes[index] for index in there]), tuple([values[index] for index in there]))
         for index in node.outputs:
             shapes[index], values[index] = _made(op, shapes[index])
-    sized = [replace(tensor, shape=shape) for tensor, shape in zip(graph.tensors, shapes, strict=True)]
-    return replace(graph, tensors=tuple(sized))
+    known = {index for node in graph.nodes for index in node.outputs if values[index] is not None} if folded else set()
+    sized = [
+        replace(tensor, shape=shape, is_constant=tensor.is_constant or index in known)
+        for index, (tensor, shape) in enumerate(zip(graph.tensors, shapes, strict=True))
+    ]
+    nodes = [node for node in graph.nodes if not known.issuperset(node.outputs)] if known else graph.nodes
+    return replace(graph, tensors=tuple(sized), nodes=tuple(nodes))
 
 
 def _made(op: Sized, stored: Sizes) -> tuple[Sizes, Values | None]:
@@ -240,11 +246,67 @@ def _pack(op: Sized) -> Sizes:
     return (*op.shapes[0][:axis], len(op.shapes), *op.shapes[0][axis:])
 
 
+def _expand_dims(op: Sized) -> Sizes:
+    (axis,) = op.known(1)
+    axis %= len(op.shapes[0]) + 1
+    return (*op.shapes[0][:axis], 1, *op.shapes[0][axis:])
+
+
+def _squeeze(op: Sized) -> Sizes:
+    shape, told = op.shapes[0], op.node.options.get("squeezeDims")
+    axes = {int(axis) % len(shape) for axis in (() if told is None else told)}
+    return tuple([size for axis, size in enumerate(shape) if (axis not in axes if axes else size != 1)])
+
+
+def _gather(op: Sized) -> Sizes:
+    data, chosen = op.shapes[0], op.shapes[1]
+    axis, shared = op.option("axis") % len(data), op.option("batchDims")
+    return (*data[:axis], *chosen[shared:], *data[axis + 1 :])
+
+
+def _fully_connected(op: Sized) -> Sizes:
+    shape, (made, summed) = op.shapes[0], op.shapes[1]
+    return (*shape[:-1], made) if op.option("keepNumDims") else (prod(shape) // summed, made)
+
+
+def _batch_matmul(op: Sized) -> Sizes:
+    left, right = op.shapes[:2]
+    rows, columns = left[-1 if op.option("adjX") else -2], right[-2 if op.option("adjY") else -1]
+    outer = _broadcast(op._replace(shapes=(left[:-2], right[:-2])))
+    return (*outer, rows, columns)
+
+
+def _arg(op: Sized) -> Sizes:
+    (axis,) = op.known(1)
+    return tuple([size for n, size in enumerate(op.shapes[0]) if n != axis % len(op.shapes[0])])
+
+
+def _split(op: Sized) -> Sizes:
+    (axis,), shape = op.known(0), list(op.shapes[1])
+    shape[axis % len(shape)] //= op.option("numSplits", 1)
+    return tuple(shape)
+
+
+def _unpack(op: Sized) -> Sizes:
+    axis = op.option("axis") % len(op.shapes[0])
+    return (*op.shapes[0][:axis], *op.shapes[0][axis + 1 :])
+
+
+def _tile(op: Sized) -> Sizes:
+    return tuple([size * times for size, times in zip(op.shapes[0], op.known(1), strict=True)])
+
+
 POINTWISE = (
     *("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "PRELU", "ELU", "HARD_SWISH", "LOGISTIC", "TANH"),
     *("GELU", "SOFTMAX", "ABS", "NEG", "EXP", "LOG", "SQRT", "RSQRT", "SQUARE", "CAST", "QUANTIZE", "DEQUANTIZE"),
+    *("SIGN", "SIN", "COS", "FLOOR", "CEIL", "ROUND", "LOGICAL_NOT", "ZEROS_LIKE", "LOG_SOFTMAX", "L2_NORMALIZATION"),
+    *("LOCAL_RESPONSE_NORMALIZATION", "CUMSUM", "REVERSE_V2", "ADD_N"),
 )
-BROADCASTING = ("ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV")
+BROADCASTING = (
+    *("ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV", "FLOOR_MOD", "ATAN2"),
+    *("LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "LOGICAL_AND", "LOGICAL_OR"),
+    *("SELECT", "SELECT_V2"),
+)
 SHAPES: dict[str, Callable[[Sized], Sizes]] = {
     **dict.fromkeys(POINTWISE, _same),
     **dict.fromkeys(BROADCASTING, _broadcast),
@@ -252,13 +314,23 @@ SHAPES: dict[str, Callable[[Sized], Sizes]] = {
     **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), _resize),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), _reduction),
     **dict.fromkeys(("PAD", "PADV2", "MIRROR_PAD"), _pad),
+    **dict.fromkeys(("ARG_MAX", "ARG_MIN"), _arg),
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
     "TRANSPOSE_CONV": lambda op: op.known(0),
+    "FULLY_CONNECTED": _fully_connected,
+    "BATCH_MATMUL": _batch_matmul,
     "DEPTH_TO_SPACE": _depth_to_space,
     "SPACE_TO_DEPTH": _space_to_depth,
     "CONCATENATION": _concatenation,
     "RESHAPE": _reshape,
+    "EXPAND_DIMS": _expand_dims,
+    "SQUEEZE": _squeeze,
+    "BROADCAST_TO": lambda op: op.known(1),
+    "TILE": _tile,
+    "GATHER": _gather,
+    "SPLIT": _split,
+    "UNPACK": _unpack,
     "TRANSPOSE": _transpose,
     "SLICE": _slice,
     "STRIDED_SLICE": _strided_slice,

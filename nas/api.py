@@ -332,6 +332,7 @@ class Latency:
     kernels_ms: Mapping[str, float]
     on_cpu: tuple[str, ...]  # operations that the delegate leaves to the CPU, with reasons
     notes: tuple[str, ...]  # what whoever reads the figures must know
+    probability_faster: float | None = None  # that it is faster than the network that was named beside it
 
 
 def predict_latency(
@@ -341,6 +342,7 @@ def predict_latency(
     study: str | None = None,
     results: Folder = "results",
     allow_fallback: bool = False,
+    against: NetworkLike | None = None,
 ) -> Latency:
     """Predict how long a network takes on a device, kernel by kernel.
 
@@ -350,6 +352,7 @@ def predict_latency(
         study: As in `train`.
         results: Folder in which studies live.
         allow_fallback: Price operations that the delegate leaves to the CPU, instead of refusing them.
+        against: Another network; how probable it is that `network` is faster than it is told, too.
 
     Returns:
         The time with its interval, and where it goes.
@@ -364,25 +367,22 @@ def predict_latency(
         58.9
     """
     on = device if isinstance(device, Device) else load_device(str(device))
-    if isinstance(network, str | Path) and Path(network).suffix == ".tflite":
-        found = network_latency.predict_latency(
-            str(network), on, results=Path(results), study=study, allow_fallback=allow_fallback
-        )
-    else:
-        spec = _ref(network, Path(results), study).spec
-        found = network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
+
+    def ask(asked: NetworkLike) -> network_latency.NetworkLatency:
+        if isinstance(asked, str | Path) and Path(asked).suffix == ".tflite":
+            return network_latency.predict_latency(
+                str(asked), on, results=Path(results), study=study, allow_fallback=allow_fallback
+            )
+        spec = _ref(asked, Path(results), study).spec
+        return network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
+
+    found = ask(network)
+    faster = None if against is None else network_latency.chance_of_less(found, ask(against), on)
     time = found.prediction
     return Latency(
-        on.name,
-        time.runtime_ms,
-        time.low_ms,
-        time.high_ms,
-        time.assumed_interval,
-        time.fixed_ms,
-        dict(time.kernels_ms),
-        found.refused,
-        time.flags,
-    )
+        on.name, time.runtime_ms, time.low_ms, time.high_ms, time.assumed_interval, time.fixed_ms,
+        dict(time.kernels_ms), found.refused, time.flags, faster,
+    )  # fmt: skip
 
 
 def render(

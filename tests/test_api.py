@@ -150,7 +150,9 @@ def test_best_and_verdict_are_those_of_the_command(searched: api.Study, monkeypa
 
 def test_a_runtime_is_that_of_the_command(searched: api.Study) -> None:
     row = told("latency", "predict", "smallnet")
-    found = api.predict_latency("smallnet")
+    found = api.predict_latency("smallnet", against="csanet")
+    assert found.probability_faster is not None
+    assert 0.5 < found.probability_faster < 1
     assert (found.runtime_ms, found.runtime_low_ms, found.runtime_high_ms, found.fixed_ms) == (
         row["runtime_ms"],
         row["runtime_low_ms"],

@@ -30,8 +30,10 @@ def test_every_design_has_a_row_with_as_many_cells_as_headings(tmp_path: Path) -
         size_kb = stored_files()[design.name].tflite_bytes / 1e3
         assert row[3] == f"{size_kb:.1f} ({design.table1.size_kb})"
         published = f"{design.table1.psnr_db:.2f} / {design.table1.ssim:.3f}"
-        assert row[5:7] == [f"{design.table1.runtime_ms:g}", published]
-        assert row[7].startswith("20.12 / 0.")
+        assert row[6:8] == [f"{design.table1.runtime_ms:g}", published]
+        assert row[8].startswith("20.12 / 0.")
+    assert [row[5] for row in rows][:3] == ["58.3", "92.7", "101.4"]  # of fits without that row
+    assert {row[0].strip("~") for row in rows if row[5] == "—"} == {"eds", "enerzai-esrgan-large", "eds-shuffle"}
 
 
 def test_seeds_are_shown_with_their_spread_a_failure_as_such_and_the_unknown_as_a_dash(tmp_path: Path) -> None:

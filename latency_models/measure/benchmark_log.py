@@ -70,16 +70,23 @@ _OURS = re.compile(
     r"|count=\d|Benchmarking failed|=* ?BENCHMARK RESULTS"
     r"|Inference timings in us|Average inference timings|Inference \(avg\)"
 )
+# What a delegate must be before it runs anything; in whatever wording it is said that it is not.
+_BEGUN = (
+    r"(?:creat|open|load|appl|initiali[sz]|instantiat|construct|set ?up|regist|find|found|us|support|availab|prepar)\w*"
+)
 _FAILURES = (
     re.compile(r"Failed to apply .*delegate|Restored original execution plan|Disallowed CPU fallback"),
     re.compile(
-        r"(?:could ?n[o']t|can ?not|can't|failed to|unable to|error while|error) "
-        r"(?:be )?(?:creat|open|load|appl|initiali[sz]|instantiat|construct|set up|setup|register|find|us)\w*\b"
-        r".*delegate"
-        r"|delegate\b.*\b(?:could not be|was not|is not|not|failed to be|cannot be|can't be) "
-        r"(?:creat|open|load|appl|initiali[sz]|instantiat|support|availab|found)\w*"
-        r"|delegate (?:creation|initiali[sz]ation|construction|loading) (?:failed|error)"
-        r"|failed to modify graph with .*delegate|modifygraphwithdelegate.*(?:failed|error)",
+        # "Could not open the GPU delegate", "error: loading external delegate libx.so"
+        r"(?:could ?n[o']t|can ?not|can't|failed to|unable to|error while|error:?) "
+        rf"(?:be )?{_BEGUN}.*delegate"
+        # "Delegate 'gpu' couldn't be created", "TfLiteGpuDelegate: initialisation failed, no OpenCL"
+        r"|(?<!by )delegate\w*\b.*(?:"
+        r"\b(?:fail\w*|unavailable|null|missing|invalid|skipped|rejected|(?<!no )error|cannot|unable)\b"
+        rf"|\b(?:n[o']t|no|non)\b (?:be |been )?(?:{_BEGUN}|opencl|opengl|device|driver|librar)"
+        rf"|n't (?:be |been )?{_BEGUN})"
+        r"|failed to modify graph with .*delegate|modifygraphwithdelegate.*(?:failed|error)"
+        r"|^fall(?:ing|s)? ?back to (?:the )?cpu|delegate.*fall(?:ing|s)? ?back to (?:the )?cpu",
         re.IGNORECASE,
     ),
     re.compile(r"NN API returned error|failed to prepare|Failed to (?:allocate|invoke|initialize the)|Run failed: "),

@@ -1,22 +1,26 @@
 """Import measurements from files of other tools and people, recognised by content and not by name.
 
-Read are logs of `benchmark_model` (see `benchmark_log`), the JSON of `litert-benchmark --result_json`, our own CSV
-(see `measurements`), and results of AI Benchmark typed into a CSV (see `typed_results`).
+Read are logs of `benchmark_model` (see `benchmark_log`), the JSON of `litert-benchmark --result_json` and of Qualcomm
+AI Hub (see `ai_hub`), our own CSV (see `measurements`), results of AI Benchmark typed into a CSV (see `typed_results`),
+and tables with a column per delegate (see `wide_tables`).
 """
 
 import csv
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PureWindowsPath
 
+from latency_models.measure.ai_hub import is_ai_hub, parse_ai_hub
 from latency_models.measure.benchmark_log import LogResult, is_benchmark_log, parse_benchmark_log
 from latency_models.measure.delegation import CPU_DELEGATES
 from latency_models.measure.litert_json import parse_litert_json
 from latency_models.measure.op_profile import is_op_profile
 from latency_models.measure.profiled import timings_of_profile
 from latency_models.measure.typed_results import in_our_words, typed_columns
+from latency_models.measure.wide_tables import narrow_tables, wide_headings
 from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements, with_commas
 from search_spaces.errors import MeasurementError
 from search_spaces.system import stored
@@ -36,7 +40,8 @@ def import_files(
 ) -> tuple[Timing, ...]:
     """Return the timings in the files, and in those with one of SUFFIXES below each folder, repeats merged.
 
-    `defaults` holds what the files do not tell; a log that tells a delegate must agree with the one in it. Models
+    `defaults` holds what the files do not tell; a log that tells a delegate must agree with the one in it, and of a
+    table of several delegates, devices or precisions only what agrees with it is taken. Models
     that a CSV names beside itself are named relative to `folder`, where the result is to be written; unless given,
     the working directory. With `profiled`, the files are profiles by operation of that .tflite file. Raises
     MeasurementError that names the file.
@@ -46,7 +51,7 @@ def import_files(
         if profiled is not None:
             placed += _from_profile(path, profiled, defaults, folder=folder or Path())
             continue
-        placed += _placed(_text(path), path, defaults.delegate, allow_partial=allow_partial, folder=folder or Path())
+        placed += _placed(_text(path), path, defaults, allow_partial=allow_partial, folder=folder or Path())
     return merged([(place, _filled(timing, defaults)) for place, timing in placed])
 
 
@@ -83,13 +88,25 @@ def _text(path: Path) -> str:
         raise MeasurementError(f"{path} is not a text in UTF-8; give a log, JSON or CSV in UTF-8.") from None
 
 
-def _placed(text: str, path: Path, delegate: str, *, allow_partial: bool, folder: Path) -> list[Placed]:
+def _placed(text: str, path: Path, defaults: Conditions, *, allow_partial: bool, folder: Path) -> list[Placed]:
     try:
+        if (data := _json(text)) is not None and is_ai_hub(data):
+            return _from_ai_hub(data, path, defaults, allow_partial=allow_partial)
         results = _results(text, allow_partial=allow_partial)
-        timings = [_from_result(result, path, delegate, alone=len(results) == 1) for result in results]
+        timings = [_from_result(result, path, defaults.delegate, alone=len(results) == 1) for result in results]
     except MeasurementError as error:
         raise MeasurementError(f"{path}: {error}") from None
-    return [(str(path), timing) for timing in timings] or _from_csv(text, path, folder)
+    return [(str(path), timing) for timing in timings] or _from_csv(text, path, defaults, folder)
+
+
+def _json(text: str) -> object:
+    """Return the JSON value that a text is, None where it is none."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _results(text: str, *, allow_partial: bool) -> tuple[LogResult, ...]:
@@ -106,16 +123,71 @@ def _results(text: str, *, allow_partial: bool) -> tuple[LogResult, ...]:
     return ()
 
 
-def _from_csv(text: str, path: Path, folder: Path) -> list[Placed]:
-    headings = _headings(_in_commas(text, path))
-    rename = typed_columns(headings)
-    if not rename and not any(heading in COLUMNS or _TABLE.match(heading) for heading in headings):
+def _from_ai_hub(data: object, path: Path, defaults: Conditions, *, allow_partial: bool) -> list[Placed]:
+    found = parse_ai_hub(data, allow_partial=allow_partial)
+    if sum(not timing.network for timing in found) > 1:
         raise MeasurementError(
-            f"{path} is none of a log of benchmark_model, JSON of litert-benchmark, or a CSV of measurements; give "
-            "one of these."
+            "It holds several profiles without the networks' names; give an object of profiles by name, or a file each."
         )
+    named = [replace(t, network=t.network or path.stem, source=path.name) for t in found]
+    return [(str(path), timing) for timing in _agreeing(named, defaults)]
+
+
+def _agreeing(timings: Sequence[Timing], wanted: Conditions) -> list[Timing]:
+    """Return the timings under the conditions that the user states, of those that the source tells."""
+    kept = [t for t in timings if not _disagreeing(t.conditions, wanted)]
+    if timings and not kept:
+        name = _disagreeing(timings[0].conditions, wanted)[0]
+        told = ", ".join(sorted({str(getattr(t.conditions, name)) for t in timings}))
+        raise MeasurementError(
+            f"It holds no time of {name} {getattr(wanted, name)}, only of {told}; name one of these by --{name}."
+        )
+    return kept
+
+
+def _disagreeing(told: Conditions, wanted: Conditions) -> list[str]:
+    """Return in what two conditions differ that both state, of what a table may hold several of."""
+
+    def agree(name: str) -> bool:
+        mine, theirs = getattr(told, name), getattr(wanted, name)
+        if mine in ("", None) or theirs in ("", None) or str(mine).lower() == str(theirs).lower():
+            return True
+        return name == "delegate" and mine in CPU_DELEGATES and theirs in CPU_DELEGATES
+
+    return [name for name in ("delegate", "device", "precision", "threads") if not agree(name)]
+
+
+def _from_csv(text: str, path: Path, defaults: Conditions, folder: Path) -> list[Placed]:
+    plain = _in_commas(text, path)
+    headings = _headings(plain)
+    if wide := wide_headings(headings):
+        try:
+            tables = narrow_tables(plain, headings, wide)
+        except MeasurementError as error:
+            raise MeasurementError(f"{path}: {error}") from None
+        placed = [
+            one for table in tables
+            for one in _of_table(table.text, f'{path}, column "{table.heading}"', path, folder)
+        ]  # fmt: skip
+        try:
+            kept = _agreeing([timing for _, timing in placed], defaults)
+        except MeasurementError as error:
+            raise MeasurementError(f"{path}: {error}") from None
+        return [(place, timing) for place, timing in placed if timing in kept]
+    if not typed_columns(headings) and not any(heading in COLUMNS or _TABLE.match(heading) for heading in headings):
+        raise MeasurementError(
+            f"{path} is none of a log of benchmark_model, JSON of litert-benchmark or Qualcomm AI Hub, or a CSV of "
+            "measurements; give one of these."
+        )
+    return _of_table(plain, str(path), path, folder)
+
+
+def _of_table(text: str, where: str, path: Path, folder: Path) -> list[Placed]:
+    """Return the timings of a CSV with one column of times."""
+    headings = _headings(text)
+    rename = typed_columns(headings)
     placed = []
-    for place, timing in parse_measurements(text, where=str(path), rename=rename):
+    for place, timing in parse_measurements(text, where=where, rename=rename):
         told = in_our_words(timing, headings) if rename else timing
         model = told.model and Path(os.path.relpath(path.parent / told.model, folder)).as_posix()
         placed.append((place, replace(told, model=model, source=told.source or path.name)))

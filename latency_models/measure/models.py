@@ -6,22 +6,28 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_models import probes
+from latency_models import other_probes, probes
+from latency_models.other_probes import OtherProbe
 from latency_models.probes import Probe
 from search_spaces.graph import Graph
 from search_spaces.space import load_space
 from search_spaces.system.atomic_write import write_durably
 
 Report = Callable[[int, int], None]  # (done, in all)
+# For so many probes of our networks' operations there is one of an operation that only other networks have.
+PER_OTHER = 10
 
 
-def planned(probe_count: int, candidate_count: int, *, seed: int = 0, largest_side: int | None = None) -> list[Probe]:
+def planned(
+    probe_count: int, candidate_count: int, *, seed: int = 0, largest_side: int | None = None
+) -> list[Probe | OtherProbe]:
     """Return what is to be timed: whole networks first, whose times are worth most if there is no time for the rest."""
     whole = list(probes.candidates(load_space("mai21"), candidate_count, seed=seed))
-    return [*whole, *probes.plan(probe_count, seed=seed, largest_side=largest_side)]
+    others = other_probes.plan(probe_count // PER_OTHER, seed=seed, largest_side=largest_side)
+    return [*whole, *probes.plan(probe_count, seed=seed, largest_side=largest_side), *others]
 
 
-def write_models(planned: Iterable[Probe], folder: Path, *, report: Report | None = None) -> list[Path]:
+def write_models(planned: Iterable[Probe | OtherProbe], folder: Path, *, report: Report | None = None) -> list[Path]:
     """Convert networks into `folder` and return their files; a file that is there is kept, as it was timed perhaps.
 
     Weights are random: they do not change how long a network takes.
@@ -32,7 +38,7 @@ def write_models(planned: Iterable[Probe], folder: Path, *, report: Report | Non
         if report:
             report(done, len(todo))
         if not path.exists():
-            write_durably(path, _tflite(probe.graph))
+            write_durably(path, probe.content if isinstance(probe, OtherProbe) else _tflite(probe.graph))
     if report:
         report(len(todo), len(todo))
     return paths

@@ -49,7 +49,8 @@ _REGULAR_RUNS = "Operator-wise Profiling Info for Regular Benchmark Runs"
 _DELEGATE_INTERNAL = "Delegate internal:"
 _TYPE, _NAME, _AVG, _CALLED, _COUNT = "node type", "name", "avg ms", "times called", "count"
 _FIGURE = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)(%?)\s*")
-_BLANKS = re.compile(r" {2,}")  # where a terminal or an editor put blanks for tabs
+# A line with so many figures between blanks is a row whose tabs a terminal or an editor made blanks of.
+PASTED_FIGURES = 4
 Columns = tuple[str, ...]
 
 
@@ -106,42 +107,42 @@ def _rows(text: str) -> Iterator[_Row]:
             columns = header
         elif not line.strip():
             columns = ()
-        elif (
-            columns and not skipping and ("\t" in line or ("," in line and not _is_pasted(line, columns)))
-        ):  # others are of another program's
-            yield _Row(title, internal, _cells(line, columns))
-        elif columns and not skipping and _is_pasted(line, columns):  # pasted, its tabs lost
-            yield _Row(title, internal, _cells("\t" + _BLANKS.sub("\t", line.strip()), columns))
+        elif columns and not skipping and (cells := _row(line, columns)):
+            yield _Row(title, internal, cells)
 
 
-def _is_pasted(line: str, columns: Columns) -> bool:
-    """Whether blanks separate the cells of a row; a name may hold commas all the same."""
-    return len(_BLANKS.split(line.strip())) >= len(columns)
+def _row(line: str, columns: Columns) -> dict[str, str]:
+    """Return a row by column; nothing for a line of another program."""
+    if "\t" in line:
+        return _cells(line.removeprefix("\t").split("\t") if line.startswith("\t") else line.split(","), columns, line)
+    pieces = line.split()
+    if sum(_FIGURE.fullmatch(piece) is not None for piece in pieces) >= PASTED_FIGURES:  # pasted, its tabs lost
+        return _cells(pieces, columns, line, between=" ")
+    return _cells(line.split(","), columns, line) if "," in line else {}
 
 
 def _header(line: str) -> Columns:
     """Return the columns that a header names, "[avg ms]" and "avg_ms" alike; () where it is none."""
     pieces = re.split(r"\t|,", line.strip())
     if len(pieces) == 1:
-        pieces = _BLANKS.split(line.strip())
+        pieces = re.findall(r"\[[^\]]*\]", line) or re.split(r" {2,}", line.strip())
     names = [name.strip().strip("[]").lower().replace("_", " ") for name in pieces]
-    return tuple(names) if names[0] == _TYPE and {_AVG, _CALLED} <= set(names) else ()
+    return tuple(names) if names and names[0] == _TYPE and {_AVG, _CALLED} <= set(names) else ()
 
 
-def _cells(line: str, columns: Columns) -> dict[str, str]:
+def _cells(pieces: Sequence[str], columns: Columns, line: str, *, between: str = ",") -> dict[str, str]:
     """Return a row by column; raise MeasurementError where a cell is missing.
 
     Types and names may hold what separates the cells, so the figures between them are looked for. A CSV
     puts tabs for the commas of a name.
     """
     figures = [column for column in columns if column not in (_TYPE, _NAME)]
-    separator = "\t" if line.startswith("\t") else ","
-    pieces = line.removeprefix("\t").split(separator)
     for start in range(1, len(pieces) - len(figures) + 1):
         end = start + len(figures)
         if all(map(_fits, figures, pieces[start:end])):
             cells = dict(zip(figures, (piece.strip() for piece in pieces[start:end]), strict=True))
-            return cells | {_TYPE: _words(pieces[:start])} | ({_NAME: _words(pieces[end:])} if _NAME in columns else {})
+            cells[_TYPE] = _words(pieces[:start], between)
+            return cells | ({_NAME: _words(pieces[end:], between)} if _NAME in columns else {})
     raise MeasurementError(
         f'The row "{line.strip()}" of the profile lacks some of {", ".join(figures)}; give it as the tool wrote it.'
     )
@@ -152,8 +153,8 @@ def _fits(column: str, piece: str) -> bool:
     return match is not None and ("%" in column) == bool(match[1])
 
 
-def _words(pieces: Sequence[str]) -> str:
-    return ",".join(pieces).replace("\t", ",").strip()
+def _words(pieces: Sequence[str], between: str) -> str:
+    return between.join(pieces).replace("\t", ",").strip()
 
 
 def _number(row: _Row, column: str) -> float:

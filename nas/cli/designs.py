@@ -6,6 +6,7 @@ budget, studies. Nothing is converted or trained to show it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,33 @@ def row(design: Design, sources: Sources) -> dict[str, Any]:
         "tflite_bytes": file.tflite_bytes if file else None,
         "device": sources.device.name,
         **runtime_fields(predicted),
+        "left_out_ms": left_out_ms(sources.device, design.name),
         "unsupported": refused,
         **_table1(design),
         "confidence": design.confidence,
         "source": design.source,
         "trained": [*_compared(design, sources.comparisons), *_searched(design, sources.studies)],
     }
+
+
+def left_out_ms(device: Device, name: str) -> float | None:
+    """Return what a fit without a design's own row predicts of it; None where it is no measurement of the device."""
+    return next((held.predicted_ms for held in device.held_out if held.label == name), None)
+
+
+def left_out_note(device: Device) -> str:
+    """Say how good predictions of designs are that the device was measured with; nothing where it has none."""
+    held = [h for h in device.held_out if h.label in DESIGNS]
+    if len(held) < 2:
+        return ""
+    pairs = [(a, b) for a, b in combinations(held, 2) if a.measured_ms != b.measured_ms]
+    right = sum((a.predicted_ms < b.predicted_ms) == (a.measured_ms < b.measured_ms) for a, b in pairs)
+    error = sum(abs(h.predicted_ms / h.measured_ms - 1) for h in held) / len(held)
+    return (
+        f"{len(held)} designs are measurements of {device.name}, so their runtimes here are no test of it. Left out of "
+        f"the fit one by one they are {100 * error:.0f} % off on average, and {right} of {len(pairs)} pairs are in the "
+        "right order."
+    )
 
 
 def _predict(device: Device, graph: Graph) -> tuple[Prediction | None, list[str]]:
@@ -211,6 +233,8 @@ def show_designs(results: Path, *, device_name: str | None, output_format: str) 
 
 def _print_notes(console: Console, found: Sequence[Row], device: Device) -> None:
     console.print(interval_note(device), highlight=False)
+    if note := left_out_note(device):
+        console.print(f"[dim]{note}[/]", highlight=False)
     for r in found:
         if r["unsupported"]:
             console.print(f"[dim]No runtime of {r['name']}: {'; '.join(r['unsupported'])}[/]", highlight=False)

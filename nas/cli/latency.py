@@ -130,20 +130,18 @@ def predict(
     input_shape: Annotated[
         str | None, option("--input-shape", help="Input shape of a file of open size, such as 1x224x224x3.")
     ] = None,
+    against: Annotated[
+        str | None, option("--against", help="Another network: how probable it is that this one is faster.")
+    ] = None,
     output_format: Form = "table",
 ) -> None:
     """Predict how long a network takes on a device, kernel by kernel."""
     from nas.cli import latency_tables
 
     latency_tables.predict(
-        network,
-        device_name=device,
-        results=where.results,
-        study=where.study,
-        allow_fallback=allow_fallback,
-        shape=latency_tables.parse_shape(size, input_shape),
-        output_format=output_format,
-    )
+        network, device_name=device, results=where.results, study=where.study, allow_fallback=allow_fallback,
+        shape=latency_tables.parse_shape(size, input_shape), against=against, output_format=output_format,
+    )  # fmt: skip
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import packed_shape, parse_size
-from nas.search.network_latency import predict_latency
+from nas.search.network_latency import chance_of_less, predict_latency
 from nas.units import Row, count, runtime
 from search_spaces.errors import IspNasError, UsageError
 
@@ -30,12 +31,20 @@ def predict(
     study: str | None,
     allow_fallback: bool,
     shape: tuple[int, ...] | None = None,
+    against: str | None = None,
     output_format: str,
 ) -> None:
-    """Print how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open."""
+    """Print how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open.
+
+    With `against`, how probable it is that the network is faster than that one, too.
+    """
     check_format(output_format)
     device = load_device(device_name or DEFAULT_DEVICE)
-    found = predict_latency(name, device, results=results, study=study, allow_fallback=allow_fallback, shape=shape)
+    ask = partial(
+        predict_latency, device=device, results=results, study=study, allow_fallback=allow_fallback, shape=shape
+    )
+    found, other = ask(name), ask(against) if against else None
+    faster = None if other is None else chance_of_less(found, other, device)
     seen, support, prediction, refused = found.network, found.support, found.prediction, found.refused
     rows = kernel_rows(seen, prediction)
     if output_format == "csv":
@@ -48,11 +57,19 @@ def predict(
             "partitions": support.partitions,
             "extrapolation": prediction.extrapolation,
         }
+        if other is not None:
+            how["against"] = {"network": against, **runtime_fields(other.prediction), "probability_faster": faster}
         print_json({"network": name, "device": device.name, **runtime_fields(prediction),
                     "assumed_interval": prediction.assumed_interval, "fixed_ms": prediction.fixed_ms, **how,
                     "kernels": rows})  # fmt: skip
     else:
-        _print_prediction(Console(), name, device, seen, prediction, rows, refused)
+        console = Console()
+        _print_prediction(console, name, device, seen, prediction, rows, refused)
+        if other is not None:
+            told = f"{plain(Path(str(against)).name)} ({runtime(runtime_fields(other.prediction))} ms)"
+            console.print(
+                f"It is faster than {told} with a probability of {100 * (faster or 0.0):.0f} %.", highlight=False
+            )
 
 
 def parse_shape(size: str | None, input_shape: str | None) -> tuple[int, ...] | None:

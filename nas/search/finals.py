@@ -8,16 +8,24 @@ fresh weights: first each once, then the best of either kind from further seeds.
 import math
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from latency_models.comparison import Timed, deviation_of_difference_ms, probability_faster
+from latency_models.device import load_device
+from latency_models.kernels import network
+from latency_models.samples import HeldOut
 from nas.search.candidate import FULL_FINALS, Candidate, least_finals
+from nas.search.score import final_score
 from nas.search.study import Study
+from search_spaces.errors import IspNasError
+from search_spaces.networks import build_graph
 
 SEEDS = FULL_FINALS  # from which the two who are compared are trained
 MOST_SEEDS = 5  # where time is left
 MOST_FOUND, MOST_DESIGNS = 4, 2
-CONFIDENCE = 0.95
+CONFIDENCE, DEVIATIONS_95 = 0.95, 1.96
 # Training pairs may be easier than validation pairs for every network alike; what one gains beyond another is not that.
 OVERFITTED_DB = 0.5
 
@@ -83,8 +91,42 @@ def verdict_of(study: Study) -> "Verdict | None":
     finalists = contenders_of(study)
     names = {c.trial: study.candidates[c.trial].name for c in finalists}
     found = verdict(finalists, names, steps=study.config.final_steps)
-    notes = [note for note in (overfitting(study, found), _of_prior(study)) if note]
+    found = _with_runtimes(study, found)
+    notes = [note for note in (overfitting(study, found), _of_runtimes(found), _of_prior(study)) if note]
     return replace(found, sentence=" ".join([found.sentence, *notes]))
+
+
+def _with_runtimes(study: Study, found: "Verdict") -> "Verdict":
+    """Return the verdict with what predicted runtimes leave open of it; as it is where the device is not as it was."""
+    if found.found is None or found.design is None:
+        return found
+    with suppress(IspNasError):
+        device = load_device(study.config.device)
+        if device.digest == study.config.device_digest:
+            pair = [network(build_graph(study.candidates[trial].spec)) for trial in (found.found, found.design)]
+            ours, theirs = (Timed(seen, device.predict_network(seen)) for seen in pair)
+            faster = probability_faster(ours, theirs, device.held_out)
+            half = DEVIATIONS_95 * score_deviation(ours, theirs, device.held_out)
+            return replace(found, probability_faster=faster, runtime_half_width=half)
+    return found
+
+
+def score_deviation(a: Timed, b: Timed, held_out: Sequence[HeldOut]) -> float:
+    """Return by how much predicted runtimes leave the difference of two scores open, as a standard deviation."""
+    difference_ms = deviation_of_difference_ms(a, b, held_out)
+    fast, slow = sorted(each.prediction.runtime_ms for each in (a, b))
+    # Per millisecond, where the score is steepest between both; it is flat below 30 ms.
+    steps = [final_score(0.0, at) - final_score(0.0, at + difference_ms) for at in (fast, slow)]
+    return max(steps)
+
+
+def _of_runtimes(found: "Verdict") -> str:
+    if found.runtime_half_width is None or found.probability_faster is None:
+        return ""
+    return (
+        f"Runtimes are predicted: they add ± {found.runtime_half_width:.2f} to that, and trial {found.found} is faster "
+        f"than {found.design_name} with a probability of {100 * found.probability_faster:.0f} %."
+    )
 
 
 def overfitting(study: Study, found: "Verdict") -> str:
@@ -203,6 +245,9 @@ class Verdict:
     half_width: float | None  # of the difference's interval of 95 %; None where no network was trained twice
     seeds: int  # of the one with fewer
     sentence: str
+    # Of the predicted runtimes alone; None where the device is no longer the study's.
+    probability_faster: float | None = None  # that the best found takes less time than the design
+    runtime_half_width: float | None = None  # of the difference's interval of 95 %
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict under the names that programs rely on."""

@@ -6,6 +6,7 @@ What `isp-nas latency predict` and `nas.predict_latency` have in common.
 from dataclasses import dataclass
 from pathlib import Path
 
+from latency_models.comparison import Timed, probability_faster
 from latency_models.device import Device, refusal_texts
 from latency_models.file_runtime import FLOATING, kind_of_file, mismatch
 from latency_models.kernels import Network, network
@@ -33,6 +34,13 @@ class NetworkLatency:
         return refusal_texts(self.support.refused)
 
 
+def chance_of_less(first: NetworkLatency, second: NetworkLatency, device: Device) -> float:
+    """Return how probable it is that the first network takes less time on the device than the second."""
+    return probability_faster(
+        Timed(first.network, first.prediction), Timed(second.network, second.prediction), device.held_out
+    )
+
+
 def predict_latency(
     name: str,
     device: Device,
@@ -50,7 +58,10 @@ def predict_latency(
     why = mismatch(seen, device) if Path(name).suffix == ".tflite" else None
     if why:
         raise DeviceError(f"{name}: {why}, so that its time is not known. {_otherwise(seen)}")
-    return latency_of(seen, device, allow_fallback=allow_fallback)
+    try:
+        return latency_of(seen, device, allow_fallback=allow_fallback)
+    except DeviceError as error:
+        raise DeviceError(f"{name}: {error}") from None
 
 
 def latency_of(seen: Network, device: Device, *, allow_fallback: bool = False) -> NetworkLatency:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from flow import in_process, isp_nas, snapshot
 from made_up_device import CONDITIONS, timings, write_timings
+from tflite_builder import FileBuilder
+from tflite_samples import CONV
 
 from latency_models.device import BUILTIN, load_device
 from latency_models.measure import local
 from latency_models.measurements import read_measurements, write_measurements
+from search_spaces.tflite_resize import dynamic
 
 MODEL = "conv-k3-s1-16-16-relu-34x60"
 
@@ -60,6 +63,73 @@ def test_a_file_is_predicted_as_the_design_that_it_holds(tmp_path: Path) -> None
     file, design = (printed("predict", target) for target in (path, "csanet"))
     assert file["runtime_ms"] == pytest.approx(design["runtime_ms"])
     assert Counter(k["op"] for k in file["kernels"]) == Counter(k["op"] for k in design["kernels"])
+    opened = tmp_path / "open.tflite"
+    opened.write_bytes(dynamic(path.read_bytes()))  # as `export --dynamic` writes it
+    for size in (("--size", "1088x1920"), ("--input-shape", "1x544x960x4")):
+        assert printed("predict", opened, *size)["runtime_ms"] == pytest.approx(design["runtime_ms"])
+    half = printed("predict", opened, "--size", "544x960")["runtime_ms"]
+    assert half == pytest.approx(printed("predict", "csanet", "--size", "544x960")["runtime_ms"])
+    assert half < design["runtime_ms"]
+    assert "say at which input shape it is to run (--input-shape, or --size" in refused("predict", opened)
+
+
+def small_file(path: Path, *shape: int, head: bool = False) -> Path:
+    """A convolution of eight channels for an input of this shape, and perhaps a classifier behind it."""
+    b = FileBuilder()
+    made = (*shape[:3], 8)
+    y = b.op("CONV_2D", [b.input(*shape), b.weights(8, 3, 3, 4), b.weights(8)], made, options=CONV)
+    if head:
+        y = b.op("MEAN", [y, b.numbers(1, 2)], (shape[0], 8))
+        y = b.op("FULLY_CONNECTED", [y, b.weights(10, 8), b.weights(10)], (shape[0], 10))
+        y = b.op("SOFTMAX", [y], (shape[0], 10), options={"beta": 1.0})
+    path.write_bytes(b.file(y))
+    return path
+
+
+def test_an_open_batch_is_one(tmp_path: Path) -> None:
+    fixed = printed("predict", small_file(tmp_path / "fixed.tflite", 1, 32, 32, 4, head=True))
+    opened = printed("predict", small_file(tmp_path / "open.tflite", -1, 32, 32, 4, head=True))
+    assert opened["runtime_ms"] == fixed["runtime_ms"]
+    assert [k["op"] for k in opened["kernels"]] == ["CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--size", "32x32", "--input-shape", "1x16x16x4"), "not both"),
+        (("--input-shape", "1x16xx4"), "must be whole numbers such as 1x224x224x3"),
+        (("--input-shape", "1x16x16x3"), "not [1, 16, 16, 3]; give a shape that fits"),
+        (("--input-shape", "16x16x4"), "not [16, 16, 4]; give a shape that fits"),
+        (("--size", "33x32"), "even height and width"),
+    ],
+)
+def test_a_shape_that_cannot_be_meant_is_one_sentence(tmp_path: Path, asked: tuple[str, ...], told: str) -> None:
+    assert told in refused("predict", small_file(tmp_path / "open.tflite", 1, -1, -1, 4), *asked)
+
+
+def test_a_matrix_product_that_was_never_measured_has_a_price_and_says_so(tmp_path: Path) -> None:
+    told = printed("predict", small_file(tmp_path / "head.tflite", 1, 32, 32, 4, head=True))
+    assert any(flag.startswith("FULLY_CONNECTED was never measured here") for flag in told["flags"])
+    assert any(flag.startswith("SOFTMAX was never measured here") for flag in told["flags"])
+    product = next(k["runtime_ms"] for k in told["kernels"] if k["op"] == "FULLY_CONNECTED")
+    assert product > 0
+    assert told["runtime_high_ms"] > 1.5 * told["runtime_ms"] + 11 * product
+
+
+def test_a_kernel_without_a_price_is_named_with_file_and_probe(tmp_path: Path) -> None:
+    data = json.loads((BUILTIN / "dimensity-1000-plus.json").read_text("utf-8"))
+    for costs in (data["method"]["prior"], data["predictor"]["core"]["coefficients"]):
+        for name in [name for name in costs if name.startswith("transpose_conv_")]:
+            del costs[name]
+    measured = [{"network": "smallnet", "input_shape": [1, 64, 64, 4], "runtime_ms": 1.0}]
+    (tmp_path / "poor.json").write_text(json.dumps(data | {"name": "poor", "measurements": measured}), "utf-8")
+    b = FileBuilder()
+    inputs = [b.numbers(1, 64, 64, 8), b.weights(8, 4, 4, 4), b.input(1, 32, 32, 4)]
+    b.op("TRANSPOSE_CONV", inputs, (1, 64, 64, 8), options={"strideH": 2, "strideW": 2})
+    (tmp_path / "up.tflite").write_bytes(b.file())
+    sentence = refused("predict", tmp_path / "up.tflite", "--device", tmp_path / "poor.json")
+    assert 'up.tflite: poor: TRANSPOSE_CONV "t3" cannot be priced: ' in sentence
+    assert "the probe transposed-k4-4-8-32x32" in sentence
 
 
 def test_the_table_fits_eighty_columns_and_says_how_good_the_device_is() -> None:
@@ -102,6 +172,17 @@ def test_a_file_that_is_not_there_is_one_sentence() -> None:
     assert "Cannot read gone.tflite" in refused("predict", "gone.tflite")
     assert 'Unknown network "smallnett"' in refused("predict", "smallnett")
     assert 'Unknown device "mars"' in refused("predict", "smallnet", "--device", "mars")
+
+
+def test_two_networks_are_compared_by_a_probability() -> None:
+    told = printed("predict", "smallnet", "--against", "csanet")["against"]
+    assert told["network"] == "csanet"
+    assert 0.5 < told["probability_faster"] < 1
+    back = printed("predict", "csanet", "--against", "smallnet")["against"]
+    assert back["probability_faster"] == pytest.approx(1 - told["probability_faster"])
+    done = in_process("latency", "predict", "csanet", "--against", "smallnet")
+    assert "It is faster than smallnet (58.9 (39–88) ms) with a probability of" in " ".join(done.stdout.split())
+    assert 'Unknown target "nothing"' in refused("predict", "csanet", "--against", "nothing")
 
 
 # Devices

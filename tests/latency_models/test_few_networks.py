@@ -169,3 +169,11 @@ def test_networks_that_nothing_could_foresee_are_named_with_the_reason() -> None
     alone = samples(1, FAST, seed=8, classes=("depthwise", "conv_1x1"))[0]._replace(family="lonely", label="odd")
     told = left_out([*known, alone], [])
     assert "conv_1x1, depthwise were measured in its family lonely alone" in told["odd"]
+
+
+def test_a_family_beside_a_single_other_network_is_no_obstacle(source: Predictor) -> None:
+    # Without the family, one network is left, by which nothing can be judged.
+    few = [s._replace(family="odd" if n == 0 else "same") for n, s in enumerate(samples(5, FAST))]
+    predictor, held = fit_transfer(few, [source])
+    assert len(held) == 5
+    assert predictor.predict(few[0].network).runtime_ms == pytest.approx(few[0].runtime_ms, rel=0.5)

@@ -497,6 +497,13 @@ def test_logs_are_read_in_every_form_of_logcat(dialect: str) -> None:
         "Unable to initialize NNAPI delegate",
         "Neuron delegate creation failed",
         "The EdgeTPU delegate is not available on this device",
+        "Delegate 'gpu' couldn't be created",
+        "GPU delegate failed to initialise",
+        "TfLiteGpuDelegateV2: no OpenCL or OpenGL",
+        "GPU delegate is null, skipped",
+        "error: loading external delegate libx.so",
+        "Falling back to CPU",
+        "NNAPI delegate: the driver is missing",
     ],
 )
 @pytest.mark.parametrize("allow_partial", [False, True])
@@ -504,6 +511,22 @@ def test_a_delegate_that_did_not_come_to_be_gives_no_time(line: str, allow_parti
     head, tail = PLAIN.split("Running", 1)
     with pytest.raises(MeasurementError, match="failed on net"):
         parse_benchmark_log(f"{head}{line}\nRunning{tail}", allow_partial=allow_partial)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Following operations are not supported by GPU delegate:",
+        "Require full delegation: [0]",
+        "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
+        "QNN delegate: no error",
+        "Attempting to use a delegate that only supports static-sized tensors with a graph that has open sizes.",
+    ],
+)
+def test_a_line_about_a_delegate_that_ran_is_no_failure(line: str) -> None:
+    head, tail = PLAIN.split("Running", 1)
+    (result,) = parse_benchmark_log(f"{head}{line}\nRunning{tail}", allow_partial=True)
+    assert result.runtime_ms == parse_benchmark_log(PLAIN)[0].runtime_ms
 
 
 def test_the_gpu_by_opengl_is_another_condition_than_by_opencl() -> None:

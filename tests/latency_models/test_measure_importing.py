@@ -128,7 +128,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is none of a log of benchmark_model, JSON of litert-benchmark, or a CSV"),
+        (b"", "is none of a log of benchmark_model, JSON of litert-benchmark or Qualcomm AI Hub, or a CSV"),
         (b"Dear colleague,\nsmallnet took 61 ms.\n", "is none of a log"),
         (b"smallnet took 61 ms\n", "is none of a log"),
         (b"network" * 30_000, "is none of a log"),
@@ -293,6 +293,130 @@ def test_a_table_with_semicolons_and_decimal_commas_is_read(tmp_path: Path) -> N
     path.write_text('Model;Latency, ms;Acceleration\nsmallnet;30,5;"NNAPI, mtk"\ncsanet;1045;GPU\n', "utf-8")
     found = import_files([path], defaults=Conditions())
     assert [(t.network, t.runtime_ms, t.conditions.delegate) for t in found] == [
-        ("smallnet", 30.5, "nnapi"),
-        ("csanet", 1045.0, "gpu"),
-    ]
+        ("smallnet", 30.5, "nnapi"), ("csanet", 1045.0, "gpu"),
+    ]  # fmt: skip
+
+
+def told(timings: tuple[Timing, ...]) -> list[tuple[str, float, str, str, str, int | None]]:
+    """What a table of several delegates gives: network, time, delegate, flags, precision, threads."""
+    conditions = [(t.network, t.runtime_ms, t.conditions) for t in timings]
+    return [(n, ms, c.delegate, c.flags, c.precision, c.threads) for n, ms, c in conditions]
+
+
+class TestTablesWithAColumnPerDelegate:
+    """One row per network, and for each delegate a column of times."""
+
+    def test_each_time_is_one_of_its_columns_delegate(self, tmp_path: Path) -> None:
+        text = "network,cpu_ms,TfLiteGpuDelegateV2 (us),NNAPI ms\nsmallnet,30.5,12200,n/a\ncsanet,44,,7\n"
+        assert told(read(tmp_path, text)) == [
+            ("smallnet", 30.5, "cpu", "", "", None), ("csanet", 44.0, "cpu", "", "", None),
+            ("smallnet", 12.2, "gpu", "", "", None), ("csanet", 7.0, "nnapi", "", "", None),
+        ]  # fmt: skip
+
+    def test_headings_may_tell_precision_threads_and_interface(self, tmp_path: Path) -> None:
+        text = (
+            "sep=;\nModel;CPU 4 threads, ms;XNNPACK (x1) ms;OpenCL fp16, ms;OpenGL, ms;NPU (QNN HTP), ms\n"
+            "a.tflite;1.030,5;31,5;12,2;20;4,5\n"
+        )
+        assert told(read(tmp_path, text)) == [
+            ("a", 1030.5, "cpu", "", "", 4), ("a", 31.5, "xnnpack", "", "", 1),
+            ("a", 12.2, "gpu", "--gpu_backend=cl", "fp16", None), ("a", 20.0, "gpu", "--gpu_backend=gl", "", None),
+            ("a", 4.5, "qnn", "", "", None),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["Network / latency in ms", "", "model (ms)"])
+    def test_the_unit_may_stand_beside_the_networks_name(self, tmp_path: Path, name: str) -> None:
+        text = f"{name}\tCPU\tGPU\na\t3,5\t2\n"
+        if "ms" in name:
+            assert [t.runtime_ms for t in read(tmp_path, text)] == [3.5, 2.0]
+        else:
+            with pytest.raises(
+                MeasurementError, match='some: The unit of its column "CPU" is missing; call it "CPU ms"'
+            ):
+                read(tmp_path, text)
+
+    def test_the_delegate_that_is_asked_for_is_taken_alone(self, tmp_path: Path) -> None:
+        text = "network,XNNPACK ms,GPU ms\na,3,2\n"
+        assert told(read(tmp_path, text, defaults=Conditions(delegate="gpu"))) == [("a", 2.0, "gpu", "", "", None)]
+        assert told(read(tmp_path, text, defaults=Conditions(delegate="cpu"))) == [("a", 3.0, "xnnpack", "", "", None)]
+        with pytest.raises(MeasurementError, match="some: It holds no time of delegate nnapi, only of gpu, xnnpack"):
+            read(tmp_path, text, defaults=Conditions(delegate="nnapi"))
+
+    def test_quantiles_belong_to_their_times_and_spreads_are_none(self, tmp_path: Path) -> None:
+        text = "network,gpu median ms,gpu mean ms,gpu p95 ms,gpu std ms,gpu min ms\na,30,31,35,2,29\n"
+        (timing,) = read(tmp_path, text)
+        assert (timing.runtime_ms, timing.statistic, timing.low_ms, timing.high_ms) == (30.0, "median", None, 35.0)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("network,gpu ms,metal ms\na,1,2\n", '"gpu ms" and "metal ms" are of one delegate under the same'),
+            ("network,cpu ms,gpu ms\na,—,crash\n", "No cell of its columns of delegates holds a time"),
+            ("network,cpu ms,gpu ms\na,1,zwei\n", r'column "gpu ms", line 2: runtime_ms must be a finite number'),
+            ("network,cpu ms,gpu ms\na,1\n", "Line 2 has 2 cells for 3 columns"),
+            ("network,cpu ms,gpu ms\na,1,0\n", r'runtime_ms must be a finite number > 0, got "0"'),
+            ("network,cpu ms,colour\na,1,red\n", 'unknown column "colour"'),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(MeasurementError, match=message):
+            read(tmp_path, text)
+
+
+def profile(units: str = "NPU NPU NPU", times: Any = (4400, 4300, 4170), fastest: Any = 4170) -> dict[str, Any]:
+    """A profile of AI Hub, in microseconds."""
+    summary = {"estimated_inference_time": fastest} | ({"all_inference_times": list(times)} if times else {})
+    return {"execution_summary": summary, "execution_detail": [{"compute_unit": unit} for unit in units.split()]}
+
+
+class TestJsonOfAiHub:
+    """Profiles of jobs, and the tables of public models."""
+
+    def test_a_profile_is_called_as_its_file_and_gives_the_median(self, tmp_path: Path) -> None:
+        (timing,) = read(tmp_path, json.dumps(profile()), "smallnet.json", defaults=Conditions(precision="fp16"))
+        assert (timing.network, timing.runtime_ms, timing.statistic, timing.runs) == ("smallnet", 4.3, "median", 3)
+        assert (timing.nodes, timing.delegated_nodes, timing.conditions.delegate) == (3, 3, "qnn")
+
+    def test_an_estimate_alone_is_the_fastest_of_the_runs(self, tmp_path: Path) -> None:
+        (timing,) = read(tmp_path, json.dumps(profile(times=())))
+        assert (timing.runtime_ms, timing.statistic) == (4.17, "minimum")
+
+    def test_profiles_by_name_and_in_a_list_are_read(self, tmp_path: Path) -> None:
+        both = {"csanet.tflite": profile(), "smallnet": {"profile": profile(units="GPU")}}
+        assert [(t.network, t.conditions.delegate) for t in read(tmp_path, json.dumps(both))] == [
+            ("csanet", "qnn"), ("smallnet", "gpu"),
+        ]  # fmt: skip
+        listed = [{"model_name": name, **profile()} for name in both]
+        assert [t.network for t in read(tmp_path, json.dumps(listed))] == ["csanet", "smallnet"]
+        with pytest.raises(MeasurementError, match="several profiles without the networks' names"):
+            read(tmp_path, json.dumps([profile(), profile()]))
+
+    @pytest.mark.parametrize(
+        ("found", "message"),
+        [
+            (profile(units="NPU CPU"), "qnn ran only 1 of 2 nodes"),
+            (profile(units=""), "qnn was asked for but nothing tells"),
+            (profile(times=(), fastest=None), "AI Hub gives None as a time"),
+            (profile(times=(1, "2")), "AI Hub gives '2' as a time"),
+        ],
+    )
+    def test_what_is_no_time_of_the_accelerator_is_refused(
+        self, tmp_path: Path, found: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(MeasurementError, match=rf"a\.json: {message}"):
+            read(tmp_path, json.dumps(found), "a.json")
+
+    def test_tables_of_models_are_read_by_name_and_as_lists_those_of_tflite_alone(self, tmp_path: Path) -> None:
+        layers = {"total": 9, "npu": 9, "gpu": 0, "cpu": 0}
+        row = {"inference_time_milliseconds": 1.5, "layer_counts": layers}
+        nested = {"performance_metrics": {"Galaxy S24": {"tflite": row, "qnn_dlc": row}, "Galaxy S25": {"tflite": row}}}
+        nested = {"precisions": {"float": {"components": {"XLSR": nested}}}}
+        found = read(tmp_path, json.dumps(nested))
+        assert [(t.network, t.runtime_ms, t.conditions.device, t.conditions.precision, t.nodes) for t in found] == [
+            ("XLSR", 1.5, "Galaxy S24", "fp16", 9), ("XLSR", 1.5, "Galaxy S25", "fp16", 9),
+        ]  # fmt: skip
+        (timing,) = read(tmp_path, json.dumps(nested), defaults=Conditions(device="galaxy s25"))
+        assert timing.conditions.device == "Galaxy S25"
+        told_as = {"precision": "PRECISION_W8A8", "runtime": "RUNTIME_TFLITE", "device": "S24", "metrics": row}
+        (timing,) = read(tmp_path, json.dumps({"model_id": "net", "performance_metrics": [told_as]}))
+        assert (timing.network, timing.conditions.device, timing.conditions.precision) == ("net", "S24", "w8a8")

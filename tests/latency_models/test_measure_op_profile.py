@@ -157,7 +157,8 @@ def test_any_table_comes_back(ops: list[OpTime], columns: Sequence[str]) -> None
     assert is_op_profile(table(ops, columns))
 
 
-def test_a_profile_pasted_with_blanks_for_tabs_is_the_same() -> None:
+@pytest.mark.parametrize("blanks", [" ", "  ", "     "])
+def test_a_profile_pasted_with_blanks_for_tabs_is_the_same(blanks: str) -> None:
     rows = [
         ("[node type]", "[first]", "[avg ms]", "[%]", "[cdf%]", "[mem KB]", "[times called]", "[Name]"),
         ("CONV_2D", "0.893", "0.812", "80.1%", "80.1%", "0.000", "1", "[a, b;c]:0"),
@@ -165,6 +166,14 @@ def test_a_profile_pasted_with_blanks_for_tabs_is_the_same() -> None:
     ]
     title = "============================== Run Order =============================="
     tabs = "\n".join([title, *("\t" + "\t".join(row) for row in rows)])
-    blanks = "\n".join([title, *("   ".join(cell.rjust(20) for cell in row) for row in rows)])
-    assert parse_op_profile(blanks) == parse_op_profile(tabs)
+    pasted = "\n".join([title, *(blanks.join(cell.rjust(20) for cell in row) for row in rows)])
+    for text in (pasted, "\n".join([title, *(blanks.join(row) for row in rows)])):
+        assert parse_op_profile(text) == parse_op_profile(tabs)
     assert len(parse_op_profile(tabs)) == 2
+
+
+def test_a_pasted_row_that_lacks_a_cell_is_refused() -> None:
+    header = "[node type] [first] [avg ms] [%] [cdf%] [mem KB] [times called] [Name]"
+    with pytest.raises(MeasurementError, match=r"lacks some of first, avg ms, %"):
+        parse_op_profile(f"{header}\nCONV_2D 0.812 80.1% 80.1% 0.000 1 [a]:0")
+    assert parse_op_profile(f"{header}\nCPU at 41 degrees\nCONV_2D 1 0.812 80.1% 80.1% 0.000 1 [a]:0")

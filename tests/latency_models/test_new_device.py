@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up_device import CONDITIONS, timings, truth_ms
+from made_up_device import CONDITIONS, LAYOUT, timings, truth_ms
 
 from latency_models import new_device
 from latency_models.delegate import load_delegate
@@ -14,6 +14,9 @@ from latency_models.device_writer import device_text, save_device, text_of
 from latency_models.kernels import network
 from latency_models.measurements import Timing
 from latency_models.new_device import TABLES, common_conditions, extended, family_of, make_device, measured_of
+from latency_models.other_probes import OtherProbe, named, plan
+from latency_models.predictor import Core, Predictor, assumed_interval
+from latency_models.roofline import total_amounts
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, MeasurementError, UsageError
 from search_spaces.networks import build_graph
@@ -208,3 +211,41 @@ def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it
     assert isinstance(made.method, Transferred)
     assert list(made.method.sources) == ["mine"]
     assert any(each.startswith("Started from mine, of 1 known devices") for each in told)
+
+
+def without_class(cls: str) -> Predictor:
+    """A predictor of another device that was not measured with kernels of this class."""
+    amounts = {name for timing in timings(60) for name in total_amounts(measured_of(timing, NOWHERE).network, LAYOUT)}
+    costs = {name: 0.1 for name in amounts if not name.startswith(f"{cls}_ms_per")}
+    return Predictor(Core(LAYOUT, costs), assumed_interval(1.5, "made up"))
+
+
+def test_a_network_that_a_prior_cannot_price_is_named_and_does_not_end_the_rest() -> None:
+    said: list[str] = []
+    some = timings(0)
+    odd = [Timing("depthwise-k5-d1-8-none-34x60", 1.0, conditions=CONDITIONS)]
+    device = make_device("mine", [*some, *odd], folder=NOWHERE, sources={"poor": without_class("depthwise")},
+                         on_message=said.append)  # fmt: skip
+    assert any(
+        s.startswith('depthwise-k5-d1-8-none-34x60 is left out: DEPTHWISE_CONV_2D "op" cannot be priced') for s in said
+    )
+    assert "depthwise-k5-d1-8-none-34x60" not in {m.label for m in device.measurements}
+    with pytest.raises(MeasurementError, match=r"poor cannot price these networks; name another device by --prior"):
+        make_device("mine", odd, folder=NOWHERE, sources={"poor": without_class("depthwise")})
+
+
+def test_operations_that_only_other_networks_have_get_costs_of_their_own() -> None:
+    others = [probe for probe in plan(30) if isinstance(probe, OtherProbe)]
+    slow = {"SOFTMAX": 9.0}
+
+    def ms(probe: OtherProbe) -> float:
+        return truth_ms(probe.network) * slow.get(probe.network.kernels[0].tflite_op, 1.0)
+
+    more = [Timing(probe.name, ms(probe), source="a test", conditions=CONDITIONS) for probe in others]
+    device = make_device("mine", [*timings(), *more], folder=NOWHERE)
+    for name in ("fully_connected-512-500", "grouped-k3-s1-g4-64-64-40x40", "softmax-16-100x100", "transpose-16-60x60"):
+        probe = named(name)
+        assert probe is not None
+        prediction = device.predict_network(probe.network)
+        assert prediction.runtime_ms == pytest.approx(ms(probe), rel=0.25), name
+        assert not any("never measured here" in flag for flag in prediction.flags)

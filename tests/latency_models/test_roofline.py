@@ -102,7 +102,7 @@ def test_every_class_moves_and_computing_classes_compute() -> None:
 
 
 def test_a_class_without_a_coefficient_is_an_error_not_zero() -> None:
-    with pytest.raises(DeviceError, match="needs the coefficient conv_ms_per_mb, and the device has only fixed_ms"):
+    with pytest.raises(DeviceError, match="needs the coefficient conv_ms_per_mb, and the device was measured with"):
         time_ms(kernel_amounts(kernel(), LAYOUT), PRIOR)
     with pytest.raises(DeviceError, match="needs the coefficient conv_ms_per_mb"):
         fit([Row({"conv_ms_per_mb": 1.0}, 3.0)], PRIOR, shrinkage=0.1)

@@ -16,6 +16,7 @@ from tflite_builder import FileBuilder
 from tflite_samples import CONV, MAP, POOL, sample
 
 from latency_models.delegate import TRAITS
+from latency_models.device import load_device
 from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, Kernel
 from latency_models.tflite_network import read_network
 from latency_models.tflite_rules import RULES
@@ -466,9 +467,23 @@ def test_a_file_of_fixed_sizes_takes_its_own_shape_alone() -> None:
 
 def test_an_operation_whose_sizes_are_not_known_here_asks_for_fixed_shapes() -> None:
     with pytest.raises(
-        DeviceError, match=r"TILE makes maps whose sizes cannot be worked out here; convert .* fixed shapes"
+        DeviceError,
+        match=r"SPACE_TO_BATCH_ND makes maps whose sizes cannot be worked out here; convert .* fixed shapes",
     ):
-        read_network(written(lambda b: b.op("TILE", [b.input(-1, 4), b.input(2, dtype="int32")], (-1, 4))), (3, 4))
+        read_network(written(dividing), (3, 4, 4, 2))
+
+
+def dividing(b: FileBuilder) -> None:
+    inputs = [b.input(-1, 4, 4, 2), b.numbers(2, 2), b.constant([[0, 0], [0, 0]], "int32")]
+    b.op("SPACE_TO_BATCH_ND", inputs, (-1, 2, 2, 2))
+
+
+def test_what_reads_constants_alone_has_a_price() -> None:
+    def embedding(b: FileBuilder) -> object:
+        return b.op("GATHER", [b.weights(100, 16), b.input(1, 12, dtype="int32")], (1, 12, 16))
+
+    seen = read_network(written(embedding))
+    assert load_device("amd-epyc-genoa-1-thread").predict_network(seen).runtime_ms > 0
 
 
 def test_a_size_that_depends_on_the_picture_is_refused() -> None:

@@ -99,6 +99,12 @@ def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     ours, theirs = (opened.candidates[trial].score(opened.final_rung) for trial in (found.found, found.design))
     assert found.difference == pytest.approx(ours - theirs)
     assert found.outcome in ("beats", "loses")  # seeds differ by hundredths, networks by tenths
+    assert found.probability_faster is not None
+    assert found.runtime_half_width is not None
+    assert 0 < found.probability_faster < 1
+    assert f"they add ± {found.runtime_half_width:.2f} to that" in found.sentence
+    opened.config = replace(opened.config, device_digest="0" * 12)
+    assert "Runtimes are predicted" not in (finals.verdict_of(opened) or found).sentence
 
 
 @pytest.mark.parametrize(("lead_db", "told"), [(3.0, True), (0.6, False)])
