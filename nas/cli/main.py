@@ -21,6 +21,7 @@ from nas.cli.options import (
     DeviceName,
     FileOptions,
     Form,
+    MakeOptions,
     NetworkName,
     PairOptions,
     PictureOptions,
@@ -46,7 +47,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Inspect RAW→RGB training pairs.", no_args_is_help=True)
+data_app = typer.Typer(help="Make RAW→RGB training pairs of photographs, and check them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(latency.app, name="latency")
 
@@ -429,3 +430,30 @@ def data_check(
 
     if not run_check(config, output_format=output_format):
         raise typer.Exit(2)
+
+
+@data_app.command("make")
+@grouped
+def data_make(
+    raw: Annotated[Path, option("--raw", help="A RAW file, or a folder of them: all that `render` reads.")],
+    target: Annotated[
+        str,
+        option(
+            "--target",
+            help="Folder of another camera's photographs, or sidecar, embedded (the phone's own JPEG) or libraw.",
+        ),
+    ],
+    out: Annotated[Path, option("--out", help="Folder for the pairs; no file in it is overwritten.")],
+    options: MakeOptions,
+    format_of_raw: RawOptions,
+    output_format: ShortForm = "table",
+) -> None:
+    """Make training pairs of photographs: align, cut and judge patches. The same command continues.
+
+    Mosaics stay as the sensor wrote them, only targets are moved. Options that say how RAW is read hold for mosaics
+    without metadata; --black, --white and --pattern for a camera's RAW, too, where its own are wrong.
+    """
+    from nas.cli.data_make import run_make, settings_of
+
+    settings, assembly = settings_of(target, options, format_of_raw)
+    run_make(raw, target, out, settings, assembly, match=options.match, workers=options.workers, output_format=output_format)

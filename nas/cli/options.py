@@ -420,8 +420,39 @@ class PictureOptions:
 
     def options(self, raw: RawOptions) -> "RenderOptions":
         """Return what was asked for."""
-        from nas.render.batch import RenderOptions, dump_of
+        from nas.data.raw_dump import dump_of
+        from nas.render.batch import RenderOptions
         from nas.render.image_file import FileKind
 
         kind, dump = FileKind(self.bits_out, self.jpeg), dump_of(self.size, self.storage)
         return RenderOptions(raw.given(), self.input, kind, self.compare, self.convert, self.max_memory, dump)
+
+
+@dataclass(frozen=True)
+class MakeOptions:
+    """How photographs become pairs."""
+
+    match: Annotated[
+        str, option("--match", help="How photographs are matched: by name, by time, or by a FILE.csv (raw,target).")
+    ] = "name"
+    patch: Annotated[int, option("--patch", help="Pixels of a patch's side.")] = 256
+    stride: Annotated[int | None, option("--stride", help="Pixels between patches.", default="the patch's side")] = None
+    per_photo: Annotated[int | None, option("--per-photo", help="Most patches of one photograph.", default="all")] = None
+    phase: Annotated[str, option("--phase", help="Bayer pattern to which all mosaics are cropped.")] = "RGGB"
+    black_levels: Annotated[
+        str, option("--black-levels", help="keep: mosaics stay bit for bit; subtract: of each colour its own.")
+    ] = "keep"
+    exposure: Annotated[
+        str, option("--exposure", help="keep, or match: brighten or darken targets to one exposure beside the mosaics.")
+    ] = "keep"
+    val: Annotated[float, option("--val", help="Share of the pairs for validation, by whole scenes.")] = 0.1
+    test: Annotated[float, option("--test", help="Share of the pairs for the test, by whole scenes.")] = 0.1
+    gap: Annotated[float, option("--gap", help="Photographs taken within so many seconds are of one scene.")] = 10.0
+    seed: Annotated[int, option("--seed", help="Seed of the split, and of the patches of --per-photo.")] = 0
+    workers: Annotated[int | None, option("--workers", help="Photographs at work at once.", default="one per core")] = None
+    size: Annotated[
+        str | None, option("--size", help="Height x width of a dump of a sensor's frame without a header.", panel=RAW)
+    ] = None
+    storage: Annotated[
+        str, option("--storage", help="How such a dump is stored: u16le, u16be, mipi10 or mipi12.", panel=RAW)
+    ] = "u16le"

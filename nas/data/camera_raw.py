@@ -126,9 +126,9 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
     """
     if is_told(path):
         values = read_raw_of_any_size(path)
-    elif _has_signature(path):
+    elif has_signature(path):
         require_whole(path)
-        with _opened(path) as raw:
+        with opened(path) as raw:
             return _of_camera(raw, path, pattern)
     elif dump is not None:
         values = dump.read(path)
@@ -138,7 +138,7 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
     return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level))
 
 
-def _has_signature(path: Path) -> bool:
+def has_signature(path: Path) -> bool:
     """Tell whether a file says of itself that a camera made it; raise DataError for what is no RAW file at all."""
     with acting_on(path, "read", DataError):
         if not path.is_file():
@@ -167,7 +167,7 @@ def _no_raw(path: Path) -> DataError:
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[RawPy]":
+def opened(path: Path) -> "Iterator[RawPy]":
     """Open a camera's RAW; whatever LibRaw has to say about it becomes one sentence."""
     import rawpy
 
@@ -260,10 +260,10 @@ def read_reference(path: Path) -> Reference | None:
     if is_told(path):
         target = _target_beside(path)
         return None if target is None else Reference(read_rgb(target), "target")
-    if not _has_signature(path):
+    if not has_signature(path):
         return None
     try:
-        with _opened(path) as raw:
+        with opened(path) as raw:
             return Reference(raw.postprocess(use_camera_wb=True), "LibRaw, camera white balance")
     except DataError:
         return _preview(path)
@@ -281,7 +281,7 @@ def _preview(path: Path) -> Reference | None:
     import rawpy
 
     try:
-        with _opened(path) as raw:
+        with opened(path) as raw:
             preview = raw.extract_thumb()
     except DataError:
         return None

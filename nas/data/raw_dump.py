@@ -13,6 +13,7 @@ from search_spaces.system.file_errors import acting_on
 # How values lie in the file. MIPI packs four values of 10 bits into five bytes, two of 12 bits into three: the upper
 # eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
 STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
+MOST_DIGITS = 7  # of a side in pixels
 _BITS = {"mipi10": 10, "mipi12": 12}
 
 
@@ -68,6 +69,18 @@ class RawDump:
         if self.storage == "mipi12":
             return _unpacked(rows, values=2, bits=4)
         return rows.view("<u2" if self.storage == "u16le" else ">u2").astype(np.uint16)
+
+
+def dump_of(size: str | None, storage: str = RawDump.storage) -> RawDump | None:
+    """Return how files without a header are stored, None where nobody said so; raise UsageError for no size."""
+    if size is None:
+        if storage != RawDump.storage:
+            raise UsageError("--storage says how a RAW dump is stored; give its --size (height x width), too.")
+        return None
+    sides = size.lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdigit() and len(side) < MOST_DIGITS for side in sides):
+        raise UsageError(f'The size of a RAW dump is height x width, such as 3000x4000; got "{size}".')
+    return RawDump(int(sides[0]), int(sides[1]), storage)
 
 
 def _unpacked(rows: UInt8[np.ndarray, "h bytes"], *, values: int, bits: int) -> UInt16[np.ndarray, "h w"]:

@@ -24,7 +24,6 @@ SHARE_OF_MEMORY = 0.5
 UNKNOWN_MEMORY_BYTES = 8e9
 # Values in [0, 1] leave half of such an integer's steps unused and more; of counts it is the least.
 MOST_NORMALIZED = 2.0
-MOST_DIGITS = 7  # of a side in pixels
 
 
 class RenderSettings(TypedDict, total=False):
@@ -49,18 +48,6 @@ class RenderOptions:
     convert: bool = False
     max_memory_mb: float | None = None
     dump: RawDump | None = None  # how files without a header are stored
-
-
-def dump_of(size: str | None, storage: str = RawDump.storage) -> RawDump | None:
-    """Return how files without a header are stored, None where nobody said so; raise UsageError for no size."""
-    if size is None:
-        if storage != RawDump.storage:
-            raise UsageError("--storage says how a RAW dump is stored; give its --size (height x width), too.")
-        return None
-    sides = size.lower().replace("×", "x").split("x")
-    if len(sides) != 2 or not all(side.isascii() and side.isdigit() and len(side) < MOST_DIGITS for side in sides):
-        raise UsageError(f'The size of a RAW dump is height x width, such as 3000x4000; got "{size}".')
-    return RawDump(int(sides[0]), int(sides[1]), storage)
 
 
 @dataclass(frozen=True)

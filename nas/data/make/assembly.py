@@ -1,0 +1,208 @@
+"""Decide which patches become which pairs: one kind of mosaic, scenes to splits, numbers to patches.
+
+Pure: from the records of all photographs and the pairs that are there already. A photograph that came later adds pairs
+and changes none.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from nas.data.layout import SPLITS, Split
+from nas.data.make.patch_judging import Judgement
+from nas.data.make.photograph import KEEP
+from nas.data.make.photograph_state import Finished, Record
+from nas.data.make.scenes import Seen, assign, group
+from nas.data.make.sources import Refused
+
+MATCH = "match"
+EXPOSURE_CHOICES = ("keep", MATCH)
+BLACK_WITHIN = 1.0  # levels of the mosaic: black of one kind of sensor
+
+
+@dataclass(frozen=True)
+class AssemblySettings:
+    """How patches become a set."""
+
+    per_photograph: int | None = None
+    seed: int = 0
+    val: float = 0.1
+    test: float = 0.1
+    gap_s: float = 10.0  # photographs taken within it are of one scene
+    exposure: str = "keep"
+
+
+@dataclass(frozen=True)
+class SetLevels:
+    """What all mosaics of a set share, as `isp-nas data check` and `search` are told it."""
+
+    black: int
+    white: int
+    exposure: float | None  # the median over photographs, to which targets may be matched
+
+    @property
+    def bits(self) -> int:
+        """The fewest bits that hold the white level."""
+        return max(9, self.white.bit_length())
+
+
+@dataclass(frozen=True)
+class PlannedPair:
+    """One pair to be written."""
+
+    split: Split
+    number: int
+    source: Finished
+    judgement: Judgement
+    scene: str
+    brighten: float  # factor on the target's values
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written, and what is left out."""
+
+    levels: SetLevels
+    pairs: tuple[PlannedPair, ...]
+    refused: tuple[Refused, ...]
+    notes: tuple[str, ...]
+    splits: Mapping[str, Split]  # of each scene
+
+
+def plan(
+    photographs: Sequence[Finished],
+    settings: AssemblySettings,
+    *,
+    levels: SetLevels | None = None,
+    before: Mapping[str, Split] | None = None,  # the split of photographs that were planned earlier, by key
+    numbers: Mapping[Split, int] | None = None,  # the highest that is there
+    black_levels: str = KEEP,
+) -> Plan | None:
+    """Plan the pairs of a set; None where no photograph has a patch that was kept."""
+    earlier = dict(before or {})
+    usable = [each for each in photographs if each.record.kept]
+    if not usable:
+        return None
+    levels = levels or _levels(usable)
+    same = [each for each in usable if _fits(each.record, levels)]
+    refused = [
+        Refused(each.record.name, _other_sensor(each.record, levels)) for each in usable if not _fits(each.record, levels)
+    ]
+    scenes = group([_seen(each) for each in same], gap_s=settings.gap_s)
+    chosen = {each.key: _chosen(each, settings) for each in same}
+    sizes = Counter[str]()
+    for key, patches in chosen.items():
+        sizes[scenes[key]] += len(patches)
+    fixed = {scenes[key]: split for key, split in earlier.items() if key in scenes}
+    splits = assign(sizes, fixed, seed=settings.seed, val=settings.val, test=settings.test)
+    new = [each for each in same if each.key not in earlier]
+    pairs = _numbered(new, chosen, scenes, splits, levels, settings, Counter(numbers or {}))
+    notes = _notes(same, levels, splits, settings, black_levels)
+    return Plan(levels, tuple(pairs), tuple(refused), tuple(notes), splits)
+
+
+def _levels(usable: Sequence[Finished]) -> SetLevels:
+    """The levels that most photographs have."""
+    kinds = Counter((round(float(np.mean(each.record.black))), round(each.record.white)) for each in usable)
+    (black, white), _ = kinds.most_common(1)[0]
+    own = [e.record.exposure for e in usable if (round(float(np.mean(e.record.black))), round(e.record.white)) == (black, white)]
+    known = [each for each in own if each is not None]
+    return SetLevels(black, white, float(np.median(known)) if known else None)
+
+
+def _fits(record: Record, levels: SetLevels) -> bool:
+    return round(record.white) == levels.white and abs(float(np.mean(record.black)) - levels.black) <= BLACK_WITHIN
+
+
+def _other_sensor(record: Record, levels: SetLevels) -> str:
+    return (
+        f"Its mosaic has black {float(np.mean(record.black)):g} and white {record.white:g}, those of the others have "
+        f"{levels.black} and {levels.white}: another sensor or mode; make its pairs in a folder of their own"
+        + (", or use --black-levels subtract." if round(record.white) == levels.white else ".")
+    )
+
+
+def _seen(each: Finished) -> Seen:
+    return Seen(each.key, each.record.name, each.sight(), each.record.taken, each.record.scene)
+
+
+def _chosen(each: Finished, settings: AssemblySettings) -> list[Judgement]:
+    """Return the patches of a photograph, some by chance where fewer are wanted."""
+    kept = each.record.kept
+    if settings.per_photograph is None or len(kept) <= settings.per_photograph:
+        return kept
+    seed = int.from_bytes(sha256(f"{settings.seed}\0{each.key}".encode()).digest()[:8], "big")
+    order = np.random.default_rng(seed).permutation(len(kept))[: settings.per_photograph]
+    return [kept[number] for number in sorted(order)]
+
+
+def _numbered(
+    new: Sequence[Finished],
+    chosen: Mapping[str, Sequence[Judgement]],
+    scenes: Mapping[str, str],
+    splits: Mapping[str, Split],
+    levels: SetLevels,
+    settings: AssemblySettings,
+    numbers: Counter[Split],
+) -> list[PlannedPair]:
+    pairs = []
+    for each in new:
+        scene = scenes[each.key]
+        split = splits[scene]
+        brighten = _brighten(each.record, levels) if settings.exposure == MATCH else 1.0
+        for judgement in chosen[each.key]:
+            numbers[split] += 1
+            pairs.append(PlannedPair(split, numbers[split], each, judgement, scene, brighten))
+    return pairs
+
+
+def _brighten(record: Record, levels: SetLevels) -> float:
+    """The factor on display values that gives a target the exposure, beside its mosaic, of the whole set."""
+    from nas.data.check.measurement import CURVE
+
+    if record.exposure is None or levels.exposure is None:
+        return 1.0
+    return float(2.0 ** ((record.exposure - levels.exposure) / CURVE))
+
+
+EXPOSURE_TOLD_FROM = 1.0  # stops off the median
+
+
+def _notes(
+    same: Sequence[Finished],
+    levels: SetLevels,
+    splits: Mapping[str, Split],
+    settings: AssemblySettings,
+    black_levels: str,
+) -> list[str]:
+    notes = []
+    off = [
+        each.record
+        for each in same
+        if each.record.exposure is not None
+        and levels.exposure is not None
+        and abs(each.record.exposure - levels.exposure) > EXPOSURE_TOLD_FROM
+    ]
+    if off:
+        done = "targets were matched" if settings.exposure == MATCH else "--exposure match corrects the targets"
+        names = ", ".join(record.name for record in off[:3])
+        notes.append(f"{len(off)} photographs ({names}) are exposed over 1 stop apart from the others; {done}.")
+    spread = max((max(each.record.black) - min(each.record.black) for each in same), default=0.0)
+    if black_levels == KEEP and spread > BLACK_WITHIN:
+        notes.append(
+            f"Black levels of the four colours differ by {spread:g}, and a training knows one ({levels.black}); "
+            "--black-levels subtract takes each off."
+        )
+    members: dict[Split, int] = defaultdict(int)
+    for split in splits.values():
+        members[split] += 1
+    if len(splits) == 1 and len(same) > 1:
+        notes.append(
+            f"All {len(same)} photographs show one scene, so that validation would know what training saw; add others."
+        )
+    elif empty := [split for split in SPLITS if not members[split] and {"val": settings.val, "test": settings.test}.get(split)]:
+        notes.append(f"{len(splits)} scenes are too few for {' and '.join(empty)}; add photographs of others.")
+    return notes

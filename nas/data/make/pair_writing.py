@@ -1,0 +1,161 @@
+"""Write pairs in the challenge's layout, and pairs.csv, which says of each where it comes from.
+
+    out/train/mediatek_raw/N.png, out/train/fujifilm/N.png, val/ and test/ alike, out/pairs.csv, out/dropped.csv
+
+A file that is there is left as it is: the same bytes are what a killed run wrote, others are somebody else's.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nas.data.layout import LAYOUTS, Split
+from nas.data.make.assembly import PlannedPair, SetLevels
+from nas.data.make.patch_judging import WORDS
+from nas.data.make.photograph_state import FAST_PNG, Finished
+from search_spaces.errors import DataError
+from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import acting_on
+
+RAW_FOLDER, RGB_FOLDER = LAYOUTS[0]
+PAIRS_FILE, DROPPED_FILE = "pairs.csv", "dropped.csv"
+COLUMNS = (
+    "split", "raw", "rgb", "source", "target", "scene", "row", "column", "shift_down_px", "shift_right_px",
+    "disagreement_px", "correlation", "sharpness", "exposure_stops", "brightened", "black", "white", "bits", "pattern",
+    "packing", "why", "key",
+)  # fmt: skip
+_EXACT = 1e-6
+
+
+def write_pair(out: Path, row: Mapping[str, str], source: Finished) -> None:
+    """Write the two files of a row; raises DataError where others are in their places."""
+    at = int(row["row"]) - source.record.begins[0], int(row["column"]) - source.record.begins[1]
+    for kind in ("raw", "rgb"):
+        place = out / row[kind]
+        with acting_on(place, "write", DataError):
+            content = source.patch(*at, kind).read_bytes()
+            if kind == "rgb" and abs(float(row["brightened"]) - 1) > _EXACT:
+                content = _brightened(content, float(row["brightened"]))
+            _write_once(place, content)
+
+
+def _brightened(content: bytes, factor: float) -> bytes:
+    with Image.open(BytesIO(content)) as image:
+        values = np.asarray(image).astype(np.float32) * np.float32(factor)
+    written = BytesIO()
+    Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).save(written, "PNG", compress_level=FAST_PNG)
+    return written.getvalue()
+
+
+def _write_once(place: Path, content: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.link(temporary, place)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        if place.read_bytes() != content:
+            raise DataError(
+                f'"{place}" is there already and is another picture; name a new folder with --out, or move it away.'
+            ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def row_of(pair: PlannedPair, levels: SetLevels, pattern: str) -> dict[str, str]:
+    """Return what pairs.csv says of a pair."""
+    record, found = pair.source.record, pair.judgement
+    down, right = found.shift if found.shift is not None else (None, None)
+    name = f"{pair.number}.png"
+    stops = None if found.exposure is None or levels.exposure is None else found.exposure - levels.exposure
+    told = {
+        "split": pair.split,
+        "raw": f"{pair.split}/{RAW_FOLDER}/{name}",
+        "rgb": f"{pair.split}/{RGB_FOLDER}/{name}",
+        "source": record.name,
+        "target": record.target or "",
+        "scene": pair.scene,
+        "row": found.row + record.begins[0],
+        "column": found.column + record.begins[1],
+        "shift_down_px": down,
+        "shift_right_px": right,
+        "disagreement_px": _rounded(found.disagreement_px),
+        "correlation": _rounded(found.correlation),
+        "sharpness": _rounded(found.sharpness),
+        "exposure_stops": _rounded(stops),
+        "brightened": _rounded(pair.brighten),
+        "black": levels.black,
+        "white": levels.white,
+        "bits": levels.bits,
+        "pattern": pattern,
+        "packing": "challenge",
+        "why": _why(pair),
+        "key": pair.source.key,
+    }
+    return {name: "" if value is None else str(value) for name, value in told.items()}
+
+
+def _why(pair: PlannedPair) -> str:
+    found = pair.judgement
+    agree = f"both directions agree within {found.disagreement_px or 0:.2f} px"
+    if found.correlation is None:
+        return f"{agree}; too little texture to measure more"
+    return f"{agree}, edges correlate by {found.correlation:.2f}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows that an earlier run wrote, none where it wrote none."""
+    if not path.exists():
+        return []
+    with acting_on(path, "read", DataError):
+        rows = list(csv.DictReader(StringIO(path.read_text("utf-8"))))
+    if any(set(row) != set(COLUMNS) for row in rows):
+        raise DataError(f'"{path}" has other columns than are written there; name a new folder with --out.')
+    return rows
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a table in one step."""
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with acting_on(path, "write", DataError):
+        write_durably(path, text.getvalue().encode("utf-8"))
+
+
+def dropped_rows(photographs: Iterable[Finished]) -> Iterable[dict[str, object]]:
+    """Yield what dropped.csv says of every patch that is no pair."""
+    for each in photographs:
+        for found in each.record.judgements:
+            if found.reason is not None:
+                yield {
+                    "source": each.record.name,
+                    "row": found.row + each.record.begins[0],
+                    "column": found.column + each.record.begins[1],
+                    "reason": found.reason,
+                    "meaning": WORDS[found.reason],
+                    "correlation": _rounded(found.correlation),
+                    "sharpness": _rounded(found.sharpness),
+                }
+
+
+DROPPED_COLUMNS = ("source", "row", "column", "reason", "meaning", "correlation", "sharpness")
+
+
+def highest_numbers(rows: Iterable[Mapping[str, str]]) -> dict[Split, int]:
+    """Return the highest number of each split."""
+    highest: dict[Split, int] = {}
+    for row in rows:
+        split: Split = row["split"]  # type: ignore[assignment]  # written by this module
+        highest[split] = max(highest.get(split, 0), int(Path(row["raw"]).stem))
+    return highest

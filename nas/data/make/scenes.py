@@ -1,0 +1,163 @@
+"""Group photographs by scene and give every scene to one split.
+
+Two photographs are of one scene where a CSV says so, where their names say that they are of one burst, where they were
+taken within seconds of each other, or where they show the same: alike as a whole, or with features that agree.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from nas.data.check.near_duplicates import candidates, thumbnail
+from nas.data.layout import SPLITS, Split
+
+# As phones name the pictures of one release: …_BURST003, …_COVER, "… (2)", "…~2".
+_BURST = re.compile(r"(?i)(?:[ _-]?(?:burst|cover|hdr|bracket(?:ed)?|exp)[ _-]?\d*|\(\d+\)|~\d+)$")
+SIDE = 640  # px of the picture whose features are kept
+FEATURES = 600
+RATIO = 0.75
+AGREEING = 24  # features of two photographs; pictures of other scenes reach 8
+WITHIN_PX = 6.0
+NEIGHBOURS = 12  # photographs next in order that are compared by features, beside those that look alike as a whole
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a photograph shows, small."""
+
+    thumbnail: Float[np.ndarray, "t t"] | None
+    places: Float32[np.ndarray, "n 2"]
+    descriptors: UInt8[np.ndarray, "n 32"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A photograph as scenes are told by it."""
+
+    key: str
+    name: str
+    sight: Sight
+    taken: float | None = None
+    scene: str | None = None  # as a CSV names it
+
+
+def sight(grey: UInt8[np.ndarray, "h w"]) -> Sight:
+    """Return what a photograph shows."""
+    size = [max(1, round(side * min(1.0, SIDE / max(grey.shape)))) for side in grey.shape[::-1]]
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    found, descriptors = cv2.ORB_create(nfeatures=FEATURES).detectAndCompute(small, None)
+    places = np.array([each.pt for each in found], np.float32).reshape(-1, 2)
+    shown = np.repeat(small[..., None], 3, axis=2)
+    return Sight(thumbnail(shown), places, np.empty((0, 32), np.uint8) if descriptors is None else descriptors)
+
+
+def show_one_scene(first: Sight, second: Sight) -> bool:
+    """Tell whether the features of two photographs agree on one view."""
+    if min(len(first.places), len(second.places)) < AGREEING:
+        return False
+    pairs = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(first.descriptors, second.descriptors, k=2)
+    good = [each[0] for each in pairs if len(each) == 2 and each[0].distance < RATIO * each[1].distance]
+    if len(good) < AGREEING:
+        return False
+    here, there = first.places[[m.queryIdx for m in good]], second.places[[m.trainIdx for m in good]]
+    _, inside = cv2.findHomography(here, there, cv2.USAC_MAGSAC, WITHIN_PX, maxIters=2000)
+    return inside is not None and int(inside.sum()) >= AGREEING
+
+
+def group(photographs: Sequence[Seen], *, gap_s: float) -> dict[str, str]:
+    """Return for the key of each photograph the name of its scene: that of the scene's first photograph."""
+    names = {each.key: each.name for each in photographs}
+    joined = {each.key: each.key for each in photographs}
+
+    def root(key: str) -> str:
+        while joined[key] != key:
+            key = joined[key]
+        return key
+
+    def join(first: Seen, second: Seen) -> None:
+        a, b = sorted((root(first.key), root(second.key)), key=lambda key: (names[key], key))
+        joined[b] = a
+
+    for first, second in _together(photographs, gap_s):
+        join(first, second)
+    for first, second in _perhaps(photographs):
+        if root(first.key) != root(second.key) and show_one_scene(first.sight, second.sight):
+            join(first, second)
+    return {each.key: names[root(each.key)] for each in photographs}
+
+
+def _together(photographs: Sequence[Seen], gap_s: float) -> Iterator[tuple[Seen, Seen]]:
+    """Yield what belongs together by its name, its time or the user's word."""
+    for key in (lambda each: each.scene, lambda each: _burst(each.name)):
+        known: dict[str, Seen] = {}
+        for each in photographs:
+            if (name := key(each)) is not None:
+                yield known.setdefault(name, each), each
+    timed = sorted((each for each in photographs if each.taken is not None), key=lambda each: each.taken or 0.0)
+    for before, after in zip(timed, timed[1:], strict=False):
+        if (after.taken or 0.0) - (before.taken or 0.0) <= gap_s:
+            yield before, after
+
+
+def _burst(name: str) -> str:
+    """The part of a name that all pictures of a burst share."""
+    stem = name.rpartition(".")[0] or name
+    return _BURST.sub("", stem) or stem
+
+
+def _perhaps(photographs: Sequence[Seen]) -> Iterator[tuple[Seen, Seen]]:
+    """Yield what is worth comparing by features: neighbours in order, and what looks alike as a whole."""
+    for at, each in enumerate(photographs):
+        for other in photographs[at + 1 : at + 1 + NEIGHBOURS]:
+            yield each, other
+    shown = [each for each in photographs if each.sight.thumbnail is not None]
+    for at in range(1, len(shown)):
+        earlier = [each.sight.thumbnail for each in shown[:at] if each.sight.thumbnail is not None]
+        latest = shown[at].sight.thumbnail
+        assert latest is not None
+        for _, column in candidates([latest], earlier):
+            yield shown[column], shown[at]
+
+
+def assign(
+    sizes: Mapping[str, int], before: Mapping[str, Split], *, seed: int, val: float, test: float
+) -> dict[str, Split]:
+    """Give every scene to a split by its number of pairs; scenes that have one keep it.
+
+    Scenes come in an order that the seed decides; each goes where most pairs are lacking.
+    """
+    wanted: dict[Split, float] = {"train": 1 - val - test, "val": val, "test": test}
+    total, have = sum(sizes.values()), Counter[Split]()
+    found: dict[str, Split] = {}
+    for scene, split in before.items():
+        if scene in sizes:
+            found[scene] = split
+            have[split] += sizes[scene]
+    for scene in sorted((s for s in sizes if s not in found), key=lambda s: sha256(f"{seed}\0{s}".encode()).digest()):
+        lacking = {split: share * total - have[split] for split, share in wanted.items()}
+        # A scene larger than a small split's share would starve training: it goes there only where half of it fits.
+        fitting = [s for s in SPLITS if s == "train" or (wanted[s] and lacking[s] >= sizes[scene] / 2)]
+        chosen = max(fitting, key=lambda s: lacking[s] / max(wanted[s], 1e-9))
+        found[scene] = chosen
+        have[chosen] += sizes[scene]
+    return _nonempty(found, sizes, before, wanted)
+
+
+def _nonempty(
+    found: dict[str, Split], sizes: Mapping[str, int], before: Mapping[str, Split], wanted: Mapping[Split, float]
+) -> dict[str, Split]:
+    """Where there are scenes enough, give the smallest of training's to a split that has none."""
+    for split in ("val", "test"):
+        members: dict[str, list[str]] = defaultdict(list)
+        for scene, at in found.items():
+            members[at].append(scene)
+        free = sorted((s for s in members["train"] if s not in before), key=lambda s: (sizes[s], s))
+        if wanted[split] and not members[split] and len(members["train"]) > 1 and free:
+            found[free[0]] = split
+    return found

@@ -1,0 +1,179 @@
+"""Which photograph of the camera belongs to which RAW of the phone: by name, by time of capture, or by a CSV.
+
+Here folders are listed and times are read; what is in the photographs is seen later.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.data.camera_raw import find_raw_files
+from nas.data.layout import RGB_SUFFIXES
+from nas.data.make.capture_time import clock_offset, taken_at
+from search_spaces.errors import DataError, UnknownNameError
+from search_spaces.system.file_errors import acting_on
+
+EMBEDDED, SIDECAR, LIBRAW = "embedded", "sidecar", "libraw"
+OWN_TARGETS = (EMBEDDED, SIDECAR, LIBRAW)
+BY_NAME, BY_TIME = "name", "time"
+WITHIN_S = 2.0  # two cameras released by hand
+_RAW, _TARGET, _SCENE = "raw", "target", "scene"
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A RAW of the phone and what its targets are cut from."""
+
+    name: str  # of the RAW below its folder
+    raw: Path
+    target: Path | None = None  # None: inside of the RAW, or made of it
+    scene: str | None = None  # as a CSV names it
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A photograph of which no pairs are made, and why."""
+
+    name: str
+    why: str
+
+
+def find_photographs(
+    raw: Path, target: str, *, match: str = BY_NAME
+) -> tuple[list[Photograph], list[Refused]]:
+    """Match photographs, in order of their names; raises DataError where there are none at all."""
+    is_own = target in OWN_TARGETS
+    aside = None if is_own else Path(target)
+    raws = [path for path in find_raw_files(raw) if not _is_below(path, aside, raw)]
+    root = raw if raw.is_dir() else raw.parent
+    if target in (EMBEDDED, LIBRAW):
+        return [Photograph(_name(path, root), path) for path in raws], []
+    if target == SIDECAR:
+        return _divided([_with_sidecar(path, root) for path in raws])
+    assert aside is not None
+    pictures = _pictures(aside)
+    if match == BY_NAME:
+        return _divided(list(_by_name(raws, root, pictures, aside)))
+    if match == BY_TIME:
+        return _divided(list(_by_time(raws, root, pictures)))
+    if not match.lower().endswith(".csv"):
+        raise UnknownNameError("way to match photographs", match, (BY_NAME, BY_TIME, "FILE.csv"))
+    return _divided(list(_by_csv(Path(match), root, aside)))
+
+
+def _divided(found: Sequence[Photograph | Refused]) -> tuple[list[Photograph], list[Refused]]:
+    return [p for p in found if isinstance(p, Photograph)], [r for r in found if isinstance(r, Refused)]
+
+
+def _is_below(path: Path, folder: Path | None, raw: Path) -> bool:
+    """Whether a file belongs to the targets though they lie below the folder of mosaics."""
+    if folder is None or not folder.is_dir() or raw.resolve().is_relative_to(folder.resolve()):
+        return False
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise DataError(
+            f'No photographs at "{folder}"; --target takes their folder, or {", ".join(OWN_TARGETS[:-1])} or {LIBRAW}.'
+        )
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in RGB_SUFFIXES and not p.name.startswith("."))
+    if not found:
+        raise DataError(f'No photographs in "{folder}"; they end with {", ".join(RGB_SUFFIXES)}.')
+    return found
+
+
+def _with_sidecar(raw: Path, root: Path) -> Photograph | Refused:
+    beside = sorted(
+        path
+        for path in raw.parent.iterdir()
+        if path.stem == raw.stem and path != raw and path.suffix.lower() in RGB_SUFFIXES
+    )
+    if len(beside) == 1:
+        return Photograph(_name(raw, root), raw, beside[0])
+    got = "none" if not beside else " and ".join(path.name for path in beside)
+    return Refused(_name(raw, root), f"Wanted one picture of the same name beside the RAW, got {got}; keep one there.")
+
+
+def _by_name(raws: Sequence[Path], root: Path, pictures: Sequence[Path], folder: Path) -> Iterator[Photograph | Refused]:
+    """Match by the path below the two folders, else by the file's name alone, cases and endings aside."""
+    whole: dict[str, list[Path]] = defaultdict(list)
+    alone: dict[str, list[Path]] = defaultdict(list)
+    base = folder if folder.is_dir() else folder.parent
+    for path in pictures:
+        whole[_key(path, base)].append(path)
+        alone[path.stem.casefold()].append(path)
+    single = len(raws) == len(pictures) == 1
+    for raw in raws:
+        found = list(pictures) if single else whole.get(_key(raw, root)) or alone.get(raw.stem.casefold(), [])
+        if len(found) == 1:
+            yield Photograph(_name(raw, root), raw, found[0])
+        else:
+            got = "none" if not found else f"{len(found)} ({found[0].name}, {found[1].name})"
+            yield Refused(
+                _name(raw, root),
+                f"Wanted one target of the same name, got {got}; rename it, or use --match time or a CSV.",
+            )
+
+
+def _key(path: Path, root: Path) -> str:
+    return path.relative_to(root).with_suffix("").as_posix().casefold()
+
+
+def _by_time(raws: Sequence[Path], root: Path, pictures: Sequence[Path]) -> Iterator[Photograph | Refused]:
+    """Match each RAW with the picture nearest in time, once the clocks are made to agree."""
+    mine = {raw: time for raw in raws if (time := taken_at(raw)) is not None}
+    theirs = {picture: time for picture in pictures if (time := taken_at(picture)) is not None}
+    if not mine or not theirs:
+        which = "RAW files" if not mine else "targets"
+        raise DataError(f"None of the {which} says when it was taken; match by name, or by a CSV.")
+    offset = clock_offset(list(mine.values()), list(theirs.values()), within_s=WITHIN_S)
+    apart = sorted((abs(t - offset - time), str(raw), raw, p) for raw, time in mine.items() for p, t in theirs.items())
+    matched: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for difference, _, raw, picture in apart:
+        if difference <= WITHIN_S and raw not in matched and picture not in taken:
+            matched[raw] = picture
+            taken.add(picture)
+    for raw in raws:
+        if raw in matched:
+            yield Photograph(_name(raw, root), raw, matched[raw])
+        elif raw in mine:
+            yield Refused(
+                _name(raw, root),
+                f"No target was taken within {WITHIN_S:g} s of it (clocks are {offset:g} s apart); match by a CSV.",
+            )
+        else:
+            yield Refused(_name(raw, root), "It does not say when it was taken; match by name, or by a CSV.")
+
+
+def _by_csv(table: Path, root: Path, folder: Path) -> Iterator[Photograph | Refused]:
+    """Read which belongs to which; paths are below the two folders, or beside the CSV."""
+    with acting_on(table, "read", DataError):
+        text = table.read_text("utf-8-sig", errors="surrogateescape")
+    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ",")
+    if not {_RAW, _TARGET} <= set(rows.fieldnames or ()):
+        got = ", ".join(rows.fieldnames or ()) or "nothing"
+        raise DataError(f'Wanted the columns raw and target in the first line of "{table}", got {got}; name them so.')
+    base = folder if folder.is_dir() else folder.parent
+    for row in rows:
+        raw = _existing(row[_RAW], (root, table.parent))
+        target = _existing(row[_TARGET], (base, table.parent))
+        if raw is not None and target is not None:
+            yield Photograph(row[_RAW].strip(), raw, target, (row.get(_SCENE) or "").strip() or None)
+        else:
+            missing = row[_RAW] if raw is None else row[_TARGET]
+            yield Refused(str(row[_RAW]), f'Line {rows.line_num} of "{table}" names "{missing}", which is not there.')
+
+
+def _existing(name: str | None, folders: Sequence[Path]) -> Path | None:
+    stripped = (name or "").strip()
+    return next((path for folder in folders if stripped and (path := folder / stripped).is_file()), None)
