@@ -437,7 +437,9 @@ class MakeOptions:
     ] = "name"
     patch: Annotated[int, option("--patch", help="Pixels of a patch's side.")] = 256
     stride: Annotated[int | None, option("--stride", help="Pixels between patches.", default="the patch's side")] = None
-    per_photo: Annotated[int | None, option("--per-photo", help="Most patches of one photograph.", default="all")] = None
+    per_photo: Annotated[int | None, option("--per-photo", help="Most patches of one photograph.", default="all")] = (
+        None
+    )
     phase: Annotated[str, option("--phase", help="Bayer pattern to which all mosaics are cropped.")] = "RGGB"
     black_levels: Annotated[
         str, option("--black-levels", help="keep: mosaics stay bit for bit; subtract: of each colour its own.")
@@ -449,7 +451,9 @@ class MakeOptions:
     test: Annotated[float, option("--test", help="Share of the pairs for the test, by whole scenes.")] = 0.1
     gap: Annotated[float, option("--gap", help="Photographs taken within so many seconds are of one scene.")] = 10.0
     seed: Annotated[int, option("--seed", help="Seed of the split, and of the patches of --per-photo.")] = 0
-    workers: Annotated[int | None, option("--workers", help="Photographs at work at once.", default="one per core")] = None
+    workers: Annotated[int | None, option("--workers", help="Photographs at work at once.", default="one per core")] = (
+        None
+    )
     size: Annotated[
         str | None, option("--size", help="Height x width of a dump of a sensor's frame without a header.", panel=RAW)
     ] = None

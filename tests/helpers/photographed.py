@@ -12,6 +12,7 @@ import numpy as np
 from nas.data.demo.sensor import SRGB_TO_CAMERA, Exposure, add_noise, mosaic_of, quantise
 from nas.data.raw_format import RawFormat
 
+FMT = RawFormat(black=64)
 MARGIN_SHARE = 0.25  # of the scene beyond the phone's frame, on each side
 
 
@@ -87,7 +88,7 @@ def leaves(height: int, width: int, *, seed: int) -> np.ndarray:
 
 
 def photograph(
-    height: int = 1000, width: int = 1400, *, view: View = View(), fmt: RawFormat = RawFormat(black=64), seed: int = 0
+    height: int = 1000, width: int = 1400, *, view: View = View(), fmt: RawFormat = FMT, seed: int = 0
 ) -> Photographed:
     """Photograph the scene of a seed with both."""
     margin = int(MARGIN_SHARE * max(height, width))
@@ -131,7 +132,9 @@ def photograph(
 
 
 def _sample(image: np.ndarray, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    return cv2.remap(image, right.astype(np.float32), down.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return cv2.remap(
+        image, right.astype(np.float32), down.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def _to_phone(height: int, width: int, view: View) -> ToPhone:

@@ -89,7 +89,9 @@ def plan(
     levels = levels or _levels(usable)
     same = [each for each in usable if _fits(each.record, levels)]
     refused = [
-        Refused(each.record.name, _other_sensor(each.record, levels)) for each in usable if not _fits(each.record, levels)
+        Refused(each.record.name, _other_sensor(each.record, levels))
+        for each in usable
+        if not _fits(each.record, levels)
     ]
     scenes = group([_seen(each) for each in same], gap_s=settings.gap_s)
     chosen = {each.key: _chosen(each, settings) for each in same}
@@ -108,7 +110,11 @@ def _levels(usable: Sequence[Finished]) -> SetLevels:
     """The levels that most photographs have."""
     kinds = Counter((round(float(np.mean(each.record.black))), round(each.record.white)) for each in usable)
     (black, white), _ = kinds.most_common(1)[0]
-    own = [e.record.exposure for e in usable if (round(float(np.mean(e.record.black))), round(e.record.white)) == (black, white)]
+    own = [
+        e.record.exposure
+        for e in usable
+        if (round(float(np.mean(e.record.black))), round(e.record.white)) == (black, white)
+    ]
     known = [each for each in own if each is not None]
     return SetLevels(black, white, float(np.median(known)) if known else None)
 
@@ -203,6 +209,8 @@ def _notes(
         notes.append(
             f"All {len(same)} photographs show one scene, so that validation would know what training saw; add others."
         )
-    elif empty := [split for split in SPLITS if not members[split] and {"val": settings.val, "test": settings.test}.get(split)]:
+    elif empty := [
+        split for split in SPLITS if not members[split] and {"val": settings.val, "test": settings.test}.get(split)
+    ]:
         notes.append(f"{len(splits)} scenes are too few for {' and '.join(empty)}; add photographs of others.")
     return notes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from search_spaces.errors import DataError
 
@@ -42,7 +42,7 @@ class View:
     def scale(self, shape: tuple[int, ...]) -> float:
         """Pixels of the camera's picture for one of the grey picture, in its middle."""
         middle = np.array([shape[1] / 2, shape[0] / 2])
-        steps = np.array([middle, middle + [1, 0], middle + [0, 1]])
+        steps = middle + np.array([[0, 0], [1, 0], [0, 1]])
         centre, right, down = transformed(self.homography, steps)
         return float(np.sqrt(abs(np.linalg.det(np.stack([right - centre, down - centre])))))
 

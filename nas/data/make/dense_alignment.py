@@ -23,7 +23,7 @@ Places = Float32[np.ndarray, "h w 2"]  # (right, down)
 
 @dataclass(frozen=True)
 class Alignment:
-    """For each pixel of the grey picture: its place in the camera's picture, and how far the two directions disagree."""
+    """For each pixel of the grey picture: its place in the camera's, and how far the two directions disagree."""
 
     places: Places  # px of the camera's picture
     disagreement_px: Float32[np.ndarray, "h w"]  # px of the mosaic
@@ -102,7 +102,10 @@ def _mapped(homography: Matrix, places: Places) -> Places:
 
 
 def _moved(image: Shaped[np.ndarray, "h w *c"], places: Places) -> Shaped[np.ndarray, "h2 w2 *c"]:
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved: Shaped[np.ndarray, "h2 w2 *c"] = cv2.remap(
+        image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return moved
 
 
 def _is_inside(places: Places, shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import ClassVar
 
 from filelock import Timeout
 
@@ -127,7 +126,9 @@ def _held(out: Path) -> Iterator[None]:
         with lock(state):
             yield
     except Timeout:
-        raise UsageError(f'Another run is at work in "{out}"; wait for it, or name another folder with --out.') from None
+        raise UsageError(
+            f'Another run is at work in "{out}"; wait for it, or name another folder with --out.'
+        ) from None
 
 
 def _require_same_settings(out: Path, settings: MakeSettings, assembly: AssemblySettings) -> None:
@@ -259,7 +260,10 @@ def _assembled(
         pattern=settings.phase,
     )
     with acting_on(out / REPORT_FILE, "write", DataError):
-        write_durably(out / REPORT_FILE, report_page(report_facts(report), list(known.values()), rows, every, report.notes).encode())
+        write_durably(
+            out / REPORT_FILE,
+            report_page(report_facts(report), list(known.values()), rows, every, report.notes).encode(),
+        )
     return report
 
 
@@ -286,7 +290,9 @@ def _write_files(out: Path, rows: Iterable[Mapping[str, str]], known: Mapping[st
 
 
 def _counted(photographs: Iterable[Finished]) -> dict[str, int]:
-    return dict(Counter(found.reason or "kept" for each in photographs for found in each.record.judgements).most_common())
+    return dict(
+        Counter(found.reason or "kept" for each in photographs for found in each.record.judgements).most_common()
+    )
 
 
 def _notes_of(photographs: Iterable[Finished]) -> list[str]:
@@ -295,7 +301,9 @@ def _notes_of(photographs: Iterable[Finished]) -> list[str]:
     for each in photographs:
         for note in each.record.notes:
             said.setdefault(note, []).append(each.record.name)
-    return [f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}" for note, names in said.items()]
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}" for note, names in said.items()
+    ]
 
 
 def report_facts(report: MakeReport) -> dict[str, str]:

@@ -15,9 +15,7 @@ def phase_offset(pattern: str, wanted: str) -> tuple[int, int]:
     return next(
         (row, column)
         for row, column in PLACES
-        if all(
-            wanted[2 * r + c] == pattern[2 * ((r + row) % 2) + (c + column) % 2] for r, c in PLACES
-        )
+        if all(wanted[2 * r + c] == pattern[2 * ((r + row) % 2) + (c + column) % 2] for r, c in PLACES)
     )
 
 

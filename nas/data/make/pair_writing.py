@@ -6,9 +6,10 @@ A file that is there is left as it is: the same bytes are what a killed run wrot
 """
 
 import csv
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -30,41 +31,49 @@ COLUMNS = (
     "packing", "why", "key",
 )  # fmt: skip
 _EXACT = 1e-6
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.EINVAL)
 
 
 def write_pair(out: Path, row: Mapping[str, str], source: Finished) -> None:
     """Write the two files of a row; raises DataError where others are in their places."""
     at = int(row["row"]) - source.record.begins[0], int(row["column"]) - source.record.begins[1]
     for kind in ("raw", "rgb"):
-        place = out / row[kind]
+        place, patch = out / row[kind], source.patch(*at, kind)
         with acting_on(place, "write", DataError):
-            content = source.patch(*at, kind).read_bytes()
+            place.parent.mkdir(parents=True, exist_ok=True)
             if kind == "rgb" and abs(float(row["brightened"]) - 1) > _EXACT:
-                content = _brightened(content, float(row["brightened"]))
-            _write_once(place, content)
+                _write_brightened(place, patch, float(row["brightened"]))
+            else:
+                _place(patch, place)
 
 
-def _brightened(content: bytes, factor: float) -> bytes:
-    with Image.open(BytesIO(content)) as image:
+def _write_brightened(place: Path, patch: Path, factor: float) -> None:
+    with Image.open(patch) as image:
         values = np.asarray(image).astype(np.float32) * np.float32(factor)
-    written = BytesIO()
-    Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).save(written, "PNG", compress_level=FAST_PNG)
-    return written.getvalue()
-
-
-def _write_once(place: Path, content: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
-        os.link(temporary, place)  # unlike a rename it replaces nothing
+        Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).save(
+            temporary, "PNG", compress_level=FAST_PNG
+        )
+        _place(temporary, place)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _place(whole: Path, place: Path) -> None:
+    """Give a whole file a second name, which unlike a rename replaces nothing; copy it where a disk has no links."""
+    try:
+        os.link(whole, place)
     except FileExistsError:
-        if place.read_bytes() != content:
+        if place.read_bytes() != whole.read_bytes():
             raise DataError(
                 f'"{place}" is there already and is another picture; name a new folder with --out, or move it away.'
             ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with place.open("xb") as file:
+            file.write(whole.read_bytes())
 
 
 def row_of(pair: PlannedPair, levels: SetLevels, pattern: str) -> dict[str, str]:

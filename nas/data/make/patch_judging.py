@@ -6,6 +6,7 @@ toned to fit; the shift that remains is measured as `isp-nas data check` does.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -169,7 +170,7 @@ def judge(
         return Judgement(row, column, reason)
     found = match(mosaic, target)
     sharpness = _sharpness(here, maps)  # of target and mosaic
-    measured = {
+    measured: dict[str, Any] = {
         "disagreement_px": float(np.median(maps.alignment.disagreement_px[here])),
         "shift": found.shift if found is not None and found.is_plane else None,
         "correlation": None if found is None else found.correlation,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Shaped, UInt8, UInt16
 
 from nas.data.camera_raw import Mosaic, read_mosaic
 from nas.data.make.coarse_alignment import View, find_view, quarter_turns
@@ -117,7 +117,7 @@ def _read_target(photograph: Photograph, settings: MakeSettings) -> Picture:
 
 
 def _grey(picture: Picture) -> UInt8[np.ndarray, "h w"]:
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey: Shaped[np.ndarray, "h w"] = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return grey if grey.dtype == np.uint8 else (grey // _SIXTEEN_TO_EIGHT).astype(np.uint8)
 
 
@@ -142,7 +142,9 @@ def _aligned(
 def _turned(degrees: float, read: Mosaic) -> tuple[str, ...]:
     """Say so where a picture is turned by quarters in another way than the RAW says it is to be turned."""
     quarters = (quarter_turns(degrees) - _QUARTERS.get(read.orientation, 0)) % 4
-    return (f"the target was turned by {90 * quarters}° against what the RAW says, and was turned back",) * bool(quarters)
+    return (f"the target was turned by {90 * quarters}° against what the RAW says, and was turned back",) * bool(
+        quarters
+    )
 
 
 def _moved(picture: Picture, alignment: Alignment) -> UInt8[np.ndarray, "h w 3"]:
@@ -155,10 +157,8 @@ def _moved(picture: Picture, alignment: Alignment) -> UInt8[np.ndarray, "h w 3"]
         scale = (np.array(size) / picture.shape[1::-1]).astype(np.float32)
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         places = (places + np.float32(0.5)) * scale - np.float32(0.5)
-    moved = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    if moved.dtype == np.uint8:
-        return moved
-    return np.rint(moved / np.float32(_SIXTEEN_TO_EIGHT)).astype(np.uint8)
+    moved: Picture = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return moved if moved.dtype == np.uint8 else np.rint(moved / np.float32(_SIXTEEN_TO_EIGHT)).astype(np.uint8)
 
 
 def _small(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -24,7 +24,6 @@ from nas.data.make.scenes import Sight, sight
 from nas.data.make.sources import Photograph, Refused
 from search_spaces.errors import DataError
 from search_spaces.system import stored
-from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.printable import printable
 
@@ -135,7 +134,7 @@ def _key(photograph: Photograph, settings: MakeSettings) -> str:
 
 def _write(folder: Path, photograph: Photograph, settings: MakeSettings) -> None:
     """Write one photograph; what its content makes impossible is kept, so that it is not tried again."""
-    named = {
+    named: dict[str, Any] = {
         "name": printable(photograph.name),  # names may hold bytes that are no text
         "raw": printable(photograph.raw),
         "target": None if photograph.target is None else printable(photograph.target),

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -20,9 +21,8 @@ from search_spaces.system.printable import printable
 
 REPORT_FILE = "report.html"
 KEPT = "kept"
-COLOURS = dict(
-    zip((KEPT, *REASONS), ("#2a9d3a", "#777", "#e8c100", "#d9534f", "#b5179e", "#8a2be2", "#e07000", "#0077b6", "#444"), strict=True)
-)
+_SHADES = ("#2a9d3a", "#777", "#e8c100", "#d9534f", "#b5179e", "#8a2be2", "#e07000", "#0077b6", "#444")
+COLOURS = dict(zip((KEPT, *REASONS), _SHADES, strict=True))
 SHOWN_PHOTOGRAPHS = 300
 SHOWN_PAIRS = 48
 PAIR_SIDE = 128  # px
@@ -30,9 +30,10 @@ MOST_SHIFT_PX = 1.0  # at the end of the scale of colours
 ARROW = 60.0  # times as long as the shift
 _STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;margin:2em;max-width:1100px}table{border-collapse:collapse}"
-    "td,th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}figure{display:inline-block;margin:0 1em 1em 0}"
-    "svg{max-width:520px;height:auto;background:#eee}i.k{display:inline-block;width:1em;height:1em;margin-right:.3em}"
-    ".pair{display:inline-block;margin:0 .8em .8em 0}.pair img{width:128px;height:128px}.small{font-size:12px;color:#555}"
+    "td,th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}"
+    "figure{display:inline-block;margin:0 1em 1em 0}svg{max-width:520px;height:auto;background:#eee}"
+    "i.k{display:inline-block;width:1em;height:1em;margin-right:.3em}.pair{display:inline-block;margin:0 .8em .8em 0}"
+    ".pair img{width:128px;height:128px}.small{font-size:12px;color:#555}"
 )
 
 
@@ -100,8 +101,8 @@ def _photograph(each: Finished) -> str:
         f"<h3>{_text(record.name)}</h3><p class=small>{_text(facts)}{notes}</p>"
         f"<figure>{_svg(each, _boxes(record.judgements, side))}</figure>"
         f"<figure>{_svg(each, _shifts(record.judgements, side))}"
-        f"<figcaption class=small>shift that remains, arrows {ARROW:g} times as long; green 0 px, red {MOST_SHIFT_PX:g} px"
-        "</figcaption></figure>"
+        f"<figcaption class=small>shift that remains, arrows {ARROW:g} times as long; green 0 px, "
+        f"red {MOST_SHIFT_PX:g} px</figcaption></figure>"
     )
 
 
@@ -109,7 +110,7 @@ def _side(judgements: Sequence[Judgement]) -> int:
     """How large patches are to be drawn: as far apart as they begin, which is their stride."""
     columns = sorted({each.column for each in judgements})
     rows = sorted({each.row for each in judgements})
-    steps = [b - a for line in (columns, rows) for a, b in zip(line, line[1:], strict=False)]
+    steps = [b - a for line in (columns, rows) for a, b in pairwise(line)]
     return min(steps, default=256)
 
 
@@ -145,9 +146,10 @@ def _shifts(judgements: Sequence[Judgement], side: int) -> str:
         share = min(1.0, length / MOST_SHIFT_PX)
         middle = each.column + side / 2, each.row + side / 2
         drawn.append(
-            f'<rect x="{each.column}" y="{each.row}" width="{side}" height="{side}" fill="hsl({120 - 120 * share:.0f},80%,45%)" '
-            f'fill-opacity=".45"><title>{length:.2f} px</title></rect><line x1="{middle[0]:g}" y1="{middle[1]:g}" '
-            f'x2="{middle[0] + ARROW * right:g}" y2="{middle[1] + ARROW * down:g}" stroke="#000" stroke-width="{side / 30:g}"/>'
+            f'<rect x="{each.column}" y="{each.row}" width="{side}" height="{side}" '
+            f'fill="hsl({120 - 120 * share:.0f},80%,45%)" fill-opacity=".45"><title>{length:.2f} px</title></rect>'
+            f'<line x1="{middle[0]:g}" y1="{middle[1]:g}" x2="{middle[0] + ARROW * right:g}" '
+            f'y2="{middle[1] + ARROW * down:g}" stroke="#000" stroke-width="{side / 30:g}"/>'
         )
     return "".join(drawn)
 
@@ -167,8 +169,7 @@ def _pair(row: Mapping[str, str], source: Finished) -> str:
         return ""
     file = BytesIO()
     Image.fromarray(grey).resize((PAIR_SIDE, PAIR_SIDE)).save(file, "JPEG")
-    told = f"{row['raw']}, of {row['source']} at {row['row']}, {row['column']}: {row['why']}"
-    return (
-        f'<span class=pair title="{_text(told)}"><img alt="" src="data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}">'
-        f'<img alt="" loading=lazy src="{_text(row["rgb"])}"></span>'
-    )
+    told = _text(f"{row['raw']}, of {row['source']} at {row['row']}, {row['column']}: {row['why']}")
+    mosaic = f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
+    images = f'<img alt="" src="{mosaic}"><img alt="" loading=lazy src="{_text(row["rgb"])}">'
+    return f'<span class=pair title="{told}">{images}</span>'

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -100,7 +101,7 @@ def _together(photographs: Sequence[Seen], gap_s: float) -> Iterator[tuple[Seen,
             if (name := key(each)) is not None:
                 yield known.setdefault(name, each), each
     timed = sorted((each for each in photographs if each.taken is not None), key=lambda each: each.taken or 0.0)
-    for before, after in zip(timed, timed[1:], strict=False):
+    for before, after in pairwise(timed):
         if (after.taken or 0.0) - (before.taken or 0.0) <= gap_s:
             yield before, after
 

@@ -40,9 +40,7 @@ class Refused:
     why: str
 
 
-def find_photographs(
-    raw: Path, target: str, *, match: str = BY_NAME
-) -> tuple[list[Photograph], list[Refused]]:
+def find_photographs(raw: Path, target: str, *, match: str = BY_NAME) -> tuple[list[Photograph], list[Refused]]:
     """Match photographs, in order of their names; raises DataError where there are none at all."""
     is_own = target in OWN_TARGETS
     aside = None if is_own else Path(target)
@@ -103,7 +101,9 @@ def _with_sidecar(raw: Path, root: Path) -> Photograph | Refused:
     return Refused(_name(raw, root), f"Wanted one picture of the same name beside the RAW, got {got}; keep one there.")
 
 
-def _by_name(raws: Sequence[Path], root: Path, pictures: Sequence[Path], folder: Path) -> Iterator[Photograph | Refused]:
+def _by_name(
+    raws: Sequence[Path], root: Path, pictures: Sequence[Path], folder: Path
+) -> Iterator[Photograph | Refused]:
     """Match by the path below the two folders, else by the file's name alone, cases and endings aside."""
     whole: dict[str, list[Path]] = defaultdict(list)
     alone: dict[str, list[Path]] = defaultdict(list)

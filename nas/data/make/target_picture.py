@@ -45,7 +45,7 @@ def _of_16_bits(path: Path) -> UInt16[np.ndarray, "h w 3"]:
         found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:
         raise DataError(f'The photograph "{path}" is damaged; copy it again.')
-    if found.dtype != np.uint16 or found.ndim < 3 or found.shape[2] < 3:  # noqa: PLR2004 (rows, columns, colours)
+    if found.dtype != np.uint16 or found.ndim < 3 or found.shape[2] < 3:
         raise _no_colours(path)
     return np.ascontiguousarray(found[..., 2::-1])  # OpenCV has blue first
 
