@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from photographed import Photographed, View, photograph
 
-from nas.data.make.coarse_alignment import find_view, transformed
 from nas.data.make.coarse_alignment import View as Found
+from nas.data.make.coarse_alignment import find_view, transformed
 from nas.data.make.dense_alignment import _grid, _mapped, _moved, _seen, refine, toned_like
 from nas.data.make.development import develop
 

@@ -24,6 +24,7 @@ QUARTER = 90
 
 Matrix = Float64[np.ndarray, "3 3"]
 Grey = UInt8[np.ndarray, "h w"]
+Photo = UInt8[np.ndarray, "rows columns"]  # grey, too
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def transformed(homography: Matrix, points: Float64[np.ndarray, "n 2"]) -> Float
     return flat
 
 
-def find_view(grey: Grey, picture: Grey) -> View:
+def find_view(grey: Grey, picture: Photo) -> View:
     """Find the view; raises DataError where the two do not show one scene, or one of them is mirrored."""
     mine, theirs = _Features.of(grey), _Features.of(picture)
     for features, what in ((mine, "mosaic"), (theirs, "target")):

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Shaped
 
-from nas.data.make.coarse_alignment import Matrix, View
+from nas.data.make.coarse_alignment import Grey, Matrix, Photo, View
 
 BORDER_PX = 2.0  # of the picture: interpolation reads so far
-Grey = UInt8[np.ndarray, "h w"]
 Places = Float32[np.ndarray, "h w 2"]  # (right, down)
 
 
@@ -39,7 +38,7 @@ class Alignment:
         return inner
 
 
-def identity(grey: Grey, picture: Grey, begins: tuple[int, int]) -> Alignment:
+def identity(grey: Grey, picture: Photo, begins: tuple[int, int]) -> Alignment:
     """The alignment of a picture that was made of the mosaic itself, pixel for pixel, from (row, column) on."""
     places = 2 * _grid(grey.shape) + np.array([begins[1], begins[0]], np.float32) + np.float32(0.5)
     matched = cv2.resize(picture, grey.shape[::-1], interpolation=cv2.INTER_AREA)
@@ -47,7 +46,7 @@ def identity(grey: Grey, picture: Grey, begins: tuple[int, int]) -> Alignment:
     return Alignment(places, sure, np.ones(grey.shape, bool), toned_like(matched, grey, sure == 0))
 
 
-def refine(grey: Grey, picture: Grey, view: View) -> Alignment:
+def refine(grey: Grey, picture: Photo, view: View) -> Alignment:
     """Align a picture whose view is known roughly."""
     seen, inside = _seen(picture, view, grey.shape)
     matched = toned_like(seen, grey, inside)
@@ -66,7 +65,7 @@ def refine(grey: Grey, picture: Grey, view: View) -> Alignment:
     )
 
 
-def _seen(picture: Grey, view: View, shape: tuple[int, ...]) -> tuple[Grey, Bool[np.ndarray, "h w"]]:
+def _seen(picture: Photo, view: View, shape: tuple[int, ...]) -> tuple[Grey, Bool[np.ndarray, "h w"]]:
     """The picture as seen from the mosaic's place, reduced before where it has more pixels."""
     places = _mapped(view.homography, _grid(shape))
     inside = _is_inside(places, picture.shape)
@@ -101,8 +100,8 @@ def _mapped(homography: Matrix, places: Places) -> Places:
     return mapped
 
 
-def _moved(image: Shaped[np.ndarray, "h w *c"], places: Places) -> Shaped[np.ndarray, "h2 w2 *c"]:
-    moved: Shaped[np.ndarray, "h2 w2 *c"] = cv2.remap(
+def _moved(image: Shaped[np.ndarray, "rows columns *c"], places: Places) -> Shaped[np.ndarray, "h w *c"]:
+    moved: Shaped[np.ndarray, "h w *c"] = cv2.remap(
         image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return moved

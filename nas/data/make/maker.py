@@ -93,7 +93,7 @@ def make_pairs(
     with _held(out):
         _require_same_settings(out, settings, assembly)
         finished, more = _finish_all(photographs, settings, out, workers or usable_cores(), progress)
-        return _assembled(out, finished, [*refused, *more], settings, assembly)
+        return _assembled(out, finished, [*refused, *more], settings, assembly, given=len(photographs) + len(refused))
 
 
 def _check(assembly: AssemblySettings, workers: int | None) -> None:
@@ -220,10 +220,14 @@ def _assembled(
     refused: Sequence[Refused],
     settings: MakeSettings,
     assembly: AssemblySettings,
+    *,
+    given: int,
 ) -> MakeReport:
+    """Write what the photographs gave, those of earlier runs among them."""
     state = state_folder(out)
     planned = read_rows(state / PLANNED_FILE)
     known = {each.key: each for each in finished}
+    total = given + len({row["key"] for row in planned} - known.keys())
     for key in dict.fromkeys(row["key"] for row in planned):
         known.setdefault(key, Finished.read(state / "photographs" / key))
     splits: dict[str, Split] = {row["key"]: row["split"] for row in planned}  # type: ignore[misc]  # our own words
@@ -237,7 +241,7 @@ def _assembled(
     )
     if decided is None:
         first = f" The first: {refused[0].name}: {refused[0].why}" if refused else ""
-        raise DataError(f"No pair could be made of {len(finished) + len(refused)} photographs.{first}")
+        raise DataError(f"No pair could be made of {total} photographs.{first}")
     rows = [*planned, *(row_of(pair, decided.levels, settings.phase) for pair in decided.pairs)]
     write_durably(state / LEVELS_FILE, json.dumps(asdict(decided.levels)).encode())
     write_table(state / PLANNED_FILE, COLUMNS, rows)
@@ -247,7 +251,7 @@ def _assembled(
     every = [*refused, *decided.refused]
     report = MakeReport(
         out=str(out),
-        photographs=len(known) + sum(each.name not in {k.record.name for k in known.values()} for each in every),
+        photographs=total,
         refused=tuple(every),
         notes=(*decided.notes, *_notes_of(known.values())),
         patches=_counted(known.values()),

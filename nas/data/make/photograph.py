@@ -70,6 +70,7 @@ class Made:
     mosaic: Mosaic  # in its phase
     begins: tuple[int, int]  # of the mosaic in the phase, in the sensor's
     grey: UInt8[np.ndarray, "h w"]
+    alignment: Alignment
     shown: UInt8[np.ndarray, "a b 3"]  # the target as the mosaic sees it, small
     judgements: tuple[Judgement, ...]
     cuts: tuple[Cut, ...]
@@ -100,6 +101,7 @@ def make(photograph: Photograph, settings: MakeSettings) -> Made:
         mosaic=mosaic,
         begins=begins,
         grey=grey,
+        alignment=alignment,
         shown=_small(target),
         judgements=judgements,
         cuts=cuts,
@@ -116,8 +118,8 @@ def _read_target(photograph: Photograph, settings: MakeSettings) -> Picture:
     return read_embedded(photograph.raw) if settings.target == EMBEDDED else render_libraw(photograph.raw)
 
 
-def _grey(picture: Picture) -> UInt8[np.ndarray, "h w"]:
-    grey: Shaped[np.ndarray, "h w"] = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def _grey(picture: Picture) -> UInt8[np.ndarray, "rows columns"]:
+    grey: Shaped[np.ndarray, "rows columns"] = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return grey if grey.dtype == np.uint8 else (grey // _SIXTEEN_TO_EIGHT).astype(np.uint8)
 
 

@@ -16,7 +16,7 @@ from nas.data.picture_file import DAMAGE, HEADER_BYTES, NotAPictureError, bits_p
 from search_spaces.errors import DataError
 from search_spaces.system.native_stderr import quiet
 
-Picture = Shaped[np.ndarray, "h w 3"]  # RGB of 8 or 16 bits
+Picture = Shaped[np.ndarray, "rows columns 3"]  # RGB of 8 or 16 bits
 _COLOURED = ("RGB", "RGBA", "P", "YCbCr", "CMYK")
 _WHOLE_BYTE = 8
 
@@ -34,13 +34,13 @@ def read_picture(path: Path) -> Picture:
         raise DataError(f'The photograph "{path}" is damaged ({error}); copy it again.') from None
 
 
-def _of_8_bits(image: Image.Image, path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def _of_8_bits(image: Image.Image, path: Path) -> UInt8[np.ndarray, "rows columns 3"]:
     if image.mode not in _COLOURED:
         raise _no_colours(path)
     return np.asarray((ImageOps.exif_transpose(image) or image).convert("RGB"))
 
 
-def _of_16_bits(path: Path) -> UInt16[np.ndarray, "h w 3"]:
+def _of_16_bits(path: Path) -> UInt16[np.ndarray, "rows columns 3"]:
     with quiet(drop=True):  # libpng and libtiff complain on standard error
         found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:
@@ -54,7 +54,7 @@ def _no_colours(path: Path) -> DataError:
     return DataError(f'Wanted a photograph in colour of 8 or 16 bits at "{path}", got another kind; store it as RGB.')
 
 
-def read_embedded(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_embedded(path: Path) -> UInt8[np.ndarray, "rows columns 3"]:
     """Read the camera's own picture inside of a RAW; raises DataError where there is none."""
     import rawpy
 
@@ -73,7 +73,7 @@ def read_embedded(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise DataError(f'The picture inside of "{path}" is damaged; use --target libraw.') from None
 
 
-def render_libraw(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def render_libraw(path: Path) -> UInt8[np.ndarray, "rows columns 3"]:
     """Have LibRaw develop a RAW with the camera's white balance, as the sensor lies."""
     _require_camera_raw(path, "LibRaw's rendering")
     with opened(path) as raw, quiet(drop=True):

@@ -1,0 +1,455 @@
+"""Photographs become a set that trains: one sentence for each that cannot, and the same command goes on."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from dng import Camera
+from flow import truncate
+from photographed import FMT, View, photograph
+from PIL import Image
+
+from nas.data.check.report import check
+from nas.data.make import maker, pair_writing
+from nas.data.make.assembly import AssemblySettings
+from nas.data.make.capture_time import clock_offset, taken_at
+from nas.data.make.maker import MakeReport, make_pairs
+from nas.data.make.photograph import MakeSettings
+from nas.data.make.scenes import Seen, assign, group, sight
+from nas.data.make.sources import Photograph, Refused, find_photographs
+from nas.data.pairs import DataConfig
+from search_spaces.errors import DataError, UsageError
+
+PATCH = 64
+SETTINGS = MakeSettings("folder", patch=PATCH, raw=FMT)
+ASSEMBLY = AssemblySettings(val=0.2, test=0.2)
+SIZE = (300, 420)
+STRAIGHT = View(degrees=2)
+NAMES = ("a", "b", "c", "d")
+
+
+@pytest.fixture(autouse=True)
+def _one_core() -> Iterator[None]:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(threads)
+
+
+def shoot(folder: Path, name: str, seed: int, view: View = STRAIGHT) -> None:
+    truth = photograph(*SIZE, view=view, seed=seed)
+    for kind in ("phone", "camera"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(truth.mosaic).save(folder / "phone" / f"{name}.png")
+    Image.fromarray(truth.picture).save(folder / "camera" / f"{name}.jpg", quality=97)
+
+
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shot")
+    for seed, name in enumerate(NAMES):
+        shoot(folder, name, 20 + seed)
+    return folder
+
+
+@pytest.fixture
+def photographs(shot: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shot, tmp_path / "photographs"))
+
+
+def run(
+    folder: Path, out: Path, settings: MakeSettings = SETTINGS, assembly: AssemblySettings = ASSEMBLY
+) -> MakeReport:
+    return make_pairs(folder / "phone", str(folder / "camera"), out, settings, assembly, workers=1)
+
+
+@pytest.fixture(scope="module")
+def made(shot: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MakeReport]:
+    out = tmp_path_factory.mktemp("made") / "pairs"
+    return out, run(shot, out)
+
+
+@pytest.fixture
+def prepared(made: tuple[Path, MakeReport], tmp_path: Path) -> Path:
+    """An output folder in which the four photographs are made already, and no pair is written."""
+    out = tmp_path / "pairs"
+    shutil.copytree(made[0] / ".isp-nas-make" / "photographs", out / ".isp-nas-make" / "photographs")
+    return out
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "pairs.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*.png")) if ".isp-nas-make" not in p.parts
+    }
+
+
+def test_the_set_is_fit_for_training(made: tuple[Path, MakeReport]) -> None:
+    out, report = made
+    found = check(DataConfig(str(out), raw=FMT))
+    assert found.ok, found.problems
+    assert found.counts == dict(report.pairs)
+    assert min(report.pairs.values()) > 0
+    assert report.check_options == " --black 64"
+
+
+def test_every_pair_says_where_it_comes_from(made: tuple[Path, MakeReport], shot: Path) -> None:
+    out, report = made
+    rows = rows_of(out)
+    assert len(rows) == sum(report.pairs.values()) == report.written
+    for row in rows[::7]:
+        at = int(row["row"]), int(row["column"])
+        whole = np.asarray(Image.open(shot / "phone" / row["source"]))
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(out / row["raw"])), whole[at[0] : at[0] + PATCH, at[1] : at[1] + PATCH]
+        )
+        assert np.asarray(Image.open(out / row["rgb"])).shape == (PATCH, PATCH, 3)
+
+
+def test_a_scene_is_in_one_split(made: tuple[Path, MakeReport]) -> None:
+    splits: dict[str, set[str]] = {}
+    for row in rows_of(made[0]):
+        splits.setdefault(row["source"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert len(set.union(*splits.values())) == 3
+
+
+def test_what_was_dropped_is_listed_with_the_reason_and_drawn(made: tuple[Path, MakeReport]) -> None:
+    out, report = made
+    with (out / "dropped.csv").open(encoding="utf-8") as file:
+        dropped = list(csv.DictReader(file))
+    assert len(dropped) == sum(count for reason, count in report.patches.items() if reason != "kept")
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("<rect") >= len(dropped) + report.patches["kept"]
+    assert all(row["rgb"] in page for row in rows_of(out)[:1])
+
+
+def test_the_same_command_again_writes_nothing(made: tuple[Path, MakeReport], shot: Path) -> None:
+    out, _ = made
+    before = files_of(out), (out / "pairs.csv").read_bytes()
+    again = run(shot, out)
+    assert again.written == 0
+    assert (files_of(out), (out / "pairs.csv").read_bytes()) == before
+
+
+def test_a_run_killed_while_it_wrote_goes_on_with_the_same_pairs(
+    made: tuple[Path, MakeReport], prepared: Path, shot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph that comes meanwhile changes nothing that was decided."""
+
+    class Killed(BaseException): ...
+
+    count = 0
+
+    def dying(*arguments: object) -> None:
+        nonlocal count
+        count += 1
+        if count > 10:
+            raise Killed
+        pair_writing.write_pair(*arguments)
+
+    out = prepared
+    with monkeypatch.context() as patched:
+        patched.setattr(maker, "write_pair", dying)
+        with pytest.raises(Killed):
+            run(shot, out)
+    assert 0 < len(files_of(out)) < len(files_of(made[0]))
+    assert not (out / "pairs.csv").exists()
+    shutil.copytree(shot, tmp_path / "more")
+    shoot(tmp_path / "more", "0", 31)
+    run(tmp_path / "more", out)
+    assert files_of(made[0]).items() <= files_of(out).items()
+    assert len(files_of(out)) > len(files_of(made[0]))
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(prepared: Path, shot: Path, tmp_path: Path) -> None:
+    out = tmp_path / "theirs"
+    (out / "train").mkdir(parents=True)
+    with pytest.raises(UsageError, match="something else"):
+        run(shot, out)
+    theirs = prepared / "train" / "fujifilm" / "1.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"mine")
+    with pytest.raises(DataError, match="is there already"):
+        run(shot, prepared)
+    assert theirs.read_bytes() == b"mine"
+
+
+def test_other_settings_need_another_folder(made: tuple[Path, MakeReport], shot: Path) -> None:
+    with pytest.raises(UsageError, match="begun with another stride"):
+        run(shot, made[0], replace(SETTINGS, stride=32))
+
+
+def _halve_target(folder: Path) -> None:
+    truncate(folder / "camera" / "b.jpg")
+
+
+def _halve_mosaic(folder: Path) -> None:
+    truncate(folder / "phone" / "b.png")
+
+
+def _mirror(folder: Path) -> None:
+    path = folder / "camera" / "b.jpg"
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+
+
+def _exchange(folder: Path) -> None:
+    shutil.copy(folder / "camera" / "a.jpg", folder / "camera" / "b.jpg")
+
+
+def _copy(folder: Path) -> None:
+    for kind, suffix in (("camera", "jpg"), ("phone", "png")):
+        shutil.copy(folder / kind / f"a.{suffix}", folder / kind / f"b.{suffix}")
+
+
+def _lose_target(folder: Path) -> None:
+    (folder / "camera" / "b.jpg").unlink()
+
+
+def _no_header(folder: Path) -> None:
+    (folder / "phone" / "b.png").unlink()
+    (folder / "phone" / "b.raw").write_bytes(bytes(2 * 300 * 420))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_halve_target, "damaged"),
+        (_halve_mosaic, "damaged"),
+        (_mirror, "mirrored"),
+        (_exchange, "same scene"),
+        (_copy, "copy of a.png"),
+        (_lose_target, "got none"),
+        (_no_header, "without a header"),
+    ],
+)
+def test_what_cannot_be_used_gets_a_sentence_and_the_rest_goes_on(
+    photographs: Path, prepared: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(photographs)
+    report = run(photographs, prepared)
+    [refused] = report.refused
+    assert refused.name.startswith("b.")
+    assert said in refused.why
+    assert refused.why.endswith(".")
+    assert report.written > 0
+    assert report.photographs == 4
+
+
+def test_mosaics_of_another_sensor_are_left_out(photographs: Path, tmp_path: Path) -> None:
+    (photographs / "phone" / "d.png").unlink()
+    for name in ("a", "b", "c"):
+        path = photographs / "phone" / f"{name}.png"
+        values = np.asarray(Image.open(path))
+        path.unlink()
+        other = name == "b"
+        Camera(black=(64,) * 4, white=4095 if other else 1023).write(
+            path.with_suffix(".dng"), values * 4 if other else values
+        )
+    report = run(photographs, tmp_path / "pairs")
+    [refused] = report.refused
+    assert refused.name == "b.dng"
+    assert "another sensor" in refused.why
+
+
+def test_photographs_of_one_wall_are_one_scene_and_that_is_said(tmp_path: Path) -> None:
+    for number in range(3):
+        shoot(tmp_path, f"{number}", 20, View(degrees=2, shot_noise=1e-4 * (number + 1), scale=1.05))
+        path = tmp_path / "phone" / f"{number}.png"
+        noisy = np.asarray(Image.open(path)) + np.random.default_rng(number).integers(0, 3, SIZE).astype(np.uint16)
+        Image.fromarray(np.minimum(noisy, 1023)).save(path)
+    report = run(tmp_path, tmp_path / "pairs")
+    assert report.scenes == 1
+    assert any("All 3 photographs show one scene" in note for note in report.notes)
+    assert report.pairs["train"] == report.written
+
+
+def test_no_pair_at_all_is_an_error_that_names_the_first_cause(photographs: Path, tmp_path: Path) -> None:
+    for path in (photographs / "camera").iterdir():
+        truncate(path)
+    with pytest.raises(DataError, match=r"No pair could be made of 4 photographs\. The first: a\.png: .*damaged"):
+        run(photographs, tmp_path / "pairs")
+
+
+def test_names_that_are_markup_are_escaped_in_the_report(photographs: Path, tmp_path: Path) -> None:
+    for name in ("b", "c", "d"):
+        (photographs / "phone" / f"{name}.png").unlink()
+    for kind, suffix in (("camera", "jpg"), ("phone", "png")):
+        (photographs / kind / f"a.{suffix}").rename(photographs / kind / f"<b onload=x>&\n.{suffix}")
+    out = tmp_path / "pairs"
+    run(photographs, out)
+    page = (out / "report.html").read_text("utf-8")
+    assert "<b onload" not in page
+    assert "&lt;b onload=x&gt;&amp;\\n" in page
+
+
+def test_targets_are_matched_in_exposure_where_that_is_asked_for(photographs: Path, prepared: Path) -> None:
+    path = photographs / "camera" / "b.jpg"
+    darker = (np.asarray(Image.open(path)) * 0.5).astype(np.uint8)
+    Image.fromarray(darker).save(path, quality=97)
+    shutil.copytree(prepared, prepared.with_name("matched"))
+    kept = run(photographs, prepared)
+    assert any("1 photographs (b.png) are exposed over 1 stop apart" in note for note in kept.notes)
+    run(photographs, prepared.with_name("matched"), assembly=replace(ASSEMBLY, exposure="match"))
+    factors = {row["source"]: float(row["brightened"]) for row in rows_of(prepared.with_name("matched"))}
+    assert factors["b.png"] == pytest.approx(2, rel=0.1)
+    assert factors["a.png"] == pytest.approx(1, rel=0.1)
+
+
+def test_several_processes_make_the_same_pairs(made: tuple[Path, MakeReport], shot: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    seen: list[tuple[int, int]] = []
+    make_pairs(
+        shot / "phone", str(shot / "camera"), out, SETTINGS, ASSEMBLY, workers=2, progress=lambda *at: seen.append(at)
+    )
+    assert files_of(out) == files_of(made[0])
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+# Matching
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def targets_of(found: list[Photograph]) -> dict[str, str | None]:
+    return {each.name: None if each.target is None else each.target.name for each in found}
+
+
+def test_names_match_whatever_their_case_folder_and_ending(tmp_path: Path) -> None:
+    for name in ("x/A.dng", "y/a.DNG", "b.dng", "c.dng"):
+        touch(tmp_path / "raw" / name)
+    for name in ("x/a.JPG", "y/A.jpg", "sub/B.tif", "c.jpg", "c.png"):
+        touch(tmp_path / "rgb" / name)
+    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
+    assert targets_of(found) == {"x/A.dng": "a.JPG", "y/a.DNG": "A.jpg", "b.dng": "B.tif"}
+    assert [each.name for each in refused] == ["c.dng"]
+    assert "got 2 (c.jpg, c.png)" in refused[0].why
+
+
+def test_targets_below_the_mosaics_folder_are_no_mosaics(tmp_path: Path) -> None:
+    touch(tmp_path / "raw" / "a.png")
+    touch(tmp_path / "raw" / "camera" / "a.png")
+    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "raw" / "camera"))
+    assert targets_of(found) == {"a.png": "a.png"}
+    assert not refused
+
+
+def test_a_sidecar_is_the_picture_of_the_same_name_beside_the_raw(tmp_path: Path) -> None:
+    for name in ("a.dng", "a.JPG", "b.dng", "c.dng", "c.jpg", "c.jpeg"):
+        touch(tmp_path / name)
+    found, refused = find_photographs(tmp_path, "sidecar")
+    assert targets_of(found) == {"a.dng": "a.JPG"}
+    assert [each.name for each in refused] == ["b.dng", "c.dng"]
+
+
+def test_a_csv_names_pairs_and_scenes(tmp_path: Path) -> None:
+    for name in ("raw/a.dng", "raw/b.dng", "rgb/1.jpg", "rgb/2.jpg"):
+        touch(tmp_path / name)
+    table = tmp_path / "match.csv"
+    table.write_text("raw,target,scene\na.dng,2.jpg,yard\nraw/b.dng,1.jpg,\nc.dng,1.jpg,\n")
+    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match=str(table))
+    assert targets_of(found) == {"a.dng": "2.jpg", "raw/b.dng": "1.jpg"}
+    assert [each.scene for each in found] == ["yard", None]
+    assert refused == [Refused("c.dng", f'Line 4 of "{table}" names "c.dng", which is not there.')]
+    table.write_text("mosaic,rgb\n")
+    with pytest.raises(DataError, match="columns raw and target"):
+        find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match=str(table))
+
+
+def photo_taken(path: Path, at: datetime) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x8769] = {0x9003: at.strftime("%Y:%m:%d %H:%M:%S")}
+    Image.new("RGB" if path.suffix == ".jpg" else "I;16", (8, 8)).save(path, exif=exif)
+
+
+def test_times_match_once_clocks_are_made_to_agree(tmp_path: Path) -> None:
+    begun = datetime(2026, 5, 1, 12)
+    for number, seconds in enumerate((0, 40, 95, 300)):
+        photo_taken(tmp_path / "raw" / f"p{number}.png", begun + timedelta(seconds=seconds))
+        photo_taken(tmp_path / "rgb" / f"c{number}.jpg", begun + timedelta(seconds=seconds + 3607 + number % 2))
+    (tmp_path / "rgb" / "c2.jpg").unlink()
+    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match="time")
+    assert targets_of(found) == {"p0.png": "c0.jpg", "p1.png": "c1.jpg", "p3.png": "c3.jpg"}
+    assert [each.name for each in refused] == ["p2.png"]
+    assert taken_at(tmp_path / "rgb" / "c0.jpg") == (begun + timedelta(seconds=3607)).timestamp()
+
+
+def test_clocks_that_agree_are_left_alone() -> None:
+    assert clock_offset([0, 100, 250], [1, 101, 251], within_s=2) == pytest.approx(1)
+    assert abs(clock_offset([0, 10, 20], [0, 10, 20], within_s=2)) < 1
+
+
+# Scenes
+
+
+def seen(name: str, seed: int, **told: object) -> Seen:
+    return Seen(name, name, sight(cv2.cvtColor(photograph(240, 320, seed=seed).picture, cv2.COLOR_RGB2GRAY)), **told)
+
+
+def test_one_scene_is_told_by_content_name_time_and_word() -> None:
+    far = [seen(f"n{number:02}.dng", 40 + number) for number in range(3)]
+    same = replace(
+        seen("z.dng", 41),
+        sight=sight(
+            cv2.GaussianBlur(cv2.cvtColor(photograph(240, 320, seed=41).picture, cv2.COLOR_RGB2GRAY), (0, 0), 1)
+        ),
+    )
+    assert group([*far, same], gap_s=10) == {
+        "n00.dng": "n00.dng",
+        "n01.dng": "n01.dng",
+        "n02.dng": "n02.dng",
+        "z.dng": "n01.dng",
+    }
+    burst = [replace(far[0], name="i_BURST1.dng"), replace(far[1], name="i_BURST2.dng"), far[2]]
+    assert len(set(group(burst, gap_s=10).values())) == 2
+    timed = [replace(each, taken=float(at)) for each, at in zip(far, (0, 8, 30), strict=True)]
+    assert len(set(group(timed, gap_s=10).values())) == 2
+    worded = [replace(each, scene="yard") for each in far]
+    assert len(set(group(worded, gap_s=10).values())) == 1
+
+
+def test_scenes_are_shared_out_by_their_pairs_and_stay_where_they_are() -> None:
+    sizes = {f"s{number}": 10 for number in range(40)}
+    found = assign(sizes, {}, seed=0, val=0.1, test=0.1)
+    assert [list(found.values()).count(split) for split in ("train", "val", "test")] == [32, 4, 4]
+    more = assign({**sizes, **{f"t{number}": 10 for number in range(10)}}, found, seed=0, val=0.1, test=0.1)
+    assert {scene: more[scene] for scene in sizes} == found
+    assert list(more.values()).count("val") == 5
+    assert set(assign({"a": 50, "b": 50, "c": 9}, {}, seed=1, val=0.1, test=0.1).values()) == {"train", "val", "test"}
+    assert assign({"a": 50}, {}, seed=1, val=0.1, test=0.1) == {"a": "train"}
+
+
+def test_a_folder_in_which_a_run_is_at_work_is_left_to_it(photographs: Path, tmp_path: Path) -> None:
+    from search_spaces.system.folder_lock import lock
+
+    out = tmp_path / "pairs"
+    (out / ".isp-nas-make").mkdir(parents=True)
+    with lock(out / ".isp-nas-make"), pytest.raises(UsageError, match="Another run"):
+        run(photographs, out)
+
+
+def test_a_disk_without_links_gets_copies(
+    made: tuple[Path, MakeReport], prepared: Path, shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refusing)
+    run(shot, prepared)
+    assert files_of(prepared) == files_of(made[0])
