@@ -456,4 +456,6 @@ def data_make(
     from nas.cli.data_make import run_make, settings_of
 
     settings, assembly = settings_of(target, options, format_of_raw)
-    run_make(raw, target, out, settings, assembly, match=options.match, workers=options.workers, output_format=output_format)
+    run_make(
+        raw, target, out, settings, assembly, match=options.match, workers=options.workers, output_format=output_format
+    )

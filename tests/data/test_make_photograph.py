@@ -185,6 +185,24 @@ def test_a_rendering_of_libraw_lies_on_its_mosaic_as_it_is(tmp_path: Path) -> No
         assert cut.judgement.shift is None or max(map(abs, cut.judgement.shift)) <= 0.5
 
 
+def test_the_picture_inside_of_a_raw_is_aligned_with_it(tmp_path: Path) -> None:
+    truth = photograph(*SMALL, seed=3, view=View(degrees=0.5, scale=1.03))
+    Camera().write_with_preview(tmp_path / "a.dng", truth.mosaic, truth.picture)
+    made = make(Photograph("a.dng", tmp_path / "a.dng"), MakeSettings("embedded", patch=PATCH))
+    assert len(made.cuts) > 3
+    assert made.scale == pytest.approx(1.03, abs=0.01)
+    Camera().write(tmp_path / "b.dng", truth.mosaic)
+    with pytest.raises(DataError, match="has no picture inside"):
+        make(Photograph("b.dng", tmp_path / "b.dng"), MakeSettings("embedded", patch=PATCH))
+
+
+@pytest.mark.parametrize("target", ["embedded", "libraw"])
+def test_a_mosaic_alone_has_no_picture_of_its_own(tmp_path: Path, target: str) -> None:
+    photo = write(tmp_path, photograph(128, 128, seed=3))
+    with pytest.raises(DataError, match="is a mosaic alone"):
+        make(Photograph("a.png", photo.raw), MakeSettings(target, patch=PATCH, raw=FMT))
+
+
 # Phases, levels, positions
 
 

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 _SHORT, _LONG, _RATIONAL, _SIGNED_RATIONAL, _BYTE, _TEXT = 3, 4, 5, 10, 1, 2
+_CFA_DIM, _CFA_PATTERN, _BLACK_DIM, _BLACK, _WHITE, _ACTIVE = 33421, 33422, 50713, 50714, 50717, 50829
 _CFA = 32803  # a photometric interpretation
 _IDENTITY = [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]  # of XYZ to the camera's colours, as fractions
 COLOURS = {"R": 0, "G": 1, "B": 2}
@@ -29,30 +30,44 @@ class Camera:
     active: tuple[int, int, int, int] | None = None  # top, left, bottom, right of what is picture
     white_balance: tuple[int, int, int] = (2, 1, 2)  # gains of red, green, blue
 
-    def write(self, path: Path, mosaic: np.ndarray) -> Path:
-        """Write a mosaic as an uncompressed DNG."""
+    def _tags(self) -> list[tuple[Any, ...]]:
         side = round(len(self.pattern) ** 0.5)
         filters = bytes(COLOURS[letter] for letter in self.pattern)
         neutral = [part for gain in self.white_balance for part in (1, gain)]
         tags: list[tuple[Any, ...]] = [
-            (33421, _SHORT, 2, (side, side)),  # CFARepeatPatternDim
-            (33422, _BYTE, len(filters), filters),  # CFAPattern
+            (_CFA_DIM, _SHORT, 2, (side, side)),  # CFARepeatPatternDim
+            (_CFA_PATTERN, _BYTE, len(filters), filters),  # CFAPattern
             (50706, _BYTE, 4, bytes((1, 4, 0, 0))),  # DNGVersion
             (50708, _TEXT, 0, "isp-nas test camera"),  # UniqueCameraModel
-            (50713, _SHORT, 2, (2, 2)),  # BlackLevelRepeatDim
-            (50714, _SHORT, 4, tuple(self.black)),  # BlackLevel
-            (50717, _LONG, 1, self.white),  # WhiteLevel
+            (_BLACK_DIM, _SHORT, 2, (2, 2)),  # BlackLevelRepeatDim
+            (_BLACK, _SHORT, 4, tuple(self.black)),  # BlackLevel
+            (_WHITE, _LONG, 1, self.white),  # WhiteLevel
             (50721, _SIGNED_RATIONAL, 9, tuple(_IDENTITY)),  # ColorMatrix1
             (50728, _RATIONAL, 3, tuple(neutral)),  # AsShotNeutral
             (50778, _SHORT, 1, 21),  # CalibrationIlluminant1: D65
             (274, _SHORT, 1, self.orientation),
         ]
         if self.active is not None:
-            tags.append((50829, _LONG, 4, self.active))  # ActiveArea
+            tags.append((_ACTIVE, _LONG, 4, self.active))  # ActiveArea
+        return tags
+
+    def write(self, path: Path, mosaic: np.ndarray) -> Path:
+        """Write a mosaic as an uncompressed DNG."""
         file = BytesIO()
-        extra = [(*tag, True) for tag in tags]
+        extra = [(*tag, True) for tag in self._tags()]
         tifffile.imwrite(file, mosaic, photometric=_CFA, extratags=extra, metadata=None, subfiletype=0)
         path.write_bytes(file.getvalue())
+        return path
+
+    def write_with_preview(self, path: Path, mosaic: np.ndarray, preview: np.ndarray) -> Path:
+        """Write a mosaic beside a picture of it, as cameras do, in the sub-file of a TIFF that shows the picture."""
+        described = {_CFA_DIM, _CFA_PATTERN, _BLACK_DIM, _BLACK, _WHITE, _ACTIVE}
+        tags = self._tags()
+        with tifffile.TiffWriter(path) as file:
+            top = [(*tag, True) for tag in tags if tag[0] not in described]
+            file.write(preview, photometric="rgb", subfiletype=1, subifds=1, extratags=top, metadata=None)
+            rest = [(*tag, True) for tag in tags if tag[0] in described]
+            file.write(mosaic, photometric=_CFA, subfiletype=0, extratags=rest, metadata=None)
         return path
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -242,7 +242,8 @@ def _assembled(
     if decided is None:
         first = f" The first: {refused[0].name}: {refused[0].why}" if refused else ""
         raise DataError(f"No pair could be made of {total} photographs.{first}")
-    rows = [*planned, *(row_of(pair, decided.levels, settings.phase) for pair in decided.pairs)]
+    fmt = replace(settings.raw, pattern=settings.phase)
+    rows = [*planned, *(row_of(pair, decided.levels, fmt) for pair in decided.pairs)]
     write_durably(state / LEVELS_FILE, json.dumps(asdict(decided.levels)).encode())
     write_table(state / PLANNED_FILE, COLUMNS, rows)
     _write_files(out, rows, known)

@@ -19,6 +19,7 @@ from nas.data.layout import LAYOUTS, Split
 from nas.data.make.assembly import PlannedPair, SetLevels
 from nas.data.make.patch_judging import WORDS
 from nas.data.make.photograph_state import FAST_PNG, Finished
+from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import acting_on
@@ -76,7 +77,7 @@ def _place(whole: Path, place: Path) -> None:
             file.write(whole.read_bytes())
 
 
-def row_of(pair: PlannedPair, levels: SetLevels, pattern: str) -> dict[str, str]:
+def row_of(pair: PlannedPair, levels: SetLevels, fmt: RawFormat) -> dict[str, str]:
     """Return what pairs.csv says of a pair."""
     record, found = pair.source.record, pair.judgement
     down, right = found.shift if found.shift is not None else (None, None)
@@ -101,8 +102,8 @@ def row_of(pair: PlannedPair, levels: SetLevels, pattern: str) -> dict[str, str]
         "black": levels.black,
         "white": levels.white,
         "bits": levels.bits,
-        "pattern": pattern,
-        "packing": "challenge",
+        "pattern": fmt.pattern,
+        "packing": fmt.packing,
         "why": _why(pair),
         "key": pair.source.key,
     }

@@ -108,7 +108,7 @@ def make(photograph: Photograph, settings: MakeSettings) -> Made:
         agreeing=None if view is None else view.agreeing,
         degrees=degrees,
         scale=1.0 if view is None else view.scale(grey.shape) / 2,
-        notes=(*mosaic.notes, *_turned(degrees, read)),
+        notes=mosaic.notes if view is None else (*mosaic.notes, *_turned(degrees, read)),
     )
 
 

@@ -29,6 +29,7 @@ from search_spaces.system.printable import printable
 
 STATE_FOLDER = ".isp-nas-make"
 KEY_DIGITS = 20
+VERSION = 1  # of what is made of a photograph; another makes all anew
 FAST_PNG = 1
 SHOWN_QUALITY = 80
 
@@ -122,7 +123,7 @@ def finish(photograph: Photograph, settings: MakeSettings, out: Path) -> Path | 
 
 
 def _key(photograph: Photograph, settings: MakeSettings) -> str:
-    summed = sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    summed = sha256(json.dumps([VERSION, asdict(settings)], sort_keys=True).encode())
     for path in (photograph.raw, photograph.target):
         if path is not None:
             with acting_on(path, "read", DataError), path.open("rb") as file:

@@ -59,11 +59,11 @@ def read_embedded(path: Path) -> UInt8[np.ndarray, "rows columns 3"]:
     import rawpy
 
     _require_camera_raw(path, "a picture inside")
-    try:
-        with opened(path) as raw, quiet(drop=True):
+    with opened(path) as raw, quiet(drop=True):
+        try:
             preview = raw.extract_thumb()
-    except rawpy.LibRawError:
-        raise DataError(f'"{path}" has no picture inside; use --target sidecar or --target libraw.') from None
+        except rawpy.LibRawError:
+            raise DataError(f'"{path}" has no picture inside; use --target sidecar or --target libraw.') from None
     if preview.format == rawpy.ThumbFormat.BITMAP:
         return np.asarray(preview.data)
     try:
