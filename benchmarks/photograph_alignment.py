@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -32,7 +33,7 @@ def main() -> None:
     picture = cv2.cvtColor(pair.picture, cv2.COLOR_RGB2GRAY)
     timed(pair, "SIFT, MAGSAC++ (OpenCV)", lambda: _mapped(find_view(grey, picture).homography, _grid(grey.shape)))
     for name in ("SIFT", "ORB"):
-        timed(pair, f"{name}, RANSAC (scikit-image)", lambda n=name: _skimage_view(grey, picture, n))
+        timed(pair, f"{name}, RANSAC (scikit-image)", partial(_skimage_view, grey, picture, name))
     view = find_view(grey, picture)
     timed(pair, "DIS flow (OpenCV)", lambda: refine(grey, picture, view).places)
     timed(pair, "TV-L1 flow (scikit-image)", lambda: _skimage_flow(grey, picture, view, "optical_flow_tvl1"))

@@ -439,7 +439,7 @@ def _nothing(*_: object) -> None:
 
 
 def _data(data: Data | None) -> DataConfig | None:
-    config = DataConfig(str(data)) if isinstance(data, str | Path) else data
+    config = DataConfig.of(str(data)) if isinstance(data, str | Path) else data
     if config is not None:
         config.validate()
     return config

@@ -419,7 +419,7 @@ def render(
 @data_app.command("check")
 @grouped
 def data_check(
-    folder: Annotated[str, typer.Argument(help='Folder of RAW→RGB pairs, or "demo".')],
+    folder: Annotated[str, typer.Argument(help='Folder or .csv of RAW→RGB pairs, or "demo".')],
     pairs: PairOptions,
     output_format: ShortForm = "table",
 ) -> None:

@@ -86,10 +86,23 @@ class PairOptions(RawOptions):
     """How a folder of pairs is to be read."""
 
     raw_dir: Annotated[
-        str | None, option("--raw-dir", help="Sub-folder of the mosaics.", default="a known layout", panel=RAW)
-    ] = None
+        str | None,
+        option(
+            "--raw-dir", help="Sub-folder of the mosaics, or a pattern such as *_raw.png.", default="a known layout",
+            panel=RAW,
+        ),
+    ] = None  # fmt: skip
     rgb_dir: Annotated[
-        str | None, option("--rgb-dir", help="Sub-folder of the target pictures.", default="a known layout", panel=RAW)
+        str | None,
+        option(
+            "--rgb-dir", help="Sub-folder of the target pictures, or a pattern such as *_rgb.jpg.",
+            default="a known layout", panel=RAW,
+        ),
+    ] = None  # fmt: skip
+
+    crop: Annotated[
+        int | None,
+        option("--crop", help="Cut pairs in their middle to sides that are multiples of this, such as 32.", panel=RAW),
     ] = None
 
     def config(self, source: str | None, base: "DataConfig | None" = None) -> "DataConfig | None":
@@ -97,16 +110,15 @@ class PairOptions(RawOptions):
         from dataclasses import replace
 
         from nas.data.pairs import DataConfig
-        from nas.data.raw_format import RawFormat
 
         given = self.given()
-        folders = {n: v for n in ("raw_dir", "rgb_dir") if (v := getattr(self, n)) is not None}
+        folders = {n: v for n in ("raw_dir", "rgb_dir", "crop") if (v := getattr(self, n)) is not None}
         if source is None and not given and not folders:
             return base
         if source is None and base is None:
             raise UsageError("Options that say how RAW is read describe a folder of pairs; name it with --data.")
         if source is not None:  # other pairs: nothing that was said of those before holds for them
-            config = DataConfig(source, **folders, raw=RawFormat(**given))
+            config = DataConfig.of(source, raw=given, **folders)
         else:
             assert base is not None
             config = replace(base, **folders, raw=replace(base.raw, **given))
@@ -121,7 +133,9 @@ class DataOptions(PairOptions):
     data: Annotated[
         str | None,
         option(
-            "--data", help='Folder of RAW→RGB pairs, or "demo" for the built-in set.', default="the study's, or demo"
+            "--data",
+            help='Folder or .csv of RAW→RGB pairs, or "demo" for the built-in set.',
+            default="the study's, or demo",
         ),
     ] = None
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
-from nas.data.check.cfa import greens_lie_as_in, is_quad_mosaic, looks_exchanged
+from nas.data.colour_filters import greens_lie_as_in, is_quad_mosaic, looks_exchanged
 from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
 from nas.data.dng import require_whole
-from nas.data.layout import LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES
+from nas.data.layout import CAMERA_SUFFIXES, LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES, is_mosaic_alone
 from nas.data.picture_file import DAMAGE, open_picture
 from nas.data.raw_dump import RawDump
 from nas.data.raw_format import PATTERNS, RawFormat
@@ -29,10 +29,6 @@ from search_spaces.system.native_stderr import quiet
 if TYPE_CHECKING:
     from rawpy import RawPy
 
-CAMERA_SUFFIXES = (
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos",
-    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
-)  # fmt: skip
 # What files of cameras begin with, at which byte. A file without one of these is numbers alone: LibRaw would take it
 # for a camera by its size.
 _SIGNATURES = (
@@ -112,11 +108,6 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield Path(at) / name
 
 
-def is_told(path: Path) -> bool:
-    """Tell whether a file holds the mosaic alone, so that its format has to be told."""
-    return path.suffix.lower() in RAW_SUFFIXES
-
-
 def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump: RawDump | None = None) -> Mosaic:
     """Read a mosaic; `fmt` is what a PNG, a TIFF or a dump means, a camera's RAW says so itself.
 
@@ -124,7 +115,7 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
 
     Raises DataError for a file that is damaged, no mosaic, or not of a Bayer sensor.
     """
-    if is_told(path):
+    if is_mosaic_alone(path):
         values = read_raw_of_any_size(path)
     elif has_signature(path):
         require_whole(path)
@@ -257,7 +248,7 @@ def _no_bayer(path: Path, got: str) -> DataError:
 
 def read_reference(path: Path) -> Reference | None:
     """Return the camera's own picture of a RAW, the target of a pair's mosaic, or None where there is neither."""
-    if is_told(path):
+    if is_mosaic_alone(path):
         target = _target_beside(path)
         return None if target is None else Reference(read_rgb(target), "target")
     if not has_signature(path):

@@ -4,15 +4,12 @@ Each file is read whole and judged on its own; what is wrong with it is said in 
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image
 
-from nas.data.layout import Pair
 from nas.data.picture_file import (
     DAMAGE,
     HEADER_BYTES,
@@ -28,7 +25,6 @@ from search_spaces.system.file_errors import sentence
 Mosaic = UInt16[np.ndarray, "h w"]
 Target = UInt8[np.ndarray, "h w 3"]
 
-PAIRS_IN_FLIGHT = 64  # decoded ahead of the reader: 20 MB at 256×256
 # Of the pixels of an 8-bit mosaic: more at its largest value, and counts were cut off or squeezed into 8 bits.
 MOST_CUT_OFF = 0.001
 
@@ -43,7 +39,7 @@ def read_raw(path: Path) -> Mosaic:
     image = read_raw_of_any_size(path)
     if image.shape[0] % 2 or image.shape[1] % 2:
         raise DataError(
-            f'Wanted a mosaic of even height and width at "{path}", got {_size(image)}; crop it to whole 2×2 tiles.'
+            f'Wanted a mosaic of even height and width at "{path}", got {size_of(image)}; crop it to whole 2×2 tiles.'
         )
     return image
 
@@ -135,19 +131,9 @@ def _refuse_not_a_number(image: Shaped[np.ndarray, "h w *c"], path: Path, wanted
         )
 
 
-def _size(image: Shaped[np.ndarray, "h w *c"]) -> str:
+def size_of(image: Shaped[np.ndarray, "h w *c"]) -> str:
+    """Return height × width."""
     return f"{image.shape[0]}×{image.shape[1]}"
-
-
-def read_pair(pair: Pair) -> tuple[Mosaic, Target]:
-    """Read both sides of a pair, which must have the same height and width."""
-    raw, rgb = read_raw(pair.raw), read_rgb(pair.rgb)
-    if raw.shape != rgb.shape[:2]:
-        raise DataError(
-            f'Wanted the same size for "{pair.raw}" and "{pair.rgb}", got {_size(raw)} and {_size(rgb)}; '
-            "cut both from the same place at the same size."
-        )
-    return raw, rgb
 
 
 def check_levels(raw: Mosaic, path: Path, fmt: RawFormat) -> None:
@@ -164,25 +150,3 @@ def check_levels(raw: Mosaic, path: Path, fmt: RawFormat) -> None:
         f'Wanted values of {fmt.bits} bits (at most {fmt.white_level}) in "{path}", got {top}, which needs '
         f"{top.bit_length()} bits; give the sensor's bit depth with --bits."
     )
-
-
-def check_same_size(raw: Mosaic, pair: Pair, *, wanted: tuple[int, ...], first: Pair) -> None:
-    """Raise `DataError` when a pair has not the size of the first one."""
-    if raw.shape != wanted:
-        raise DataError(
-            f'Wanted every pair at {wanted[0]}×{wanted[1]}, the size of "{first.raw}", got {_size(raw)} at '
-            f'"{pair.raw}"; cut all pairs to one size.'
-        )
-
-
-def decode(pairs: Sequence[Pair], fmt: RawFormat) -> Iterator[tuple[Mosaic, Target]]:
-    """Yield every pair, read ahead in threads and judged against the format and the first pair's size."""
-    wanted: tuple[int, ...] | None = None
-    with ThreadPoolExecutor(workers()) as pool:
-        for start in range(0, len(pairs), PAIRS_IN_FLIGHT):
-            chunk = pairs[start : start + PAIRS_IN_FLIGHT]
-            for pair, (raw, rgb) in zip(chunk, pool.map(read_pair, chunk), strict=True):
-                wanted = wanted or raw.shape
-                check_levels(raw, pair.raw, fmt)
-                check_same_size(raw, pair, wanted=wanted, first=pairs[0])
-                yield raw, rgb

@@ -7,6 +7,7 @@ Two parallel folders hold one pair per file stem. They lie under the root, or un
 | Mobile AI 2021 challenge | `mediatek_raw/N.png` | `fujifilm/N.png` |
 | Zurich RAW to RGB | `huawei_raw/N.png` | `canon/N.jpg` |
 | any other | named by the user | named by the user |
+| one folder | `--raw-dir "*_raw.png"` | `--rgb-dir "*_rgb.jpg"` |
 
 Here folders are listed and no pixel is read.
 """
@@ -29,8 +30,13 @@ SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "val": ("val", "valid", "validation"),
     "test": ("test",),
 }
+STAR = "*"  # of patterns that tell the files of one folder apart
 LAYOUTS = (("mediatek_raw", "fujifilm"), ("huawei_raw", "canon"))
 RAW_SUFFIXES = (".png", ".tif", ".tiff")
+CAMERA_SUFFIXES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos",
+    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
 RGB_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -41,6 +47,13 @@ class Pair:
     name: str
     raw: Path
     rgb: Path
+    levels: tuple[float, float] | None = None  # black and white of this mosaic; None: those of the set
+    crop: int = 1  # px of which both sides are to be multiples
+
+
+def is_mosaic_alone(path: Path) -> bool:
+    """Tell whether a file holds the mosaic alone, so that its format has to be told."""
+    return path.suffix.lower() in RAW_SUFFIXES
 
 
 def known_layouts(raw_dir: str | None, rgb_dir: str | None) -> tuple[tuple[str, str], ...]:
@@ -76,12 +89,49 @@ def _split_folder(root: Path, split: Split) -> Path | None:
 
 def list_pairs(folder: Path, layouts: Sequence[tuple[str, str]]) -> list[Pair]:
     """Pair the files of the two parallel sub-folders by stem, in numeric order where stems are numbers."""
+    if any(STAR in name for names in layouts for name in names):
+        return _by_patterns(folder, *layouts[0])
     raw_folder, rgb_folder = _parallel_folders(folder, layouts)
-    raws = _files_by_stem(raw_folder, RAW_SUFFIXES)
+    raws = _files_by_stem(raw_folder, (*RAW_SUFFIXES, *CAMERA_SUFFIXES))
     rgbs = _files_by_stem(rgb_folder, RGB_SUFFIXES)
     if raws.keys() != rgbs.keys():
         raise DataError(_without_partner(raw_folder, rgb_folder, raws.keys() - rgbs.keys(), rgbs.keys() - raws.keys()))
     return [Pair(stem, raws[stem], rgbs[stem]) for stem in sorted(raws, key=_by_number)]
+
+
+def _by_patterns(folder: Path, raw_pattern: str, rgb_pattern: str) -> list[Pair]:
+    """Pair files by what the star of their patterns stands for; what fits both belongs to the longer one."""
+    for name, pattern in (("--raw-dir", raw_pattern), ("--rgb-dir", rgb_pattern)):
+        if pattern.count(STAR) != 1 or "/" in pattern.partition(STAR)[2]:
+            raise UsageError(f'Patterns of files have one *, in the name of the file; got {name} "{pattern}".')
+    raws, rgbs = _files_by_star(folder, raw_pattern), _files_by_star(folder, rgb_pattern)
+    both = set(raws.values()) & set(rgbs.values())
+    loser = raws if len(raw_pattern) <= len(rgb_pattern) else rgbs
+    for star in [star for star, path in loser.items() if path in both]:
+        del loser[star]
+    for found, pattern in ((raws, raw_pattern), (rgbs, rgb_pattern)):
+        if not found:
+            raise DataError(f'No files in "{folder}" are called like "{pattern}"; check the pattern.')
+    if raws.keys() != rgbs.keys():
+        odd = sorted(raws.keys() ^ rgbs.keys(), key=_by_number)
+        raise DataError(
+            f'{len(odd)} files in "{folder}" have no partner under "{raw_pattern}" and "{rgb_pattern}" '
+            f"({_listed(odd)}); add the missing files or move the odd ones away."
+        )
+    return [Pair(star, raws[star], rgbs[star]) for star in sorted(raws, key=_by_number)]
+
+
+def _files_by_star(folder: Path, pattern: str) -> dict[str, Path]:
+    parent, _, name = pattern.rpartition("/")
+    begin, _, end = name.partition(STAR)
+    inside = folder / parent
+    paths = sorted(inside.iterdir()) if inside.is_dir() else []
+    return {
+        path.name[len(begin) : len(path.name) - len(end)]: path
+        for path in paths
+        if path.name.startswith(begin) and path.name.endswith(end) and len(path.name) > len(begin) + len(end)
+        if not path.name.startswith(".") and path.is_file()
+    }
 
 
 def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple[Path, Path]:
@@ -111,7 +161,7 @@ def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not found:
         others = _listed(sorted({path.suffix or path.name for path in listed(folder, DataError)}))
         raise DataError(
-            f'No {", ".join(suffixes)} files in "{folder}", {"only " + others if others else "which is empty"}; '
+            f'No {_listed(suffixes)} files in "{folder}", {"only " + others if others else "which is empty"}; '
             "put the images of the pairs there (mosaics in the raw folder, targets in the other)."
         )
     return found

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Int, UInt8, UInt16
 
 from nas.data.cache import build_once
-from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, known_layouts
+from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, is_mosaic_alone, known_layouts
+from nas.data.manifest import MADE_FILE, is_manifest, manifest_format, read_manifest
 from nas.data.raw_format import RawFormat, pack
 from search_spaces.errors import DataError, IspNasError, UnknownNameError, UsageError
 from search_spaces.system import stored
@@ -45,6 +46,7 @@ Progress = Callable[[int, int], None]  # (pairs done, pairs in all)
 
 DEMO = "demo"
 PREPARED_SPLITS: tuple[Split, ...] = ("train", "val")  # the test pairs are read when a result is reported, not before
+LEAST_BITS = 9
 KINDS = ("raw", "rgb")
 FINGERPRINT_DIGITS = 16
 MOST_SUMMED_BYTES = 1 << 33  # a few seconds' reading
@@ -61,6 +63,13 @@ class DataConfig:
     val_fraction: float = 0.1  # of the training pairs, for a split without a folder of its own
     test_fraction: float = 0.1
     raw: RawFormat = field(default_factory=RawFormat)
+    crop: int | None = None  # px: pairs are cut in their middle to sides that are multiples of it
+
+    @classmethod
+    def of(cls, source: str, *, raw: Mapping[str, Any] | None = None, **settings: Any) -> "DataConfig":
+        """Describe pairs, with the format that they tell themselves where `raw` does not say another."""
+        plain = cls(source, **settings)
+        return replace(plain, raw=RawFormat(**{**told_format(plain), **(raw or {})}))
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot be met."""
@@ -76,12 +85,14 @@ class DataConfig:
                 f"Fractions for validation and test are at least 0 and together below 1, got {self.val_fraction} and "
                 f"{self.test_fraction}; leave the larger part for training."
             )
+        if self.crop is not None and (self.crop < 2 or self.crop % 2):
+            raise UsageError(f"--crop is an even number of pixels, got {self.crop}; 32 fits every built-in network.")
         if self.split_seed < 0:
             raise UsageError(f"A split seed is 0 or more, got {self.split_seed}; give another seed.")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values; `from_dict` reads them back."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "crop" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataConfig":
@@ -123,7 +134,11 @@ class PairSet:
 def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
     """List the pairs of each split without reading a pixel; raises `DataError` where they do not pair up."""
     config.validate()
-    found = find_splits(_root(config), known_layouts(config.raw_dir, config.rgb_dir))
+    root = _root(config)
+    if is_manifest(root):
+        found = read_manifest(root).splits()
+    else:
+        found = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
     splits = divide(found, seed=config.split_seed, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
     for split in ("train", "val"):
         if not splits[split]:
@@ -132,7 +147,40 @@ def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
                 f'None of the {total} pairs in "{config.source}" is left for {split}; add pairs, or change '
                 "the share split off for validation and test."
             )
-    return {split: splits[split] for split in SPLITS}
+    crop = config.crop or 1
+    return {split: [replace(pair, crop=crop) for pair in splits[split]] for split in SPLITS}
+
+
+def told_format(config: DataConfig) -> dict[str, Any]:
+    """Return the fields of a RawFormat that pairs tell themselves, by a table or as a camera's RAW; none for others.
+
+    What is wrong with the pairs is said when they are read.
+    """
+    try:
+        root = _root(config) if config.source != DEMO else Path()
+        made = root / MADE_FILE
+        if config.source == DEMO or not root.exists():
+            return {}
+        if is_manifest(root) or made.is_file():
+            return manifest_format(root if is_manifest(root) else made)
+        found = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
+        first = next(iter(found if isinstance(found, list) else found["train"]), None)
+        return {} if first is None or is_mosaic_alone(first.raw) else _format_of_camera(first.raw)
+    except IspNasError:
+        return {}
+
+
+def _format_of_camera(path: Path) -> dict[str, Any]:
+    from nas.data.camera_raw import read_mosaic
+
+    mosaic = read_mosaic(path, RawFormat())
+    white = round(mosaic.white)
+    return {
+        "bits": max(LEAST_BITS, white.bit_length()),
+        "black": round(float(np.mean(mosaic.black))),
+        "white": white,
+        "pattern": mosaic.pattern,
+    }
 
 
 def _root(config: DataConfig) -> Path:
@@ -147,7 +195,7 @@ def load_split(config: DataConfig, split: str, *, progress: Progress | None = No
     """Decode one split into memory, judging every file; raises `DataError` naming the first bad one."""
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
-    from nas.data.decode import decode
+    from nas.data.pair_reading import decode
 
     pairs = find_pairs(config)[split]
     if not pairs:
@@ -194,7 +242,7 @@ def identity(config: DataConfig) -> str:
         described["files"] = _described_files(config)
     else:
         described["files"] = {
-            split: [(p.name, p.raw.stat().st_size, p.rgb.stat().st_size) for p in pairs]
+            split: [(p.name, p.raw.stat().st_size, p.rgb.stat().st_size, *(p.levels or ())) for p in pairs]
             for split, pairs in find_pairs(config).items()
             if split in PREPARED_SPLITS
         }
@@ -207,7 +255,7 @@ def _described_files(config: DataConfig) -> object:
 
         return {"version": DEMO_VERSION, "seed": DEMO_SEED}
     return {
-        split: [(pair.name, *_stamp(pair.raw), *_stamp(pair.rgb)) for pair in pairs]
+        split: [(pair.name, *_stamp(pair.raw), *_stamp(pair.rgb), *(pair.levels or ())) for pair in pairs]
         for split, pairs in find_pairs(config).items()
     }
 
@@ -234,7 +282,7 @@ def prepare(config: DataConfig, cache_dir: Path, *, progress: Progress | None = 
             _write_split(folder, split, splits[split], config.raw, decoded, _shifted(progress, done, total))
             done += len(splits[split])
 
-    from nas.data.decode import decode
+    from nas.data.pair_reading import decode
 
     folder = cache_dir / fingerprint(config)
     was_there = folder.is_dir()

@@ -243,7 +243,8 @@ def _licences(network: NetworkRef) -> list[str]:
     """Return the names of files at the root of the pairs that say what may be done with them."""
     data = network.trained.data
     first = find_pairs(data)["train"][0].raw
-    folders = first.parents[:3] if data.source == "demo" else [expanded(data.source)]
+    root = expanded(data.source)
+    folders = first.parents[:3] if data.source == "demo" else [root if root.is_dir() else root.parent]
     names = {path.name for folder in folders for kind in ("LICEN[CS]E*", "COPYING*") for path in folder.glob(kind)}
     return sorted(names)
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypedDict
 
-from nas.data.camera_raw import is_told
+from nas.data.layout import is_mosaic_alone
 from nas.data.raw_dump import RawDump
 from nas.render.image_file import FileKind
 from nas.render.made import Made
@@ -117,7 +117,7 @@ def _renderer(model: Path, options: RenderOptions, tasks: Sequence[Task], made: 
     most_bytes = _most_bytes(options.max_memory_mb)
     contract, told, assumed = read_contract(model, options.raw, input_kind=options.input)
     says_levels = replace(told, pattern=contract.format.pattern) != contract.format
-    if says_levels and options.dump is None and not any(is_told(task.input) for task in tasks):
+    if says_levels and options.dump is None and not any(is_mosaic_alone(task.input) for task in tasks):
         raise UsageError(
             "--bits, --black and --white say how PNG mosaics are to be read where a card describes the network, and "
             "there are none; leave them out, for a camera's RAW says so itself."

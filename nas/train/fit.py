@@ -17,7 +17,7 @@ def check_fits(recipe: Recipe, pairs: Path, *, multiple: int, of: str) -> None:
     if h % multiple or w % multiple:
         raise DataError(
             f"Pairs of {h}×{w} do not fit {of}, which needs sides that are multiples of {multiple}; "
-            "crop all of them, or choose fewer levels (of a space: a file of your own with --space)."
+            f"cut them with --crop {multiple}, or choose fewer levels (of a space: a file of your own with --space)."
         )
     if recipe.patch % multiple:
         raise UsageError(f"A patch must be a multiple of {multiple}, which {of} needs, got {recipe.patch}.")

@@ -137,8 +137,8 @@ def test_folders_without_images_are_an_error(tmp_path: Path) -> None:
 def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
     config = write_flat(tmp_path, 10)
     for path in (tmp_path / "mediatek_raw").iterdir():
-        path.rename(path.with_suffix(".dng"))
-    assert "only .dng;" in error_of(config)
+        path.rename(path.with_suffix(".bmp"))
+    assert "only .bmp;" in error_of(config)
 
 
 def test_pairs_without_partner_are_named_on_both_sides(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8, UInt16
 
+from nas.data.colour_filters import block_mean
+
 LEAST_SIDE = 32  # px; below, edges of the patch outweigh its content
 BLUR = 4.0  # px at half size: structure coarser than this is shading
 UPSAMPLING = 8  # steps of 1/4 px at full size
@@ -79,16 +81,6 @@ def _crossed(edges: Float[np.ndarray, "h w"]) -> float:
 def halved(image: Shaped[np.ndarray, "h w *c"]) -> Float[np.ndarray, "h/2 w/2 *c"]:
     """Average 2×2 pixels."""
     return block_mean(image, 2)
-
-
-def block_mean(image: Shaped[np.ndarray, "h w *c"], side: int) -> Float[np.ndarray, "rows columns *c"]:
-    """Average square blocks; what is left over at the lower and right edge is dropped."""
-    rows, columns = image.shape[0] // side, image.shape[1] // side
-    whole = image[: rows * side, : columns * side].astype(np.float32)
-    mean: Float[np.ndarray, "rows columns *c"] = whole.reshape(rows, side, columns, side, *image.shape[2:]).mean(
-        axis=(1, 3)
-    )
-    return mean
 
 
 def _edges(luminance: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

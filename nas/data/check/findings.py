@@ -104,7 +104,7 @@ def _multiples(evidence: Evidence) -> Iterator[Problem]:
             "warning",
             ALL_PAIRS,
             f"{_by(odd[0])} px, which the deep U-Nets of the built-in space cannot halve often enough",
-            f"crop all to multiples of {SIDE_MULTIPLE}, which `isp-nas search` needs unless --space has fewer levels",
+            f"give `isp-nas search` --crop {SIDE_MULTIPLE}, unless --space has fewer levels",
         )
 
 

@@ -12,8 +12,9 @@ from nas.data.check.alignment import Match, match
 from nas.data.check.cfa import ColourEvidence, colour_evidence
 from nas.data.check.levels import VALUES
 from nas.data.check.near_duplicates import thumbnail
-from nas.data.decode import PAIRS_IN_FLIGHT, read_pair, workers
+from nas.data.decode import workers
 from nas.data.layout import Pair, Split
+from nas.data.pair_reading import PAIRS_IN_FLIGHT, read_pair
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
 
@@ -79,7 +80,7 @@ def measure_all(
     def measure_one(item: tuple[Split, Pair]) -> tuple[Measurement, Counts] | Unreadable:
         split, pair = item
         try:
-            raw, rgb = read_pair(pair)
+            raw, rgb = read_pair(pair, fmt)
         except DataError as error:
             return Unreadable(split, pair, str(error))
         return measure(split, pair, raw, rgb, fmt), np.bincount(raw.ravel(), minlength=VALUES)

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from nas.data.check.alignment import block_mean, edge_match
+from nas.data.check.alignment import edge_match
+from nas.data.colour_filters import block_mean
 from nas.data.decode import read_rgb
 from search_spaces.errors import DataError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.data.camera_raw import CAMERA_SUFFIXES, has_signature, opened
+from nas.data.camera_raw import has_signature, opened
+from nas.data.layout import CAMERA_SUFFIXES
 from nas.data.picture_file import DAMAGE, open_picture
 from search_spaces.errors import DataError
 

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image, ImageOps
 
-from nas.data.camera_raw import has_signature, is_told, opened
+from nas.data.camera_raw import has_signature, opened
+from nas.data.layout import is_mosaic_alone
 from nas.data.picture_file import DAMAGE, HEADER_BYTES, NotAPictureError, bits_per_channel, open_picture
 from search_spaces.errors import DataError
 from search_spaces.system.native_stderr import quiet
@@ -81,5 +82,5 @@ def render_libraw(path: Path) -> UInt8[np.ndarray, "rows columns 3"]:
 
 
 def _require_camera_raw(path: Path, wanted: str) -> None:
-    if is_told(path) or not has_signature(path):
+    if is_mosaic_alone(path) or not has_signature(path):
         raise DataError(f'"{path}" is a mosaic alone, and {wanted} needs a camera\'s RAW; give a folder with --target.')

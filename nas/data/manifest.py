@@ -1,0 +1,119 @@
+"""Read a table of pairs: which mosaic belongs to which target, and what is known of each.
+
+    raw,rgb,split,black,white,bits,pattern
+    phone/1.png,camera/1.jpg,train,64,1023,10,RGGB
+
+Only raw and rgb have to be there; paths are relative to the table. `isp-nas data make` writes such a table.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from nas.data.layout import SPLIT_FOLDERS, SPLITS, Pair, Split
+from search_spaces.errors import DataError
+from search_spaces.system import stored
+
+SUFFIX = ".csv"
+MADE_FILE = "pairs.csv"  # in the folders that `isp-nas data make` writes
+_PATHS = ("raw", "rgb")
+_NUMBERS = ("bits", "black", "white")
+_WORDS = ("pattern", "packing")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of a table: pairs with their splits."""
+
+    pairs: tuple[tuple[Split | None, Pair], ...]
+
+    def splits(self) -> dict[Split, list[Pair]] | list[Pair]:
+        """The pairs by split, in one list where no row names one; rows without one are for training."""
+        if all(split is None for split, _ in self.pairs):
+            return [pair for _, pair in self.pairs]
+        found: dict[Split, list[Pair]] = {}
+        for split, pair in self.pairs:
+            found.setdefault(split or "train", []).append(pair)
+        return {split: found[split] for split in SPLITS if split in found}
+
+
+def is_manifest(source: Path) -> bool:
+    """Whether a source of pairs is a table."""
+    return source.suffix.lower() == SUFFIX and not source.is_dir()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a table; raises DataError with the line of the first fault."""
+    rows = _rows(path)
+    pairs = [_pair(row, path, line) for line, row in rows]
+    twice = [name for name, count in Counter(pair.name for _, pair in pairs).items() if count > 1]
+    if twice:
+        raise DataError(f'"{path}" has the mosaic "{twice[0]}" in more than one line; keep one of them.')
+    return Manifest(tuple(pairs))
+
+
+def manifest_format(path: Path) -> dict[str, Any]:
+    """Return the fields of a RawFormat that most rows of a table have; whether its files are there is not asked."""
+    told = [tuple(sorted(_told(row, path, line).items())) for line, row in _rows(path)]
+    (most, _), *_ = Counter(told).most_common(1)
+    return dict(most)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+    try:
+        text = stored.read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f'Could not read the table of pairs "{path}": {error.strerror}; check the path.') from None
+    first = text.partition("\n")[0]
+    rows = csv.DictReader(StringIO(text), delimiter=";" if ";" in first and "," not in first else ",")
+    missing = [name for name in _PATHS if name not in (rows.fieldnames or ())]
+    if missing:
+        raise DataError(
+            f'The first line of "{path}" names no column {" and ".join(missing)}; a table of pairs has raw and rgb, '
+            "and may have split, black, white, bits, pattern and packing."
+        )
+    read = [(rows.line_num, row) for row in rows]
+    if not read:
+        raise DataError(f'The table of pairs "{path}" has no rows; add a line for each pair.')
+    return read
+
+
+def _pair(row: Mapping[str, str | None], path: Path, line: int) -> tuple[Split | None, Pair]:
+    raw, rgb = (_file(row, name, path, line) for name in _PATHS)
+    told = _told(row, path, line)
+    levels = (told["black"], told["white"]) if {"black", "white"} <= told.keys() else None
+    return _split(row.get("split"), path, line), Pair((row["raw"] or "").strip(), raw, rgb, levels)
+
+
+def _file(row: Mapping[str, str | None], name: str, path: Path, line: int) -> Path:
+    written = (row[name] or "").strip()
+    file = path.parent / written
+    if not written or not file.is_file():
+        raise DataError(f'Line {line} of "{path}" names "{written}" as {name}, which is no file; check the path.')
+    return file
+
+
+def _told(row: Mapping[str, str | None], path: Path, line: int) -> dict[str, Any]:
+    numbers = {name: _number(row[name], name, path, line) for name in _NUMBERS if row.get(name)}
+    return {**numbers, **{name: str(row[name]).strip() for name in _WORDS if row.get(name)}}
+
+
+def _number(text: str | None, name: str, path: Path, line: int) -> int:
+    try:
+        return round(float(text or ""))
+    except (ValueError, OverflowError):
+        raise DataError(f'Line {line} of "{path}" has {name} "{text}", which is no number; mend it.') from None
+
+
+def _split(text: str | None, path: Path, line: int) -> Split | None:
+    written = (text or "").strip().lower()
+    if not written:
+        return None
+    for split, names in SPLIT_FOLDERS.items():
+        if written in names:
+            return split
+    raise DataError(f'Line {line} of "{path}" has the split "{text}"; splits are {", ".join(SPLITS)}.')
