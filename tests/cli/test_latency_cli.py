@@ -182,7 +182,7 @@ def test_two_networks_are_compared_by_a_probability() -> None:
     assert back["probability_faster"] == pytest.approx(1 - told["probability_faster"])
     done = in_process("latency", "predict", "csanet", "--against", "smallnet")
     assert "It is faster than smallnet (58.9 (39–88) ms) with a probability of" in " ".join(done.stdout.split())
-    assert 'Unknown target "nothing"' in refused("predict", "csanet", "--against", "nothing")
+    assert 'Unknown network "nothing"' in refused("predict", "csanet", "--against", "nothing")
 
 
 # Devices
