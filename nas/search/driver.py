@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ class Search:
         self._admission = Admission(self.study, self.device)
         self._designs = designs_of(self.space)
         self._open_proposer()
-        self._record("session", budget=str(self.budget), workers=len(self.slots), settings=self.study.settings_digest)
+        self._record(
+            "session", budget=str(self.budget), workers=len(self.slots), settings=self.study.settings_digest,
+            began=datetime.now(UTC).isoformat(timespec="seconds"),
+        )  # fmt: skip
         try:
             yield
         except BaseException:
@@ -303,10 +307,14 @@ class Search:
             self.say(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
         else:
-            self._record("rung", trial=candidate.trial, rung=finished.rung, **asdict(result))
+            worker = self._number_of(finished.slot)
+            self._record("rung", trial=candidate.trial, rung=finished.rung, worker=worker, **asdict(result))
             self.say(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
+
+    def _number_of(self, slot: Worker) -> int:
+        return next(number for number, each in enumerate(self.slots) if each is slot)
 
     def _is_first_death(self, finished: InFlight) -> bool:
         """Tell whether a candidate's process died for the first time; nothing is recorded then, and it is tried again.
@@ -328,7 +336,7 @@ class Search:
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
             self.say(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return
-        self._record("final", trial=trial, seed=seed, **asdict(result))
+        self._record("final", trial=trial, seed=seed, worker=self._number_of(finished.slot), **asdict(result))
         score = finished.candidate.final_scores()[seed]
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
         self.say(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
