@@ -11,6 +11,7 @@ from search_spaces.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.data.pairs import PairSet
+    from nas.data.raw_format import RawFormat
 
 PLOT_KINDS = (".png", ".svg", ".pdf", ".html")
 
@@ -172,7 +173,7 @@ def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outp
     for row, number in enumerate(index):
         target, output = pairs.rgb[number] / 255, np.clip(outputs[row], 0, 1)
         psnr = -10 * np.log10(max(float(np.mean((output - target) ** 2)), 1e-10))
-        mosaic, note = _visible(pairs.raw[number], pairs)
+        mosaic, note = visible_mosaic(pairs.raw[number], pairs.format)
         titles = (f"RAW mosaic {pairs.names[number]}{note}", f"output, {psnr:.2f} dB", "target")
         for axes, image, title in zip(grid[row], (mosaic, output, target), titles, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -182,9 +183,8 @@ def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outp
     plt.close(figure)
 
 
-def _visible(mosaic: np.ndarray[Any, Any], pairs: "PairSet") -> tuple[np.ndarray[Any, Any], str]:
+def visible_mosaic(mosaic: np.ndarray[Any, Any], fmt: "RawFormat") -> tuple[np.ndarray[Any, Any], str]:
     """Return a linear mosaic brightened so that its brightest percent is white, with a square root for the eye."""
-    fmt = pairs.format
     linear = np.clip((mosaic.astype(np.float32) - fmt.black) / (fmt.white_level - fmt.black), 0, 1)
     white = max(float(np.percentile(linear, 99)), 1e-3)
     return np.sqrt(np.clip(linear / white, 0, 1)), f" (×{1 / white:.1f}, √)"

@@ -25,6 +25,7 @@ ShortForm = Annotated[str, option("--format", help="table or json.")]
 DeviceName = Annotated[
     str | None, option("--device", help="Device name or a .json file.", default="the study's, or dimensity-1000-plus")
 ]
+Watch = Annotated[bool, option("--watch", help="Draw again while a search runs, from another terminal.")]
 Seed = Annotated[int | None, option("--seed", help="Seed of sampling and training.", default="the study's, or 0")]
 ResultsFolder = Annotated[Path, option("--results", help="Folder in which studies live.")]
 Trainable = Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")]

@@ -12,6 +12,7 @@ from rich.text import Text
 from nas.cli.console import Console
 from nas.search.budget import duration
 from nas.search.session import budget_share
+from nas.search.standing import counts
 from nas.search.study import Study
 
 if TYPE_CHECKING:
@@ -63,23 +64,6 @@ def budget_left(search: "Search") -> str:
     left = search.budget.candidates - search.used
     pace = search.elapsed_s / search.used if search.used else 0
     return f"{max(0, left)} candidates left" + (f", about {duration(left * pace)}" if pace else "")
-
-
-def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
-    """Return how many proposals were trained, how far, failed, repeated, or refused before training."""
-    verdicts, failed = study.verdicts, study.failed
-    trained, top = study.trained(), len(study.config.rungs) - 1
-    done = study.at_rung(top)
-    climbing = [c for c in map(study.candidates.__getitem__, {*busy}) if c.rungs and top not in c.rungs]
-    return {
-        "trained": len(trained),
-        f"done at {study.config.rungs[-1]} steps": len(done),
-        "stopped earlier": len(trained) - len(done) - len(climbing),
-        "failed": len(failed),
-        "duplicates": verdicts["duplicate"],
-        "over the limit": verdicts["infeasible"],
-        "not runnable on the device": verdicts["unsupported"],
-    }
 
 
 def standing(study: Study, busy: Collection[int] = ()) -> str:
