@@ -352,8 +352,6 @@ def dots(found: list[dict[str, Any]]) -> list[PlotPoint]:
             r["runtime_low_ms"],
             r["runtime_high_ms"],
             r["on_front"],
-            f"trial {r['trial']} {r['name'] or ''}<br>{r['psnr_db']:.2f} dB, {r['runtime_ms']:.1f} ms, "
-            f"score {r['score']:.3f}<br>{r['hash']}",
             r["psnr_half_width_db"] or 0.0,
         )
         for r in found

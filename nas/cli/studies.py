@@ -23,13 +23,13 @@ from search_spaces.system.printable import json_printable
 EVERY_S = 2.0
 
 LISTED = (
-    Column("study", lambda r: plain(r["study"]), right=False),
+    Column("study", lambda r: plain(r["study"]), right=False, stretches=True),
     Column("state", lambda r: "[green]running[/]" if r["running"] else _aged(r["age_s"]), right=False),
-    Column("budget", lambda r: plain(r["budget"] or "—")),
     Column("searched", lambda r: "—" if r["elapsed_s"] is None else duration(r["elapsed_s"])),
+    Column("budget", lambda r: plain(r["budget"] or "—")),
     Column("trained", lambda r: "—" if r["trained"] is None else str(r["trained"])),
-    Column("best", lambda r: _best(r), right=False),
-    Column("device", lambda r: plain(r["device"] or r["problem"] or ""), right=False, stretches=True),
+    Column("score", lambda r: "—" if r["score"] is None else f"{r['score']:.2f}"),
+    Column("best", lambda r: _best(r), right=False, stretches=True),
 )
 
 
@@ -37,15 +37,15 @@ def _aged(seconds: float | None) -> str:
     """Return how long ago something was, in the largest unit that fits."""
     if seconds is None:
         return "not begun"
-    days = seconds / 86400
-    return f"{days:.0f} d ago" if days >= 2 else f"{duration(seconds)} ago"
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((each for each in units if seconds >= 2 * each[0]), units[-1])
+    return f"{seconds / size:.0f} {unit} ago"
 
 
 def _best(row: Any) -> str:
-    if row["score"] is None:
-        return "—"
-    name = f" {plain(row['name'])}" if row["name"] else ""
-    return f"{row['score']:.2f} (trial {row['trial']}{name}, {row['psnr_db']:.2f} dB, {row['runtime_ms']:.1f} ms)"
+    if row["problem"]:
+        return plain(row["problem"])
+    return "—" if row["trial"] is None else f"trial {row['trial']}" + (f" {plain(row['name'])}" if row["name"] else "")
 
 
 def show_studies(results: Path, *, form: str) -> None:

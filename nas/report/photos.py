@@ -26,7 +26,7 @@ MOST_JUDGED = 48  # validation pairs among which the ones to show are chosen
 MOST_SIDE = 384  # pixels; of larger ones the middle is shown
 LOSSLESS_SIDE = 128
 FULL_ERROR = 0.1  # of the range of a channel: what is drawn white
-_QUALITY = 88
+_QUALITY = 82
 
 Pixels = np.ndarray[Any, Any]
 

@@ -91,7 +91,8 @@ function placeLabels(id, points) {
       const x = p.px + dx * (w / 2 + 9 + far), y = p.py + dy * (h / 2 + 9 + far), box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2];
       if (box[0] < 0 || box[1] < 0 || box[2] > xaxis._length || box[3] > yaxis._length || taken.some((t) => hits(t, box))) continue;
       taken.push(box);
-      annotations.push({ x: xaxis.type === "log" ? Math.log10(p.x) : p.x, y: p.y, ax: x - p.px, ay: y - p.py, text: plain(p.label), showarrow: true, arrowhead: 0, arrowwidth: far ? 1 : 0.01, arrowcolor: c.quiet, font: { size: 12, color: c.ink }, standoff: 8, captureevents: false, bgcolor: c.ground, opacity: 0.9, borderpad: 0 });
+      const shared = { x: xaxis.type === "log" ? Math.log10(p.x) : p.x, y: p.y, text: plain(p.label), font: { size: 12, color: c.ink }, bgcolor: c.ground, opacity: 0.9, borderpad: 0, captureevents: false };
+      annotations.push(far ? { ...shared, ax: x - p.px, ay: y - p.py, showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: c.quiet, standoff: 8 } : { ...shared, showarrow: false, xshift: x - p.px, yshift: p.py - y });
       break search;
     }
   }
@@ -132,7 +133,7 @@ function drawFront(steps) {
     const front = trained.filter((candidate) => at(candidate).on_front).sort((a, b) => a.runtime_ms - b.runtime_ms);
     const colour = PALETTE[number % PALETTE.length], label = many ? plain(short(study.label, 24)) + ": " : "";
     const trace = (members, more) => ({ x: members.map((m) => m.runtime_ms), y: members.map((m) => at(m).psnr_db), text: members.map((m) => frontHover(study, m, at(m))), customdata: members.map((m) => [number, m.trial]), hovertemplate: "%{text}<extra></extra>", ...more });
-    all.push(...trained.map((m) => at(m).psnr_db));
+    all.push(...trained.map((m) => at(m).psnr_db), ...front.flatMap((m) => [1, -1].map((sign) => at(m).psnr_db + sign * (at(m).psnr_half_width_db ?? 0))));
     traces.push(trace(trained.filter((m) => !m.name && !at(m).on_front), { mode: "markers", name: label + "networks", marker: { color: colour, opacity: 0.4, size: 7 } }));
     traces.push(trace(front, { mode: "lines+markers", name: label + "Pareto front", line: { color: colour, width: 2 }, marker: { color: colour, size: 9 },
       error_x: { type: "data", symmetric: false, array: front.map((m) => m.runtime_high_ms - m.runtime_ms), arrayminus: front.map((m) => m.runtime_ms - m.runtime_low_ms), color: colour, thickness: 0.6, width: 0 },
@@ -149,7 +150,7 @@ function drawFront(steps) {
   const ends = [Math.log10(Math.min(...times) * 0.9), Math.log10(Math.max(...times) * 1.1)];
   const chart = $("chart-front"), narrow = chart.clientWidth < NARROW;
   const ticks = roundTicks(ends, narrow ? 4 : 9);
-  draw("chart-front", traces, { xaxis: { title: { text: "predicted runtime, ms" }, type: "log", range: ends, tickvals: ticks, ticktext: ticks.map(String) }, yaxis: { title: { text: "validation PSNR, dB" }, range }, legend: { orientation: "h", y: -0.14, yanchor: "top", x: 0 }, margin: { l: 56, r: 12, t: 12, b: 48 } })
+  draw("chart-front", traces, { xaxis: { title: { text: "predicted runtime, ms" }, type: "log", range: ends, tickvals: ticks, ticktext: ticks.map(String) }, yaxis: { title: { text: "validation PSNR, dB" }, range } })
     .then(() => placeLabels("chart-front", labels));
   chart.removeAllListeners?.("plotly_click"); chart.removeAllListeners?.("plotly_relayout");
   chart.on("plotly_click", ({ points }) => { const [number, trial] = points[0].customdata ?? []; if (trial !== undefined) openTrial(number, trial); });
@@ -171,7 +172,7 @@ function drawAnytime(over) {
     traces.push({ x, y: anytime.rows.map((r) => r.score), name: plain(label) + "best score", line: { shape: "hv", color: PALETTE[i] }, mode: "lines" });
     if (!data.studies) traces.push({ x, y: anytime.rows.map((r) => r.hypervolume), name: "hypervolume", yaxis: "y2", line: { shape: "hv", dash: "dot", color: PALETTE[1] }, mode: "lines" });
   });
-  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(data.studies ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", showgrid: false, color: c.ink } }) });
+  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(data.studies ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", showgrid: false, zeroline: false, color: c.ink } }) });
 }
 
 function drawSpending() {
