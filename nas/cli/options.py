@@ -201,6 +201,10 @@ class SearchOptions:
         str | None, option("--study", help="Name of the study.", default="from data, device and space")
     ] = None
     results: ResultsFolder = Path("results")
+    quiet: Annotated[bool, option("--quiet", help="Print the result alone.")] = False
+    log_file: Annotated[Path | None, option("--log-file", help="Append every message to this file, with its date.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)

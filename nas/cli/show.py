@@ -16,6 +16,7 @@ from nas.plots import PlotPoint, check_plot, save_front
 from nas.report.layers import layer_rows, runtime_fields
 from nas.search import candidate_rows, finals
 from nas.search.candidate import Candidate
+from nas.search.device_pruning import runnable
 from nas.search.network_ref import Target, require_same_data, the_study
 from nas.search.study import Study
 from nas.search.study import load as load_study
@@ -73,10 +74,11 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
     space, device = load_space(name), load_device(device_name or DEFAULT_DEVICE)
     genes = [_gene_row(space, gene) for gene in GENES]
     members = _sample(space, device, sample, seed)
+    refused = runnable(space, device, allow_fallback=False)[1] if device_name else ()
     if form == "json":
-        print_json(
-            {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
-        )
+        told = {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
+        left_out = {"left_out": [asdict(each) for each in refused]} if device_name else {}
+        print_json(told | left_out)
         return
     console = Console()
     print_rows(genes, GENE_COLUMNS, form=form, console=console)
@@ -84,6 +86,10 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
         f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them "
         "some genes have no effect)."
     )
+    for each in refused:
+        console.print(
+            f"A search for {device.name} leaves {each.gene}={each.value} out: {each.reason}.", highlight=False
+        )
     if members:
         console.print()
         print_rows(members, SAMPLE_COLUMNS, form=form, console=console)

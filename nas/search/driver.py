@@ -353,9 +353,10 @@ class Search:
         calmer = (
             "" if reached.rate_share == 1 else f" at {reached.rate_share:.2g} of the learning rate, having diverged"
         )
+        network = f"  ({candidate.spec.description})" if rung == 0 else ""  # told once
         return (
             f"Trial {candidate.trial} {label}at {reached.steps} steps{calmer}: {reached.psnr_db:.2f} dB, "
-            f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}  ({candidate.spec.description})"
+            f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}{network}"
         )
 
     def _record(self, event: str, **values: Any) -> None:
