@@ -120,8 +120,9 @@ def _round_ticks(axes: Any) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = axes.get_xlim()
-    finest = 10 if high / low < 3 else 5 if high / low < 30 else 2
-    subs = {10: np.arange(1, 10, 0.5 if high / low < 2 else 1), 5: (1, 1.5, 2, 3, 5, 7), 2: (1, 2, 5)}[finest]
+    subs: list[float] = [1, 2, 5] if high / low > 30 else [1, 1.5, 2, 3, 5, 7]
+    if high / low < 3:
+        subs = [*range(1, 10)] if high / low > 2 else [digit / 2 for digit in range(2, 20)]
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -154,7 +155,7 @@ def _crowd(axes: Any, named: Sequence[PlotPoint]) -> list[PlotPoint]:
     spread = np.ptp(places[largest], axis=0).max()
     if len(largest) < FEWEST_CROWDED or spread > MOST_CROWD_SHARE:
         return []
-    return [named[i] for i in largest]
+    return [named[int(i)] for i in largest]
 
 
 def _inset(axes: Any, dots: Sequence[PlotPoint], crowd: Sequence[PlotPoint]) -> Any:

@@ -143,14 +143,8 @@ def search(
     from nas.cli.search import run_search
     from nas.train.workers import parse_workers
 
-    run_search(
-        options,
-        search.results,
-        spent,
-        workers=parse_workers(search.workers),
-        quiet=search.quiet,
-        log_file=search.log_file,
-    )
+    workers = parse_workers(search.workers)
+    run_search(options, search.results, spent, workers=workers, quiet=search.quiet, log_file=search.log_file)
 
 
 @app.command()

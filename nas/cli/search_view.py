@@ -72,7 +72,7 @@ def lines_of(search: "Search", height: int) -> list[Text]:
     """Return what is shown below the bar: how the study stands, and one line per candidate in training."""
     busy = [f.candidate.trial for f in search.running]
     study = search.study
-    told = [counted(study, busy), "; ".join(text for text in (best_so_far(study), time_spent(study)) if text)]
+    told = [text for text in (counted(study, busy), best_so_far(study), time_spent(study)) if text]
     training = running(search)
     room = max(1, height - LEFT_TO_EVENTS - len(told))
     if len(training) > room:
@@ -117,8 +117,9 @@ def running(search: "Search") -> list[str]:
     """Return one line per candidate in training."""
     ladder, rungs = search.study.ladder, len(search.study.config.rungs)
     return [
-        f"trial {f.candidate.trial} {f.candidate.name or f.candidate.spec.description}: "
+        f"trial {f.candidate.trial}{f' {f.candidate.name}' if f.candidate.name else ''}: "
         + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
         + f", step {f.slot.step}/{ladder[f.rung]}"
+        + ("" if f.candidate.name else f"  ({f.candidate.spec.description})")
         for f in search.running
     ]

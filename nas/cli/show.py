@@ -87,9 +87,7 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
         "some genes have no effect)."
     )
     for each in refused:
-        console.print(
-            f"A search for {device.name} leaves {each.gene}={each.value} out: {each.reason}.", highlight=False
-        )
+        console.print(f"In a search for {plain(device.name)}, {plain(each.sentence)}", highlight=False)
     if members:
         console.print()
         print_rows(members, SAMPLE_COLUMNS, form=form, console=console)

@@ -17,7 +17,6 @@ from nas.search import study as studies
 from nas.search.budget import duration
 from nas.search.network_ref import the_study
 from nas.units import runtime
-from search_spaces.errors import UsageError
 from search_spaces.system.printable import json_printable
 
 EVERY_S = 2.0
@@ -128,13 +127,11 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
 Draw = Callable[[Console, Clock], None]
 
 
-def watch_study(folder: Path, draw: Draw, *, form: str, every_s: float = EVERY_S) -> None:
+def watch_study(folder: Path, draw: Draw, *, form: str) -> None:
     """Draw a study now and whenever it has changed, until no search runs on it any more.
 
     On a terminal what was drawn before is replaced; elsewhere each drawing follows the last one.
     """
-    if form not in SHORT_FORMATS:
-        raise UsageError(f"What is watched is shown as {' or '.join(SHORT_FORMATS)}; got --format {form}.")
     console = Console()
     moving = console.is_terminal and form == "table"
     with Live(console=console, auto_refresh=False) as live:
@@ -149,7 +146,7 @@ def watch_study(folder: Path, draw: Draw, *, form: str, every_s: float = EVERY_S
                 _draw_once(live, console, draw, clock, moving=moving)
             if not clock.running:
                 break
-            time.sleep(every_s)
+            time.sleep(EVERY_S)
     if form == "table":
         console.print("No search runs on it.", highlight=False)
 

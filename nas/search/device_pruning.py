@@ -30,6 +30,11 @@ class LeftOut:
     value: Value
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """What a person reads."""
+        return f"{self.gene} = {self.value} is left out: {self.reason}."
+
 
 def runnable(space: SearchSpace, device: Device, *, allow_fallback: bool) -> tuple[SearchSpace, tuple[LeftOut, ...]]:
     """Return the space without the values whose members `device` always refuses, and these.
