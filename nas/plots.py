@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nas.data.pairs import PairSet
     from nas.data.raw_format import RawFormat
 
+DPI = 130
 PICTURE_KINDS = (".png", ".svg", ".pdf")
 PLOT_KINDS = (*PICTURE_KINDS, ".html")  # the last is a page of nas.report
 
@@ -64,7 +65,7 @@ def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: s
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 5.5), dpi=DPI, layout="constrained")
     _draw_front(axes, dots, f"Pareto front ({interval})")
     axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB")
     axes.set_title("\n".join(wrap(printable(title), 90)[:3]), parse_math=False, fontsize=11)
@@ -77,7 +78,7 @@ def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: s
     crowd = _crowd(axes, named)
     inset = _inset(axes, dots, crowd) if crowd else None
     place_labels(axes, [d for d in named if d not in crowd], dots, keep_off=inset)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=DPI)
     plt.close(figure)
 
 
@@ -188,6 +189,9 @@ def _free_corner(axes: Any, dots: Sequence[PlotPoint]) -> tuple[float, float, fl
     return _HEADROOM
 
 
+ROOM_AROUND = 1.08  # of a name, for which a place is looked for
+
+
 def place_labels(
     axes: Any, labelled: Sequence[PlotPoint], dots: Sequence[PlotPoint], *, keep_off: Any = None, size: int = 9
 ) -> None:
@@ -199,7 +203,7 @@ def place_labels(
     front = sorted((d for d in dots if d.on_front), key=lambda d: d.runtime_ms)
     lines = [([d.runtime_ms for d in front], [d.psnr_db for d in front])] if len(front) > 1 else []
     lines += _outline(axes, keep_off) if keep_off is not None else []
-    textalloc.allocate(
+    _, _, texts, _ = textalloc.allocate(
         axes,
         [d.runtime_ms for d in labelled],
         [d.psnr_db for d in labelled],
@@ -208,7 +212,7 @@ def place_labels(
         y_scatter=[d.psnr_db for d in dots],
         x_lines=[x for x, _ in lines] or None,
         y_lines=[y for _, y in lines] or None,
-        textsize=size,
+        textsize=size * ROOM_AROUND,
         linecolor="0.5",
         linewidth=0.6,
         draw_all=False,
@@ -219,6 +223,8 @@ def place_labels(
         parse_math=False,
         zorder=6,
     )
+    for text in filter(None, texts):  # None: one without a place
+        text.set_fontsize(size)  # what was measured is as large as the renderer's rounding may make it
 
 
 def _outline(axes: Any, inset: Any) -> list[tuple[list[float], list[float]]]:
@@ -245,7 +251,9 @@ def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> N
     from matplotlib import pyplot as plt
 
     size = (len(rows), max(map(len, rows)))
-    figure, grid = plt.subplots(*size, figsize=(4 * size[1], 3.6 * size[0]), layout="constrained", squeeze=False)
+    figure, grid = plt.subplots(
+        *size, figsize=(4 * size[1], 3.6 * size[0]), dpi=DPI, layout="constrained", squeeze=False
+    )
     for axes in grid.flat:
         axes.axis("off")
     drawn = [each for line, panels in zip(grid, rows, strict=True) for each in zip(line, panels, strict=False)]
@@ -257,7 +265,7 @@ def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> N
         means = zip(panel.names, panel.x.mean(1), panel.y.mean(1), strict=True)
         points = [PlotPoint(i, name, float(y), float(x), 0.0, 0.0, False) for i, (name, x, y) in enumerate(means)]
         place_labels(axes, points, points, size=6)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=DPI)
     plt.close(figure)
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import IO
 
 from nas.cli.console import text_of
 from search_spaces.errors import UsageError
@@ -17,11 +17,11 @@ class SearchLog:
         self._path, self._file = path, self._opened(path)
         self.problem = ""  # why nothing is written any more
 
-    def _opened(self, path: Path | None) -> TextIO | None:
+    def _opened(self, path: Path | None) -> IO[bytes] | None:
         if path is None:
             return None
         try:
-            return path.open("a", encoding="utf-8", errors="backslashreplace")
+            return path.open("ab", buffering=0)  # nothing may be left to be written when it is closed
         except OSError as error:
             raise UsageError(
                 f"The log file {path} cannot be written ({error.strerror}); name another one with --log-file."
@@ -32,12 +32,12 @@ class SearchLog:
         if self._file is None:
             return
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        lines = [line for line in text_of(message).splitlines() if line.strip()]
+        lines = "".join(f"{now}  {line}\n" for line in text_of(message).splitlines() if line.strip())
         try:
-            self._file.writelines(f"{now}  {line}\n" for line in lines)
-            self._file.flush()
+            self._file.write(lines.encode("utf-8", errors="backslashreplace"))
         except OSError as error:
             self.problem = f"The log file {self._path} is not written any more ({error.strerror})."
+            self._file.close()
             self._file = None
 
     def __enter__(self) -> "SearchLog":
