@@ -29,9 +29,18 @@ class Builder:
         return Network(tuple(self.kernels), self.start, self.h * self.w * self.c)
 
     def emit(
-        self, cls: str, op: str, read: int, weights: int = 0, macs: int = 0, cin: int | None = None, kernel: int = 1,
-        stride: int = 1, groups: int = 1, dilation: int = 1,
-    ) -> Self:  # fmt: skip
+        self,
+        cls: str,
+        op: str,
+        read: int,
+        weights: int = 0,
+        macs: int = 0,
+        cin: int | None = None,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> Self:
         """Append a kernel that makes the current map; `read` is what it reads of maps."""
         name = f"{len(self.kernels)}"
         self.kernels.append(
@@ -261,9 +270,14 @@ def inception_v3() -> Network:
         branches(net, (lambda n: n.conv(192, 1), lambda n, c=c: n.conv(c, 1).conv(c, (1, 7)).conv(192, (7, 1)),
                        lambda n, c=c: n.conv(c, 1).conv(c, (7, 1)).conv(c, (1, 7)).conv(c, (7, 1)).conv(192, (1, 7)),
                        lambda n: n.pool(3, 1, "AVERAGE_POOL_2D").conv(192, 1)))  # fmt: skip
-    branches(net, (lambda n: n.conv(192, 1).conv(320, 3, 2, valid=True),
-                   lambda n: n.conv(192, 1).conv(192, (1, 7)).conv(192, (7, 1)).conv(192, 3, 2, valid=True),
-                   lambda n: n.pool(3, 2, valid=True)))  # fmt: skip
+    branches(
+        net,
+        (
+            lambda n: n.conv(192, 1).conv(320, 3, 2, valid=True),
+            lambda n: n.conv(192, 1).conv(192, (1, 7)).conv(192, (7, 1)).conv(192, 3, 2, valid=True),
+            lambda n: n.pool(3, 2, valid=True),
+        ),
+    )
 
     def split(n: Builder) -> object:
         return branches(n, (lambda m: m.conv(384, (1, 3)), lambda m: m.conv(384, (3, 1))))

@@ -71,26 +71,40 @@ def main(arguments: Sequence[str]) -> None:
 
 def npu(name: str, told: str, soc: str, known: Sequence[Sample]) -> Device:
     conditions = Conditions(
-        device=told, soc=soc, runtime="TensorFlow Lite on Qualcomm AI Hub", delegate="qnn", precision="fp16",
-        flags="float files, computed in fp16", date="2025",
-    )  # fmt: skip
+        device=told,
+        soc=soc,
+        runtime="TensorFlow Lite on Qualcomm AI Hub",
+        delegate="qnn",
+        precision="fp16",
+        flags="float files, computed in fp16",
+        date="2025",
+    )
     title = f"{told}, NPU by the QNN delegate, fp16; {len(known)} public networks timed by Qualcomm AI Hub"
     return fitted(name, title, conditions, f"{len(known)} networks: {AIHUB_SOURCE}", known, "qualcomm-qnn", NPU_LIMITS)
 
 
 def gpu(name: str, told: str, soc: str, known: Sequence[Sample]) -> Device:
     conditions = Conditions(
-        device=told, soc=soc, runtime="TensorFlow Lite (fork of 2.10)", delegate="gpu", precision="fp16",
+        device=told,
+        soc=soc,
+        runtime="TensorFlow Lite (fork of 2.10)",
+        delegate="gpu",
+        precision="fp16",
         date="2023",
-    )  # fmt: skip
+    )
     title = f"{told}, GPU, fp16; {len(known)} public CNNs at 224×224"
     return fitted(name, title, conditions, f"{len(known)} {PHONE_SOURCE}", known, "tflite-gpu", GPU_LIMITS)
 
 
 def fitted(
-    name: str, title: str, conditions: Conditions, source: str, known: Sequence[Sample], table: str,
+    name: str,
+    title: str,
+    conditions: Conditions,
+    source: str,
+    known: Sequence[Sample],
+    table: str,
     limits: tuple[str, ...],
-) -> Device:  # fmt: skip
+) -> Device:
     measured = tuple(Measured(s.label, s.network, s.runtime_ms, s.family) for s in known)
     device = Device(
         name, title, conditions, source, measured, Fitted(2, 4), None, (), load_delegate(table), None, limits, "",  # type: ignore[arg-type]

@@ -32,8 +32,12 @@ from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
 
 SMALL = ("smallnet", "csanet", "enerzai-dense", "acvlab", "cvml", "isp-forever")
-BUDGETS = {"5m": Budget(seconds=300), "1h": Budget(seconds=3600), "100 candidates": Budget(candidates=100),
-           "8h": Budget(seconds=8 * 3600)}  # fmt: skip
+BUDGETS = {
+    "5m": Budget(seconds=300),
+    "1h": Budget(seconds=3600),
+    "100 candidates": Budget(candidates=100),
+    "8h": Budget(seconds=8 * 3600),
+}
 PAIRS = (8, 128, 128, 4)  # judged at once: eight packed pairs of the challenge's size
 STEPS = 30
 

@@ -24,7 +24,7 @@ from nas.defaults import DEFAULT_DEVICE
 from nas.export.converter import Converter
 from nas.export.exporter import export
 from nas.export.options import ExportOptions
-from nas.search.network_ref import Target, TrainedState
+from nas.search.network_ref import NetworkRef, TrainedState
 from nas.train import checkpoint, loop
 from search_spaces.designs import DESIGNS, find_design
 from search_spaces.networks import build_graph
@@ -90,7 +90,9 @@ def _export(design: str) -> dict[str, object]:
         path = Path(folder) / "state.safetensors"
         state = loop.start(build_graph(spec), seed=0, spec_hash=spec.hash)
         checkpoint.save(state, path)
-        target = Target(design, spec, None, None, TrainedState(path, 0, 0, DataConfig("demo"), None, "fresh weights"))
+        target = NetworkRef(
+            design, spec, None, None, TrainedState(path, 0, 0, DataConfig("demo"), None, "fresh weights")
+        )
         allowed = dict.fromkeys(PRECISIONS, 99.0)  # fresh weights are no measure of quality
         begun = time.perf_counter()
         card = export(target, Path(folder) / "out", load_device(DEFAULT_DEVICE), replace(OPTIONS, max_drop_db=allowed))

@@ -99,10 +99,12 @@ class Data:
         return [
             Sample(
                 Network(tuple(self.kernels[model]), INPUT_ELEMENTS, OUTPUT_ELEMENTS),
-                self.network_ms[phone, model], family(model), model,
+                self.network_ms[phone, model],
+                family(model),
+                model,
             )
             for model in models
-        ]  # fmt: skip
+        ]
 
 
 def read(folder: Path) -> Data:

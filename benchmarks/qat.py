@@ -27,7 +27,7 @@ from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, PairSet, identity, open_prepared, prepare
 from nas.export.converter import Converter, FineTuned
 from nas.export.options import ExportOptions
-from nas.search.network_ref import Target, resolve
+from nas.search.network_ref import NetworkRef, resolve
 from nas.tflite.interpreter import TfliteModel
 from nas.train.default_recipe import default_recipe
 from nas.train.evaluation import Quality, judge, quality_of
@@ -56,10 +56,15 @@ def main() -> None:
     data = DataConfig(options.data)
     rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
     told = {
-        "provenance": made_by, "data": options.label, "data_identity": identity(data), "steps": options.steps,
-        "more_steps": options.more_steps, "recipe": default_recipe("cpu", data).to_dict(),
-        "calibration": OPTIONS.calibration, "rows": rows,
-    }  # fmt: skip
+        "provenance": made_by,
+        "data": options.label,
+        "data_identity": identity(data),
+        "steps": options.steps,
+        "more_steps": options.more_steps,
+        "recipe": default_recipe("cpu", data).to_dict(),
+        "calibration": OPTIONS.calibration,
+        "rows": rows,
+    }
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     print(text)
     if options.out:
@@ -96,7 +101,7 @@ def row(name: str, data: DataConfig, seed: int, options: argparse.Namespace) -> 
 
 def trained(
     name: str, folder: Path, *, data: DataConfig, seed: int, steps: int, init_from: Path | None = None
-) -> Target:
+) -> NetworkRef:
     """Return a network after training in float32, with the recipe of a search; from other weights more gently."""
     from nas.search.network_training import QAT_RATE
     from nas.train.long_run import run
@@ -111,7 +116,7 @@ def trained(
     return resolve(str(folder), folder / "none")
 
 
-def fine_tuned_of(start: Target, folder: Path, steps: int, seed: int) -> FineTuned:
+def fine_tuned_of(start: NetworkRef, folder: Path, steps: int, seed: int) -> FineTuned:
     """Return what `isp-nas train --qat` comes to."""
     from nas.export.qat import fine_tuned, quantisation
     from nas.search.network_training import TrainOptions, plan_training

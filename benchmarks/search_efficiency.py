@@ -199,9 +199,13 @@ def searched(truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: fl
     with tempfile.TemporaryDirectory() as folder:
         study = make_study(Path(folder) / "study", truth, sampler.name, seed, tuple(others))
         search = Search(
-            study, load_space("mai21"), load_device(DEFAULT_DEVICE), Budget(seconds=budget_s), Path("nowhere"),
+            study,
+            load_space("mai21"),
+            load_device(DEFAULT_DEVICE),
+            Budget(seconds=budget_s),
+            Path("nowhere"),
             [SimulatedWorker(truth, clock)],
-        )  # fmt: skip
+        )
         with (
             mock.patch.object(driver_module, "time", clock),
             mock.patch.object(Situation, "variation", sampler.variation or Situation.variation),
@@ -211,9 +215,12 @@ def searched(truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: fl
         reached = list(anytime(study, truth, at_s))
         count = len(study.trained())
     return {
-        "at_s": at_s, "score": [s for s, _ in reached], "hypervolume": [h for _, h in reached], "trained": count,
+        "at_s": at_s,
+        "score": [s for s, _ in reached],
+        "hypervolume": [h for _, h in reached],
+        "trained": count,
         "priors": others,
-    }  # fmt: skip
+    }
 
 
 def prior_names() -> tuple[str, ...]:
@@ -222,11 +229,20 @@ def prior_names() -> tuple[str, ...]:
 
 def make_study(folder: Path, truth: Truth, sampler: str, seed: int, priors: tuple[str, ...]) -> Study:
     config = StudyConfig(
-        name=folder.name, data=DataConfig("nowhere"), data_fingerprint="0", device=DEFAULT_DEVICE,
-        device_digest=load_device(DEFAULT_DEVICE).digest, space="mai21", space_digest=load_space("mai21").digest,
-        objective="score", sampler=sampler, seed=seed, rungs=truth.steps, recipe=Recipe(horizon=truth.steps[-1]),
+        name=folder.name,
+        data=DataConfig("nowhere"),
+        data_fingerprint="0",
+        device=DEFAULT_DEVICE,
+        device_digest=load_device(DEFAULT_DEVICE).digest,
+        space="mai21",
+        space_digest=load_space("mai21").digest,
+        objective="score",
+        sampler=sampler,
+        seed=seed,
+        rungs=truth.steps,
+        recipe=Recipe(horizon=truth.steps[-1]),
         prior=priors,
-    )  # fmt: skip
+    )
     return studies.create(folder, config, provenance={})
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from nas.train.schedules import learning_rates
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
+from search_spaces.ops import DepthwiseConv
 from search_spaces.spec import ArchSpec
 
 Arrays = Mapping[str, Any]
@@ -149,9 +150,8 @@ def moved(
 
 
 def with_adam_for_the_rest(
-    graph: Graph, recipe: Recipe, for_kernels: optax.GradientTransformation
+    names: Collection[str], recipe: Recipe, for_kernels: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    names = muon.kernels(graph, batch=recipe.batch, patch=recipe.patch)
     rest = optax.chain(optax.scale_by_adam(), optax.scale(recipe.vector_rate))
     parts = {"kernels": for_kernels, "rest": rest}
     return optax.partition(parts, lambda tree: {name: "kernels" if name in names else "rest" for name in tree})
@@ -193,7 +193,7 @@ def own_muon(graph: Graph, recipe: Recipe) -> optax.GradientTransformation:
         own = {name: value for name, value in ahead.items() if is_array(value)}
         return {**ahead, **muon.directions(kinds, own)}, memory
 
-    return with_adam_for_the_rest(graph, recipe, optax.GradientTransformation(init, update))
+    return with_adam_for_the_rest(kinds, recipe, optax.GradientTransformation(init, update))
 
 
 def soap_transformation(scale: float) -> optax.GradientTransformation:
@@ -258,7 +258,10 @@ def turned(turns: Any, count: Any, preconditioner: Any, basis: Any) -> Any:
 def soap(scale: float) -> Callable[[Graph, Recipe], optax.GradientTransformation]:
     def build(graph: Graph, recipe: Recipe) -> optax.GradientTransformation:
         kinds = muon.kernels(graph, batch=recipe.batch, patch=recipe.patch)
-        return with_adam_for_the_rest(graph, recipe, as_matrices(soap_transformation(scale), kinds))
+        whole = {
+            name: kind for name, kind in kinds.items() if kind is not DepthwiseConv
+        }  # those are one matrix a channel
+        return with_adam_for_the_rest(whole, recipe, as_matrices(soap_transformation(scale), whole))
 
     return build
 

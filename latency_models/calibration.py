@@ -117,8 +117,9 @@ def left_out(samples: Sequence[Sample], held: Sequence[HeldOut]) -> dict[str, st
         alone = sorted({kernel.cls for kernel in sample.network.kernels} - others)
         reasons[sample.label] = (
             f"kernels of class {', '.join(alone)} were measured in its family {sample.family} alone"
-            if alone else "a class of its kernels was measured only in families that were left out with it"
-        )  # fmt: skip
+            if alone
+            else "a class of its kernels was measured only in families that were left out with it"
+        )
     return reasons
 
 

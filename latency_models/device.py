@@ -1,4 +1,4 @@
-"""What is known of a device, and its answer to the question how long a network takes on it.
+"""A device: what is known of it, and how long it takes for a network.
 
 A device is one JSON file: its conditions, what was measured and where, by which method a predictor was made of
 that, the predictor, how good it was on networks left out, and the operations that its delegate accepts. The user's own
@@ -238,8 +238,9 @@ def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]
         "spearman": accuracy.spearman(predicted, measured) if len(set(predicted)) > 1 < len(set(measured)) else None,
         "coverage_80": accuracy.coverage([p * low for p in predicted], [p * high for p in predicted], measured),
         "median_of_the_others_mape": accuracy.mape(accuracy.medians_of_the_others(measured), measured)
-        if len(measured) > 1 else None,
-    }  # fmt: skip
+        if len(measured) > 1
+        else None,
+    }
     return {
         name: value if value is None or isinstance(value, int) else float(f"{value:.6g}")
         for name, value in found.items()
@@ -366,9 +367,11 @@ def _read_factor(where: str, value: object) -> float:
 
 def _read_assumed(where: str, value: object) -> Assumed:
     readers = {
-        "layout": read_layout, "prior": _read_prior, "shrinkage": _read_assumption(positive),
+        "layout": read_layout,
+        "prior": _read_prior,
+        "shrinkage": _read_assumption(positive),
         "interval": _read_assumption(_read_factor),
-    }  # fmt: skip
+    }
     return Assumed(**record(readers)(where, value))
 
 

@@ -109,10 +109,12 @@ def adapted(samples: Sequence[Sample], sources: Sources) -> Predictor:
     spreads = [*(_spread(name, told, levels) for name in names), OWN_SPREAD, OWN_SPREAD]
     *factors, own_start, own_launch = fit_logs(np.array(shares), spreads, ADAPTED_NOISE)
     core = Transfer(
-        sources.predictors, tuple(weights),
+        sources.predictors,
+        tuple(weights),
         {name: rounded(x) for name, x in zip(names, factors, strict=True)},
-        rounded(start * own_start), rounded(launch * own_launch),
-    )  # fmt: skip
+        rounded(start * own_start),
+        rounded(launch * own_launch),
+    )
     return Predictor(core, NO_INTERVAL, range=_joint_range(samples, sources.predictors))
 
 
@@ -215,8 +217,11 @@ def _tie_of(name: str) -> str:
 def _untied(costs: dict[str, float]) -> dict[str, float]:
     """Return the coefficients that a roofline has for every class."""
     works = (*COMPUTING_CLASSES, GROUPED)
-    names = [*("fixed_ms", "io_ms_per_mb", "kernel_ms"), *(f"{work}_ms_per_gmac" for work in works),
-             *(f"{cls}_ms_per_mb" for cls in (*COMPUTING_CLASSES, *MOVING_CLASSES))]  # fmt: skip
+    names = [
+        *("fixed_ms", "io_ms_per_mb", "kernel_ms"),
+        *(f"{work}_ms_per_gmac" for work in works),
+        *(f"{cls}_ms_per_mb" for cls in (*COMPUTING_CLASSES, *MOVING_CLASSES)),
+    ]
     return {name: costs[_tie_of(name)] for name in names}
 
 

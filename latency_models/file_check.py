@@ -99,9 +99,11 @@ def _sizes(graph: FileGraph) -> Iterator[Finding]:
         if -1 in tensor.shape:
             shape = ", ".join("?" if size < 0 else str(size) for size in tensor.shape)
             yield Finding(
-                "error", tensor.name, f"sizes are open: [{shape}]",
+                "error",
+                tensor.name,
+                f"sizes are open: [{shape}]",
                 "convert with the sizes that the phone uses, for delegates take fixed ones (--size tells this check)",
-            )  # fmt: skip
+            )
 
 
 def _refused(device: Device, support: Support) -> Iterator[Finding]:
@@ -137,12 +139,15 @@ def _conversions(network: Network, support: Support) -> Iterator[Finding]:
     ends = [kernel for kernel in conversions if {kernel.dtype, kernel.makes_dtype} & set(FLOATS)]
     if ends and not inside & set(FLOATS):
         yield Finding(
-            "warning", ", ".join(f"{kernel.tflite_op} {kernel.name}" for kernel in ends),
+            "warning",
+            ", ".join(f"{kernel.tflite_op} {kernel.name}" for kernel in ends),
             "the file converts floats at its ends and computes in integers between",
             "export it with integer input and output, which the camera has anyway",
-        )  # fmt: skip
+        )
     if support.partitions > 1:
         yield Finding(
-            "warning", "partitions", f"the delegate gets the file in {support.partitions} pieces",
+            "warning",
+            "partitions",
+            f"the delegate gets the file in {support.partitions} pieces",
             "every change to the CPU and back copies maps; mend what is refused above",
-        )  # fmt: skip
+        )

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
-from search_spaces.activations import ENTRIES
+from search_spaces.activations import FUSED, TFLITE_OPS
 from search_spaces.errors import DeviceError
 from search_spaces.graph import Graph, Node
 from search_spaces.ops import (
@@ -141,7 +141,7 @@ def _transpose_conv(op: TransposeConv) -> Form:
 
 
 def _activation(op: Activation) -> Form:
-    return Form("activation", ENTRIES[op.function].tflite_op)
+    return Form("activation", TFLITE_OPS[op.function])
 
 
 def _pool(op: Pool) -> Form:
@@ -239,7 +239,7 @@ def _fused(graph: Graph) -> list[Group]:
 
 def _joins(op: Op, before: Form) -> bool:
     if isinstance(op, Activation):
-        return before.takes_activation and ENTRIES[op.function].is_fused
+        return before.takes_activation and op.function in FUSED
     return isinstance(op, Scale | Affine) and before.takes_line
 
 

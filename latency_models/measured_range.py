@@ -125,8 +125,9 @@ def noticed_size(found: Sequence[Outside], times: Sequence[float], runtime_ms: f
     return 1.0
 
 
-def sentences(kernels: Sequence[Kernel], found: Sequence[Outside], times: Sequence[float], runtime_ms: float,
-              beyond: float) -> tuple[str, ...]:  # fmt: skip
+def sentences(
+    kernels: Sequence[Kernel], found: Sequence[Outside], times: Sequence[float], runtime_ms: float, beyond: float
+) -> tuple[str, ...]:
     """Return what must be said of kernels outside what was measured: the largest first, then each figure once."""
     told: list[str] = []
     if beyond > 1.0:

@@ -28,7 +28,7 @@ IO_BYTES = 4
 UNCHECKED = "unchecked"
 TABLES = {"xnnpack": "xnnpack", "cpu": "xnnpack", "gpu": "tflite-gpu", "nnapi": "nnapi", "neuron": "mediatek-neuron",
           "qnn": "qualcomm-qnn", "coreml": "coreml"}  # fmt: skip
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 Sources = Mapping[str, Predictor]
 
 
@@ -41,27 +41,29 @@ def make_device(
     sources: Mapping[str, Predictor] | None = None,
     known: Callable[[], Sources] | None = None,
     delegate_table: str | None = None,
-    say: Say = lambda _: None,
+    on_message: OnMessage = lambda _: None,
 ) -> Device:
     """Return the device that these timings describe, fitted, with networks held out.
 
     `folder` is where the file of measurements lies, to which models are relative; `sources` are predictors of other
     devices to start from, `known` gives those to choose from where none is named and the measurements are too few.
-    What has to be known of how it was made is handed to `say`, sentence by sentence. Raises MeasurementError where
-    conditions are mixed, a network is unknown, or measurements are too few.
+    What has to be known of how it was made is handed to `on_message`, sentence by sentence. Raises MeasurementError
+    where conditions are mixed, a network is unknown, or measurements are too few.
     """
     conditions = common_conditions(timings)
-    measured = _with_families(_all_measured(timings, folder, say))
+    measured = _with_families(_all_measured(timings, folder, on_message))
     plain = Fitted(BYTES.get(conditions.precision, IO_BYTES), IO_BYTES)
     if not sources and known:
-        sources = _chosen(measured, known, plain, say)
+        sources = _chosen(measured, known, plain, on_message)
     method = Transferred(sources) if sources else plain
     table = delegate_table or TABLES.get(conditions.delegate, UNCHECKED)
     unchecked: tuple[str, ...] = ()
     if table == UNCHECKED:
         told = f'"{conditions.delegate}"' if conditions.delegate else "that the measurements do not name"
         unchecked = (f"Nothing is known of what the delegate {told} takes: support is not checked.",)
-        say(f"{unchecked[0]} Name its table by --ops, where there is one ({', '.join(sorted(delegate_names()))}).")
+        on_message(
+            f"{unchecked[0]} Name its table by --ops, where there is one ({', '.join(sorted(delegate_names()))})."
+        )
     device = Device(
         name=name,
         title=title or _title(conditions, name),
@@ -80,20 +82,22 @@ def make_device(
     return replace(device, predictor=predictor, held_out=held_out)
 
 
-def _all_measured(timings: Sequence[Timing], folder: Path, say: Say) -> list[Measured]:
+def _all_measured(timings: Sequence[Timing], folder: Path, on_message: OnMessage) -> list[Measured]:
     """Return every timing with its kernels; one whose file has operations without a price is named and left out."""
     measured = []
     for timing in timings:
         try:
             measured.append(measured_of(timing, folder))
         except UnpricedNetworkError as error:
-            say(f"{timing.network} is left out: {error}")
+            on_message(f"{timing.network} is left out: {error}")
     if not measured:
         raise MeasurementError("No network of the measurements can be priced; see the reasons above.")
     return measured
 
 
-def _chosen(measured: Sequence[Measured], known: Callable[[], Sources], plain: Fitted, say: Say) -> Sources:
+def _chosen(
+    measured: Sequence[Measured], known: Callable[[], Sources], plain: Fitted, on_message: OnMessage
+) -> Sources:
     """Return the known devices to start from; none where the measurements are enough alone."""
     samples = [m.sample for m in measured]
     if not all(s.whole for s in samples) or calibration.is_roofline(samples, plain.bytes_per_element):
@@ -102,7 +106,9 @@ def _chosen(measured: Sequence[Measured], known: Callable[[], Sources], plain: F
         return {}  # the fit says what is missing
     devices = known()
     chosen = choose_sources(samples, devices)
-    say(f"Started from {', '.join(chosen)}, of {len(devices)} known devices what explains the measurements best.")
+    on_message(
+        f"Started from {', '.join(chosen)}, of {len(devices)} known devices what explains the measurements best."
+    )
     return chosen
 
 

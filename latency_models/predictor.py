@@ -121,8 +121,10 @@ class Core:
     def start_parts(self, network: Network) -> Parts:
         """Return what the start, and what carrying input and output takes."""
         amounts = overhead_amounts(network, self.layout)
-        return {START: amounts["fixed_ms"] * self.coefficients["fixed_ms"],
-                IO: amounts["io_ms_per_mb"] * self.coefficients["io_ms_per_mb"]}  # fmt: skip
+        return {
+            START: amounts["fixed_ms"] * self.coefficients["fixed_ms"],
+            IO: amounts["io_ms_per_mb"] * self.coefficients["io_ms_per_mb"],
+        }
 
     @cached_property
     def _parted(self) -> dict[Hashable, Parts]:

@@ -55,8 +55,13 @@ def _residual_to_data(residual: Residual) -> dict[str, Any]:
 
 def read_predictor(where: str, value: object) -> Predictor:
     """Read what `predictor_to_data` wrote; raise DeviceError that names the place where it is something else."""
-    readers = {"core": _read_core, "calibration": _read_calibration, "interval": _read_interval, "range": _read_range,
-               "likeness": optional(_read_likeness)}  # fmt: skip
+    readers = {
+        "core": _read_core,
+        "calibration": _read_calibration,
+        "interval": _read_interval,
+        "range": _read_range,
+        "likeness": optional(_read_likeness),
+    }
     return Predictor(**record(readers)(where, _completed(value, likeness=None)))
 
 
@@ -96,10 +101,15 @@ def numbers(where: str, value: object) -> dict[str, float]:
 def read_layout(where: str, value: object) -> Layout:
     """Read how a device holds and computes maps."""
     readers = {
-        "lane": count, "bytes_per_element": count, "io_bytes_per_element": count, "input_lane": optional(count),
-        "cache_mb": optional(number), "taps": one_of(True, False), "own_ops": _read_texts,
+        "lane": count,
+        "bytes_per_element": count,
+        "io_bytes_per_element": count,
+        "input_lane": optional(count),
+        "cache_mb": optional(number),
+        "taps": one_of(True, False),
+        "own_ops": _read_texts,
         "grouped": one_of(True, False),
-    }  # fmt: skip
+    }
     return Layout(**record(readers)(where, _completed(value, grouped=False)))
 
 
@@ -109,8 +119,13 @@ def _read_texts(where: str, value: object) -> tuple[str, ...]:
 
 def _read_core(where: str, value: object) -> Core | Transfer:
     if isinstance(value, dict) and "sources" in value:
-        readers = {"sources": list_of(read_predictor), "weights": list_of(number), "factors": numbers,
-                   "own_start_ms": number, "own_launch_ms": number}  # fmt: skip
+        readers = {
+            "sources": list_of(read_predictor),
+            "weights": list_of(number),
+            "factors": numbers,
+            "own_start_ms": number,
+            "own_launch_ms": number,
+        }
         return Transfer(**record(readers)(where, _completed(value, own_start_ms=0.0, own_launch_ms=0.0)))
     return Core(
         **record({"layout": read_layout, "coefficients": numbers, "residual": optional(_read_residual)})(where, value)
@@ -119,9 +134,12 @@ def _read_core(where: str, value: object) -> Core | Transfer:
 
 def _read_residual(where: str, value: object) -> Residual:
     readers = {
-        "features": _read_features, "start": signed, "low": list_of(signed), "high": list_of(signed),
+        "features": _read_features,
+        "start": signed,
+        "low": list_of(signed),
+        "high": list_of(signed),
         "trees": list_of(_read_tree),
-    }  # fmt: skip
+    }
     fields = record(readers)(where, value)
     del fields["features"]
     return Residual(**fields)
@@ -151,9 +169,14 @@ def _read_calibration(where: str, value: object) -> Calibration:
 
 def _read_interval(where: str, value: object) -> Interval:
     readers = {
-        "kind": one_of("assumed", "measured"), "low": signed, "high": signed, "low90": signed, "high90": signed,
-        "growth": number, "note": text,
-    }  # fmt: skip
+        "kind": one_of("assumed", "measured"),
+        "low": signed,
+        "high": signed,
+        "low90": signed,
+        "high90": signed,
+        "growth": number,
+        "note": text,
+    }
     return Interval(**record(readers)(where, value))
 
 

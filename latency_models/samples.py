@@ -1,4 +1,4 @@
-"""What a fit reads and what it leaves behind: measured networks, and what fits without them said of them."""
+"""Input and output of a fit: measured networks, and the predictions for them of fits without them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

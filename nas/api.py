@@ -16,18 +16,18 @@ from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import FULL_HD_MOSAIC, ExportOptions, ExportSettings
-from nas.export.request import Exported, ExportedFile, export_target, require_complete
+from nas.export.request import Exported, ExportedFile, export_network, require_complete
 from nas.render.batch import RenderOptions, RenderSettings, render_files
 from nas.render.image_file import FileKind
 from nas.search import network_latency
 from nas.search import study as studies
 from nas.search.budget import parse_budget
 from nas.search.finals import Verdict
-from nas.search.found import Candidate, Candidates, Study
-from nas.search.network_ref import Target, resolve, target_of
+from nas.search.network_ref import NetworkRef, network_of, resolve
 from nas.search.network_training import TrainOptions, plan_training
 from nas.search.open_study import SearchOptions
 from nas.search.own_objects import device_name, space_name
+from nas.search.results import Candidate, Candidates, Study
 from nas.search.session import budget_share, open_session, without_refused
 from nas.search.settings import SearchSettings, Training, TrainSettings, beside_training, known, recipe_fields
 from nas.train.recipe_file import recipe_for
@@ -62,7 +62,7 @@ Folder = str | Path
 Data = str | Path | DataConfig
 
 
-Network = str | int | Path | Candidate | ArchSpec
+NetworkLike = str | int | Path | Candidate | ArchSpec
 
 
 def load_study(path: Folder) -> Study:
@@ -153,10 +153,10 @@ def search(
         **given,
         **recipe_fields(settings),
     )
-    say = on_message or _nothing
-    session = open_session(options, Path(results), parse_budget(str(budget)), workers=workers, on_message=say)
-    session = without_refused(session, say)
-    return Study(session.run(on_message=say, on_progress=_reporting(on_progress)).study)
+    on_message = on_message or _nothing
+    session = open_session(options, Path(results), parse_budget(str(budget)), workers=workers, on_message=on_message)
+    session = without_refused(session, on_message)
+    return Study(session.run(on_message=on_message, on_progress=_reporting(on_progress)).study)
 
 
 def _reporting(on_progress: Callable[[SearchProgress], None] | None) -> "Callable[[Search], None]":
@@ -189,7 +189,7 @@ class Trained:
 
 
 def train(
-    network: Network,
+    network: NetworkLike,
     *,
     steps: int | None = None,
     data: Data | None = None,
@@ -231,26 +231,26 @@ def train(
         >>> trained.steps
         2
     """
-    target = _target(network, Path(results), study)
+    ref = _ref(network, Path(results), study)
     given = beside_training(settings, TrainSettings)
     recipe = given.pop("recipe", None)
     options = TrainOptions(
         recipe_fields(settings),
         _data(data),
         steps=steps,
-        recipe=None if recipe is None else recipe_for(recipe, target.spec),
+        recipe=None if recipe is None else recipe_for(recipe, ref.spec),
         seed=seed,
         out=_path(out),
         vgg_file=_path(settings.get("vgg_weights")),
         qat=qat,
         **given,
     )
-    plan = plan_training(target, options, Path(results))
+    plan = plan_training(ref, options, Path(results))
     backend.prepare()  # before anything loads JAX
     from nas.train.long_run import Callbacks
 
     quantise = import_module("nas.export.qat").quantisation if qat else None
-    run, finished = plan.run(Callbacks(on_step, on_validation, say=on_message), quantise=quantise)
+    run, finished = plan.run(Callbacks(on_step, on_validation, on_message=on_message), quantise=quantise)
     best = finished.best
     return Trained(
         run.folder,
@@ -264,7 +264,7 @@ def train(
 
 
 def export(
-    network: Network,
+    network: NetworkLike,
     out: Folder,
     *,
     precisions: Iterable[str] = ("fp32",),
@@ -303,14 +303,14 @@ def export(
     given = dict(known(settings, ExportSettings))
     qat = given.pop("qat", None)
     options = ExportOptions(precisions=tuple(precisions), size=size, **given)
-    card = export_target(
-        _target(network, Path(results), study),
+    card = export_network(
+        _ref(network, Path(results), study),
         Path(out),
         options,
         results=Path(results),
         device=device if isinstance(device, Device) else _text(device),
         qat=None if qat is None else str(qat),
-        say=on_message or _nothing,
+        on_message=on_message or _nothing,
     )
     require_complete(card)
     return Exported.of(Path(out), card)
@@ -335,7 +335,7 @@ class Latency:
 
 
 def predict_latency(
-    network: Network,
+    network: NetworkLike,
     device: str | Path | Device = DEFAULT_DEVICE,
     *,
     study: str | None = None,
@@ -369,13 +369,20 @@ def predict_latency(
             str(network), on, results=Path(results), study=study, allow_fallback=allow_fallback
         )
     else:
-        spec = _target(network, Path(results), study).spec
+        spec = _ref(network, Path(results), study).spec
         found = network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
     time = found.prediction
     return Latency(
-        on.name, time.runtime_ms, time.low_ms, time.high_ms, time.assumed_interval, time.fixed_ms,
-        dict(time.kernels_ms), found.refused, time.flags,
-    )  # fmt: skip
+        on.name,
+        time.runtime_ms,
+        time.low_ms,
+        time.high_ms,
+        time.assumed_interval,
+        time.fixed_ms,
+        dict(time.kernels_ms),
+        found.refused,
+        time.flags,
+    )
 
 
 def render(
@@ -446,11 +453,11 @@ def _path(value: Folder | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _target(network: Network, results: Path, study: str | None) -> Target:
+def _ref(network: NetworkLike, results: Path, study: str | None) -> NetworkRef:
     """Return what an argument names, as a command line would."""
     if isinstance(network, Candidate):
         folder = Path(network.study)
         return resolve(str(network.trial), folder.parent, folder.name)
     if isinstance(network, ArchSpec):
-        return target_of(network, results, study)
+        return network_of(network, results, study)
     return resolve(str(network), results, study)

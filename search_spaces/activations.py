@@ -7,7 +7,7 @@ computes looks the function up.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 # 0.2 is TensorFlow's own default for tf.nn.leaky_relu, so an exported file needs no comment.
@@ -48,13 +48,11 @@ ENTRIES: dict[str, ActivationEntry] = {
 ACTIVATIONS = tuple(ENTRIES)
 _PLACES = {entry.body: name for name, entry in ENTRIES.items() if entry.body is not None}
 BODY_ACTIVATIONS = tuple(_PLACES[place] for place in sorted(_PLACES))
+FUSED = tuple(name for name, entry in ENTRIES.items() if entry.is_fused)
 TFLITE_OPS = {name: entry.tflite_op for name, entry in ENTRIES.items()}
 
 
 def function_of(where: str, options: Mapping[str, Any]) -> Any:
     """Return the function that an entry names, with its options; imports the framework."""
-    module, _, path = where.partition(":")
-    found: Any = import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
-    return partial(found, **options) if options else found
+    function = resolve_name(where)
+    return partial(function, **options) if options else function

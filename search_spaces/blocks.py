@@ -1,19 +1,18 @@
 """Blocks and attentions of a network's body, one function per kind.
 
-A new block is one function and its name in `BLOCK_BUILDERS`; what it needs is in the spec and the width it is handed.
+A new one is a function here and an entry in `search_spaces.parts` that names it; what it needs is in the spec and the
+width it is handed.
 """
-
-from collections.abc import Callable
 
 from search_spaces.graph import GraphBuilder
 from search_spaces.layers import conv, inner_conv
 from search_spaces.ops import Add, Concat, Conv, DepthwiseConv, GlobalMean, Multiply, Scale
+from search_spaces.parts import ATTENTIONS, BLOCKS
 from search_spaces.spec import ArchSpec
 
 # Of one hidden value all gates would be functions.
 MIN_ATTENTION_HIDDEN = 2
-# (builder, spec, name, input, channels of the body) → output
-BlockBuilder = Callable[[GraphBuilder, ArchSpec, str, str, int], str]
+_LETTERS = "abcd"  # of the convolutions inside a block
 
 
 def body(g: GraphBuilder, spec: ArchSpec, x: str, width: int) -> str:
@@ -33,7 +32,7 @@ def _blocks(g: GraphBuilder, spec: ArchSpec, x: str, width: int) -> list[str]:
     """Return what goes into the body and what comes out of each block; of dense layers, the grown map."""
     outputs = [x]
     for index in range(1, spec.depth + 1):
-        outputs.append(BLOCK_BUILDERS[spec.block](g, spec, f"block{index}", outputs[-1], width))
+        outputs.append(BLOCKS[spec.block].build(g, spec, f"block{index}", outputs[-1], width))
     return outputs
 
 
@@ -67,12 +66,13 @@ def _block_conv(
     return inner_conv(g, spec, name, x, Conv(filters, 1), activation)
 
 
-def _plain(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+def plain(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+    """One convolution."""
     x = _block_conv(g, spec, f"{name}.conv", x, width, kernel=spec.kernel, activation=spec.activation)
     return _attend_inside(g, spec, name, x)
 
 
-def _residual(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+def residual(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
     """Convolutions with an activation between them, plus the input; also with learned weights (AWSRN's unit)."""
     y = x
     for index in range(spec.block_layers):
@@ -83,25 +83,25 @@ def _residual(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) ->
     return _weighted_add(g, spec, name, _attend_inside(g, spec, name, y), x)
 
 
-def _expanded(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+def expanded(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
     """CSANet's double-attention module for any attention: widen twofold, recalibrate, fuse back, add."""
     wide = 2 * width
     y = _block_conv(g, spec, f"{name}.conv_a", x, wide, kernel=spec.kernel, activation=spec.activation)
     if spec.attention != "none" and spec.attention_position == "block":
         # Without a gate in between, two linear 1×1 convolutions would be one.
         y = g.add(f"{name}.conv_b", Conv(wide, 1), y)
-        y = ATTENTION_BUILDERS[spec.attention](g, spec, name, y)
+        y = ATTENTIONS[spec.attention].build(g, spec, name, y)
     y = inner_conv(g, spec, f"{name}.fuse", y, Conv(width, 1))
     return g.add(f"{name}.add", Add(), y, x)
 
 
-def _dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:  # noqa: ARG001 (it grows freely)
+def dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:  # noqa: ARG001 (it grows freely)
     """One layer of a DenseNet: what it makes is put behind what it read (arXiv 1608.06993)."""
     y = _block_conv(g, spec, f"{name}.conv", x, spec.growth, kernel=spec.kernel, activation=spec.activation)
     return g.add(f"{name}.grow", Concat(), x, _attend_inside(g, spec, name, y))
 
 
-def _residual_dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
+def residual_dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: int) -> str:
     """Dense layers, fused by a 1×1 convolution, plus the input (arXiv 1802.08797)."""
     grown = x
     for index in range(spec.block_layers):
@@ -113,31 +113,20 @@ def _residual_dense(g: GraphBuilder, spec: ArchSpec, name: str, x: str, width: i
     return g.add(f"{name}.add", Add(), _attend_inside(g, spec, name, y), x)
 
 
-_LETTERS = "abcd"
-BLOCK_BUILDERS: dict[str, BlockBuilder] = {
-    "plain": _plain,
-    "residual": _residual,
-    "expanded": _expanded,
-    "dense": _dense,
-    "residual_dense": _residual_dense,
-    "adaptive_residual": _residual,
-}
-
-
 def _attend_inside(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
     return attend(g, spec, name, x) if spec.attention_position == "block" else x
 
 
 def attend(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
-    """Recalibrate `x`; dual attention doubles the channels, so a 1×1 convolution brings them back."""
+    """Recalibrate `x`; where that gives more channels, as dual attention does, a 1×1 convolution brings them back."""
     if spec.attention == "none":
         return x
-    y = ATTENTION_BUILDERS[spec.attention](g, spec, name, x)
+    y: str = ATTENTIONS[spec.attention].build(g, spec, name, x)
     fuse = "attention.fuse" if spec.block in ("expanded", "residual_dense") and spec.depth else "fuse"
-    return g.add(f"{name}.{fuse}", Conv(g.channels(x), 1), y) if spec.attention == "dual" else y
+    return y if g.channels(y) == g.channels(x) else g.add(f"{name}.{fuse}", Conv(g.channels(x), 1), y)
 
 
-def _channel_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
+def channel_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
     """Squeeze and excite: mean over the map, two 1×1 convolutions, one gate per channel (arXiv 1709.01507)."""
     channels = g.channels(x)
     y = g.add(f"{name}.ca.mean", GlobalMean(), x)
@@ -147,19 +136,13 @@ def _channel_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> st
     return g.add(f"{name}.ca.mul", Multiply(), x, y)
 
 
-def _spatial_attention(g: GraphBuilder, _: ArchSpec, name: str, x: str) -> str:
+def spatial_attention(g: GraphBuilder, _: ArchSpec, name: str, x: str) -> str:
     """A 5×5 depthwise convolution with dilation 2 sees 9×9 pixels and gates each of them."""
     y = conv(g, f"{name}.sa.dw", x, DepthwiseConv(5, dilation=2), "sigmoid")
     return g.add(f"{name}.sa.mul", Multiply(), x, y)
 
 
-def _dual_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
-    spatial = _spatial_attention(g, spec, name, x)
-    return g.add(f"{name}.concat", Concat(), spatial, _channel_attention(g, spec, name, x))
-
-
-ATTENTION_BUILDERS: dict[str, Callable[[GraphBuilder, ArchSpec, str, str], str]] = {
-    "channel": _channel_attention,
-    "spatial": _spatial_attention,
-    "dual": _dual_attention,
-}
+def dual_attention(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
+    """Both gates read one map, and their outputs are concatenated (CSANet, arXiv 2105.07809)."""
+    spatial = spatial_attention(g, spec, name, x)
+    return g.add(f"{name}.concat", Concat(), spatial, channel_attention(g, spec, name, x))

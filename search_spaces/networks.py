@@ -5,7 +5,6 @@ unet      input R/2 → stem → levels down → body on the lowest → levels u
 two_path  texture: input − blurred input → stem → body at R/2;  colour: a U-Net from R/4 → R/2;  both → head → RGB
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 
 from search_spaces.blocks import body
@@ -13,6 +12,7 @@ from search_spaces.errors import SpecError
 from search_spaces.graph import FULL_HD, INPUT, Graph, GraphBuilder
 from search_spaces.layers import activate, conv, downsample, inner_conv, join, upsample
 from search_spaces.ops import Add, Concat, Conv, DepthToSpace, Pool, Resize, Shape, Subtract, TransposeConv
+from search_spaces.parts import TOPOLOGIES
 from search_spaces.spec import WIDEST_LEVEL, ArchSpec
 
 RGB = 3
@@ -26,7 +26,7 @@ def build_graph(spec: ArchSpec, input_shape: Shape = FULL_HD) -> Graph:
     """
     _check_size(spec, input_shape)
     g = GraphBuilder(input_shape)
-    _head(g, spec, TOPOLOGIES[spec.topology](g, spec))
+    _head(g, spec, TOPOLOGIES[spec.topology].build(g, spec))
     return g.build()
 
 
@@ -45,7 +45,8 @@ def _stem(g: GraphBuilder, spec: ArchSpec, x: str, stride: int = 1) -> str:
     return x if spec.stem_depth == 1 else conv(g, "stem2", x, Conv(spec.width, 3), spec.activation)
 
 
-def _flat(g: GraphBuilder, spec: ArchSpec) -> str:
+def flat(g: GraphBuilder, spec: ArchSpec) -> str:
+    """One scale, below R/2 or at it."""
     halvings = spec.scale.bit_length() - 2  # from R/2
     strided = spec.downsampler == "strided" and halvings > 0
     x = _stem(g, spec, INPUT, stride=2 if strided else 1)
@@ -66,7 +67,8 @@ def _up_again(g: GraphBuilder, spec: ArchSpec, name: str, x: str) -> str:
     return g.add(f"{name}.shuffle", DepthToSpace(2), g.add(name, Conv(4 * spec.width, 3), x))
 
 
-def _unet(g: GraphBuilder, spec: ArchSpec) -> str:
+def unet(g: GraphBuilder, spec: ArchSpec) -> str:
+    """Levels down, the body on the lowest, levels up."""
     levels = _down(g, spec, "", _stem(g, spec, INPUT), spec.levels)
     levels[-1] = body(g, spec, levels[-1], g.channels(levels[-1]))
     return _up(g, spec, "", levels)
@@ -107,7 +109,7 @@ def _up(g: GraphBuilder, spec: ArchSpec, path: str, levels: list[str]) -> str:
     return x
 
 
-def _two_path(g: GraphBuilder, spec: ArchSpec) -> str:
+def two_path(g: GraphBuilder, spec: ArchSpec) -> str:
     """NOAHTCV's split: what 2×2 averages tell is colour, what they do not is texture."""
     low = g.add("low", Pool("average"), INPUT)
     fine = g.add("texture", Subtract(), INPUT, g.add("low.up", Resize(), low))
@@ -121,9 +123,6 @@ def _colour(g: GraphBuilder, spec: ArchSpec, low: str) -> str:
     first = inner_conv(g, spec, "colour.enc0.conv1", low, Conv(spec.width, 3), spec.activation)
     x = _up(g, spec, "colour.", _down(g, spec, "colour.", first, spec.levels - 1))
     return upsample(g, spec, "colour.up", x, spec.width)
-
-
-TOPOLOGIES: dict[str, Callable[[GraphBuilder, ArchSpec], str]] = {"flat": _flat, "unet": _unet, "two_path": _two_path}
 
 
 def _head(g: GraphBuilder, spec: ArchSpec, x: str) -> str:

@@ -26,6 +26,7 @@ class Op:
     """One primitive operation; subclasses say what it does to shapes."""
 
     kind: ClassVar[str]
+    is_integer: ClassVar[bool] = False  # tests have seen it converted to int8 and int16
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape that comes out; raise GraphError where the inputs do not fit together."""
@@ -49,6 +50,7 @@ class Conv(Op):
     """A convolution with bias, kernel × kernel."""
 
     kind = "conv"
+    is_integer = True
     filters: int
     kernel: int = 3
     stride: int = 1
@@ -77,6 +79,7 @@ class DepthwiseConv(Op):
     """
 
     kind = "depthwise_conv"
+    is_integer = True
     kernel: int = 3
     dilation: int = 1
     use_bias: bool = True
@@ -102,6 +105,7 @@ class TransposeConv(Op):
     """A transposed convolution, the gradient of a "same" convolution: enlarges by `stride`."""
 
     kind = "transpose_conv"
+    is_integer = True
     filters: int
     kernel: int = 3
     stride: int = 2
@@ -128,6 +132,7 @@ class DepthToSpace(Op):
     """Pixel shuffle in TensorFlow's order: channel (i·block + j)·c + k becomes pixel (i, j) of channel k."""
 
     kind = "depth_to_space"
+    is_integer = True
     block: int = 2
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -163,6 +168,7 @@ class Affine(Op):
     """A fixed line, scale · x + offset, such as brings a tanh into the range of a photograph."""
 
     kind = "affine"
+    is_integer = True
     scale: float
     offset: float
 
@@ -176,6 +182,7 @@ class Scale(Op):
     """The map times one learned number."""
 
     kind = "scale"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of the input."""
@@ -195,6 +202,7 @@ class InstanceNorm(Op):
     """
 
     kind = "instance_norm"
+    is_integer = True
     epsilon: float = 1e-3
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -212,6 +220,7 @@ class Pool(Op):
     """The maximum or the average of every 2×2 pixels: halves both sides."""
 
     kind = "pool"
+    is_integer = True
     function: str
 
     def __post_init__(self) -> None:
@@ -231,6 +240,7 @@ class Resize(Op):
     """Bilinear enlargement to twice the size, pixel centres at half-integers as in `tf.image.resize`."""
 
     kind = "resize"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """[n, h, w, c] → [n, 2h, 2w, c]."""
@@ -243,6 +253,7 @@ class Add(Op):
     """The sum of two maps of one shape."""
 
     kind = "add"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of both inputs."""
@@ -257,6 +268,7 @@ class Subtract(Op):
     """The first map minus the second, of one shape."""
 
     kind = "subtract"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of both inputs."""
@@ -271,6 +283,7 @@ class Multiply(Op):
     """The product of a map and a map of the same shape, or of one value per channel."""
 
     kind = "multiply"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of the first input."""
@@ -285,6 +298,7 @@ class Concat(Op):
     """Maps of one size, their channels behind one another."""
 
     kind = "concat"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """[n, h, w, Σ channels]."""
@@ -298,6 +312,7 @@ class GlobalMean(Op):
     """The mean of each channel over the whole map."""
 
     kind = "global_mean"
+    is_integer = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """[n, h, w, c] → [n, 1, 1, c]."""

@@ -44,14 +44,10 @@ PRECISIONS = {
     )
 }
 
-# What TensorFlow 2.21 makes integers of: kinds of operations, and functions of activations. A new one is not among them
-# before tests have seen it converted. In int16 it refuses DEPTH_TO_SPACE, PRELU, ELU and HARD_SWISH, in int8 it leaves
-# ELU in float32; there `lower_tf` writes other operations with the same answer.
-_INTEGERS = frozenset({
-    "conv", "depthwise_conv", "transpose_conv", "depth_to_space", "pool", "resize", "affine", "scale", "instance_norm",
-    "add", "subtract", "multiply", "concat", "global_mean",
-    *(name for name, entry in ENTRIES.items() if entry.is_integer),
-})  # fmt: skip
+# What TensorFlow 2.21 makes integers of: kinds of operations, and functions of activations. In int16 it refuses
+# DEPTH_TO_SPACE, PRELU, ELU and HARD_SWISH, in int8 it leaves ELU in float32; there `lower_tf` writes other operations
+# with the same answer.
+_INTEGERS = frozenset(name for table in (OPS, ENTRIES) for name, each in table.items() if each.is_integer)
 _FLOATS = frozenset({*OPS, *ACTIVATIONS})
 CONVERTED = {"fp32": _FLOATS, "fp16": _FLOATS, "int8": _INTEGERS, "int16": _INTEGERS}
 

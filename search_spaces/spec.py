@@ -16,6 +16,7 @@ from typing import Any
 
 from search_spaces.activations import BODY_ACTIVATIONS
 from search_spaces.errors import SpecError, UnknownNameError
+from search_spaces.parts import ATTENTIONS, BLOCKS, TOPOLOGIES, reading
 
 Value = int | str
 # Any of the alternatives, each a conjunction {gene: the values it must have one of}; empty means always.
@@ -59,9 +60,6 @@ def _nominal(meaning: str, default: str, legal: tuple[str, ...], active_when: Co
     return field(default=default, metadata={"gene": Gene(meaning, default, legal, False, active_when)})
 
 
-TOPOLOGIES = ("flat", "unet", "two_path")
-BLOCKS = ("plain", "residual", "expanded", "dense", "residual_dense", "adaptive_residual")
-ATTENTIONS = ("none", "channel", "spatial", "dual")
 DOWNSAMPLERS = ("strided", "max_pool", "average_pool")
 UPSAMPLERS = ("depth_to_space", "transposed", "bilinear")
 OUTPUT_ACTIVATIONS = ("none", "relu", "sigmoid", "scaled_tanh")
@@ -131,13 +129,16 @@ class ArchSpec:
     A condition speaks of genes declared before its own, so one pass over them finds the canonical form.
     """
 
-    topology: str = _nominal("one scale, a U-Net, or a texture and a colour path", "flat", TOPOLOGIES)
+    topology: str = _nominal("one scale, a U-Net, or a texture and a colour path", "flat", tuple(TOPOLOGIES))
     scale: int = _ordinal(
-        "the body runs at R/scale, R being the output resolution", 2, (2, 4, 8), ({"topology": ("flat",)},)
+        "the body runs at R/scale, R being the output resolution",
+        2,
+        (2, 4, 8),
+        ({"topology": reading(TOPOLOGIES, "scale")},),
     )
     levels: int = _ordinal(
         "how often a U-Net, or the colour path, is halved below R/2", 2, (1, 2, 3, 4),
-        ({"topology": ("unet", "two_path")},),
+        ({"topology": reading(TOPOLOGIES, "levels")},),
     )  # fmt: skip
     stem_depth: int = _ordinal("convolutions before the body", 1, (1, 2))
     stem_kernel: int = _ordinal("kernel of the first convolution", 3, (3, 5, 7, 9))
@@ -155,39 +156,49 @@ class ArchSpec:
     skip: str = _nominal("from each level down to the same level up", "add", ("none", "add", "concat"), _LEVELS)
     skip_reach: str = _nominal("which levels have the skip", "all", ("all", "top"), _SEVERAL_SKIPS)
     depth: int = _ordinal("blocks in the body", 1, _DEPTHS)
-    block: str = _nominal("kind of block", "plain", BLOCKS, (_HAS_BLOCKS,))
+    block: str = _nominal("kind of block", "plain", tuple(BLOCKS), (_HAS_BLOCKS,))
     kernel: int = _ordinal("kernel of the first convolution of a block", 3, (1, 3, 5, 7), (_HAS_BLOCKS,))
     convolution: str = _nominal(
         "in blocks: full, or depthwise and then 1×1", "full", ("full", "separable"), (_HAS_BLOCKS,)
     )
     block_layers: int = _ordinal(
-        "convolutions in a block", 2, (1, 2, 3, 4),
-        ({**_HAS_BLOCKS, "block": ("residual", "adaptive_residual", "residual_dense")},),
-    )  # fmt: skip
+        "convolutions in a block",
+        2,
+        (1, 2, 3, 4),
+        ({**_HAS_BLOCKS, "block": reading(BLOCKS, "block_layers")},),
+    )
     block_end: str = _nominal(
-        "what a residual block adds", "linear", ("linear", "activated"),
-        ({**_HAS_BLOCKS, "block": ("residual", "adaptive_residual")},),
-    )  # fmt: skip
+        "what a residual block adds",
+        "linear",
+        ("linear", "activated"),
+        ({**_HAS_BLOCKS, "block": reading(BLOCKS, "block_end")},),
+    )
     growth: int = _ordinal(
-        "channels that each dense layer adds", 8, range(4, 65, 4),
-        ({**_HAS_BLOCKS, "block": ("dense", "residual_dense")},),
-    )  # fmt: skip
+        "channels that each dense layer adds",
+        8,
+        range(4, 65, 4),
+        ({**_HAS_BLOCKS, "block": reading(BLOCKS, "growth")},),
+    )
     # Not of a flat body without blocks: genes of older runs hold it there, where it never had an effect.
     attention: str = _nominal(
-        "recalibration of the body", "none", ATTENTIONS, (_HAS_BLOCKS, {"topology": ("unet", "two_path")})
+        "recalibration of the body", "none", ("none", *ATTENTIONS), (_HAS_BLOCKS, {"topology": ("unet", "two_path")})
     )
     attention_position: str = _nominal(
-        "inside each block, or once behind the body", "block", ("block", "body"),
-        ({**_HAS_BLOCKS, "attention": ATTENTIONS[1:]},),
-    )  # fmt: skip
+        "inside each block, or once behind the body",
+        "block",
+        ("block", "body"),
+        ({**_HAS_BLOCKS, "attention": tuple(ATTENTIONS)},),
+    )
     attention_reduction: int = _ordinal(
-        "how far channel attention squeezes", 4, (2, 4), ({"attention": ("channel", "dual")},)
+        "how far channel attention squeezes", 4, (2, 4), ({"attention": reading(ATTENTIONS, "attention_reduction")},)
     )
     long_skip: str = _nominal("over the whole body", "none", ("none", "add", "concat", "local_fusion"), (_HAS_BLOCKS,))
     tail: str = _nominal(
-        "behind the blocks; a skip by add or concat has a convolution anyway", "none", ("none", "conv"),
+        "behind the blocks; a skip by add or concat has a convolution anyway",
+        "none",
+        ("none", "conv"),
         ({**_HAS_BLOCKS, "long_skip": ("none", "local_fusion")},),
-    )  # fmt: skip
+    )
     body_upsampler: str = _nominal("from the body back to R/2", "transposed", UPSAMPLERS, _SMALLER_BODY)
     output_upsampler: str = _nominal("from R/2 to R", "depth_to_space", UPSAMPLERS)
     global_residual: str = _nominal("from the input to the output", "none", ("none", *UPSAMPLERS))
@@ -198,14 +209,18 @@ class ArchSpec:
         "after the step to R: the body's, or none", "body", ("body", "none"), (_HAS_REFINING,)
     )
     output_kernel: int = _ordinal(
-        "kernel of the last convolution", 3, (1, 3, 5, 7, 9),
+        "kernel of the last convolution",
+        3,
+        (1, 3, 5, 7, 9),
         (_HAS_REFINING, {"output_upsampler": ("depth_to_space", "bilinear")}),
-    )  # fmt: skip
+    )
     activation: str = _nominal("inside the body and the head", "relu", BODY_ACTIVATIONS, _USES_BODY_ACTIVATION)
     normalisation: str = _nominal(
-        "behind the convolutions of blocks, levels and ways up", "none", ("none", "instance"),
+        "behind the convolutions of blocks, levels and ways up",
+        "none",
+        ("none", "instance"),
         (_HAS_BLOCKS, *_CONVOLVES_BELOW),
-    )  # fmt: skip
+    )
     output_activation: str = _nominal("after the last convolution", "none", OUTPUT_ACTIVATIONS)
 
     def __post_init__(self) -> None:
@@ -234,7 +249,9 @@ class ArchSpec:
 
     @property
     def _place(self) -> str:
-        return f"R/{self.scale}" if self.topology == "flat" else f"{_SHORT[self.topology]}{self.levels}"
+        return (
+            f"R/{self.scale}" if self.topology == "flat" else f"{_SHORT.get(self.topology, self.topology)}{self.levels}"
+        )
 
     @property
     def _stem(self) -> str:

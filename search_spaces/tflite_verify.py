@@ -1,4 +1,4 @@
-"""Whether the parts of a .tflite file fit together, before anything believes a number of it or a runtime gets it.
+"""Verify that the parts of a .tflite file fit together, before anything relies on its numbers or a runtime gets it.
 
 The schema's reader goes wherever offsets lead, and LiteRT's kernels take ranks, strides and buffers as the file says
 them; a mutated file has ended the whole process by a signal. What is checked here holds for every file of a converter:

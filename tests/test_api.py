@@ -78,7 +78,7 @@ def test_examples_of_training_exporting_and_rendering_run_one_after_the_other(se
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_says_what_it_takes_gives_and_raises(name: str) -> None:
     function = getattr(api, name)
-    sections = function.__doc__.split("\n    ")
+    sections = function.__doc__.splitlines()
     assert {"Args:", "Returns:", "Raises:", "Example:"} <= {line.strip() for line in sections}
     for parameter in signature(function).parameters.values():
         assert parameter.annotation is not parameter.empty, parameter
@@ -152,8 +152,11 @@ def test_a_runtime_is_that_of_the_command(searched: api.Study) -> None:
     row = told("latency", "predict", "smallnet")
     found = api.predict_latency("smallnet")
     assert (found.runtime_ms, found.runtime_low_ms, found.runtime_high_ms, found.fixed_ms) == (
-        row["runtime_ms"], row["runtime_low_ms"], row["runtime_high_ms"], row["fixed_ms"],
-    )  # fmt: skip
+        row["runtime_ms"],
+        row["runtime_low_ms"],
+        row["runtime_high_ms"],
+        row["fixed_ms"],
+    )
     assert list(found.kernels_ms.values()) == [kernel["runtime_ms"] for kernel in row["kernels"]]
     candidate = searched.best()
     assert api.predict_latency(candidate).runtime_ms == candidate.runtime_ms
@@ -180,8 +183,14 @@ def small(name: str, text: str = TINY_SPACE) -> nas.SearchSpace:
 
 
 SETTINGS: dict[str, Any] = {
-    "data": "pairs", "workers": 1, "rungs": (2, 4), "batch": 2, "patch": 32, "final_steps": 0, "sampler": "random",
-}  # fmt: skip
+    "data": "pairs",
+    "workers": 1,
+    "rungs": (2, 4),
+    "batch": 2,
+    "patch": 32,
+    "final_steps": 0,
+    "sampler": "random",
+}
 
 
 def test_a_space_that_no_file_holds_is_found_again_by_a_later_session(inline: None) -> None:

@@ -60,7 +60,9 @@ def measure_on_phone(
     def measure() -> Generator[Outcome]:
         if not todo:
             return
-        with open_bench(phone, setup, conditions, patience=patience, say=progress.say, sleep=sleep) as bench:
+        with open_bench(
+            phone, setup, conditions, patience=patience, on_message=progress.on_message, sleep=sleep
+        ) as bench:
             try:
                 yield from _measure(bench, networks, todo, progress)
             except (PhoneLostError, NoAnswerError) as error:
@@ -109,7 +111,7 @@ class _Progress:
     total: int
     done: int = 0
 
-    def say(self, doing: str) -> None:
+    def on_message(self, doing: str) -> None:
         if self.report is not None:
             self.report(self.done, self.total, doing)
 

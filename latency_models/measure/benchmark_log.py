@@ -48,9 +48,11 @@ _NUMBER = r"([-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf))(?![\w.+-])"
 _PAIR = re.compile(r"(\w+)=" + _NUMBER)
 _COUNT = re.compile(r"count=\d{1,9}(?= |$)")
 _RESULT_US = re.compile(
-    r"Inference timings in us: .*Inference \(avg\): " + _NUMBER
-    + r"|Average inference timings in us: .*(?:no stats|Inference): " + _NUMBER
-)  # fmt: skip
+    r"Inference timings in us: .*Inference \(avg\): "
+    + _NUMBER
+    + r"|Average inference timings in us: .*(?:no stats|Inference): "
+    + _NUMBER
+)
 _RESULT_MS = re.compile(r"Inference \(avg\): +" + _NUMBER + r" ms \((\d{1,9}) runs\)")
 _FIGURE_MS = re.compile(r"Inference \((median|p5|p95|std)\): +" + _NUMBER)
 _ONLY_PYTHONS = re.compile(r"Inference \(median\): |Fully accelerated: ")

@@ -14,7 +14,7 @@ from latency_models.measure.benchmark_log import LogResult
 from latency_models.measure.benchmark_reply import TIMED_OUT, check_program, judge
 from latency_models.measure.benchmark_setup import BenchmarkSetup
 from latency_models.measure.network_file import NetworkFile
-from latency_models.measure.phone_state import Say, Sleep, wait_until_fit
+from latency_models.measure.phone_state import OnMessage, Sleep, wait_until_fit
 from latency_models.measurements import Conditions, Failure, Timing
 from search_spaces.errors import MeasurementError
 
@@ -46,7 +46,7 @@ class Bench:
     setup: BenchmarkSetup
     conditions: Conditions
     patience: Patience
-    say: Say
+    on_message: OnMessage
     sleep: Sleep
 
     def time(self, network: NetworkFile) -> Timing | Failure:
@@ -62,12 +62,12 @@ class Bench:
             raise
 
     def _time(self, network: NetworkFile) -> Timing | Failure:
-        self.say(network.name)
+        self.on_message(network.name)
         wait_until_fit(
             self.phone,
             hottest_c=self.patience.hottest_c,
             patience_s=self.patience.cooling_s,
-            say=lambda reason: self.say(f"{network.name}: {reason}"),
+            on_message=lambda reason: self.on_message(f"{network.name}: {reason}"),
             sleep=self.sleep,
         )
         model = f"{self.folder}/{_NOT_PLAIN.sub('_', network.name)[:MAX_NAME]}.tflite"
@@ -105,7 +105,7 @@ class Bench:
                     f'Phone {self.phone.serial} is still "{state}" after {waited_s:.0f} s; '
                     "plug it in again and unlock it."
                 )
-            self.say(f"waiting for the phone, which is {state}")
+            self.on_message(f"waiting for the phone, which is {state}")
             self.sleep(RECONNECT_POLL_S)
             waited_s += RECONNECT_POLL_S
         self._stop()
@@ -134,15 +134,21 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    phone: Phone, setup: BenchmarkSetup, conditions: Conditions, *, patience: Patience, say: Say, sleep: Sleep
+    phone: Phone,
+    setup: BenchmarkSetup,
+    conditions: Conditions,
+    *,
+    patience: Patience,
+    on_message: OnMessage,
+    sleep: Sleep,
 ) -> Iterator[Bench]:
     """Give a bench in a fresh folder on the phone, and remove it all at the end, however it ends."""
     with _folder(phone) as folder:
-        say("copying benchmark_model to the phone")
+        on_message("copying benchmark_model to the phone")
         program = f"{folder}/benchmark_model"
         push_checked(phone, setup.binary, program, conditions.binary_sha256)
         phone.shell(f"chmod 755 {program}")
-        yield Bench(phone, folder, setup, conditions, patience, say, sleep)
+        yield Bench(phone, folder, setup, conditions, patience, on_message, sleep)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ _ASK = "dumpsys battery; dumpsys thermalservice; echo low_power: $(settings get 
 # What `Thermal Status` counts to. Source: PowerManager.THERMAL_STATUS_* of Android 10.
 _THROTTLING = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 Sleep = Callable[[float], None]
 
 
@@ -63,7 +63,7 @@ def _number(text: str, key: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def wait_until_fit(phone: Phone, *, hottest_c: float, patience_s: float, say: Say, sleep: Sleep) -> None:
+def wait_until_fit(phone: Phone, *, hottest_c: float, patience_s: float, on_message: OnMessage, sleep: Sleep) -> None:
     """Return once the phone is cool; raise MeasurementError where it does not cool, or its battery is too low."""
     waited_s = 0.0
     while True:
@@ -77,7 +77,7 @@ def wait_until_fit(phone: Phone, *, hottest_c: float, patience_s: float, say: Sa
                 f"Phone {phone.serial} did not cool within {patience_s / 60:.0f} minutes: {reason}; "
                 "lay it somewhere cool, out of its case, and run the same command again."
             )
-        say(f"waiting for the phone to cool: {reason}")
+        on_message(f"waiting for the phone to cool: {reason}")
         sleep(POLL_S)
         waited_s += POLL_S
 

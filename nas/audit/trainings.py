@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.search.network_ref import Target, resolve
+from nas.search.network_ref import NetworkRef, resolve
 from nas.search.successive_halving import check_ladder
 from nas.train.checkpoint import load
 from nas.train.job import Job
@@ -159,21 +159,21 @@ def _in_stretches(stops: Sequence[int], horizon: int) -> Iterator[int]:
 # Who takes part
 
 
-def named(targets: Sequence[str], results: Path, study: str | None) -> list[Target]:
-    """Return what the targets name; raise UnknownNameError or UsageError where one names nothing."""
-    return [resolve(text, results, study) for text in targets]
+def named(names: Sequence[str], results: Path, study: str | None) -> list[NetworkRef]:
+    """Return what the names mean; raise UnknownNameError or UsageError where one means nothing."""
+    return [resolve(text, results, study) for text in names]
 
 
-def networks_of(targets: Sequence[Target]) -> tuple[AuditedNetwork, ...]:
-    """Return the networks of targets, under the names that a person would know them by."""
-    return tuple(AuditedNetwork(_name(target), target.spec) for target in targets)
+def networks_of(refs: Sequence[NetworkRef]) -> tuple[AuditedNetwork, ...]:
+    """Return the networks to be trained, under the names that a person would know them by."""
+    return tuple(AuditedNetwork(_name(ref), ref.spec) for ref in refs)
 
 
-def _name(target: Target) -> str:
-    design = design_name(target.spec)
-    if target.candidate is not None and target.study is not None:
-        return f"{target.study.config.name}/{target.candidate.trial}" + (f" {design}" if design else "")
-    return design or Path(target.label).stem
+def _name(ref: NetworkRef) -> str:
+    design = design_name(ref.spec)
+    if ref.candidate is not None and ref.study is not None:
+        return f"{ref.study.config.name}/{ref.candidate.trial}" + (f" {design}" if design else "")
+    return design or Path(ref.label).stem
 
 
 def default_networks(space: SearchSpace) -> tuple[AuditedNetwork, ...]:
@@ -278,32 +278,35 @@ def recorded(folder: Path, training: Training) -> dict[int, Record]:
 
 @dataclass
 class RunningTraining:
-    """A stretch that a slot is busy with, and the stops that follow it."""
+    """A stretch that a worker is busy with, and the stops that follow it."""
 
     training: Training
     from_step: int
     steps: int
     after: list[int]
-    slot: Worker
+    worker: Worker
 
 
 class Audit:
-    """Works off a plan with some slots; `say` gets a line per judged stop, `look` (steps done, steps in all)."""
+    """Works off a plan with some workers.
+
+    `on_message` gets a line per judged stop, `on_progress` the steps done and the steps in all.
+    """
 
     def __init__(
         self,
         folder: Path,
         plan: Plan,
         data: Path,
-        slots: Sequence[Worker],
+        workers: Sequence[Worker],
         *,
         commit: str | None = None,
-        say: Callable[[str], None] = lambda _: None,
-        look: Callable[[int, int], None] = lambda _done, _total: None,
+        on_message: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[int, int], None] = lambda _done, _total: None,
         vgg_file: Path | None = None,
     ) -> None:
-        self.folder, self.plan, self.data, self.slots = folder, plan, data, slots
-        self._commit, self._say, self._look, self._vgg_file = commit, say, look, vgg_file
+        self.folder, self.plan, self.data, self.workers = folder, plan, data, workers
+        self._commit, self._on_message, self._on_progress, self._vgg_file = commit, on_message, on_progress, vgg_file
         self._running: dict[Future[Outcome | JobFailure], RunningTraining] = {}
         self._failed: set[str] = set()  # networks of which one training failed: the others would be for nothing
         self._done = self._total = 0
@@ -338,8 +341,8 @@ class Audit:
                 yield training, pending
 
     def _fill(self, waiting: deque[tuple[Training, list[int]]]) -> None:
-        busy = {id(at.slot) for at in self._running.values()}
-        for slot in (slot for slot in self.slots if id(slot) not in busy):
+        busy = {id(at.worker) for at in self._running.values()}
+        for worker in (worker for worker in self.workers if id(worker) not in busy):
             while waiting:
                 training, pending = waiting.popleft()
                 if training.network.spec.hash in self._failed:
@@ -347,7 +350,7 @@ class Audit:
                     continue
                 begun = self._begin(training, pending[0])
                 self._done += begun
-                self._submit(RunningTraining(training, begun, pending[0], pending[1:], slot))
+                self._submit(RunningTraining(training, begun, pending[0], pending[1:], worker))
                 break
 
     def _begin(self, training: Training, first: int) -> int:
@@ -362,9 +365,9 @@ class Audit:
     def _submit(self, at: RunningTraining) -> None:
         recipe = self.plan.recipe.scaled(at.training.horizon)
         path = self._checkpoint(at.training)
-        at.slot.recycle()
+        at.worker.recycle()
         job = Job(at.training.network.spec, at.steps, path, self.data, recipe, at.training.seed, self._vgg_file)
-        self._running[at.slot.submit(job)] = at
+        self._running[at.worker.submit(job)] = at
 
     def _checkpoint(self, training: Training) -> Path:
         return self.folder / RUNS / training.key / CHECKPOINT_FILE
@@ -373,8 +376,8 @@ class Audit:
         done, _ = wait(self._running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
         for future in done:
             self._settle(self._running.pop(future), result_of(future))
-        under_way = sum(max(0, at.slot.step - at.from_step) for at in self._running.values())
-        self._look(self._done + under_way, self._total)
+        under_way = sum(max(0, at.worker.step - at.from_step) for at in self._running.values())
+        self._on_progress(self._done + under_way, self._total)
 
     def _settle(self, at: RunningTraining, result: "Outcome | JobFailure") -> None:
         if isinstance(result, JobFailure) and result.fatal:
@@ -414,8 +417,8 @@ class Audit:
             return
         came = record.failure or f"{record.psnr_db:.2f} dB"
         name = training.network.name
-        self._say(f"{name}, seed {training.seed}, {record.steps} of {training.horizon} steps: {came}")
+        self._on_message(f"{name}, seed {training.seed}, {record.steps} of {training.horizon} steps: {came}")
 
     def _close(self, *, kill: bool) -> None:
-        for slot in self.slots:
-            slot.close(kill=kill)
+        for worker in self.workers:
+            worker.close(kill=kill)

@@ -22,7 +22,7 @@ from nas.data.pairs import DataConfig, find_pairs, identity, prepare
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
 from nas.plots import Panel, check_plot, save_panels
 from nas.search.budget import Budget
-from nas.search.network_ref import Target, find_study
+from nas.search.network_ref import NetworkRef, find_study
 from nas.search.successive_halving import GPU_FACTOR, LADDER_TOPS, default_ladder
 from nas.train.default_recipe import default_recipe
 from nas.train.fit import check_fits
@@ -48,7 +48,7 @@ PICTURES = (".png", ".svg", ".pdf")
 class AuditOptions:
     """The options of `isp-nas audit`; None and nothing named where the user said nothing."""
 
-    targets: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
     ladders: tuple[tuple[int, ...], ...] = ()
     steps: int | None = None
     seeds: int = 2
@@ -66,46 +66,46 @@ class AuditOptions:
 
 
 def run_audit(
-    question: AuditOptions, results: Path, *, workers: int, out: Path | None, plot: Path | None, form: str
+    question: AuditOptions, results: Path, *, workers: int, out: Path | None, plot: Path | None, output_format: str
 ) -> None:
     """Train what is not recorded yet, write `audit.json`, and print it."""
-    check_format(form)
+    check_format(output_format)
     if plot:
         check_plot(plot, PICTURES)
     if workers < 1:
         raise UsageError(f"An audit needs at least one worker, got {workers}.")
-    targets = trainings.named(question.targets, results, question.study)
-    config = _study_of(targets, question, results)
+    refs = trainings.named(question.networks, results, question.study)
+    config = _study_of(refs, question, results)
     data = question.data or (config.data if config else DEFAULT_DATA)
     folder = out or results / AUDITS / _label(data)
-    plan = _plan(targets, question, config, data, trainings.begun(folder))
+    plan = _plan(refs, question, config, data, trainings.begun(folder))
     device = load_device(question.device or (config.device if config else DEFAULT_DEVICE))
     backend.prepare(processes=workers)
     of = _trained(folder, plan, data, device, workers, question.vgg_file)
     described = _described(data, device, workers)
     trainings.save(folder / AUDIT_FILE, to_dict(of, plan, described))
-    _show(of, device, folder / AUDIT_FILE, form=form)
+    _show(of, device, folder / AUDIT_FILE, output_format=output_format)
     if plot:
         save_panels(plot, panels(of), title=_title(of))
 
 
-def _study_of(targets: Sequence[Target], question: AuditOptions, results: Path) -> "StudyConfig | None":
+def _study_of(refs: Sequence[NetworkRef], question: AuditOptions, results: Path) -> "StudyConfig | None":
     """Return the study whose trials are meant, or that was named; its data, recipe and device hold then."""
     if question.study is not None:
         found = find_study(results, question.study)
         return found.config if found else None
-    return next((t.study.config for t in targets if t.candidate is not None and t.study is not None), None)
+    return next((t.study.config for t in refs if t.candidate is not None and t.study is not None), None)
 
 
 def _plan(
-    targets: Sequence[Target],
+    refs: Sequence[NetworkRef],
     question: AuditOptions,
     config: "StudyConfig | None",
     data: DataConfig,
     begun: Mapping[str, Any] | None,
 ) -> Plan:
     hardware = backend.expected()
-    networks = trainings.networks_of(targets) or trainings.default_networks(load_space(DEFAULT_SPACE))
+    networks = trainings.networks_of(refs) or trainings.default_networks(load_space(DEFAULT_SPACE))
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
     recipe = config.recipe if config else default_recipe(hardware, data, begun)
     recipe = recipe.changed(**question.training or {})
@@ -136,11 +136,20 @@ def _trained(
     with _only_audit(folder):
         trainings.claim(folder, settings)
         with progress_bar("Reading pairs") as reading:
-            warm(pairs, available=host_bytes(), say=_say(aside), progress=reading)
+            warm(pairs, available=host_bytes(), on_message=_on_message(aside), progress=reading)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with progress_bar("Training steps") as look:
-            slots = [Worker() for _ in range(workers)]
-            audit_ = Audit(folder, plan, pairs, slots, commit=_commit(), say=_say(aside), look=look, vgg_file=vgg_file)
+        with progress_bar("Training steps") as on_progress:
+            started = [Worker() for _ in range(workers)]
+            audit_ = Audit(
+                folder,
+                plan,
+                pairs,
+                started,
+                commit=_commit(),
+                on_message=_on_message(aside),
+                on_progress=on_progress,
+                vgg_file=vgg_file,
+            )
             try:
                 records = audit_.run()
             except KeyboardInterrupt:
@@ -149,7 +158,7 @@ def _trained(
     return audited(plan, records, {n.spec.hash: predicted_ms(device, n.spec) for n in plan.networks})
 
 
-def _say(aside: Console) -> Callable[[str], None]:
+def _on_message(aside: Console) -> Callable[[str], None]:
     return lambda line: aside.print(line, highlight=False, soft_wrap=True)
 
 
@@ -218,8 +227,8 @@ def _short(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".") if abs(value) < 0.995 else f"{value:.0f}"
 
 
-def _number(name: str, heading: str, form: str) -> Column:
-    return Column(heading, lambda row: "—" if row[name] is None else format(row[name], form))
+def _number(name: str, heading: str, output_format: str) -> Column:
+    return Column(heading, lambda row: "—" if row[name] is None else format(row[name], output_format))
 
 
 def _rung(row: Row) -> str:
@@ -255,18 +264,18 @@ def _title(of: Audited) -> str:
     return f"What a rung tells of {of.steps} steps: {len(of.hashes)} networks, {seeds}"
 
 
-def _show(of: Audited, device: Device, file: Path, *, form: str) -> None:
+def _show(of: Audited, device: Device, file: Path, *, output_format: str) -> None:
     told = derived(of)
     aside = Console(stderr=True)
-    if form == "json":
+    if output_format == "json":
         print_json({"file": str(file), "steps": of.steps, "seeds": list(of.seeds), "device": device.name, **told})
-    elif form == "csv":
-        print_rows(told["rungs"], (), form=form, console=aside)
+    elif output_format == "csv":
+        print_rows(told["rungs"], (), output_format=output_format, console=aside)
     else:
         _print_tables(Console(), of, told, device)
-    for note in notes(of) if form != "table" else ():
+    for note in notes(of) if output_format != "table" else ():
         aside.print(f"{note}.", highlight=False)
-    if form == "table":
+    if output_format == "table":
         sys.stdout.write(f"Kept in {file}\n")
 
 
@@ -281,7 +290,7 @@ def _print_tables(console: Console, of: Audited, told: dict[str, Any], device: D
         (told["ladders"], LADDER_COLUMNS, "Ladders: what they cost, and what their choice is short of the best"),
     )
     for rows, columns, title in tables:
-        print_rows(rows, columns, form="table", console=console, title=title)
+        print_rows(rows, columns, output_format="table", console=console, title=title)
         console.print()
     truth = told["truth"]
     console.print(

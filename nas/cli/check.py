@@ -11,9 +11,9 @@ from nas.export.options import packed_shape, parse_size
 from search_spaces.errors import IspNasError, UsageError
 
 
-def show_file_check(path: Path, *, device_name: str | None, size: str | None, form: str) -> bool:
+def show_file_check(path: Path, *, device_name: str | None, size: str | None, output_format: str) -> bool:
     """Print what a device makes of a file; return whether it runs there as a whole."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     sizes = None if size is None else packed_shape(parse_size(size))
     device = load_device(device_name or DEFAULT_DEVICE)
     try:
@@ -24,7 +24,7 @@ def show_file_check(path: Path, *, device_name: str | None, size: str | None, fo
         found = check_file(content, device, sizes=sizes)
     except IspNasError as error:
         raise UsageError(f"{path}: {error}") from None
-    if form == "json":
+    if output_format == "json":
         print_json({"file": str(path), "device": device.name, **found.to_dict()})
     else:
         _print(Console(), path, device, found)
@@ -32,10 +32,10 @@ def show_file_check(path: Path, *, device_name: str | None, size: str | None, fo
 
 
 def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
-    pieces = "" if found.kernels is None else (
-        f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} "
-        f"piece{'s' if found.partitions != 1 else ''}"
-    )  # fmt: skip
+    pieces = ""
+    if found.kernels is not None:
+        several = "s" if found.partitions != 1 else ""
+        pieces = f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} piece{several}"
     console.print(f"[bold]{plain(path.name)}[/] on {plain(device.name)} is {found.status}{pieces}", highlight=False)
     for each in found.findings:
         colour = "red" if each.severity == "error" else "yellow"

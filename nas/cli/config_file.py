@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from nas.cli.option_groups import options_of
-from nas.cli.options import DataOptions, SearchOptions, SearchSettings, TrainingOptions
+from nas.cli.options import DataOptions, SearchRunOptions, StudySettings, TrainingOptions
 from search_spaces.errors import IspNasError, UnknownNameError, UsageError
 from search_spaces.system import stored
 
@@ -29,7 +29,7 @@ KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
     float: ("a number", (int, float)),
     bool: ("true or false", (bool,)),
 }
-GROUPS = (SearchOptions, DataOptions, SearchSettings, TrainingOptions)
+GROUPS = (SearchRunOptions, DataOptions, StudySettings, TrainingOptions)
 COUNTS = ("budget", "workers")  # text that may be a number
 
 

@@ -1,4 +1,4 @@
-"""Where all that a person reads is printed: whole, and without anything in it that a terminal would obey.
+"""Print all that a person reads: whole, and without anything in it that a terminal would obey.
 
 Names come from files that others wrote. Rich's markup in them is escaped by `plain` where they are put into a line;
 control characters and marks of direction are made visible here, whatever the line.

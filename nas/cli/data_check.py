@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from nas.data.check.report import CheckReport
 
 
-def show_check(report: "CheckReport", *, form: str) -> None:
+def show_check(report: "CheckReport", *, output_format: str) -> None:
     """Print what a check of pairs found."""
-    check_format(form, SHORT_FORMATS)
-    if form == "json":
+    check_format(output_format, SHORT_FORMATS)
+    if output_format == "json":
         print_json(report.to_dict())
         return
     console = Console()
@@ -53,12 +53,12 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def run_check(config: DataConfig, *, form: str) -> bool:
+def run_check(config: DataConfig, *, output_format: str) -> bool:
     """Read every pair, print what was found, and tell whether the set is fit for training."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     from nas.data.check.report import check
 
     with progress_bar("Reading pairs") as read:
         report = check(config, progress=read)
-    show_check(report, form=form)
+    show_check(report, output_format=output_format)
     return report.ok

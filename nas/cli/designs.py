@@ -155,8 +155,8 @@ def _name(r: Row) -> str:
     return f"{UNSURE if is_unsure(r['confidence']) else ''}{r['name']}"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "—" if value is None else format(value, form)
+def _number(value: float | None, output_format: str) -> str:
+    return "—" if value is None else format(value, output_format)
 
 
 NAME_COLUMN = Column("design", _name, right=False)
@@ -188,19 +188,25 @@ TRAINED_COLUMNS = (
 )
 
 
-def show_designs(results: Path, *, device_name: str | None, form: str) -> None:
+def show_designs(results: Path, *, device_name: str | None, output_format: str) -> None:
     """Print all designs: what they cost, Table 1, and what they gave when we trained them."""
-    check_format(form)
+    check_format(output_format)
     sources = read_sources(results, device_name)
     found, console = rows(sources), Console()
-    if form != "table":
-        print_rows(found, (), form=form, console=console)
+    if output_format != "table":
+        print_rows(found, (), output_format=output_format, console=console)
         return
-    print_rows(found, OUR_COLUMNS, form=form, console=console, title="As built here, at 1920×1088")
+    print_rows(found, OUR_COLUMNS, output_format=output_format, console=console, title="As built here, at 1920×1088")
     _print_notes(console, found, sources.device)
     console.print()
     published = [r for r in found if r["variant_of"] is None]
-    print_rows(published, TABLE1_COLUMNS, form=form, console=console, title="Published: Table 1 of the challenge")
+    print_rows(
+        published,
+        TABLE1_COLUMNS,
+        output_format=output_format,
+        console=console,
+        title="Published: Table 1 of the challenge",
+    )
     _print_trained(console, found)
 
 
@@ -223,7 +229,9 @@ def _print_trained(console: Console, found: Sequence[Row]) -> None:
         return
     columns, left_out = _fitting(budgets, found, console.width)
     console.print()
-    print_rows(found, columns, form="table", console=console, title="Trained here: PSNR in dB by data and steps")
+    print_rows(
+        found, columns, output_format="table", console=console, title="Trained here: PSNR in dB by data and steps"
+    )
     console.print(
         "[dim]Means over our validation pairs and seeds; Table 1's are of the challenge's own pairs and each team's "
         "own training.[/]",
@@ -270,30 +278,32 @@ def _budget_column(heading: str, budget: tuple[str, int]) -> Column:
     return Column(heading, psnr)
 
 
-def show_design(name: str, results: Path, *, device_name: str | None, form: str) -> None:
+def show_design(name: str, results: Path, *, device_name: str | None, output_format: str) -> None:
     """Print one design whole; raise UnknownNameError with the nearest where there is none of that name."""
-    check_format(form)
+    check_format(output_format)
     design = find_design(name)
     sources = read_sources(results, device_name)
     found = row(design, sources)
     graph = build_graph(design.spec)
     layers = layer_rows(graph, _predict(sources.device, graph)[0])
-    if form == "json":
+    if output_format == "json":
         print_json({**found, "spec": design.spec.to_dict(), "layers": layers})
         return
     console = Console()
-    if form == "csv":
-        print_rows([found], (), form=form, console=console)
+    if output_format == "csv":
+        print_rows([found], (), output_format=output_format, console=console)
         return
     _print_facts(console, design, found)
-    print_rows(layers, LAYER_COLUMNS, form=form, console=console)
+    print_rows(layers, LAYER_COLUMNS, output_format=output_format, console=console)
     for columns, title in ((OUR_COLUMNS, "As built here, at 1920×1088"), (TABLE1_COLUMNS, "Published: Table 1")):
         console.print()
-        print_rows([found], columns, form=form, console=console, title=title)
+        print_rows([found], columns, output_format=output_format, console=console, title=title)
     _print_notes(console, [found], sources.device)
     if found["trained"]:
         console.print()
-        print_rows(found["trained"], TRAINED_COLUMNS, form=form, console=console, title="Trained here")
+        print_rows(
+            found["trained"], TRAINED_COLUMNS, output_format=output_format, console=console, title="Trained here"
+        )
 
 
 def _print_facts(console: Console, design: Design, found: Row) -> None:

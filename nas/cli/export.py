@@ -7,8 +7,8 @@ from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.cli.train import training_view
 from nas.export.options import ExportOptions
-from nas.export.request import export_target, require_complete
-from nas.search.network_ref import Target
+from nas.export.request import export_network, require_complete
+from nas.search.network_ref import NetworkRef
 from nas.units import Row, count, decibels, milliseconds, runtime
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ FILE_COLUMNS = (
 
 
 def run_export(
-    target: Target,
+    network: NetworkRef,
     out: Path,
     options: ExportOptions,
     *,
     results: Path,
     device_name: str | None,
     qat: str | None,
-    form: str,
+    output_format: str,
 ) -> None:
     """Export one network and print what its files are worth.
 
@@ -42,22 +42,29 @@ def run_export(
 
     Raises ExportError at the end where a precision lost more than allowed; the others are written by then.
     """
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     aside = Console(stderr=True)
     status = aside.status("Exporting …")
 
-    def say(line: str) -> None:
+    def on_message(line: str) -> None:
         status.start()  # not before: fine-tuning shows a bar of its own
         status.update(plain(line))
         aside.print(line, highlight=False, markup=False)
 
     try:
-        card = export_target(
-            target, out, options, results=results, device=device_name, qat=qat, say=say, watch=training_view
+        card = export_network(
+            network,
+            out,
+            options,
+            results=results,
+            device=device_name,
+            qat=qat,
+            on_message=on_message,
+            watch=training_view,
         )
     finally:
         status.stop()
-    if form == "json":
+    if output_format == "json":
         print_json(card.to_dict())
     else:
         _show(card, out, Console())
@@ -81,7 +88,7 @@ def _show(card: "Card", out: Path, console: Console) -> None:
     }.items():
         console.print(f"[bold]{name:>22}[/]  {plain(value)}", highlight=False)
     console.print()
-    print_rows(rows, FILE_COLUMNS, form="table", console=console)
+    print_rows(rows, FILE_COLUMNS, output_format="table", console=console)
     for file in card.precisions:
         if not file.device_check["fit"]:
             console.print("[red]warning[/]", plain(unfit(file, card.device)), highlight=False)

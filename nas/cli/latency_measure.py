@@ -30,8 +30,8 @@ MEASUREMENTS, MODELS = "measurements.csv", "models"
 
 
 @dataclass(frozen=True)
-class MeasureAsked:
-    """What `isp-nas latency measure` was asked to do."""
+class MeasureOptions:
+    """What `isp-nas latency measure` is asked to do."""
 
     out: Path
     models: tuple[Path, ...] = ()  # these .tflite files instead of planned ones
@@ -51,10 +51,12 @@ class MeasureAsked:
     allow_partial: bool = False
 
 
-def write_probes(out: Path, *, probes: int, candidates: int, largest_side: int | None, seed: int, form: str) -> None:
+def write_probes(
+    out: Path, *, probes: int, candidates: int, largest_side: int | None, seed: int, output_format: str
+) -> None:
     """Write probes and candidates as .tflite files, for people who time them by other means."""
     paths = _models(out, probes, candidates, largest_side, seed)
-    if form == "json":
+    if output_format == "json":
         print_json({"folder": str(out), "models": [path.name for path in paths]})
         return
     console = Console()
@@ -75,23 +77,23 @@ def _models(folder: Path, probes: int, candidates: int, largest_side: int | None
         return write_models(todo, folder, report=report)
 
 
-def run_measure(asked: MeasureAsked, *, form: str) -> None:
+def run_measure(options: MeasureOptions, *, output_format: str) -> None:
     """Time networks here or on a phone; what is timed is written at once, and the same command goes on."""
-    target = asked.out / MEASUREMENTS
-    paths = list(asked.models) or _models(
-        asked.out / MODELS, asked.probes, asked.candidates, asked.largest_side, asked.seed
+    file = options.out / MEASUREMENTS
+    paths = list(options.models) or _models(
+        options.out / MODELS, options.probes, options.candidates, options.largest_side, options.seed
     )
-    known = read_measurements(target) if target.exists() else ()
+    known = read_measurements(file) if file.exists() else ()
     console = Console(stderr=True)
     failures = list[Failure]()
-    with closing(_outcomes(asked, paths, known)) as outcomes:
+    with closing(_outcomes(options, paths, known)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 console.print(f"{outcome.network}: {outcome.reason}", highlight=False, markup=False)
             else:
-                write_measurements(target, [_beside(outcome, asked.out)], extend=True)
-    _report_measured(target, failures, form, asked={path.stem for path in paths})
+                write_measurements(file, [_beside(outcome, options.out)], extend=True)
+    _report_measured(file, failures, output_format, own={path.stem for path in paths})
 
 
 def _beside(timing: Timing, folder: Path) -> Timing:
@@ -102,52 +104,58 @@ def _beside(timing: Timing, folder: Path) -> Timing:
 Outcomes = Generator[Timing | Failure]
 
 
-def _outcomes(asked: MeasureAsked, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
-    return _on_phone(asked, paths, known) if asked.phone is not None else _here(asked, paths, known)
+def _outcomes(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
+    return _on_phone(options, paths, known) if options.phone is not None else _here(options, paths, known)
 
 
-def _here(asked: MeasureAsked, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
+def _here(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
     from latency_models.measure.local import LocalOptions, measure_here, reference_probes
     from latency_models.measure.models import write_models
 
-    references = write_models(reference_probes(), asked.out / MODELS)
+    references = write_models(reference_probes(), options.out / MODELS)
     with progress_bar("Timing here") as report:
         yield from measure_here(
             paths,
             references,
-            LocalOptions(asked.threads, asked.xnnpack),
-            are_ours=not asked.models,
+            LocalOptions(options.threads, options.xnnpack),
+            are_ours=not options.models,
             known=known,
             report=report,
         )
 
 
-def _on_phone(asked: MeasureAsked, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
+def _on_phone(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Timing]) -> Outcomes:
     from latency_models.measure.android import measure_on_phone
     from latency_models.measure.benchmark_setup import BenchmarkSetup
 
-    if asked.binary is None:
+    if options.binary is None:
         raise UsageError("A phone runs networks with TensorFlow's benchmark_model; give your build of it by --binary.")
     setup = BenchmarkSetup(
-        asked.binary, asked.delegate, asked.precision, threads=asked.threads, extra_flags=asked.flags,
-        accelerator=asked.accelerator, cores=asked.cores, allow_partial=asked.allow_partial,
-    )  # fmt: skip
+        options.binary,
+        options.delegate,
+        options.precision,
+        threads=options.threads,
+        extra_flags=options.flags,
+        accelerator=options.accelerator,
+        cores=options.cores,
+        allow_partial=options.allow_partial,
+    )
     with progress_bar("Timing on the phone") as bar:
         report = lambda done, total, _: bar(done, total)  # noqa: E731 (the bar has no place for what is being done)
-        with closing(measure_on_phone(paths, setup, serial=asked.phone or None, known=known, report=report)) as found:
+        with closing(measure_on_phone(paths, setup, serial=options.phone or None, known=known, report=report)) as found:
             yield from found
 
 
-def _report_measured(target: Path, failures: Sequence[Failure], form: str, *, asked: Set[str]) -> None:
-    timings = read_measurements(target) if target.exists() else ()
-    if form == "json":
+def _report_measured(file: Path, failures: Sequence[Failure], output_format: str, *, own: Set[str]) -> None:
+    timings = read_measurements(file) if file.exists() else ()
+    if output_format == "json":
         refused = [vars(failure) for failure in failures]
-        print_json({"measurements": str(target), "timed": len(timings), "failures": refused})
+        print_json({"measurements": str(file), "timed": len(timings), "failures": refused})
     else:
         console = Console()
-        console.print(f"{len(timings)} networks timed in {target}, {len(failures)} without a time.", highlight=False)
-        console.print(f"Next: isp-nas latency calibrate {target} --name my-device", highlight=False)
-    if failures and asked.isdisjoint(timing.network for timing in timings):  # references alone are nothing asked for
+        console.print(f"{len(timings)} networks timed in {file}, {len(failures)} without a time.", highlight=False)
+        console.print(f"Next: isp-nas latency calibrate {file} --name my-device", highlight=False)
+    if failures and own.isdisjoint(timing.network for timing in timings):  # references alone are nothing asked for
         raise MeasurementError(f"No network could be timed; the first: {failures[0].reason}")
 
 
@@ -159,18 +167,18 @@ def run_import(
     allow_partial: bool,
     profiled: Path | None,
     extend: bool,
-    form: str,
+    output_format: str,
 ) -> None:
     """Read what other tools and people wrote, and write it as one file of measurements."""
     from latency_models.measure.importing import import_files
 
     timings = import_files(paths, defaults=defaults, allow_partial=allow_partial, folder=out.parent, profiled=profiled)
     held = write_measurements(out, timings, extend=extend)
-    if form == "json":
+    if output_format == "json":
         print_json({"measurements": str(out), "read": len(timings), "held": len(held)})
         return
     console = Console()
-    print_rows([_timing_row(timing) for timing in timings], TIMING_COLUMNS, form="table", console=console)
+    print_rows([_timing_row(timing) for timing in timings], TIMING_COLUMNS, output_format="table", console=console)
     console.print(f"{len(timings)} timings in {out}, which now holds {len(held)}.", highlight=False)
 
 
@@ -190,7 +198,14 @@ TIMING_COLUMNS = (
 
 
 def run_calibrate(
-    measurements: Path, name: str, *, title: str, priors: Sequence[str], table: str | None, user_wide: bool, form: str
+    measurements: Path,
+    name: str,
+    *,
+    title: str,
+    priors: Sequence[str],
+    table: str | None,
+    user_wide: bool,
+    output_format: str,
 ) -> None:
     """Fit a device to measurements, say how good it is on networks left out, and save it."""
     from latency_models.device_writer import save_device
@@ -203,14 +218,19 @@ def run_calibrate(
     told: list[str] = []
     with progress_bar("Fitting, leaving families out"):
         device = make_device(
-            name, timings, folder=measurements.parent, title=title,
-            sources={prior: each.predictor for prior, each in named.items()}, known=None if named else _known_devices,
-            delegate_table=table or _table_of(named.values(), timings), say=told.append,
-        )  # fmt: skip
+            name,
+            timings,
+            folder=measurements.parent,
+            title=title,
+            sources={prior: each.predictor for prior, each in named.items()},
+            known=None if named else _known_devices,
+            delegate_table=table or _table_of(named.values(), timings),
+            on_message=told.append,
+        )
     for each in told:
         Console(stderr=True).print(each, highlight=False, markup=False)
     path = save_device(device, folder)
-    _report_device(device, path, form)
+    _report_device(device, path, output_format)
 
 
 def _known_devices() -> dict[str, Predictor]:
@@ -238,15 +258,15 @@ def _require_free(folder: Path, name: str) -> None:
         raise UsageError(f"{folder / name}.json exists already; choose another --name, or move it away.")
 
 
-def _report_device(device: Device, path: Path, form: str) -> None:
+def _report_device(device: Device, path: Path, output_format: str) -> None:
     rows: list[Row] = list(accuracy_rows(device.held_out))
     missing = left_out([m.sample for m in device.measurements], device.held_out)
-    if form == "json":
+    if output_format == "json":
         told = summary(device.predictor, device.held_out)
         print_json({"device": device.name, "path": str(path), **told, "held_out": rows, "left_out": missing})
         return
     console = Console()
-    print_rows(rows, ACCURACY_COLUMNS, form="table", console=console)
+    print_rows(rows, ACCURACY_COLUMNS, output_format="table", console=console)
     for label, reason in missing.items():
         console.print(f"Not in the table: {label}, for {reason}.", highlight=False, markup=False)
     console.print(accuracy_line(device), highlight=False)
@@ -254,10 +274,10 @@ def _report_device(device: Device, path: Path, form: str) -> None:
 
 
 @dataclass(frozen=True)
-class ValidateAsked:
-    """What `isp-nas latency validate` was asked to do."""
+class ValidateOptions:
+    """What `isp-nas latency validate` is asked to do."""
 
-    measure: MeasureAsked
+    measure: MeasureOptions
     results: Path
     study: str | None = None
     device: str | None = None
@@ -266,22 +286,22 @@ class ValidateAsked:
     user_wide: bool = False
 
 
-def run_validate(asked: ValidateAsked, *, form: str) -> None:
+def run_validate(options: ValidateOptions, *, output_format: str) -> None:
     """Time the front of a study on the device, and say how far the predictions were from what was measured."""
-    study = the_study(asked.results, asked.study)
-    device = load_device(asked.device or study.config.device)
-    if asked.refit_name:
-        _require_free(_device_folder(asked.user_wide), asked.refit_name)
+    study = the_study(options.results, options.study)
+    device = load_device(options.device or study.config.device)
+    if options.refit_name:
+        _require_free(_device_folder(options.user_wide), options.refit_name)
     rung = candidate_rows.choose_rung(study, None)
-    best = [row for row in candidate_rows.rows(study, rung) if row["on_front"]][: asked.most]
+    best = [row for row in candidate_rows.rows(study, rung) if row["on_front"]][: options.most]
     probes = {row["trial"]: _probe(study.candidate(row["trial"]).spec) for row in best}
-    timings = _timed(asked.measure, list(probes.values()), device)
+    timings = _timed(options.measure, list(probes.values()), device)
     found = {trial: timings[probe.name] for trial, probe in probes.items() if probe.name in timings}
     if not found:
         raise MeasurementError("No network of the front could be timed; see the reasons above.")
     rows = [_validated(trial, probes[trial].graph, timing, device) for trial, timing in found.items()]
-    path = _fold_back(device, list(found.values()), asked) if asked.refit_name else None
-    _report_validated(rows, device, path, form)
+    path = _fold_back(device, list(found.values()), options) if options.refit_name else None
+    _report_validated(rows, device, path, output_format)
 
 
 def _probe(spec: ArchSpec) -> Probe:
@@ -289,20 +309,20 @@ def _probe(spec: ArchSpec) -> Probe:
     return Probe(f"candidate-{family}-{spec.hash}", family, build_graph(spec))
 
 
-def _timed(asked: MeasureAsked, networks: Sequence[Probe], device: Device) -> dict[str, Timing]:
+def _timed(options: MeasureOptions, networks: Sequence[Probe], device: Device) -> dict[str, Timing]:
     """Time networks under the device's own conditions, in its own unit: its references' recorded times stay."""
     from latency_models.measure.models import write_models
 
-    paths = write_models(networks, asked.out / MODELS)
-    target = asked.out / MEASUREMENTS
-    known = [*(read_measurements(target) if target.exists() else ()), *_references(device)]
+    paths = write_models(networks, options.out / MODELS)
+    file = options.out / MEASUREMENTS
+    known = [*(read_measurements(file) if file.exists() else ()), *_references(device)]
     found = {timing.network: timing for timing in known}
-    for outcome in _outcomes(asked, paths, known):
+    for outcome in _outcomes(options, paths, known):
         if isinstance(outcome, Failure):
             Console(stderr=True).print(f"{outcome.network}: {outcome.reason}", highlight=False, markup=False)
             continue
-        found[outcome.network] = _beside(outcome, asked.out)
-        write_measurements(target, [found[outcome.network]], extend=True)
+        found[outcome.network] = _beside(outcome, options.out)
+        write_measurements(file, [found[outcome.network]], extend=True)
     for timing in found.values():
         _require_same_conditions(timing.conditions, device)
     return found
@@ -351,15 +371,15 @@ VALIDATED_COLUMNS = (
 )
 
 
-def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Path | None, form: str) -> None:
+def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Path | None, output_format: str) -> None:
     mean = sum(abs(row["error"]) for row in rows) / len(rows)
     inside = sum(row["inside"] for row in rows)
-    if form == "json":
+    if output_format == "json":
         told = {"mean_error": mean, "inside": inside / len(rows), "refitted": None if better is None else str(better)}
         print_json({"device": device.name, **told, "networks": rows})
         return
     console = Console()
-    print_rows(rows, VALIDATED_COLUMNS, form="table", console=console)
+    print_rows(rows, VALIDATED_COLUMNS, output_format="table", console=console)
     console.print(
         f"{device.name}: {100 * mean:.1f} % off on average; {inside} of {len(rows)} within the 80 % interval. A search "
         "picks networks whose time is underestimated, so expect more below than above.",
@@ -369,12 +389,12 @@ def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Pa
         console.print(f"Saved as {better}, these times included.", highlight=False)
 
 
-def _fold_back(device: Device, timings: Sequence[Timing], asked: ValidateAsked) -> Path:
+def _fold_back(device: Device, timings: Sequence[Timing], options: ValidateOptions) -> Path:
     """Save a new device that knows these times, too; the old one stays as it is."""
     from latency_models.device_writer import save_device
     from latency_models.new_device import extended
 
-    assert asked.refit_name is not None
+    assert options.refit_name is not None
     with progress_bar("Fitting, leaving families out"):
-        better = extended(device, timings, name=asked.refit_name, folder=asked.measure.out)
-    return save_device(better, _device_folder(asked.user_wide))
+        better = extended(device, timings, name=options.refit_name, folder=options.measure.out)
+    return save_device(better, _device_folder(options.user_wide))

@@ -30,17 +30,17 @@ def predict(
     study: str | None,
     allow_fallback: bool,
     shape: tuple[int, ...] | None = None,
-    form: str,
+    output_format: str,
 ) -> None:
     """Print how long a network takes on a device, kernel by kernel; `shape` is of its input, where that is open."""
-    check_format(form)
+    check_format(output_format)
     device = load_device(device_name or DEFAULT_DEVICE)
     found = predict_latency(name, device, results=results, study=study, allow_fallback=allow_fallback, shape=shape)
     seen, support, prediction, refused = found.network, found.support, found.prediction, found.refused
     rows = kernel_rows(seen, prediction)
-    if form == "csv":
-        print_rows(rows, KERNEL_COLUMNS, form=form, console=Console())
-    elif form == "json":
+    if output_format == "csv":
+        print_rows(rows, KERNEL_COLUMNS, output_format=output_format, console=Console())
+    elif output_format == "json":
         how = {
             "flags": list(prediction.flags),
             "support": support.status,
@@ -106,7 +106,7 @@ def _print_prediction(
     rows: Sequence[Row],
     refused: Iterable[str],
 ) -> None:
-    print_rows(rows, KERNEL_COLUMNS, form="table", console=console)
+    print_rows(rows, KERNEL_COLUMNS, output_format="table", console=console)
     kind = "assumed" if prediction.assumed_interval else "of held-out networks"
     told = runtime(runtime_fields(prediction))
     lines = [
@@ -121,13 +121,12 @@ def _print_prediction(
 
 
 def accuracy_line(device: Device) -> str:
-    """Return in one sentence how good the device's predictions were of networks that its fits had not seen."""
+    """Return in one sentence the error of the device's predictions for families of networks left out of its fits."""
     found = summary(device.predictor, device.held_out)
-    beats = "" if _beats_guessing(found) else ", which is no better than guessing the median of the others"
+    beats = "" if _beats_guessing(found) else "; guessing the median of the others is no worse"
     return (
-        f"[dim]{device.name} foresaw {found['networks']} networks of {found['families']} families that a fit had not "
-        f"seen to {100 * found['mape']:.1f} % on average, {100 * found['within_10_percent']:.0f} % of them within "
-        f"10 %{beats}.[/]"
+        f"[dim]Leave-family-out error of {device.name}: {100 * found['mape']:.1f} % ({found['networks']} networks of "
+        f"{found['families']} families, {100 * found['within_10_percent']:.0f} % of them within 10 %){beats}.[/]"
     )
 
 
@@ -136,15 +135,15 @@ def _beats_guessing(found: dict[str, Any]) -> bool:
     return guess is None or found["mape"] < guess
 
 
-def show_devices(*, form: str, today: date | None = None) -> None:
+def show_devices(*, output_format: str, today: date | None = None) -> None:
     """Print every device that a search can be made for, with how good and how old its predictions are."""
-    check_format(form)
+    check_format(output_format)
     rows = [_device_row(name, path, today or datetime.now(UTC).date()) for name, path in sorted(device_names().items())]
     console = Console()
-    print_rows(rows, DEVICE_COLUMNS, form=form, console=console)
-    if form == "table":
+    print_rows(rows, DEVICE_COLUMNS, output_format=output_format, console=console)
+    if output_format == "table":
         console.print(
-            "[dim]error: of networks foreseen by a fit without their family; guessing: of the median of the others.[/]",
+            "[dim]error: leave-family-out; guessing: the error of the median of the other networks.[/]",
             highlight=False,
         )
         for row in rows:

@@ -14,21 +14,22 @@ from nas.cli import latency, launch
 from nas.cli.config_file import ConfigFile, read_config
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
+    AnyDevice,
     DataOptions,
     DeviceName,
     FileOptions,
     Form,
-    Network,
+    NetworkName,
     PairOptions,
     PictureOptions,
     RawOptions,
     ResultsFolder,
     RunOptions,
-    SearchOptions,
-    SearchSettings,
+    SearchRunOptions,
     Seed,
     ShortForm,
     StudyOptions,
+    StudySettings,
     Trainable,
     TrainingOptions,
     Watch,
@@ -40,11 +41,11 @@ from search_spaces.system.printable import printable
 
 app = typer.Typer(
     name="isp-nas",
-    help="Find the learned smartphone ISP that is best on your phone: search, look at the front, export to TFLite.",
+    help="Find the best learned smartphone ISP for your phone: search, inspect the front, export to TFLite.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at RAW→RGB training pairs.", no_args_is_help=True)
+data_app = typer.Typer(help="Inspect RAW→RGB training pairs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(latency.app, name="latency")
 
@@ -113,15 +114,15 @@ def _options(
 @app.command()
 @grouped
 def search(
-    search: SearchOptions,
+    search: SearchRunOptions,
     data: DataOptions,
-    settings: SearchSettings,
+    settings: StudySettings,
     training: TrainingOptions,
     config: Annotated[
         ConfigFile | None,
         option(
             "--config",
-            help="Options from a .toml file, or a study's run.toml; what is given here wins.",
+            help="Read options from a .toml file or a study's run.toml; the command line wins.",
             parser=str,
             metavar="FILE",
             is_eager=True,
@@ -136,9 +137,13 @@ def search(
     from nas.cli.config_file import search_options
 
     given = {
-        "study": search.study, "device": search.device, "seed": search.seed, "vgg_file": training.vgg_weights,
-        **settings.fields(), **training.recipe_fields(),
-    }  # fmt: skip
+        "study": search.study,
+        "device": search.device,
+        "seed": search.seed,
+        "vgg_file": training.vgg_weights,
+        **settings.fields(),
+        **training.recipe_fields(),
+    }
     options = search_options(config, given, data)
     from nas.cli.search import run_search
     from nas.train.workers import parse_workers
@@ -150,15 +155,15 @@ def search(
 @app.command()
 def space(
     name: Annotated[str, typer.Argument(help="Space name or a .toml file.")] = "mai21",
-    sample: Annotated[int, option("--sample", help="Also show this many random members.")] = 0,
+    sample: Annotated[int, option("--sample", help="Number of random members to show.")] = 0,
     seed: Annotated[int, option("--seed", help="Seed of the random members.")] = 0,
-    device: DeviceName = None,
-    form: ShortForm = "table",
+    device: AnyDevice = None,
+    output_format: ShortForm = "table",
 ) -> None:
     """Show the genes of a space, its size, and random members."""
     from nas.cli.show import show_space
 
-    show_space(name, sample=sample, seed=seed, device_name=device, form=form)
+    show_space(name, sample=sample, seed=seed, device_name=device, output_format=output_format)
 
 
 @app.command()
@@ -166,20 +171,29 @@ def space(
 def pareto(
     where: StudyOptions,
     steps: Annotated[
-        int | None, option("--steps", help="Compare at this rung.", default="the highest of three")
+        int | None,
+        option(
+            "--steps",
+            help="Compare candidates at this number of steps.",
+            default="the longest that three were trained for",
+        ),
     ] = None,
     everything: Annotated[bool, option("--all", help="Also show dominated candidates.")] = False,
     plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
     watch: Watch = False,
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
     """Show the Pareto front of a study: quality against predicted runtime, at equal training steps."""
     from nas.cli.show import show_front, watch_front
 
     if watch:
-        watch_front(where.results, where.study, steps=steps, everything=everything, plot=plot, form=form)
+        watch_front(
+            where.results, where.study, steps=steps, everything=everything, plot=plot, output_format=output_format
+        )
     else:
-        show_front(where.results, where.study, steps=steps, everything=everything, plot=plot, form=form)
+        show_front(
+            where.results, where.study, steps=steps, everything=everything, plot=plot, output_format=output_format
+        )
 
 
 @app.command()
@@ -192,7 +206,7 @@ def report(
         list[Path] | None,
         option("--export", help="Folder of an export whose losses to show.", default="those in the study's folder"),
     ] = None,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Write a page about a study: verdict, front, photos, progress, time, genes, layers, precisions, provenance.
 
@@ -201,7 +215,9 @@ def report(
     from nas.cli.report import write_report
     from nas.report.study_report import ReportOptions
 
-    write_report(where.results, where.study, ReportOptions(photos, tuple(export or ())), out=out, form=form)
+    write_report(
+        where.results, where.study, ReportOptions(photos, tuple(export or ())), out=out, output_format=output_format
+    )
 
 
 @app.command()
@@ -213,81 +229,83 @@ def compare(
     where: StudyOptions,
     out: Annotated[Path, option("--out", help="The page, an .html file.")] = Path("compare.html"),
     photos: Annotated[int, option("--photos", help="Validation pairs to show on the page.")] = 3,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Show where two or more studies, or networks, differ: settings, data, training, genes, quality, layers, photos."""
     from nas.cli.report import write_comparison
 
-    write_comparison(names, where.results, where.study, photos=photos, out=out, form=form)
+    write_comparison(names, where.results, where.study, photos=photos, out=out, output_format=output_format)
 
 
 @app.command()
 @grouped
-def status(where: StudyOptions, watch: Watch = False, form: ShortForm = "table") -> None:
+def status(where: StudyOptions, watch: Watch = False, output_format: ShortForm = "table") -> None:
     """Show how a study stands: running or not, budget used, counts, the best so far, the verdict."""
     from nas.cli.studies import show_status
 
-    show_status(where.results, where.study, watch=watch, form=form)
+    show_status(where.results, where.study, watch=watch, output_format=output_format)
 
 
 @app.command()
-def studies(results: ResultsFolder = Path("results"), form: Form = "table") -> None:
+def studies(results: ResultsFolder = Path("results"), output_format: Form = "table") -> None:
     """List the studies: running or not, budget, age, and the best of each."""
     from nas.cli.studies import show_studies
 
-    show_studies(results, form=form)
+    show_studies(results, output_format=output_format)
 
 
 @app.command()
 def delete(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
     results: ResultsFolder = Path("results"),
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Move a study to the trash of this system, from which it can be taken back."""
     from nas.cli.studies import delete_study
 
-    delete_study(results, study, form=form)
+    delete_study(results, study, output_format=output_format)
 
 
 @app.command()
 @grouped
-def show(target: Network, where: StudyOptions, device: DeviceName = None, form: ShortForm = "table") -> None:
-    """Show one network whole: genes, layers with shapes, MACs and predicted runtime, and its history."""
-    from nas.cli.show import show_target
+def show(
+    network: NetworkName, where: StudyOptions, device: DeviceName = None, output_format: ShortForm = "table"
+) -> None:
+    """Show one network in full: genes, layers with shapes, MACs and predicted runtime, and its history."""
+    from nas.cli.show import show_network
 
-    show_target(where.resolve(target), device_name=device, form=form)
+    show_network(where.resolve(network), device_name=device, output_format=output_format)
 
 
 @app.command()
 def designs(
-    name: Annotated[str | None, typer.Argument(help="Show this design whole; all of them if left out.")] = None,
-    device: DeviceName = None,
+    name: Annotated[str | None, typer.Argument(help="Design to show in full; all if left out.")] = None,
+    device: AnyDevice = None,
     results: ResultsFolder = Path("results"),
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
     """Show the published designs: cost, predicted runtime, our short trainings, and Table 1 of the challenge."""
     from nas.cli.designs import show_design, show_designs
 
     if name is None:
-        show_designs(results, device_name=device, form=form)
+        show_designs(results, device_name=device, output_format=output_format)
     else:
-        show_design(name, results, device_name=device, form=form)
+        show_design(name, results, device_name=device, output_format=output_format)
 
 
 @app.command()
 @grouped
-def best(where: StudyOptions, form: ShortForm = "table") -> None:
+def best(where: StudyOptions, output_format: ShortForm = "table") -> None:
     """Show the best candidate and its quality on the test pairs, which no search reads."""
     from nas.cli.show import show_best
 
-    show_best(where.results, where.study, form=form)
+    show_best(where.results, where.study, output_format=output_format)
 
 
 @app.command()
 @grouped
 def train(
-    target: Trainable,
+    network: Trainable,
     steps: Annotated[
         int | None,
         option("--steps", help="Training steps; the learning rate falls over all of them.", default="the recipe's"),
@@ -299,7 +317,7 @@ def train(
     where: StudyOptions,
     seed: Seed = None,
     training: TrainingOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Train one network to the end. The same command continues after a crash.
 
@@ -316,47 +334,47 @@ def train(
     from nas.search.network_training import TrainOptions
     from nas.train.recipe_file import recipe_for
 
-    found = where.resolve(target)
+    found = where.resolve(network)
     options = TrainOptions(
         fields, config, steps, None if run.recipe is None else recipe_for(run.recipe, found.spec), run.super_network,
         run.detach_at, seed, out, run.init_from, run.validate_every, run.patience, training.vgg_weights, run.qat,
         run.calibration,
     )  # fmt: skip
-    run_training(found, options, results=where.results, form=form)
+    run_training(found, options, results=where.results, output_format=output_format)
 
 
 @app.command()
 def check(
     model: Annotated[Path, typer.Argument(help="Any .tflite file.")],
-    device: DeviceName = None,
+    device: AnyDevice = None,
     size: Annotated[
         str | None,
         option("--size", help="Height x width of the photograph, both even, for a file of open size."),
     ] = None,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
-    """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 where it does not."""
+    """Check whether a .tflite file runs on a device as a whole, and what to change; exit code 2 if it does not."""
     from nas.cli.check import show_file_check
 
-    if not show_file_check(model, device_name=device, size=size, form=form):
+    if not show_file_check(model, device_name=device, size=size, output_format=output_format):
         raise typer.Exit(2)
 
 
 @app.command()
 @grouped
 def audit(
-    targets: Annotated[
+    networks: Annotated[
         list[str] | None,
-        typer.Argument(help="Designs, spec files, trial numbers; if left out, small designs and members of mai21."),
+        typer.Argument(help="Designs, spec files or trial numbers; if left out, small designs and members of mai21."),
     ] = None,
     rungs: Annotated[
         list[str] | None,
-        option("--rungs", help="A ladder such as 100,300,900; may be given often.", default="those of searches"),
+        option("--rungs", help="Ladder of steps such as 100,300,900; repeatable.", default="those of searches"),
     ] = None,
     steps: Annotated[
-        int | None, option("--steps", help="Of the long training.", default="8100, on a GPU 81000")
+        int | None, option("--steps", help="Steps of the long training.", default="8100, on a GPU 81000")
     ] = None,
-    seeds: Annotated[int, option("--seeds", help="How many seeds every network is trained from.")] = 2,
+    seeds: Annotated[int, option("--seeds", help="Number of seeds per network.")] = 2,
     out: Annotated[Path | None, option("--out", help="Folder of the audit.", default="results/audit/…")] = None,
     plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg or .pdf.")] = None,
     workers: Annotated[int, option("--workers", help="Networks trained at once.")] = 1,
@@ -365,9 +383,9 @@ def audit(
     device: DeviceName = None,
     where: StudyOptions,
     training: TrainingOptions,
-    form: Form = "table",
+    output_format: Form = "table",
 ) -> None:
-    """Find out how well short training predicts long training. The same command continues.
+    """Measure how well short training predicts long training. The same command continues.
 
     Networks, seeds, ladders and steps may be added to an audit later.
     """
@@ -375,7 +393,7 @@ def audit(
     from nas.cli.audit import AuditOptions, run_audit
 
     question = AuditOptions(
-        targets=tuple(targets or ()),
+        networks=tuple(networks or ()),
         ladders=tuple(parse_rungs(ladder) for ladder in rungs or ()),
         steps=steps,
         seeds=seeds,
@@ -385,20 +403,20 @@ def audit(
         study=where.study,
         vgg_file=training.vgg_weights,
     )
-    run_audit(question, where.results, workers=workers, out=out, plot=plot, form=form)
+    run_audit(question, where.results, workers=workers, out=out, plot=plot, output_format=output_format)
 
 
 @app.command()
 @grouped
 def export(
-    target: Network,
+    network: NetworkName,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     *,
     out: Annotated[Path, option("--out", help="Folder for the files, card.md, card.json and patches.png.")],
     files: FileOptions,
     device: DeviceName = None,
     where: StudyOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Write verified TFLite files of the longest-trained checkpoint of a network, in one or more precisions.
 
@@ -408,8 +426,10 @@ def export(
     options = files.options(more or [])  # `--precision fp16 int8` leaves the second word to the arguments
     from nas.cli.export import run_export
 
-    found = where.resolve(target)
-    run_export(found, out, options, results=where.results, device_name=device, qat=files.qat, form=form)
+    found = where.resolve(network)
+    run_export(
+        found, out, options, results=where.results, device_name=device, qat=files.qat, output_format=output_format
+    )
 
 
 @app.command()
@@ -420,7 +440,7 @@ def render(
     out: Annotated[Path, option("--out", help="Folder for the pictures; no file in it is overwritten.")],
     picture: PictureOptions,
     raw: RawOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
     """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
 
@@ -429,7 +449,7 @@ def render(
     """
     from nas.cli.render import run_render
 
-    run_render(model, inputs, out, picture.options(raw), form=form)
+    run_render(model, inputs, out, picture.options(raw), output_format=output_format)
 
 
 @data_app.command("check")
@@ -437,12 +457,12 @@ def render(
 def data_check(
     folder: Annotated[str, typer.Argument(help='Folder of RAW→RGB pairs, or "demo".')],
     pairs: PairOptions,
-    form: ShortForm = "table",
+    output_format: ShortForm = "table",
 ) -> None:
-    """Read every pair and report what would spoil a night of training; exit code 2 where anything would."""
+    """Read every pair and report what would spoil a training; exit code 2 if anything would."""
     config = pairs.config(folder)
     assert config is not None
     from nas.cli.data_check import run_check
 
-    if not run_check(config, form=form):
+    if not run_check(config, output_format=output_format):
         raise typer.Exit(2)

@@ -1,6 +1,7 @@
 """Options that several commands share, declared once, and the parsing of their values."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,17 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.option_groups import option
-from nas.train.recipe import DEFAULTS, HARDWARE_RECIPE
+from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS
+from nas.search.successive_halving import OBJECTIVES
+from nas.train.recipe import DEFAULTS, DTYPES, HARDWARE_RECIPE
+from nas.train.registry import LOSSES
 from search_spaces.errors import UsageError
+from search_spaces.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from nas.data.pairs import DataConfig
     from nas.export.options import ExportOptions
     from nas.render.batch import RenderOptions
-    from nas.search.network_ref import Target
+    from nas.search.network_ref import NetworkRef
 
 RAW, TRAINING = "RAW", "Training"
+_CALIBRATED = [precision for precision in PRECISIONS.values() if precision.is_calibrated]
+_IO_TYPES = list(dict.fromkeys(io for precision in _CALIBRATED for io in precision.io_types))
+_MAX_DROPS = ", ".join(f"{p.name} {p.max_drop_db:g}" for p in PRECISIONS.values() if p.name != "fp32")
 _CPU, _GPU = HARDWARE_RECIPE["cpu"], HARDWARE_RECIPE["gpu"]
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return names as a help text offers them: "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
 
 Form = Annotated[str, option("--format", help="table, json or csv.")]
 ShortForm = Annotated[str, option("--format", help="table or json.")]
@@ -26,10 +41,13 @@ DeviceName = Annotated[
     str | None, option("--device", help="Device name or a .json file.", default="the study's, or dimensity-1000-plus")
 ]
 Watch = Annotated[bool, option("--watch", help="Draw again while a search runs, from another terminal.")]
+AnyDevice = Annotated[
+    str | None, option("--device", help="Device name or a .json file.", default="dimensity-1000-plus")
+]
 Seed = Annotated[int | None, option("--seed", help="Seed of sampling and training.", default="the study's, or 0")]
-ResultsFolder = Annotated[Path, option("--results", help="Folder in which studies live.")]
+ResultsFolder = Annotated[Path, option("--results", help="Folder of the studies.")]
 Trainable = Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")]
-Network = Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")]
+NetworkName = Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")]
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ class StudyOptions:
     study: Annotated[str | None, option("--study", help="Name of the study.", default="the one used last")] = None
     results: ResultsFolder = Path("results")
 
-    def resolve(self, network: str) -> "Target":
+    def resolve(self, network: str) -> "NetworkRef":
         """Return the network that a command names."""
         from nas.search.network_ref import resolve
 
@@ -68,8 +86,12 @@ class RawOptions:
 class PairOptions(RawOptions):
     """How a folder of pairs is to be read."""
 
-    raw_dir: Annotated[str | None, option("--raw-dir", help="Name of the mosaics' sub-folder.", panel=RAW)] = None
-    rgb_dir: Annotated[str | None, option("--rgb-dir", help="Name of the targets' sub-folder.", panel=RAW)] = None
+    raw_dir: Annotated[
+        str | None, option("--raw-dir", help="Sub-folder of the mosaics.", default="a known layout", panel=RAW)
+    ] = None
+    rgb_dir: Annotated[
+        str | None, option("--rgb-dir", help="Sub-folder of the target pictures.", default="a known layout", panel=RAW)
+    ] = None
 
     def config(self, source: str | None, base: "DataConfig | None" = None) -> "DataConfig | None":
         """Return the data that was asked for, or `base` where nothing was said about it; the rest of `base` holds."""
@@ -114,44 +136,63 @@ class TrainingOptions:
     """How networks are trained, where it is not as the recipe or the study says; defaults hold without either."""
 
     loss: Annotated[
-        str | None, option("--loss", help='Losses with weights, "l1=1,ssim=0.2".', default="l1", panel=TRAINING)
+        str | None,
+        option(
+            "--loss",
+            default="l1",
+            panel=TRAINING,
+            help=f'Losses with weights, "l1=1,ssim=0.2": {", ".join(LOSSES)}.',
+        ),
     ] = None
     learning_rate: Annotated[
         float | None,
         option(
-            "--learning-rate", help="Initial learning rate.", panel=TRAINING,
+            "--learning-rate",
+            help="Initial learning rate.",
+            panel=TRAINING,
             default=f"{DEFAULTS['learning_rate']:g}, of {DEFAULTS['optimiser'].title()}",
         ),
-    ] = None  # fmt: skip
+    ] = None
     batch: Annotated[
         int | None, option("--batch", help="Patches per step.", default=str(_CPU["batch"]), panel=TRAINING)
     ] = None
     patch: Annotated[
         int | None,
         option(
-            "--patch", help="Pixels of a patch's side.", panel=TRAINING,
+            "--patch",
+            help="Side of a training patch in pixels.",
+            panel=TRAINING,
             default=f"{_CPU['patch']}, on a GPU {_GPU['patch']}",
         ),
-    ] = None  # fmt: skip
+    ] = None
     dtype: Annotated[
         str | None,
-        option("--dtype", help="Of maps and products: float32 or bfloat16 (GPUs).", default="float32", panel=TRAINING),
+        option(
+            "--dtype",
+            help=f"Type of activations and products: {one_of(DTYPES)} (GPUs).",
+            default="float32",
+            panel=TRAINING,
+        ),
     ] = None
     precision: Annotated[str | None, option("--precision", help="Old name of --dtype.", hidden=True)] = None
     reparameterise: Annotated[
         bool | None,
         option(
-            "--reparameterise/--no-reparameterise", panel=TRAINING, default="no-reparameterise",
-            help="Train every kernel as a sum of branches, folded into one wherever it is used.",
+            "--reparameterise/--no-reparameterise",
+            panel=TRAINING,
+            default="no-reparameterise",
+            help="Train every kernel as a sum of branches, folded into one for validation and export.",
         ),
-    ] = None  # fmt: skip
+    ] = None
     vgg_weights: Annotated[
         Path | None,
         option(
-            "--vgg-weights", help="Keras's weights of VGG-19, for the loss vgg.", default="Keras's cache",
+            "--vgg-weights",
+            help="Keras's weights of VGG-19, for the loss vgg.",
+            default="Keras's cache",
             panel=TRAINING,
         ),
-    ] = None  # fmt: skip
+    ] = None
 
     def recipe_fields(self) -> dict[str, Any]:
         """Return the fields of a recipe that were given, the loss read; raise UsageError where that cannot be."""
@@ -187,7 +228,7 @@ def parse_rungs(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchRunOptions:
     """How long a search runs, for which device, and where its study is kept."""
 
     budget: Annotated[str, option("--budget", help="Time (5m, 8h) or number of candidates (200).")]
@@ -195,7 +236,9 @@ class SearchOptions:
     seed: Seed = None
     workers: Annotated[
         str,
-        option("--workers", help="Candidates trained at once, or auto: one per core, on a GPU one. 1 repeats exactly."),
+        option(
+            "--workers", help="Candidates trained at once; auto: one per CPU core, one on a GPU. 1 is reproducible."
+        ),
     ] = "auto"
     study: Annotated[
         str | None, option("--study", help="Name of the study.", default="from data, device and space")
@@ -208,39 +251,46 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class StudySettings:
     """What a study is started with, beside data, device and training."""
 
     space: Annotated[str | None, option("--space", help="Space name or a .toml file.", default="mai21")] = None
-    objective: Annotated[str | None, option("--objective", help="score or pareto.", default="score")] = None
-    sampler: Annotated[str | None, option("--sampler", help="model, tpe, random or nsga2.", default="model")] = None
+    objective: Annotated[str | None, option("--objective", help=f"{one_of(OBJECTIVES)}.", default=OBJECTIVES[0])] = None
+    sampler: Annotated[str | None, option("--sampler", help=f"{one_of(SAMPLERS)}.", default=DEFAULT_SAMPLER)] = None
     rungs: Annotated[
         str | None, option("--rungs", help="Training steps per rung, such as 50,150,450.", default="by the budget")
     ] = None
     final_steps: Annotated[
         int | None,
         option(
-            "--final-steps", default="by the budget",
-            help="How long the winner will be trained: finals train the best so, from three seeds. 0: no finals.",
+            "--final-steps",
+            default="by the budget",
+            help="Steps of the finals, which train the best candidates from three seeds; 0: no finals.",
         ),
-    ] = None  # fmt: skip
+    ] = None
     final_share: Annotated[
-        float | None, option("--final-share", help="Share of a budget in time for the finals.", default="0.25")
+        float | None,
+        option("--final-share", help="Share of a time budget that is kept for the finals.", default="0.25"),
     ] = None
     prior: Annotated[
         str | None,
         option(
-            "--prior", help="auto: proposals begin with what was learned on other pairs; none: with nothing.",
+            "--prior",
+            help="auto: start from what was learned on other pairs; none: start from nothing.",
             default="auto",
         ),
-    ] = None  # fmt: skip
+    ] = None
     max_runtime: Annotated[float | None, option("--max-runtime", help="Predicted runtime limit in ms.")] = None
     max_memory: Annotated[
         float | None,
         option("--max-memory", help="Peak activation memory limit in MB (Full HD, float32: 4 bytes per value)."),
     ] = None
     allow_fallback: Annotated[
-        bool | None, option("--allow-fallback", help="Price networks that the device's delegate runs only in part.")
+        bool | None,
+        option(
+            "--allow-fallback",
+            help="Allow networks that the delegate runs only in part, at the cost of the CPU fallback.",
+        ),
     ] = None
 
     def fields(self) -> dict[str, Any]:
@@ -264,28 +314,32 @@ class RunOptions:
     """What else a training to the end may be asked for."""
 
     recipe: Annotated[
-        str | None, option("--recipe", help='Recipe name or a .toml file; "report": that of this published design.')
+        str | None,
+        option("--recipe", help='Recipe name or a .toml file; "report": the published recipe of this design.'),
     ] = None
     super_network: Annotated[
-        bool, option("--super-network", help="Train jointly with a larger head, taken off on the way.")
+        bool, option("--super-network", help="Train jointly with a larger head, which is removed during training.")
     ] = False
     detach_at: Annotated[
-        float | None, option("--detach-at", help="PSNR in dB above which the larger head goes.", default="23")
+        float | None, option("--detach-at", help="Remove the larger head above this PSNR in dB.", default="23")
     ] = None
     init_from: Annotated[
-        str | None, option("--init-from", help="First weights: a checkpoint file or folder, a trial, best or a design.")
+        str | None,
+        option("--init-from", help="Initial weights: a checkpoint file or folder, a trial, best or a design."),
     ] = None
     validate_every: Annotated[
-        int | None, option("--validate-every", help="Steps between validations.", default="a twentieth, at least 100")
+        int | None,
+        option("--validate-every", help="Steps between validations.", default="a twentieth of all, at least 100"),
     ] = None
     patience: Annotated[
-        int | None, option("--patience", help="Stop after so many validations without a better PSNR.")
+        int | None,
+        option("--patience", help="Stop after this many validations without a better PSNR.", default="never"),
     ] = None
     qat: Annotated[bool, option("--qat", help="Fine-tune the trained weights for int8, rounding as its file does.")] = (
         False
     )
     calibration: Annotated[
-        int, option("--calibration", help="Training pairs from which --qat takes its first ranges.")
+        int, option("--calibration", help="Training pairs from which --qat takes its initial ranges.")
     ] = 100
 
 
@@ -295,34 +349,33 @@ class FileOptions:
 
     precision: Annotated[
         list[str] | None,
-        option("--precision", help="fp32, fp16, int8, int16: one or more. fp32 always comes along.", default="fp32"),
+        option("--precision", help=f"{', '.join(PRECISIONS)}: one or more; fp32 is always included.", default="fp32"),
     ] = None
     size: Annotated[str, option("--size", help="Height x width of the mosaic and the photograph.")] = "1088x1920"
     dynamic: Annotated[
         bool, option("--dynamic", help="Also write files for any size, model_none.tflite and so on.")
     ] = False
     input: Annotated[
-        str, option("--input", help="What the files read: normalized, or counts: raw10, raw12, raw14.")
+        str, option("--input", help="Input of the files: normalized, or raw counts: raw10, raw12 or raw14.")
     ] = "normalized"
     io: Annotated[
         str | None,
         option(
-            "--io", help="Input and output of integer files: int8, uint8, int16 or float32.",
+            "--io",
+            help=f"Input and output type of integer files: {one_of(_IO_TYPES)}.",
             default="the precision's own",
         ),
-    ] = None  # fmt: skip
+    ] = None
     calibration: Annotated[
         int, option("--calibration", help="Training pairs from which integer files take their ranges.")
     ] = 100
     max_drop: Annotated[
         list[str] | None,
-        option(
-            "--max-drop", help="Most dB that a file may lose: 0.3, or int8=1.", default="fp16 and int16 0.1, int8 0.5"
-        ),
+        option("--max-drop", help="Largest PSNR loss of a file in dB: 0.3, or int8=1; repeatable.", default=_MAX_DROPS),
     ] = None
     qat: Annotated[
         str | None,
-        option("--qat", help="Fine-tune for int8 for so many steps before, or the folder of `train --qat`."),
+        option("--qat", help="Fine-tune for int8 first: a number of steps, or the folder of `train --qat`."),
     ] = None
 
     def options(self, more: list[str]) -> "ExportOptions":
@@ -356,20 +409,18 @@ class PictureOptions:
     ] = False
     max_memory: Annotated[
         float | None,
-        option("--max-memory", help="MB that a network of open size may take.", default="half of the machine's"),
+        option("--max-memory", help="Memory limit in MB for a network of open size.", default="half of the machine's"),
     ] = None
     input: Annotated[
         str | None,
         option(
-            "--input", help="What the file reads: normalized, raw10, raw12, raw14.", default="its card's", panel=RAW
+            "--input", help="Input of the file: normalized, raw10, raw12 or raw14.", default="its card's", panel=RAW
         ),
     ] = None
 
-    size: Annotated[
-        str | None, option("--size", help="Height x width of a dump of a sensor's frame without a header.", panel=RAW)
-    ] = None
+    size: Annotated[str | None, option("--size", help="Height x width of a headerless sensor dump.", panel=RAW)] = None
     storage: Annotated[
-        str, option("--storage", help="How such a dump is stored: u16le, u16be, mipi10 or mipi12.", panel=RAW)
+        str, option("--storage", help="Storage of a sensor dump: u16le, u16be, mipi10 or mipi12.", panel=RAW)
     ] = "u16le"
 
     def options(self, raw: RawOptions) -> "RenderOptions":

@@ -23,29 +23,29 @@ COLUMNS = (
 )
 
 
-def run_render(model: Path, inputs: Sequence[Path], out: Path, options: RenderOptions, *, form: str) -> None:
+def run_render(model: Path, inputs: Sequence[Path], out: Path, options: RenderOptions, *, output_format: str) -> None:
     """Render every input and print what was made.
 
     A RAW file that cannot be used does not keep others from being rendered; DataError tells of it in the end.
     """
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     aside = Console(stderr=True)
     with progress_bar("Rendering") as bar:
         batch = render_files(
             model, inputs, out, options, on_progress=bar, on_message=lambda line: aside.print(line, highlight=False)
         )
-    _show(batch, form)
+    _show(batch, output_format)
     batch.require_complete()
 
 
-def _show(batch: Batch, form: str) -> None:
-    if form == "json":
+def _show(batch: Batch, output_format: str) -> None:
+    if output_format == "json":
         print_json([asdict(outcome) for outcome in batch.outcomes])
         return
     rows = [asdict(rendered) for rendered in batch.rendered]
     console = Console()
     if rows:
-        print_rows(rows, COLUMNS, form=form, console=console)
+        print_rows(rows, COLUMNS, output_format=output_format, console=console)
     for text, names in _said(rows).items():
         console.print(f"{_listed(names)}: {text}", highlight=False, markup=False)
     if len(batch.outcomes) > 1:

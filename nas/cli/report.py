@@ -15,30 +15,30 @@ from nas.search.network_ref import the_study
 from search_spaces.errors import UsageError
 
 
-def write_report(results: Path, name: str | None, options: ReportOptions, *, out: Path, form: str) -> None:
+def write_report(results: Path, name: str | None, options: ReportOptions, *, out: Path, output_format: str) -> None:
     """Write the page of a study, and say where it lies."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     check_page(out)
     _check_photos(options.photos)
     study, notes = the_study(results, name), Console(stderr=True)
     report = study_report(study, options, say=lambda text: notes.print(text, highlight=False))
     write_page(out, study_page(report))
-    if form == "json":
+    if output_format == "json":
         print_json(asdict(report))
     _saved(notes, out)
 
 
 def write_comparison(
-    texts: Sequence[str], results: Path, name: str | None, *, photos: int, out: Path, form: str
+    texts: Sequence[str], results: Path, name: str | None, *, photos: int, out: Path, output_format: str
 ) -> None:
     """Print where studies or networks differ, and write the page that shows it."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     check_page(out)
     _check_photos(photos)
     notes = Console(stderr=True)
     networks = comparison.find(texts, results, name)
     found = comparison.compare(networks, photos=photos, say=lambda text: notes.print(text, highlight=False))
-    if form == "json":
+    if output_format == "json":
         print_json(found.to_dict())
     else:
         _print(found)
@@ -72,7 +72,11 @@ def _print(found: Comparison) -> None:
     )
     console.print()
     print_rows(
-        rows, columns, form="table", console=console, title=f"They differ in {len(rows)} values of {len(rows) + alike}"
+        rows,
+        columns,
+        output_format="table",
+        console=console,
+        title=f"They differ in {len(rows)} values of {len(rows) + alike}",
     )
 
 

@@ -74,7 +74,7 @@ def _search(asked: SearchOptions, results: Path, budget: Budget, workers: int | 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with SearchView(voice.console, voice.log, quiet=voice.quiet) as view:
-            ended = session.run(on_message=view.say, on_progress=view.look)
+            ended = session.run(on_message=view.on_message, on_progress=view.on_progress)
     except SearchInterrupted as stopped:
         voice.say("\nStopped; the rung in flight is lost. The same command continues.")
         _conclude(voice, stopped.study)
@@ -114,7 +114,7 @@ def _conclude(voice: Voice, found: Study) -> None:
     rung = candidate_rows.choose_rung(found, None)
     best = candidate_rows.rows(found, rung, everything=False)
     title = f"Pareto front at {found.ladder[rung]} steps"
-    print_rows(best, FRONT_COLUMNS, form="table", console=voice.console, title=title)
+    print_rows(best, FRONT_COLUMNS, output_format="table", console=voice.console, title=title)
     name = plain(found.config.name)
     voice.say(f"\nLook:   isp-nas pareto --study {name} --plot front.png")
     voice.say(f"Page:   isp-nas report --study {name}")

@@ -48,7 +48,7 @@ class SearchView:
         if self._moves:
             self._live.stop()
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         """Print one event above the moving part."""
         self._log.write(line)
         if self._quiet:
@@ -59,7 +59,7 @@ class SearchView:
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def look(self, search: "Search") -> None:
+    def on_progress(self, search: "Search") -> None:
         """Draw the search as it stands."""
         if not self._moves or time.monotonic() - self._drawn < REFRESH_S:
             return
@@ -119,7 +119,7 @@ def running(search: "Search") -> list[str]:
     return [
         f"trial {f.candidate.trial}{f' {f.candidate.name}' if f.candidate.name else ''}: "
         + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
-        + f", step {f.slot.step}/{ladder[f.rung]}"
+        + f", step {f.worker.step}/{ladder[f.rung]}"
         + ("" if f.candidate.name else f"  ({f.candidate.spec.description})")
         for f in search.running
     ]

@@ -17,7 +17,7 @@ from nas.report.layers import layer_rows, runtime_fields
 from nas.search import candidate_rows, finals
 from nas.search.candidate import Candidate
 from nas.search.device_pruning import runnable
-from nas.search.network_ref import Target, require_same_data, the_study
+from nas.search.network_ref import NetworkRef, require_same_data, the_study
 from nas.search.study import Study
 from nas.search.study import load as load_study
 from nas.units import Row, count, runtime
@@ -66,22 +66,22 @@ def _network(row: Row) -> str:
     return f"[bold red]★ {row['name']}[/] {description}" if row["name"] else description
 
 
-def show_space(name: str, *, sample: int, seed: int, device_name: str | None, form: str) -> None:
+def show_space(name: str, *, sample: int, seed: int, device_name: str | None, output_format: str) -> None:
     """Print genes, sizes and random members of a space."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     if sample < 0:
         raise UsageError(f"The number of members to sample is zero or more, got {sample}.")
     space, device = load_space(name), load_device(device_name or DEFAULT_DEVICE)
     genes = [_gene_row(space, gene) for gene in GENES]
     members = _sample(space, device, sample, seed)
     refused = runnable(space, device, allow_fallback=False)[1] if device_name else ()
-    if form == "json":
+    if output_format == "json":
         told = {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
         left_out = {"left_out": [asdict(each) for each in refused]} if device_name else {}
         print_json(told | left_out)
         return
     console = Console()
-    print_rows(genes, GENE_COLUMNS, form=form, console=console)
+    print_rows(genes, GENE_COLUMNS, output_format=output_format, console=console)
     console.print(
         f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them "
         "some genes have no effect)."
@@ -90,7 +90,7 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, fo
         console.print(f"In a search for {plain(device.name)}, {plain(each.sentence)}", highlight=False)
     if members:
         console.print()
-        print_rows(members, SAMPLE_COLUMNS, form=form, console=console)
+        print_rows(members, SAMPLE_COLUMNS, output_format=output_format, console=console)
         console.print(interval_note(device))
 
 
@@ -129,24 +129,24 @@ def interval_note(device: Device) -> str:
 
 
 def show_front(
-    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, form: str
+    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, output_format: str
 ) -> None:
     """Print the Pareto front of a study, and draw it where asked for."""
-    check_format(form)
+    check_format(output_format)
     if plot:
         check_plot(plot)
     study = the_study(results, name)
-    _print_front(Console(), study, steps, everything=everything, form=form)
+    _print_front(Console(), study, steps, everything=everything, output_format=output_format)
     if plot:
         _draw_front(plot, study, steps)
         Console(stderr=True).print(f"Saved {plot}.", highlight=False)
 
 
 def watch_front(
-    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, form: str
+    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, output_format: str
 ) -> None:
     """Print the front of a study again and again while a search runs on it."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     if plot:
         raise UsageError("A front that is watched is printed; leave out --plot, or --watch.")
     folder = the_study(results, name).folder
@@ -155,19 +155,20 @@ def watch_front(
     def draw(console: Console, _: object) -> None:
         study = load_study(folder)
         if study.trained():
-            _print_front(console, study, steps, everything=everything, form=form)
-        elif form == "table":
+            _print_front(console, study, steps, everything=everything, output_format=output_format)
+        elif output_format == "table":
             console.print(f"Study {plain(study.config.name)} has no trained candidate yet.", highlight=False)
 
-    watch_study(folder, draw, form=form)
+    watch_study(folder, draw, output_format=output_format)
 
 
-def _print_front(console: Console, study: Study, steps: int | None, *, everything: bool, form: str) -> None:
+def _print_front(console: Console, study: Study, steps: int | None, *, everything: bool, output_format: str) -> None:
     rung = candidate_rows.choose_rung(study, steps)
     found = candidate_rows.rows(study, rung, everything=everything)
     shown: list[Row] = [r if everything else _without_mark(r) for r in found]
-    print_rows(shown, FRONT_COLUMNS, form=form, console=console, title=_front_title(study, rung, found))
-    if form == "table":
+    title = _front_title(study, rung, found)
+    print_rows(shown, FRONT_COLUMNS, output_format=output_format, console=console, title=title)
+    if output_format == "table":
         console.print(interval_note(load_device(study.config.device)))
 
 
@@ -202,22 +203,22 @@ def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
     return f"{study.config.name}: {size} on the front of {judged} candidates at {study.ladder[rung]} steps"
 
 
-def show_target(target: Target, *, device_name: str | None, form: str) -> None:
+def show_network(network: NetworkRef, *, device_name: str | None, output_format: str) -> None:
     """Print one network whole."""
-    check_format(form, SHORT_FORMATS)
-    device = load_device(device_name or (target.study.config.device if target.study else DEFAULT_DEVICE))
-    graph = build_graph(target.spec)
+    check_format(output_format, SHORT_FORMATS)
+    device = load_device(device_name or (network.study.config.device if network.study else DEFAULT_DEVICE))
+    graph = build_graph(network.spec)
     refused = device.unsupported(graph)
     predicted = None if refused else device.predict(graph)
     layers = layer_rows(graph, predicted)
-    history = [asdict(rung) for rung in target.candidate.rungs.values()] if target.candidate else []
-    last = target.candidate.finals if target.candidate else {}
-    if form == "json":
+    history = [asdict(rung) for rung in network.candidate.rungs.values()] if network.candidate else []
+    last = network.candidate.finals if network.candidate else {}
+    if output_format == "json":
         print_json(
             {
-                "target": target.label,
-                "hash": target.spec.hash,
-                "spec": target.spec.to_dict(),
+                "target": network.label,
+                "hash": network.spec.hash,
+                "spec": network.spec.to_dict(),
                 "parameters": graph.parameters,
                 "macs": graph.macs,
                 "peak_activation_bytes": peak_activation_bytes(graph),
@@ -228,26 +229,26 @@ def show_target(target: Target, *, device_name: str | None, form: str) -> None:
                 "layers": layers,
                 "history": history,
                 "finals": [{"seed": seed, **asdict(final)} for seed, final in last.items()],
-                "trained_steps": target.state.steps if target.state else None,
+                "trained_steps": network.state.steps if network.state else None,
             }
         )
         return
-    _print_target(Console(), target, graph, device, predicted, refused, layers)
+    _print_whole(Console(), network, graph, device, predicted, refused, layers)
 
 
-def _print_target(
+def _print_whole(
     console: Console,
-    target: Target,
+    network: NetworkRef,
     graph: Graph,
     device: Device,
     predicted: Prediction | None,
     refused: tuple[str, ...],
     layers: list[dict[str, Any]],
 ) -> None:
-    console.print(f"[bold]{target.label}[/]  {target.spec.description}  {target.spec.hash}", highlight=False)
-    console.print("  ".join(f"{gene}={value}" for gene, value in target.spec.active_genes.items()), highlight=False)
+    console.print(f"[bold]{network.label}[/]  {network.spec.description}  {network.spec.hash}", highlight=False)
+    console.print("  ".join(f"{gene}={value}" for gene, value in network.spec.active_genes.items()), highlight=False)
     console.print()
-    print_rows(layers, LAYER_COLUMNS, form="table", console=console)
+    print_rows(layers, LAYER_COLUMNS, output_format="table", console=console)
     console.print(f"\n{count(graph.parameters)} parameters, {count(graph.macs)} MACs at 1920×1088.", highlight=False)
     console.print(f"Maps take at most {peak_activation_bytes(graph) / 1e6:.1f} MB at once in float32.", highlight=False)
     if predicted:
@@ -259,10 +260,10 @@ def _print_target(
         console.print(interval_note(device))
     else:
         console.print(f"{device.name} cannot run it: {'; '.join(refused)}.", highlight=False)
-    if target.candidate:
-        _print_history(console, target.candidate)
-    if target.state:
-        console.print(f"Longest training: {target.state.steps} steps ({target.state.origin}).", highlight=False)
+    if network.candidate:
+        _print_history(console, network.candidate)
+    if network.state:
+        console.print(f"Longest training: {network.state.steps} steps ({network.state.origin}).", highlight=False)
 
 
 def _print_history(console: Console, candidate: Candidate) -> None:
@@ -285,9 +286,9 @@ def _print_history(console: Console, candidate: Candidate) -> None:
         )
 
 
-def show_best(results: Path, name: str | None, *, form: str) -> None:
+def show_best(results: Path, name: str | None, *, output_format: str) -> None:
     """Print the best candidate with its quality on the test pairs, measured once and then remembered."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     study = the_study(results, name)
     candidate, rung = candidate_rows.best(study)
     test = _test_quality(study, candidate)
@@ -297,11 +298,13 @@ def show_best(results: Path, name: str | None, *, form: str) -> None:
         **test,
         "verdict": judged.to_dict() if judged else None,
     }
-    if form == "json":
+    if output_format == "json":
         print_json(found)
         return
     console = Console()
-    print_rows([found], FRONT_COLUMNS, form=form, console=console, title=_best_title(study, found["steps"]))
+    print_rows(
+        [found], FRONT_COLUMNS, output_format=output_format, console=console, title=_best_title(study, found["steps"])
+    )
     told = (
         "no test pairs"
         if test["test_psnr_db"] is None

@@ -47,21 +47,21 @@ def _best(row: Any) -> str:
     return "—" if row["trial"] is None else f"trial {row['trial']}" + (f" {plain(row['name'])}" if row["name"] else "")
 
 
-def show_studies(results: Path, *, form: str) -> None:
+def show_studies(results: Path, *, output_format: str) -> None:
     """Print one line per study."""
-    check_format(form)
+    check_format(output_format)
     rows = listing(results)
-    if not rows and form == "table":
+    if not rows and output_format == "table":
         Console().print(f"There is no study in {plain(results)}; start one with `isp-nas search`.", highlight=False)
         return
-    print_rows(rows, LISTED, form=form, console=Console())
+    print_rows(rows, LISTED, output_format=output_format, console=Console())
 
 
-def delete_study(results: Path, name: str, *, form: str) -> None:
+def delete_study(results: Path, name: str, *, output_format: str) -> None:
     """Move a study to the trash, and say so."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     folder = trash_study(results, name)
-    if form == "json":
+    if output_format == "json":
         print_json({"study": name, "folder": str(folder), "in_trash": True})
         return
     Console().print(
@@ -69,20 +69,20 @@ def delete_study(results: Path, name: str, *, form: str) -> None:
     )
 
 
-def show_status(results: Path, name: str | None, *, watch: bool, form: str) -> None:
+def show_status(results: Path, name: str | None, *, watch: bool, output_format: str) -> None:
     """Print how a study stands; with `watch` again and again while a search runs."""
-    check_format(form, SHORT_FORMATS)
+    check_format(output_format, SHORT_FORMATS)
     folder = the_study(results, name).folder
 
     def draw(console: Console, clock: Clock) -> None:
         told = status(studies.load(folder), clock)
-        if form == "json":
+        if output_format == "json":
             print_status_json(told, whole=not watch)
         else:
             print_status(console, told)
 
     if watch:
-        watch_study(folder, draw, form=form)
+        watch_study(folder, draw, output_format=output_format)
     else:
         draw(Console(), clock_of(folder))
 
@@ -127,13 +127,13 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
 Draw = Callable[[Console, Clock], None]
 
 
-def watch_study(folder: Path, draw: Draw, *, form: str) -> None:
+def watch_study(folder: Path, draw: Draw, *, output_format: str) -> None:
     """Draw a study now and whenever it has changed, until no search runs on it any more.
 
     On a terminal what was drawn before is replaced; elsewhere each drawing follows the last one.
     """
     console = Console()
-    moving = console.is_terminal and form == "table"
+    moving = console.is_terminal and output_format == "table"
     with Live(console=console, auto_refresh=False) as live:
         if not moving:
             live.stop()
@@ -147,7 +147,7 @@ def watch_study(folder: Path, draw: Draw, *, form: str) -> None:
             if not clock.running:
                 break
             time.sleep(EVERY_S)
-    if form == "table":
+    if output_format == "table":
         console.print("No search runs on it.", highlight=False)
 
 

@@ -39,12 +39,12 @@ def check_format(name: str, known: Sequence[str] = FORMATS) -> str:
 
 
 def print_rows(
-    rows: Sequence[Row], columns: Sequence[Column], *, form: str, console: Console, title: str | None = None
+    rows: Sequence[Row], columns: Sequence[Column], *, output_format: str, console: Console, title: str | None = None
 ) -> None:
     """Print rows in the chosen form; JSON and CSV carry every field at full precision."""
-    if form == "json":
+    if output_format == "json":
         print_json(rows)
-    elif form == "csv":
+    elif output_format == "csv":
         print_out(printable(to_csv(rows), keep="\n"))
     else:
         if title:  # not the table's own, which is broken where the table is narrower

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nas import backend
 from nas.cli.console import Console
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
-from nas.search.network_ref import Target
+from nas.search.network_ref import NetworkRef
 from nas.search.network_training import Quantise, TrainOptions, plan_training
 from nas.train.history import Validation
 from nas.train.recipe import Recipe
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from nas.train.run_folder import SuperNetwork, TrainingRun
 
 
-def run_training(target: Target, asked: TrainOptions, *, results: Path, form: str) -> None:
+def run_training(network: NetworkRef, options: TrainOptions, *, results: Path, output_format: str) -> None:
     """Train one network to the end, with a bar, and print its validation quality."""
-    check_format(form, SHORT_FORMATS)
-    plan = plan_training(target, asked, results)
+    check_format(output_format, SHORT_FORMATS)
+    plan = plan_training(network, options, results)
     backend.prepare()
-    with training_view(target.label, plan.recipe.horizon) as callbacks:
-        long_run, finished = plan.run(callbacks, quantise=_quantise() if asked.qat else None)
-    if form == "json":
-        print_json(_as_data(finished, long_run, asked.recipe))
+    with training_view(network.label, plan.recipe.horizon) as callbacks:
+        long_run, finished = plan.run(callbacks, quantise=_quantise() if options.qat else None)
+    if output_format == "json":
+        print_json(_as_data(finished, long_run, options.recipe))
     else:
-        _print_trained(target.label, long_run, finished, asked.recipe)
+        _print_trained(network.label, long_run, finished, options.recipe)
 
 
 def _quantise() -> Quantise:
@@ -70,7 +70,7 @@ def training_view(label: str, steps: int) -> "Iterator[Callbacks]":
             latest[0] = f", {seen.psnr_db:.2f} dB"
             console.print(f"step {seen.step}/{steps}: {told_validation(seen)}", highlight=False, soft_wrap=True)
 
-        yield Callbacks(tick, validated, read, say=lambda line: console.print(line, highlight=False))
+        yield Callbacks(tick, validated, read, on_message=lambda line: console.print(line, highlight=False))
 
 
 def told_losses(losses: Mapping[str, float]) -> str:

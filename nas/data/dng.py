@@ -1,4 +1,4 @@
-"""What a DNG says of its mosaic's storage, and whether all of it is there.
+"""Read how a DNG stores its mosaic, and check that all of it is there.
 
 LibRaw reads a tile that is missing, cut or overwritten as black or as another tile's memory, and says nothing. So the
 places of tiles are checked before it is asked: inside the file, not empty, and whole JPEGs where they are compressed.

@@ -23,7 +23,7 @@ SHARE = 0.5  # of the memory that there is for them: the system and others need 
 PATIENCE_S = 2.0  # without a sign of life
 WORTH_SAYING_BYTES = 10**8  # less is read before anybody wonders
 BLOCK_BYTES = 1 << 26
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,21 @@ def stored_bytes(folder: Path, splits: tuple[str, ...] = PREPARED_SPLITS) -> int
 
 
 def load(
-    folder: Path, split: str, *, available: int | None, say: Say | None = None, progress: Progress | None = None
+    folder: Path,
+    split: str,
+    *,
+    available: int | None,
+    on_message: OnMessage | None = None,
+    progress: Progress | None = None,
 ) -> PairSet:
     """Return a prepared split in memory where it fits, else mapped; raise DataError where the disk fails.
 
-    For a process that is alone on its machine. `say` gets the sentence before anything is read; `progress` follows
-    the pairs once that takes longer than a moment.
+    For a process that is alone on its machine. `on_message` gets the sentence before anything is read; `progress`
+    follows the pairs once that takes longer than a moment.
     """
     mapped = open_prepared(folder, split)
     where = decide(stored_bytes(folder, (split,)), available)
-    _tell(say, where)
+    _tell(on_message, where)
     if not where.in_memory:
         return mapped
     raw, rgb = (np.empty(array.shape, array.dtype) for array in (mapped.raw, mapped.rgb))
@@ -81,13 +86,15 @@ def load(
     return memory
 
 
-def warm(folder: Path, *, available: int | None, say: Say | None = None, progress: Progress | None = None) -> Residence:
+def warm(
+    folder: Path, *, available: int | None, on_message: OnMessage | None = None, progress: Progress | None = None
+) -> Residence:
     """Read the prepared splits once where they fit, so that processes which map them later do not wait for the disk.
 
-    Raises DataError where the disk fails. `say` and `progress` are as in `load`.
+    Raises DataError where the disk fails. `on_message` and `progress` are as in `load`.
     """
     where = decide(stored_bytes(folder), available, into="the memory that all workers share")
-    _tell(say, where)
+    _tell(on_message, where)
     if not where.in_memory:
         return where
     splits = [open_prepared(folder, split) for split in PREPARED_SPLITS]
@@ -101,9 +108,9 @@ def warm(folder: Path, *, available: int | None, say: Say | None = None, progres
     return where
 
 
-def _tell(say: Say | None, where: Residence) -> None:
-    if say is not None and where.size_bytes >= WORTH_SAYING_BYTES:
-        say(where.sentence)
+def _tell(on_message: OnMessage | None, where: Residence) -> None:
+    if on_message is not None and where.size_bytes >= WORTH_SAYING_BYTES:
+        on_message(where.sentence)
 
 
 def _patient(progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -40,9 +40,18 @@ def _runtime(card: Card) -> str:
 
 
 _COLUMNS = (
-    "file", "kB", "val dB", "loss dB", "SSIM", "test dB", "full-size loss dB", "largest / mean difference",
-    "on the device", "predicted ms", "ms on this machine",
-)  # fmt: skip
+    "file",
+    "kB",
+    "val dB",
+    "loss dB",
+    "SSIM",
+    "test dB",
+    "full-size loss dB",
+    "largest / mean difference",
+    "on the device",
+    "predicted ms",
+    "ms on this machine",
+)
 
 
 def _table(card: Card) -> str:
@@ -122,7 +131,7 @@ def _refused(card: Card) -> str:
 def _feeding(card: Card) -> str:
     written = [file for file in card.precisions if file.file]
     raw = card.raw
-    return "\n".join([
+    lines = [
         "## What to feed",
         "",
         *(f"- `{file.file}`: {file.input_contract}." for file in written),
@@ -134,7 +143,8 @@ def _feeding(card: Card) -> str:
         "Operations:",
         "",
         *(f"- `{file.file}`: {_ops(file.ops)}." for file in written),
-    ])  # fmt: skip
+    ]
+    return "\n".join(lines)
 
 
 def _to_convert(card: Card) -> str:

@@ -35,7 +35,7 @@ from nas.export.layer_errors import LayerError, file_maps, half_maps, worst_laye
 from nas.export.options import ExportOptions
 from nas.export.verify import CannotRunError, FileVerifier, Judged
 from nas.plots import save_patches
-from nas.search.network_ref import Target
+from nas.search.network_ref import NetworkRef
 from nas.tflite.input_contract import CARD_FILE
 from nas.tflite.interpreter import TfliteModel
 from nas.train.evaluation import network_input
@@ -51,7 +51,7 @@ _SHOWN_PATCHES = 3
 # judge a file keep. Smallnet: 1.65 GB at Full HD, 12.1 GB at 4352×7680, whose peak is 1.07 GB.
 PROCESS_BYTES, COPIES_OF_MAPS = 1_000_000_000, 10
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class Exported:
 
 
 def export(
-    target: Target,
+    network: NetworkRef,
     out: Path,
     device: Device,
     options: ExportOptions | None = None,
     *,
     fine_tuned: FineTuned | None = None,
-    say: Say = lambda _: None,
+    on_message: OnMessage = lambda _: None,
 ) -> Card:
     """Write the files, the card and the picture into `out`; return the card.
 
@@ -83,20 +83,20 @@ def export(
     options = options or ExportOptions()
     options.validate()
     require_place(out)
-    deploy = build_graph(target.spec, options.packed_shape)  # refuses a size before anything is read
+    deploy = build_graph(network.spec, options.packed_shape)  # refuses a size before anything is read
     _require_convertible(deploy, options)
     _require_memory(deploy, available=host_bytes())
-    state = target.trained
-    say(f"Exporting {target.spec.description}, trained for {state.steps} steps ({state.origin}).")
+    state = network.trained
+    on_message(f"Exporting {network.spec.description}, trained for {state.steps} steps ({state.origin}).")
     weights = state.load().parameters
     folder = prepare(state.data, cache_dir() / "pairs")
     val, train = open_prepared(folder, "val"), open_prepared(folder, "train")
-    graph = _pair_sized(target, val)
+    graph = _pair_sized(network, val)
     judge = FileVerifier(graph, deploy.input_shape, weights, val, state.data)
     converter = Converter(graph, weights, train, options, fine_tuned)
-    tried = [_try(converter, judge, precision, options, say) for precision in options.wanted]
+    tried = [_try(converter, judge, precision, options, on_message) for precision in options.wanted]
     found = [each for each in tried if isinstance(each, Exported)]
-    card = _card(target, deploy, device, found, judge, options, train)
+    card = _card(network, deploy, device, found, judge, options, train)
     card = replace(card, not_run=[str(each) for each in tried if isinstance(each, CannotRunError)])
     _write(out, found, card, judge)
     return card
@@ -121,19 +121,19 @@ def _require_memory(deploy: Graph, *, available: int | None) -> None:
         )
 
 
-def _pair_sized(target: Target, pairs: PairSet) -> Graph:
+def _pair_sized(network: NetworkRef, pairs: PairSet) -> Graph:
     _, h, w = pairs.raw.shape
-    return build_graph(target.spec, (1, h // 2, w // 2, 4))
+    return build_graph(network.spec, (1, h // 2, w // 2, 4))
 
 
 def _try(
-    converter: Converter, judge: FileVerifier, precision: Precision, options: ExportOptions, say: Say
+    converter: Converter, judge: FileVerifier, precision: Precision, options: ExportOptions, on_message: OnMessage
 ) -> Exported | CannotRunError:
     """Convert and judge one precision; where LiteRT cannot run it here, the others may still be had."""
-    say(f"Converting to {precision.name} with TensorFlow …")
+    on_message(f"Converting to {precision.name} with TensorFlow …")
     converted = converter.convert(precision)
     try:
-        judged = judge.judge(converted, say)
+        judged = judge.judge(converted, on_message)
     except CannotRunError as error:
         if precision.name == "fp32":  # what all others are compared with
             raise ExportError(f"{error}.") from None
@@ -171,7 +171,7 @@ def _layer(converted: Converted, judged: Judged, judge: FileVerifier) -> LayerEr
 
 
 def _card(
-    target: Target,
+    network: NetworkRef,
     deploy: Graph,
     device: Device,
     found: list[Exported],
@@ -179,14 +179,14 @@ def _card(
     options: ExportOptions,
     train: PairSet,
 ) -> Card:
-    state, raw = target.trained, judge.val.format
+    state, raw = network.trained, judge.val.format
     predicted = runtime(device, deploy)
     files = [_file_card(each, device, options, train) for each in found]
     plain = files[0]
     return Card(
-        target=target.label,
-        spec=target.spec.to_dict(),
-        hash=target.spec.hash,
+        target=network.label,
+        spec=network.spec.to_dict(),
+        hash=network.spec.hash,
         steps=state.steps,
         trained_by=state.origin,
         input_shape=list(deploy.input_shape),
@@ -203,14 +203,21 @@ def _card(
         precisions=files,
         data={name: value for name, value in state.data.to_dict().items() if value is not None},
         data_identity=identity(state.data),
-        data_licences=_licences(target),
+        data_licences=_licences(network),
         provenance=provenance.collect(),
     )
 
 
 _OF_FLOAT32 = (
-    "size_bytes", "ops", "val_psnr_db", "val_ssim", "test_psnr_db", "test_ssim", "twin_difference", "deploy_difference",
-)  # fmt: skip
+    "size_bytes",
+    "ops",
+    "val_psnr_db",
+    "val_ssim",
+    "test_psnr_db",
+    "test_ssim",
+    "twin_difference",
+    "deploy_difference",
+)
 
 
 def _file_card(each: Exported, device: Device, options: ExportOptions, train: PairSet) -> FileCard:
@@ -231,9 +238,9 @@ def _file_card(each: Exported, device: Device, options: ExportOptions, train: Pa
     )
 
 
-def _licences(target: Target) -> list[str]:
+def _licences(network: NetworkRef) -> list[str]:
     """Return the names of files at the root of the pairs that say what may be done with them."""
-    data = target.trained.data
+    data = network.trained.data
     first = find_pairs(data)["train"][0].raw
     folders = first.parents[:3] if data.source == "demo" else [Path(data.source).expanduser()]
     names = {path.name for folder in folders for kind in ("LICEN[CS]E*", "COPYING*") for path in folder.glob(kind)}

@@ -11,7 +11,7 @@ from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, open_prepared, prepare
 from nas.export.converter import Converter, FineTuned
 from nas.export.options import ExportOptions
-from nas.search.network_ref import Target
+from nas.search.network_ref import NetworkRef
 from nas.search.network_training import TrainOptions, plan_training
 from nas.train import checkpoint
 from nas.train.run_folder import BEST_FILE, QUANTISATION, TRAINING_FILE, Quantisation, read_training
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
     from nas.train.long_run import Callbacks
 
 
-def quantisation(target: Target, data: DataConfig, folder: Path, *, calibration: int) -> Quantisation:
-    """Return what a run in `folder` rounds: as it was begun, or else as an int8 file of the target's weights does.
+def quantisation(network: NetworkRef, data: DataConfig, folder: Path, *, calibration: int) -> Quantisation:
+    """Return what a run in `folder` rounds: as it was begun, or else as an int8 file of the network's weights does.
 
-    Raises StudyError where the target has no trained weights.
+    Raises StudyError where the network has no trained weights.
     """
-    start = checkpoint.digest(target.trained.path)
+    start = checkpoint.digest(network.trained.path)
     if (folder / TRAINING_FILE).exists():
         told = read_training(folder).get(QUANTISATION)
         if told is not None:
             begun = Quantisation.from_dict(told)
             return Quantisation(begun.maps, start, calibration)  # the run refuses another start than its own
-    return Quantisation(_maps(target, data, calibration), start, calibration)
+    return Quantisation(_maps(network, data, calibration), start, calibration)
 
 
-def _maps(target: Target, data: DataConfig, calibration: int) -> QuantisedMaps:
+def _maps(network: NetworkRef, data: DataConfig, calibration: int) -> QuantisedMaps:
     train = open_prepared(prepare(data, cache_dir() / "pairs"), "train")
     _, h, w = train.raw.shape
-    graph = build_graph(target.spec, (1, h // 2, w // 2, 4))
+    graph = build_graph(network.spec, (1, h // 2, w // 2, 4))
     options = ExportOptions(precisions=("int8",), calibration=calibration, size=(h, w))
     options.validate()
-    converted = Converter(graph, target.trained.load().parameters, train, options).convert(PRECISIONS["int8"])
+    converted = Converter(graph, network.trained.load().parameters, train, options).convert(PRECISIONS["int8"])
     return QuantisedMaps.of_file(converted.twin, graph)
 
 
 def fine_tune(
-    target: Target, steps: int, *, calibration: int, results: Path, callbacks: "Callbacks | None" = None
+    network: NetworkRef, steps: int, *, calibration: int, results: Path, callbacks: "Callbacks | None" = None
 ) -> Path:
     """Fine-tune a trained network for int8; return the run's folder. A finished run is not repeated."""
     options = TrainOptions({}, steps=steps, qat=True, calibration=calibration)
-    run, _ = plan_training(target, options, results).run(callbacks, quantise=quantisation)
+    run, _ = plan_training(network, options, results).run(callbacks, quantise=quantisation)
     return run.folder
 
 
-def fine_tuned(folder: Path, target: Target) -> FineTuned:
-    """Return the best weights and ranges of a run of quantisation-aware training that started from the target.
+def fine_tuned(folder: Path, network: NetworkRef) -> FineTuned:
+    """Return the best weights and ranges of a run of quantisation-aware training that started from the network.
 
     Raises UsageError where the folder holds no such run, or one that started from other weights; ExportError where it
     has not come to a validation yet.
@@ -71,9 +71,9 @@ def fine_tuned(folder: Path, target: Target) -> FineTuned:
     if QUANTISATION not in told:
         raise UsageError(f"{folder} holds a training in plain float32; make one for int8 with `isp-nas train --qat`.")
     begun = Quantisation.from_dict(told[QUANTISATION])
-    if told["spec"] != target.spec.to_dict() or begun.start != checkpoint.digest(target.trained.path):
+    if told["spec"] != network.spec.to_dict() or begun.start != checkpoint.digest(network.trained.path):
         raise UsageError(
-            f"{folder} was fine-tuned from other weights than those of {target.label} ({target.trained.path}); "
+            f"{folder} was fine-tuned from other weights than those of {network.label} ({network.trained.path}); "
             "fine-tune these, or export the network that it started from."
         )
     if not (folder / BEST_FILE).exists():
@@ -81,5 +81,5 @@ def fine_tuned(folder: Path, target: Target) -> FineTuned:
     state = checkpoint.load(folder / BEST_FILE)
     trained = state.weights
     ranges = begun.maps.trained_ranges(trained)
-    weights = {name: trained[name] for name in build_graph(target.spec).parameter_shapes}
+    weights = {name: trained[name] for name in build_graph(network.spec).parameter_shapes}
     return FineTuned(weights, ranges, state.step, str(folder))

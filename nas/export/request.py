@@ -14,7 +14,7 @@ from nas import backend
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.folder import require_place
 from nas.export.options import ExportOptions
-from nas.search.network_ref import Target, require_same_data, require_same_pairs
+from nas.search.network_ref import NetworkRef, require_same_data, require_same_pairs
 from nas.train.run_folder import QUANTISATION, TRAINING_FILE, read_training
 from search_spaces.errors import ExportError, UsageError
 
@@ -66,37 +66,37 @@ class Exported:
 Watch = Callable[[str, int], "AbstractContextManager[Callbacks | None]"]
 
 
-def export_target(
-    target: Target,
+def export_network(
+    network: NetworkRef,
     out: Path,
     options: ExportOptions,
     *,
     results: Path,
     device: Device | str | None = None,
     qat: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
     watch: Watch = lambda _, __: nullcontext(),
 ) -> "Card":
     """Write the verified files of one network into `out`; return the card, which names what was refused.
 
-    `device` is that of the target's study where None. `qat` is for how many steps the network is fine-tuned for int8
+    `device` is that of the network's study where None. `qat` is for how many steps the network is fine-tuned for int8
     before, or the folder of such a run. Raises UsageError, StudyError or ExportError before anything is written where
     the export cannot be.
     """
     options.validate()
     _refuse_qat_without_int8(qat, options)
-    _refuse_fine_tuned(target)
+    _refuse_fine_tuned(network)
     require_place(out)
     if not isinstance(device, Device):
-        device = load_device(device or (target.study.config.device if target.study else DEFAULT_DEVICE))
-    if target.study and target.trained.data == target.study.config.data:
-        require_same_data(target.study)
-    require_same_pairs(target.trained)
+        device = load_device(device or (network.study.config.device if network.study else DEFAULT_DEVICE))
+    if network.study and network.trained.data == network.study.config.data:
+        require_same_data(network.study)
+    require_same_pairs(network.trained)
     backend.prepare()
     from nas.export.exporter import export
 
-    tuned = _fine_tuned(target, qat, options, results, watch) if qat else None
-    return export(target, out, device, options, fine_tuned=tuned, say=say)
+    tuned = _fine_tuned(network, qat, options, results, watch) if qat else None
+    return export(network, out, device, options, fine_tuned=tuned, on_message=on_message)
 
 
 def require_complete(card: "Card") -> None:
@@ -113,9 +113,9 @@ def _refuse_qat_without_int8(qat: str | None, options: ExportOptions) -> None:
         raise UsageError("--qat fine-tunes for int8, and no int8 file is asked for; add --precision int8.")
 
 
-def _refuse_fine_tuned(target: Target) -> None:
-    """Raise UsageError where the target is itself a fine-tuning: there is nothing to compare its files with."""
-    folder = target.state.path.parent if target.state else None
+def _refuse_fine_tuned(network: NetworkRef) -> None:
+    """Raise UsageError where the network is itself a fine-tuning: there is nothing to compare its files with."""
+    folder = network.state.path.parent if network.state else None
     if folder and (folder / TRAINING_FILE).is_file() and QUANTISATION in read_training(folder):
         raise UsageError(
             f"{folder} holds weights that were fine-tuned for int8; export the network that they started from, with "
@@ -123,11 +123,11 @@ def _refuse_fine_tuned(target: Target) -> None:
         )
 
 
-def _fine_tuned(target: Target, qat: str, options: ExportOptions, results: Path, watch: Watch) -> "FineTuned":
+def _fine_tuned(network: NetworkRef, qat: str, options: ExportOptions, results: Path, watch: Watch) -> "FineTuned":
     from nas.export.qat import fine_tune, fine_tuned
 
     folder = Path(qat)
     if qat.isascii() and qat.isdigit():
-        with watch(target.label, int(qat)) as callbacks:
-            folder = fine_tune(target, int(qat), calibration=options.calibration, results=results, callbacks=callbacks)
-    return fine_tuned(folder, target)
+        with watch(network.label, int(qat)) as callbacks:
+            folder = fine_tune(network, int(qat), calibration=options.calibration, results=results, callbacks=callbacks)
+    return fine_tuned(folder, network)

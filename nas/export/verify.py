@@ -119,13 +119,13 @@ class FileVerifier:
         x = full_size_input(self._deploy, self.val)
         return x, lower_tf.predict(self._deploy, self.weights, x), _full_size_target(self._deploy, self.val)
 
-    def judge(self, converted: Converted, say: Callable[[str], None]) -> Judged:
+    def judge(self, converted: Converted, on_message: Callable[[str], None]) -> Judged:
         """Run the files of one precision; raise ExportError where the deploy or dynamic file is not the twin's."""
         twin = TfliteModel(converted.twin)
         answers = _reading_values(twin, converted)
         of_twin = Difference.between(self._expected, np.concatenate([answers(x[None]) for x in self.patches]))
         _require_agreement(converted, of_twin, "the trained network on real patches", MAX_DIFFERENCE)
-        say(f"Judging {converted.precision.name} on {len(self.val)} validation pairs …")
+        on_message(f"Judging {converted.precision.name} on {len(self.val)} validation pairs …")
         val = quality_of(answers, self.val, batch=1)
         self._check_dynamic(converted, of_twin)
         deploy, of_deploy, full_size, runtime_ms = self._run_deploy(converted, of_twin)

@@ -1,4 +1,4 @@
-"""Which pictures of a folder an earlier run of the same command made, so that a killed one is continued.
+"""Remember the pictures that a run has made, so that the same command continues one that was killed.
 
 Before a picture gets its name, a line in the folder says what it is made of and how its bytes sum up. A picture that
 is there with just these bytes is whole and is not made again; any other file is somebody else's and stays.

@@ -15,7 +15,7 @@ from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, 
 from nas.search import candidate_rows, finals
 from nas.search import study as studies
 from nas.search.candidate import Candidate
-from nas.search.network_ref import Target, require_same_data, resolve
+from nas.search.network_ref import NetworkRef, require_same_data, resolve
 from nas.search.study import Study
 from search_spaces.errors import IspNasError, UsageError
 from search_spaces.spec import GENES
@@ -49,7 +49,7 @@ class Compared:
 
     label: str
     study: Study | None
-    target: Target | None  # None: the study as a whole
+    target: NetworkRef | None  # None: the study as a whole
 
 
 def find(texts: Sequence[str], results: Path, study: str | None) -> list[Compared]:

@@ -1,4 +1,4 @@
-"""What becomes of a proposal before any training: it repeats a network, the device refuses it, or it is trained.
+"""Decide on a proposal before any training: it repeats a network, the device refuses it, or it is trained.
 
 Pure functions of the records and of the device, which tells what a network costs.
 """

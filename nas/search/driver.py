@@ -25,6 +25,7 @@ from nas.search.optuna_sampler import Proposer
 from nas.search.policy import Situation, Work, designs_of
 from nas.search.prior import prior
 from nas.search.proposals import Proposals, random_member
+from nas.search.samplers import SAMPLERS
 from nas.search.study import Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure, Worker, result_of
@@ -46,7 +47,7 @@ class InFlight:
     candidate: Candidate
     rung: int
     seed: int | None
-    slot: Worker
+    worker: Worker
     future: "Future[Outcome | JobFailure]"
 
     @property
@@ -64,9 +65,9 @@ class Search:
     device: Device
     budget: Budget
     data: Path
-    slots: list[Worker]
-    say: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
-    look: Callable[["Search"], None] = lambda _: None  # called a few times a second
+    workers: list[Worker]
+    on_message: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
+    on_progress: Callable[["Search"], None] = lambda _: None  # called a few times a second
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
@@ -91,13 +92,13 @@ class Search:
         self._begun, self._before = time.monotonic(), self.study.elapsed_s
         for unfinished in (self.study.folder / "checkpoints").glob(".*.tmp"):
             unfinished.unlink()  # what a kill in the middle of a write left
-        for slot in self.slots:
-            slot.start()
+        for worker in self.workers:
+            worker.start()
         self._admission = Admission(self.study, self.device)
         self._designs = designs_of(self.space)
         self._open_proposer()
         self._record(
-            "session", budget=str(self.budget), workers=len(self.slots), settings=self.study.settings_digest,
+            "session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest,
             began=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         try:
@@ -119,13 +120,13 @@ class Search:
         )
         self._proposal: tuple[int, ArchSpec | None] = -1, None
         self.proposer = Proposer(self.study, self.space, self._proposed)
-        self._database = DatabaseFile(self.study, self.say)
+        self._database = DatabaseFile(self.study, self.on_message)
         if self.study.candidates:
             self._database.write()
 
     def _close(self, *, kill: bool) -> None:
-        for slot in self.slots:
-            slot.close(kill=kill)
+        for worker in self.workers:
+            worker.close(kill=kill)
         self._database.write()
         self.study.close()
 
@@ -153,20 +154,20 @@ class Search:
             self.budget,
             tuple(each.work for each in self.running),
             self.elapsed_s,
-            workers=len(self.slots),
+            workers=len(self.workers),
             exhausted=self.exhausted,
             finals_began=self._finals_began,
             members=self._members,
         )
 
     def _fill(self) -> None:
-        """Give every free slot something to do, as long as there is something."""
-        taken = {id(f.slot) for f in self.running}
-        for slot in (s for s in self.slots if id(s) not in taken):
+        """Give every free worker something to do, as long as there is something."""
+        taken = {id(f.worker) for f in self.running}
+        for worker in (s for s in self.workers if id(s) not in taken):
             work = self._next_work()
             if work is None:
                 return
-            self._submit(slot, work)
+            self._submit(worker, work)
 
     def _next_work(self) -> Work | None:
         now = self.now
@@ -180,9 +181,9 @@ class Search:
         self._finals_began |= final is not None
         return final
 
-    def _submit(self, slot: Worker, work: Work) -> None:
-        slot.recycle()
-        self.running.append(InFlight(*work, slot, slot.submit(self._job(work))))
+    def _submit(self, worker: Worker, work: Work) -> None:
+        worker.recycle()
+        self.running.append(InFlight(*work, worker, worker.submit(self._job(work))))
 
     def _job(self, work: Work) -> Job:
         config, spec = self.study.config, work.candidate.spec
@@ -192,9 +193,16 @@ class Search:
         assert config.final_steps is not None
         path = self.study.final_checkpoint(work.candidate, work.seed)
         return Job(
-            spec, config.final_steps, path, self.data, config.recipe.scaled(config.final_steps), work.seed,
-            self.vgg_file, save_every=config.rungs[-1], judge_training=True,
-        )  # fmt: skip
+            spec,
+            config.final_steps,
+            path,
+            self.data,
+            config.recipe.scaled(config.final_steps),
+            work.seed,
+            self.vgg_file,
+            save_every=config.rungs[-1],
+            judge_training=True,
+        )
 
     def _design(self) -> Work | None:
         """The next published design at the first rung; when all were there, the next rung of one, best first."""
@@ -215,13 +223,15 @@ class Search:
         candidate = self._ask_until_new()
         if candidate is None:
             self.exhausted = True
-            self.say(f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}.")
+            self.on_message(
+                f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}."
+            )
             return self.now.promotion()  # now that nothing new will come, the best climb
         return Work(candidate, 0)
 
     def _ask_until_new(self) -> Candidate | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
-        if self.study.config.sampler == "model":
+        if SAMPLERS[self.study.config.sampler].is_model:
             return self._ask() if self._proposed() else self._ask_at_random()
         for _ in range(PATIENCE):
             if self.now.search_left_s <= 0:
@@ -260,7 +270,9 @@ class Search:
         """Say which refused proposal came nearest to each limit: a limit may be out of reach."""
         nearest = self._proposals.nearest()
         if nearest is not None and nearest.excess > 0:
-            return f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.told}"
+            return (
+                f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.description}"
+            )
         return self._admission.nearest_refused()
 
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
@@ -278,16 +290,16 @@ class Search:
         if candidate.verdict in ("infeasible", "unsupported") or (original and original.is_finished):
             self.proposer.tell(candidate, original)
         if candidate.name and candidate.verdict != "train":
-            self.say(f"{candidate.name} is left out: {candidate.reason}.")
+            self.on_message(f"{candidate.name} is left out: {candidate.reason}.")
         return candidate
 
     def _collect(self) -> None:
         """Wait until something finished, or for a moment, and take in what did."""
         wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
-        self.look(self)
-        for silent in [f for f in self.running if f.slot.is_silent and not f.future.done()]:
-            self.say(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
-            silent.slot.close(kill=True)
+        self.on_progress(self)
+        for silent in [f for f in self.running if f.worker.is_silent and not f.future.done()]:
+            self.on_message(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
+            silent.worker.close(kill=True)
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)
             self._take(finished, result_of(finished.future))
@@ -302,19 +314,19 @@ class Search:
             self._take_final(finished, finished.seed, result)
             return
         if isinstance(result, JobFailure):
-            finished.slot.close(kill=True)
+            finished.worker.close(kill=True)
             self._record("failed", trial=candidate.trial, reason=result.reason)
-            self.say(f"Trial {candidate.trial} failed: {result.reason}")
+            self.on_message(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
         else:
-            worker = self._number_of(finished.slot)
-            self._record("rung", trial=candidate.trial, rung=finished.rung, worker=worker, **asdict(result))
-            self.say(self._told(candidate, finished.rung))
+            number = self._number_of(finished.worker)
+            self._record("rung", trial=candidate.trial, rung=finished.rung, worker=number, **asdict(result))
+            self.on_message(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
 
-    def _number_of(self, slot: Worker) -> int:
-        return next(number for number, each in enumerate(self.slots) if each is slot)
+    def _number_of(self, worker: Worker) -> int:
+        return next(number for number, each in enumerate(self.workers) if each is worker)
 
     def _is_first_death(self, finished: InFlight) -> bool:
         """Tell whether a candidate's process died for the first time; nothing is recorded then, and it is tried again.
@@ -325,21 +337,23 @@ class Search:
         if work in self._deaths:
             return False
         self._deaths.add(work)
-        finished.slot.close(kill=True)
-        self.say(f"The process that trained trial {finished.candidate.trial} died; the candidate is tried again.")
+        finished.worker.close(kill=True)
+        self.on_message(
+            f"The process that trained trial {finished.candidate.trial} died; the candidate is tried again."
+        )
         return True
 
     def _take_final(self, finished: InFlight, seed: int, result: Outcome | JobFailure) -> None:
         trial = finished.candidate.trial
         if isinstance(result, JobFailure):
-            finished.slot.close(kill=True)
+            finished.worker.close(kill=True)
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
-            self.say(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
+            self.on_message(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return
-        self._record("final", trial=trial, seed=seed, worker=self._number_of(finished.slot), **asdict(result))
+        self._record("final", trial=trial, seed=seed, worker=self._number_of(finished.worker), **asdict(result))
         score = finished.candidate.final_scores()[seed]
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
-        self.say(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
+        self.on_message(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
 
     def _tell_all(self, candidate: Candidate) -> None:
         """Tell Optuna of a candidate and of every proposal that repeated it meanwhile."""

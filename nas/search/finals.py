@@ -44,11 +44,16 @@ def contenders_of(
         busy.setdefault(trial, set()).add(seed)
     return [
         Contender(
-            c.trial, c.name is not None, c.score(max(c.rungs)), max(c.rungs), seconds(c), c.final_scores(),
+            c.trial,
+            c.name is not None,
+            c.score(max(c.rungs)),
+            max(c.rungs),
+            seconds(c),
+            c.final_scores(),
             frozenset(busy.get(c.trial, ())) | c.final_failures.keys(),
         )
         for c in _eligible(study, busy)
-    ]  # fmt: skip
+    ]
 
 
 def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
@@ -244,7 +249,7 @@ _SENTENCES = {
     f"({{how}}); {_MORE}.",
     "undecided": "Trial {trial} differs from {name}, the best published design, by {signed} in score ({how}), but one "
     "training of each tells nothing of the noise; a longer search trains them from further seeds.",
-}  # fmt: skip
+}
 
 
 def _undecided(

@@ -1,4 +1,4 @@
-"""How long a network takes on a device, whatever names the network: a .tflite file, a design, a trial, a spec file.
+"""Predict the latency of a network on a device, whatever names it: a .tflite file, a design, a trial, a spec file.
 
 What `isp-nas latency predict` and `nas.predict_latency` have in common.
 """

@@ -1,4 +1,4 @@
-"""Resolve a target of a command: `best`, a trial number, a published design, a spec file, or a checkpoint folder.
+"""Resolve a network of a command: `best`, a trial number, a published design, a spec file, or a checkpoint folder.
 
 Whatever the name, the longest-trained checkpoint of that network is taken, be it from the study or from
 `isp-nas train`.
@@ -42,7 +42,7 @@ class TrainedState:
 
 
 @dataclass(frozen=True)
-class Target:
+class NetworkRef:
     """A network that a command works on."""
 
     label: str
@@ -108,7 +108,7 @@ def the_study(results: Path, name: str | None) -> Study:
     return found
 
 
-def resolve(text: str, results: Path, study_name: str | None = None) -> Target:
+def resolve(text: str, results: Path, study_name: str | None = None) -> NetworkRef:
     """Return what `text` names; raise UnknownNameError or UsageError where it names nothing."""
     folder = Path(text)
     if (folder / TRAINING_FILE).is_file():
@@ -117,19 +117,19 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> Target:
     if text == "best" or (text.isascii() and text.isdigit()):
         found = the_study(results, study_name)
         candidate = found.best() if text == "best" else found.candidate(int(text))
-        return _target(text, candidate.spec, results, found, candidate)
+        return _ref(text, candidate.spec, results, found, candidate)
     if folder.suffix in (".json", ".toml"):
-        return _target(text, read_spec(folder), results, opened, None)
+        return _ref(text, read_spec(folder), results, opened, None)
     if text not in DESIGNS:
         raise UnknownNameError(
-            "target", text, ["best", "a trial number", "a spec file", "a checkpoint folder", *DESIGNS]
+            "network", text, ["best", "a trial number", "a spec file", "a checkpoint folder", *DESIGNS]
         )
-    return _target(text, find_design(text).spec, results, opened, None)
+    return _ref(text, find_design(text).spec, results, opened, None)
 
 
-def target_of(spec: ArchSpec, results: Path, study_name: str | None = None) -> Target:
+def network_of(spec: ArchSpec, results: Path, study_name: str | None = None) -> NetworkRef:
     """Return the network of these genes, called by its published name or else by its hash."""
-    return _target(design_name(spec) or spec.hash, spec, results, find_study(results, study_name), None)
+    return _ref(design_name(spec) or spec.hash, spec, results, find_study(results, study_name), None)
 
 
 def read_spec(path: Path) -> ArchSpec:
@@ -157,10 +157,10 @@ def read_spec(path: Path) -> ArchSpec:
     return spec
 
 
-def _training_run(folder: Path) -> Target:
+def _training_run(folder: Path) -> NetworkRef:
     told = read_training(folder)
     spec = ArchSpec.from_dict(told["spec"])
-    return Target(str(folder), spec, None, None, _state_of_run(folder, told))
+    return NetworkRef(str(folder), spec, None, None, _state_of_run(folder, told))
 
 
 def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
@@ -184,13 +184,13 @@ def _reached(last: Path, *, at_least: int) -> int:
         return at_least
 
 
-def _target(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> Target:
+def _ref(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> NetworkRef:
     runs = _states_of_runs(results / TRAINED, spec)
     if opened is not None:  # the same network trained on other pairs is another candidate
         runs = (state for state in runs if anywhere(state.data) == anywhere(opened.config.data))
     states = [*_states_in_study(opened, spec), *runs]
     longest = max(states, key=lambda state: state.reached, default=None)
-    return Target(label, spec, opened, candidate, longest)
+    return NetworkRef(label, spec, opened, candidate, longest)
 
 
 def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedState]:

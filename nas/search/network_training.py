@@ -1,6 +1,6 @@
 """Train to the end whatever a name stands for: a design, a spec file, a trial of a study, the best candidate.
 
-What the user left open comes from the recipe that was chosen, from the target's study, or from the defaults. What
+What the user left open comes from the recipe that was chosen, from the network's study, or from the defaults. What
 `isp-nas train`, `isp-nas export --qat` and `nas.train` have in common.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nas import backend
 from nas.data.pairs import DataConfig
 from nas.defaults import DEFAULT_DATA
-from nas.search.network_ref import Target, resolve
+from nas.search.network_ref import NetworkRef, resolve
 from nas.train.checkpoint import digest
 from nas.train.default_recipe import default_recipe
 from nas.train.recipe import Recipe
@@ -42,11 +42,11 @@ class TrainOptions:
     detach_at_db: float | None = None
     seed: int | None = None
     out: Path | None = None
-    init_from: str | None = None  # a target, or a checkpoint file
+    init_from: str | None = None  # a network, or a checkpoint file
     validate_every: int | None = None
     patience: int | None = None
     vgg_file: Path | None = None
-    qat: bool = False  # train on as an int8 file computes, from the target's trained weights
+    qat: bool = False  # train on as an int8 file computes, from the network's trained weights
     calibration: int = 100  # training pairs from which the first ranges of int8 are taken
 
     def __post_init__(self) -> None:
@@ -58,15 +58,15 @@ class TrainOptions:
             raise UsageError("--detach-at says when a super-network is taken off; ask for one with --super-network.")
         if self.qat and (self.super_network or self.init_from):
             other = "--super-network" if self.super_network else "--init-from"
-            raise UsageError(f"--qat fine-tunes the target's own trained weights; leave out {other}.")
+            raise UsageError(f"--qat fine-tunes the network's own trained weights; leave out {other}.")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"The patience is one validation or more, got {self.patience}.")
 
 
 class Quantise(Protocol):
-    """What tells which numbers an int8 file of a target rounds: `nas.export.qat.quantisation`."""
+    """What tells which numbers an int8 file of a network rounds: `nas.export.qat.quantisation`."""
 
-    def __call__(self, target: Target, data: DataConfig, folder: Path, *, calibration: int) -> "Quantisation":
+    def __call__(self, network: NetworkRef, data: DataConfig, folder: Path, *, calibration: int) -> "Quantisation":
         """Return what a run in `folder` rounds, from so many pairs of calibration."""
 
 
@@ -74,7 +74,7 @@ class Quantise(Protocol):
 class TrainingPlan:
     """A training as it will be: everything that was left open is decided."""
 
-    target: Target
+    network: NetworkRef
     options: TrainOptions
     recipe: Recipe
     folder: Path
@@ -97,74 +97,74 @@ class TrainingPlan:
     def _run(self, quantise: Quantise | None) -> "TrainingRun":
         from nas.train.run_folder import TrainingRun
 
-        target, options = self.target, self.options
-        settings = target.study.config if target.study else None
+        network, options = self.network, self.options
+        settings = network.study.config if network.study else None
         data = options.data or (settings.data if settings else DEFAULT_DATA)
         quantisation = None
         if options.qat:
             assert quantise is not None, "quantisation-aware training needs to know what is rounded"
-            data = options.data or target.trained.data
-            quantisation = quantise(target, data, self.folder, calibration=options.calibration)
+            data = options.data or network.trained.data
+            quantisation = quantise(network, data, self.folder, calibration=options.calibration)
         return TrainingRun(
             self.folder,
-            target.spec,
+            network.spec,
             data,
             self.recipe,
             options.seed if options.seed is not None else (settings.seed if settings else 0),
-            super_network=_super_network(target, options, self.recipe),
+            super_network=_super_network(network, options, self.recipe),
             validate_every=options.validate_every,
-            init_from=str(target.trained.path) if options.qat else options.init_from,
+            init_from=str(network.trained.path) if options.qat else options.init_from,
             vgg_file=options.vgg_file,
             quantisation=quantisation,
         )
 
 
-def plan_training(target: Target, options: TrainOptions, results: Path) -> TrainingPlan:
+def plan_training(network: NetworkRef, options: TrainOptions, results: Path) -> TrainingPlan:
     """Decide recipe and folder of a training; a run that was begun goes on as it began."""
-    recipe = _recipe_at_full_rate(target, options)
-    folder = options.out or run_folder(target, options, recipe, results)
+    recipe = _recipe_at_full_rate(network, options)
+    folder = options.out or run_folder(network, options, recipe, results)
     if (folder / TRAINING_FILE).exists():
-        recipe = _recipe_at_full_rate(target, options, begun=read_training(folder)["recipe"])
+        recipe = _recipe_at_full_rate(network, options, begun=read_training(folder)["recipe"])
     if options.qat and options.recipe is None and "learning_rate" not in options.options:
         recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
-    return TrainingPlan(target, options, recipe, folder, results)
+    return TrainingPlan(network, options, recipe, folder, results)
 
 
-def _recipe_at_full_rate(target: Target, options: TrainOptions, begun: Mapping[str, Any] | None = None) -> Recipe:
+def _recipe_at_full_rate(network: NetworkRef, options: TrainOptions, begun: Mapping[str, Any] | None = None) -> Recipe:
     if options.recipe:
         recipe = options.recipe.recipe.changed(**options.options)
-    elif target.study:
-        recipe = target.study.config.recipe.changed(**options.options)
+    elif network.study:
+        recipe = network.study.config.recipe.changed(**options.options)
     else:
-        data = options.data or (target.trained.data if options.qat else DEFAULT_DATA)
+        data = options.data or (network.trained.data if options.qat else DEFAULT_DATA)
         recipe = default_recipe(backend.expected(), data, begun).changed(**options.options)
     return recipe if options.steps is None else recipe.scaled(options.steps)
 
 
-def _super_network(target: Target, options: TrainOptions, recipe: Recipe) -> "SuperNetwork | None":
+def _super_network(network: NetworkRef, options: TrainOptions, recipe: Recipe) -> "SuperNetwork | None":
     from nas.train.run_folder import DETACH_AT_DB, SuperNetwork
 
     if not options.super_network:
         return None
     larger = SuperNetwork(DETACH_AT_DB if options.detach_at_db is None else options.detach_at_db)
-    larger.require_fit(target.spec, recipe)
+    larger.require_fit(network.spec, recipe)
     return larger
 
 
-def run_folder(target: Target, options: TrainOptions, recipe: Recipe, results: Path) -> Path:
-    """Return the folder of a run that names none: by target, network, length, and what else makes it another run."""
-    label = Path(target.label).absolute().stem  # of a folder or file its name
+def run_folder(network: NetworkRef, options: TrainOptions, recipe: Recipe, results: Path) -> Path:
+    """Return the folder of a run that names none: by name, network, length, and what else makes it another run."""
+    label = Path(network.label).absolute().stem  # of a folder or file its name
     named = (f"-{options.recipe.name}" if options.recipe else "") + ("-super" if options.super_network else "")
-    named += f"-int8-{_start(target, options)}" if options.qat else ""
-    return results / TRAINED / f"{label}-{target.spec.hash}-{recipe.horizon}{named}"
+    named += f"-int8-{_start(network, options)}" if options.qat else ""
+    return results / TRAINED / f"{label}-{network.spec.hash}-{recipe.horizon}{named}"
 
 
-def _start(target: Target, options: TrainOptions) -> str:
+def _start(network: NetworkRef, options: TrainOptions) -> str:
     """Return a name for what fine-tuning starts from, so that each start has a folder of its own."""
-    text = f"{digest(target.trained.path)} {options.calibration}"
+    text = f"{digest(network.trained.path)} {options.calibration}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _checkpoint_of(text: str, *, results: Path) -> Path:
-    """Return the checkpoint that `init_from` names: a file, or the trained state of a target."""
+    """Return the checkpoint that `init_from` names: a file, or the trained state of a network."""
     return Path(text) if Path(text).suffix == ".safetensors" else resolve(text, results).trained.path

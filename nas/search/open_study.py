@@ -19,6 +19,7 @@ from nas.data.pairs import DataConfig, Progress, identity, prepare
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
+from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS
 from nas.search.study import Study, StudyConfig
 from nas.search.successive_halving import FINAL_SHARE, OBJECTIVES, check_ladder, default_final_steps, default_ladder
 from nas.train.default_recipe import default_recipe
@@ -28,8 +29,6 @@ from nas.train.recipe import Recipe
 from search_spaces.errors import StudyError, UnknownNameError, UsageError
 from search_spaces.space import SearchSpace, load_space
 
-# The keys of nas.search.optuna_sampler.SAMPLERS, and its ModelSampler; a test holds them equal.
-SAMPLER_NAMES = ("model", "tpe", "random", "nsga2")
 PRIORS = ("auto", "none")
 
 
@@ -64,8 +63,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.objective is not None and self.objective not in OBJECTIVES:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
-        if self.sampler is not None and self.sampler not in SAMPLER_NAMES:
-            raise UnknownNameError("sampler", self.sampler, SAMPLER_NAMES)
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise UnknownNameError("sampler", self.sampler, SAMPLERS)
         if isinstance(self.prior, str) and self.prior not in PRIORS:
             raise UnknownNameError("prior", self.prior, PRIORS)
         if self.seed is not None and self.seed < 0:
@@ -94,25 +93,25 @@ class SearchContext:
     is_new: bool
 
 
-def open_study(asked: SearchOptions, results: Path, budget: Budget, *, read: Progress | None = None) -> SearchContext:
+def open_study(options: SearchOptions, results: Path, budget: Budget, *, read: Progress | None = None) -> SearchContext:
     """Continue the study that was asked for, or start it; `read` follows the decoding of its pairs.
 
     Raises StudyError where the study was started with other data, device, space or settings. Nothing is written
     into `results` before every input has been read and found good.
     """
-    name = asked.study or default_name(asked)
+    name = options.study or default_name(options)
     if not name[:1].isalnum() or not all(map(_may_be_in_a_name, name)):
         raise UsageError(f'A study\'s name is made of letters, digits, ".", "-" and "_"; got "{name}".')
     folder = results / name
     if study.exists(folder):
-        return _continue(folder, asked, read)
-    return _start(folder, asked, budget, read)
+        return _continue(folder, options, read)
+    return _start(folder, options, budget, read)
 
 
-def default_name(asked: SearchOptions) -> str:
+def default_name(options: SearchOptions) -> str:
     """Return the name of a study from its data, device and space."""
-    source = Path((asked.data or DEFAULT_DATA).source).expanduser()
-    parts = (source.resolve().name if source != Path("demo") else "demo", asked.device, asked.space)
+    source = Path((options.data or DEFAULT_DATA).source).expanduser()
+    parts = (source.resolve().name if source != Path("demo") else "demo", options.device, options.space)
     defaults = ("pairs", DEFAULT_DEVICE, DEFAULT_SPACE)
     named = (Path(part or default).stem for part, default in zip(parts, defaults, strict=True))
     # A folder may be called anything; a name of its own has to begin with a letter or digit.
@@ -126,54 +125,59 @@ def _may_be_in_a_name(character: str) -> bool:
     return character.isalnum() or character in "._-" or unicodedata.category(character).startswith("M")
 
 
-def _start(folder: Path, asked: SearchOptions, budget: Budget, read: Progress | None) -> SearchContext:
-    data = anywhere(asked.data or DEFAULT_DATA)
+def _start(folder: Path, options: SearchOptions, budget: Budget, read: Progress | None) -> SearchContext:
+    data = anywhere(options.data or DEFAULT_DATA)
     _build_demo(data, read)
-    device = load_device(asked.device or DEFAULT_DEVICE)
-    _require_fallback_costs(device, asked)
-    space = load_space(asked.space or DEFAULT_SPACE)
+    device = load_device(options.device or DEFAULT_DEVICE)
+    _require_fallback_costs(device, options)
+    space = load_space(options.space or DEFAULT_SPACE)
     hardware = backend.expected()
-    rungs, final_steps = _ladder(asked, budget, hardware)
-    recipe = (asked.recipe or default_recipe(hardware, data)).changed(**_recipe_options(asked), horizon=rungs[-1])
+    rungs, final_steps = _ladder(options, budget, hardware)
+    recipe = (options.recipe or default_recipe(hardware, data)).changed(**_recipe_options(options), horizon=rungs[-1])
     fingerprint = identity(data)
     config = StudyConfig(
         name=folder.name,
         data=data,
         data_fingerprint=fingerprint,
-        device=asked.device or DEFAULT_DEVICE,
+        device=options.device or DEFAULT_DEVICE,
         device_digest=device.digest,
-        space=asked.space or DEFAULT_SPACE,
+        space=options.space or DEFAULT_SPACE,
         space_digest=space.digest,
-        objective=asked.objective or "score",
-        sampler=asked.sampler or "model",
-        seed=asked.seed or 0,
+        objective=options.objective or "score",
+        sampler=options.sampler or DEFAULT_SAMPLER,
+        seed=options.seed or 0,
         rungs=rungs,
         final_steps=final_steps or None,
-        final_share=asked.final_share or FINAL_SHARE,
-        prior=_prior(asked, fingerprint),
+        final_share=options.final_share or FINAL_SHARE,
+        prior=_prior(options, fingerprint),
         recipe=recipe,
-        max_runtime_ms=asked.max_runtime_ms,
-        max_memory_mb=asked.max_memory_mb,
-        allow_fallback=bool(asked.allow_fallback),
-        vgg=_vgg(recipe, asked),
+        max_runtime_ms=options.max_runtime_ms,
+        max_memory_mb=options.max_memory_mb,
+        allow_fallback=bool(options.allow_fallback),
+        vgg=_vgg(recipe, options),
     )
-    _require_recorded(asked, config)
+    _require_recorded(options, config)
     pairs = prepare(data, cache_dir() / "pairs", progress=read)
     check_fits(config.recipe, pairs, multiple=space.size_multiple, of=f"space {space.name}")
     return SearchContext(
-        study.create(folder, config, provenance=provenance.collect()), space, device, pairs, asked.vgg_file, is_new=True
+        study.create(folder, config, provenance=provenance.collect()),
+        space,
+        device,
+        pairs,
+        options.vgg_file,
+        is_new=True,
     )
 
 
-def _require_recorded(asked: SearchOptions, config: StudyConfig) -> None:
+def _require_recorded(options: SearchOptions, config: StudyConfig) -> None:
     """Raise StudyError where anything is no longer what it was when the study was started that is to be repeated."""
     now = {
         "data": (config.data_fingerprint, config.data.source),
         "device": (config.device_digest, config.device),
         "space": (config.space_digest, config.space),
-        "vgg": (config.vgg or "", str(asked.vgg_file or "Keras's cache")),
+        "vgg": (config.vgg or "", str(options.vgg_file or "Keras's cache")),
     }
-    changed = [_changed(what, then, *now[what], of="the file of --config") for what, then in asked.recorded.items()]
+    changed = [_changed(what, then, *now[what], of="the file of --config") for what, then in options.recorded.items()]
     differences = [text for text in changed if text]
     if differences:
         raise StudyError(
@@ -182,36 +186,38 @@ def _require_recorded(asked: SearchOptions, config: StudyConfig) -> None:
         )
 
 
-def _ladder(asked: SearchOptions, budget: Budget, hardware: str) -> tuple[tuple[int, ...], int]:
+def _ladder(options: SearchOptions, budget: Budget, hardware: str) -> tuple[tuple[int, ...], int]:
     """Return the steps of the rungs, and of the finals, which are longer; 0: no finals."""
-    rungs = asked.rungs or default_ladder(budget, hardware)
-    if asked.final_steps is None:
+    rungs = options.rungs or default_ladder(budget, hardware)
+    if options.final_steps is None:
         return rungs, default_final_steps(budget, rungs)
-    if not asked.final_steps:
+    if not options.final_steps:
         return rungs, 0
-    shorter = tuple(steps for steps in rungs if steps < asked.final_steps)
-    if not shorter or (asked.rungs and shorter != rungs):
-        longest = rungs[-1] if asked.rungs else rungs[0]
-        raise UsageError(f"Finals train longer than the rungs, {longest} steps; got --final-steps {asked.final_steps}.")
-    return shorter, asked.final_steps
+    shorter = tuple(steps for steps in rungs if steps < options.final_steps)
+    if not shorter or (options.rungs and shorter != rungs):
+        longest = rungs[-1] if options.rungs else rungs[0]
+        raise UsageError(
+            f"Finals train longer than the rungs, {longest} steps; got --final-steps {options.final_steps}."
+        )
+    return shorter, options.final_steps
 
 
-def _prior(asked: SearchOptions, fingerprint: str) -> tuple[str, ...]:
+def _prior(options: SearchOptions, fingerprint: str) -> tuple[str, ...]:
     """Return the tables that the study's proposals begin with."""
-    if asked.prior == "none" or asked.sampler not in (None, "model"):
+    if options.prior == "none" or not SAMPLERS[options.sampler or DEFAULT_SAMPLER].is_model:
         return ()
     from nas.search.prior import known_tables, table_names
 
-    if not isinstance(asked.prior, tuple):
+    if not isinstance(options.prior, tuple):
         return table_names(fingerprint)
-    for name in asked.prior:
+    for name in options.prior:
         if name not in known_tables():
             raise UnknownNameError("table of a prior:", name, known_tables())
-    return asked.prior
+    return options.prior
 
 
-def _require_fallback_costs(device: Device, asked: SearchOptions) -> None:
-    if asked.allow_fallback and device.fallback is None:
+def _require_fallback_costs(device: Device, options: SearchOptions) -> None:
+    if options.allow_fallback and device.fallback is None:
         raise UsageError(
             f"{device.name} does not tell what operations cost that fall to the CPU; leave --allow-fallback out, or "
             'add "fallback" to its file.'
@@ -230,27 +236,27 @@ def _build_demo(data: DataConfig, read: Progress | None) -> None:
         demo_folder(progress=read)
 
 
-def _recipe_options(asked: SearchOptions) -> dict[str, Any]:
+def _recipe_options(options: SearchOptions) -> dict[str, Any]:
     names = {f.name for f in fields(Recipe)} & {f.name for f in fields(SearchOptions)}
-    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _continue(folder: Path, asked: SearchOptions, read: Progress | None) -> SearchContext:
+def _continue(folder: Path, options: SearchOptions, read: Progress | None) -> SearchContext:
     opened = study.load(folder)
     config = opened.config
-    if asked.data is not None:  # the same pairs may have moved; whether they are the same is checked below
-        config = opened.config = replace(config, data=anywhere(asked.data))
-    device, space = load_device(asked.device or config.device), load_space(asked.space or config.space)
+    if options.data is not None:  # the same pairs may have moved; whether they are the same is checked below
+        config = opened.config = replace(config, data=anywhere(options.data))
+    device, space = load_device(options.device or config.device), load_space(options.space or config.space)
     changed = [
         _changed("data", config.data_fingerprint, identity(config.data), config.data.source),
-        _changed("device", config.device_digest, device.digest, asked.device or config.device),
-        _changed("space", config.space_digest, space.digest, asked.space or config.space),
+        _changed("device", config.device_digest, device.digest, options.device or config.device),
+        _changed("space", config.space_digest, space.digest, options.space or config.space),
         _changed(
-            "VGG-19 in", config.vgg or "", _vgg(config.recipe, asked) or "", str(asked.vgg_file or "Keras's cache")
+            "VGG-19 in", config.vgg or "", _vgg(config.recipe, options) or "", str(options.vgg_file or "Keras's cache")
         ),
-        _other_prior(asked, config),
-        _other_recipe(asked, config),
-        *(_differs(name, value, config) for name, value in _plain_options(asked).items()),
+        _other_prior(options, config),
+        _other_recipe(options, config),
+        *(_differs(name, value, config) for name, value in _plain_options(options).items()),
     ]
     differences = [text for text in changed if text]
     if differences:
@@ -260,40 +266,40 @@ def _continue(folder: Path, asked: SearchOptions, read: Progress | None) -> Sear
         )
     _build_demo(config.data, read)
     pairs = prepare(config.data, cache_dir() / "pairs", progress=read)
-    return SearchContext(opened, space, device, pairs, asked.vgg_file, is_new=False)
+    return SearchContext(opened, space, device, pairs, options.vgg_file, is_new=False)
 
 
-def _vgg(recipe: Recipe, asked: SearchOptions) -> str | None:
+def _vgg(recipe: Recipe, options: SearchOptions) -> str | None:
     """Return the digest of VGG-19's weights where they take part, once they have been read and found good."""
-    vgg_weights.needed(recipe, asked.vgg_file)
-    return vgg_weights.used(recipe, asked.vgg_file)
+    vgg_weights.needed(recipe, options.vgg_file)
+    return vgg_weights.used(recipe, options.vgg_file)
 
 
 def _changed(what: str, recorded: str, now: str, name: str, *, of: str = "the study") -> str:
     return "" if recorded == now else f"{what} {name} has content {now}, {of} has {recorded}"
 
 
-def _plain_options(asked: SearchOptions) -> dict[str, Any]:
+def _plain_options(options: SearchOptions) -> dict[str, Any]:
     elsewhere = ("study", "data", "device", "space", "vgg_file", "prior", "recipe", "recorded")
     names = [f.name for f in fields(SearchOptions) if f.name not in elsewhere]
-    given = {name: value for name in names if (value := getattr(asked, name)) is not None}
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return given | ({"final_steps": None} if given.get("final_steps") == 0 else {})  # as a study says it
 
 
-def _other_prior(asked: SearchOptions, config: StudyConfig) -> str:
-    if isinstance(asked.prior, tuple):
-        same = asked.prior == config.prior
-        return "" if same else f"prior {', '.join(asked.prior) or 'none'}, the study has {', '.join(config.prior)}"
-    if asked.prior in (None, "auto") or not config.prior:  # where nothing was learned elsewhere, auto is none, too
+def _other_prior(options: SearchOptions, config: StudyConfig) -> str:
+    if isinstance(options.prior, tuple):
+        same = options.prior == config.prior
+        return "" if same else f"prior {', '.join(options.prior) or 'none'}, the study has {', '.join(config.prior)}"
+    if options.prior in (None, "auto") or not config.prior:  # where nothing was learned elsewhere, auto is none, too
         return ""
-    return f"--prior {asked.prior}, the study has {', '.join(config.prior)}"
+    return f"--prior {options.prior}, the study has {', '.join(config.prior)}"
 
 
-def _other_recipe(asked: SearchOptions, config: StudyConfig) -> str:
+def _other_recipe(options: SearchOptions, config: StudyConfig) -> str:
     """Compare a whole recipe; fields that were given beside it are compared by name."""
-    if asked.recipe is None:
+    if options.recipe is None:
         return ""
-    wanted = asked.recipe.changed(**_recipe_options(asked), horizon=config.recipe.horizon)
+    wanted = options.recipe.changed(**_recipe_options(options), horizon=config.recipe.horizon)
     names = [each.name for each in fields(Recipe) if getattr(wanted, each.name) != getattr(config.recipe, each.name)]
     return f"recipe with other {' and '.join(names)}" if names else ""
 

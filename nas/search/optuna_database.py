@@ -54,9 +54,9 @@ _FINITE = "FINITE"
 class DatabaseFile:
     """The `study.db` of one study, written now and then during a search and at its end."""
 
-    def __init__(self, study: Study, say: Callable[[str], None] = lambda _: None) -> None:
-        """`say` gets a sentence where the file that is there is not as it was left."""
-        self._study, self._say, self._path = study, say, study.database
+    def __init__(self, study: Study, on_message: Callable[[str], None] = lambda _: None) -> None:
+        """`on_message` gets a sentence where the file that is there is not as it was left."""
+        self._study, self._on_message, self._path = study, on_message, study.database
         self._digest = study.folder / f".{self._path.name}.sha256"  # of the file as it was written
         self._written = -1  # the study's version that the file holds
         self._due_s = time.monotonic() + LEAST_INTERVAL_S
@@ -123,7 +123,7 @@ class DatabaseFile:
     def _tell(self, sentence: str) -> None:
         if sentence not in self._told:
             self._told.add(sentence)
-            self._say(sentence)
+            self._on_message(sentence)
 
 
 def _is_in_use(path: Path) -> bool:

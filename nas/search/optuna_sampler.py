@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.search.candidate import Candidate
+from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
 from nas.search.study import Study
 from search_spaces.errors import StudyError
@@ -23,10 +24,7 @@ from search_spaces.spec import GENES, ArchSpec, Value
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-# With budgets of tens to hundreds of candidates Optuna's default population of 50 is no better than random.
-NSGA2_POPULATION = 20
 CONSTRAINT = "runtime_over_limit"  # the name that databases hold; memory over its limit is part of the value
-SAMPLER_NOTES = ("NSGAIISampler:",)
 _UP, _DOWN = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
 DIRECTIONS = {"score": [_UP], "pareto": [_UP, _DOWN]}
 
@@ -74,13 +72,6 @@ class ModelSampler(optuna.samplers.BaseSampler):
     ) -> Any:
         """Draw one gene at random."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
-
-
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=NSGA2_POPULATION),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-}
 
 
 @dataclass(frozen=True)
@@ -131,8 +122,11 @@ class Proposer:
 
     def _notes(self) -> dict[str, Any]:
         """Return the sampler's own attributes of the trial just asked for; without them NSGA-II forgets generations."""
+        prefix = SAMPLERS[self._config.sampler].notes
+        if prefix is None:
+            return {}
         attributes = self._optuna._storage.get_trial_system_attrs(self._trial._trial_id)
-        return {name: value for name, value in attributes.items() if name.startswith(SAMPLER_NOTES)}
+        return {name: value for name, value in attributes.items() if name.startswith(prefix)}
 
     def _suggest(self, gene: str, values: tuple[Value, ...], ordered: bool) -> Value:
         if ordered:
@@ -157,11 +151,13 @@ class Proposer:
         One built with the same seed after a restart would repeat its first proposals.
         """
         seed = int(np.random.SeedSequence([self._config.seed, asked]).generate_state(1)[0])
-        if self._config.sampler == "model":
+        sampler = SAMPLERS[self._config.sampler]
+        if sampler.optuna is None:  # it is the model
             return ModelSampler(
                 self._propose, lambda spec: self._parameters(self._space.genes_of(spec)), self._distributions, seed
             )
-        return SAMPLERS[self._config.sampler](seed)
+        made: optuna.samplers.BaseSampler = getattr(optuna.samplers, sampler.optuna)(seed=seed, **sampler.options)
+        return made
 
     def _open(self, study: Study) -> optuna.Study:
         """Return a study in memory that holds what the records say."""

@@ -1,4 +1,4 @@
-"""What a search does next: go on with what was interrupted, climb a rung, try something new, or play a final.
+"""Decide what a search does next: resume what was interrupted, climb a rung, try something new, or train a final.
 
 Pure functions of a `Situation`: the records, the budget, what is training now, and how long the search has lasted. So a
 search that was killed goes on as if it had not been, and one worker with one seed repeats a run exactly.
@@ -16,6 +16,7 @@ from nas.search import finals, pareto, successive_halving
 from nas.search.budget import Budget
 from nas.search.candidate import Candidate
 from nas.search.proposals import Known, variation
+from nas.search.samplers import SAMPLERS
 from nas.search.study import Study
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
@@ -244,7 +245,7 @@ class Situation:
         Architecture Search", arXiv 1802.01548; with the best kept instead of the youngest, for budgets are small.
         """
         asked = len(self.study.candidates)
-        parents = self._elite() if self.study.config.sampler == "tpe" and asked % 2 else []
+        parents = self._elite() if SAMPLERS[self.study.config.sampler].is_varied and asked % 2 else []
         if not parents:
             return None
         rng = np.random.default_rng([self.study.config.seed, asked])

@@ -1,5 +1,5 @@
-"""What to train next, by model: small changes of the best, crossings and random members, those within the limits, the
-one expected to improve most on the best.
+"""Propose what to train next by a model: of small changes of the best, crossings and random members within the limits,
+the one with the largest expected improvement.
 
 PSNR is what a model predicts (`nas.search.surrogate`); runtime is known and never modelled. Where the limits refuse
 nearly everything, candidates are walked towards them: of each refused one's small changes, those that exceed the limits
@@ -38,7 +38,7 @@ class Cost:
     memory_mb: float = 0.0  # of maps at once
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The cost in words."""
         return f"{self.runtime_ms:.1f} ms and {self.memory_mb:.1f} MB of maps at once"
 
@@ -72,9 +72,15 @@ class Proposals:
     """Proposes members of a space; every proposal is a function of seed, number and results."""
 
     def __init__(
-        self, space: SearchSpace, price: Price, *, seed: int, steps: int, objective: str = "score",
+        self,
+        space: SearchSpace,
+        price: Price,
+        *,
+        seed: int,
+        steps: int,
+        objective: str = "score",
         prior: Callable[[Any], Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`."""
         self._prior = prior
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective

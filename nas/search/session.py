@@ -25,7 +25,7 @@ from search_spaces.system import folder_lock
 if TYPE_CHECKING:
     from nas.search.driver import Search
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 def _nothing(*_: object) -> None:
@@ -40,7 +40,7 @@ class SearchSession:
     budget: Budget
     workers: int
 
-    def run(self, *, on_message: Say = _nothing, on_progress: "Callable[[Search], None]" = _nothing) -> "Ended":
+    def run(self, *, on_message: OnMessage = _nothing, on_progress: "Callable[[Search], None]" = _nothing) -> "Ended":
         """Search until the budget is spent or nothing new is left; a KeyboardInterrupt is passed on.
 
         Raises StudyError where another search works on the study, or where the first candidates all fail.
@@ -51,11 +51,18 @@ class SearchSession:
             opened = _as_it_is_now(self.context)
             before = rungs_reached(opened.study)
             shares = shares_of_cores(self.workers) if backend.expected() == "cpu" else [None] * self.workers
-            slots = [Worker(cores=cores) for cores in shares]
+            workers = [Worker(cores=cores) for cores in shares]
             search = Search(
-                opened.study, opened.space, opened.device, self.budget, opened.pairs, slots, on_message, on_progress,
+                opened.study,
+                opened.space,
+                opened.device,
+                self.budget,
+                opened.pairs,
+                workers,
+                on_message,
+                on_progress,
                 vgg_file=opened.vgg_file,
-            )  # fmt: skip
+            )
             try:
                 search.run()
             except KeyboardInterrupt as stopped:
@@ -86,7 +93,7 @@ def open_session(
     budget: Budget,
     *,
     workers: int | None = None,
-    on_message: Say = _nothing,
+    on_message: OnMessage = _nothing,
     on_reading: Progress | None = None,
 ) -> SearchSession:
     """Open or start the study that was asked for, and read its pairs; `on_reading` follows that.
@@ -97,11 +104,11 @@ def open_session(
     workers = workers or default_workers(backend.expected(), host_bytes())
     backend.prepare(processes=workers)
     opened = open_study(options, results, budget, read=on_reading)
-    warm(opened.pairs, available=host_bytes(), say=on_message, progress=on_reading)
+    warm(opened.pairs, available=host_bytes(), on_message=on_message, progress=on_reading)
     return SearchSession(opened, budget, workers)
 
 
-def without_refused(session: SearchSession, on_message: Say = _nothing) -> SearchSession:
+def without_refused(session: SearchSession, on_message: OnMessage = _nothing) -> SearchSession:
     """Leave out of the space what the device refuses, with one message that names the values."""
     opened = session.context
     space, left_out = runnable(opened.space, opened.device, allow_fallback=opened.study.config.allow_fallback)

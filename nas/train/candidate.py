@@ -47,10 +47,17 @@ def evaluate(
     train_psnr_db = _on_training_pairs(graph, pairs, len(val), trained) if job.judge_training else None
     evaluate_s = time.perf_counter() - begun
     return Outcome(
-        job.steps, quality.psnr_db, quality.ssim, trained.checkpoint.loss, trained.train_s,
-        trained.compile_s + waited_s, evaluate_s, peak_memory_mb(), trained.checkpoint.rate_share,
+        job.steps,
+        quality.psnr_db,
+        quality.ssim,
+        trained.checkpoint.loss,
+        trained.train_s,
+        trained.compile_s + waited_s,
+        evaluate_s,
+        peak_memory_mb(),
+        trained.checkpoint.rate_share,
         train_psnr_db,
-    )  # fmt: skip
+    )
 
 
 def _on_training_pairs(graph: Graph, pairs: PairSet, count: int, trained: loop.Trained) -> float:

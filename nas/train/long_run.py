@@ -69,7 +69,7 @@ class Callbacks:
     tick: Tick | None = None
     validated: Callable[[Validation], None] | None = None
     read: Progress | None = None
-    say: Callable[[str], None] | None = None
+    on_message: Callable[[str], None] | None = None
 
 
 def run(
@@ -99,7 +99,7 @@ def run(
     with only_training(long_run):
         claim(long_run)
         room = bytes_beside_training(joint, long_run.recipe)
-        pairs = host_cache.load(prepared, "train", available=room, say=watcher.say, progress=watcher.read)
+        pairs = host_cache.load(prepared, "train", available=room, on_message=watcher.on_message, progress=watcher.read)
         return _Run(long_run, graph, joint, pairs, val, watcher).to_the_end(first, patience)
 
 
@@ -172,12 +172,18 @@ class _Run:
         """Train to the next validation, validate, and write everything down."""
         run = self._run
         trained = train(
-            self._joint if state.phase == checkpoint.JOINT else self._graph, state, self._pairs,
-            recipe=run.recipe, steps=_next_stop(run, state), seed=run.seed, tick=self._tick(scalars),
-            vgg_file=run.vgg_file, quantised=run.quantised,
-        )  # fmt: skip
-        if trained.checkpoint.rate_share != state.rate_share and self._watcher.say:
-            self._watcher.say(
+            self._joint if state.phase == checkpoint.JOINT else self._graph,
+            state,
+            self._pairs,
+            recipe=run.recipe,
+            steps=_next_stop(run, state),
+            seed=run.seed,
+            tick=self._tick(scalars),
+            vgg_file=run.vgg_file,
+            quantised=run.quantised,
+        )
+        if trained.checkpoint.rate_share != state.rate_share and self._watcher.on_message:
+            self._watcher.on_message(
                 f"The loss diverged after step {state.step}; training goes on from there at "
                 f"{trained.checkpoint.rate_share:.2g} of the learning rate."
             )

@@ -108,9 +108,16 @@ def train(
     if checkpoint.step >= steps:  # trained before a crash that came before the record
         return Trained(checkpoint, 0.0, 0.0, {})
     once = partial(
-        _train_once, graph, pairs=pairs, recipe=recipe, steps=steps, seed=seed, tick=tick, vgg_file=vgg_file,
+        _train_once,
+        graph,
+        pairs=pairs,
+        recipe=recipe,
+        steps=steps,
+        seed=seed,
+        tick=tick,
+        vgg_file=vgg_file,
         quantised=quantised,
-    )  # fmt: skip
+    )
     try:
         return once(checkpoint)
     except DivergedError:
@@ -135,9 +142,16 @@ def _train_once(
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
         with _told_when_out_of_memory(graph, recipe):
             part = _train_phase(
-                graph, checkpoint, pairs, recipe,
-                steps=until, seed=seed, tick=tick, vgg_file=vgg_file, quantised=quantised,
-            )  # fmt: skip
+                graph,
+                checkpoint,
+                pairs,
+                recipe,
+                steps=until,
+                seed=seed,
+                tick=tick,
+                vgg_file=vgg_file,
+                quantised=quantised,
+            )
         checkpoint = part.checkpoint
         train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
         waited_s += part.waited_s

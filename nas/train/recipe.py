@@ -5,19 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from nas.train.registry import LOSSES, SCHEDULES
 from search_spaces.errors import UnknownNameError, UsageError
 
-# The keys of `nas.train.losses.pixel.LOSSES`, repeated so that checking a recipe does not load JAX; a test holds them
-# equal.
-LOSS_NAMES = ("l1", "charbonnier", "mse", "smooth_l1", "ssim", "ms_ssim", "colour", "tv", "vgg", "texture")
 OPTIMISERS = ("adam", "adamw", "muon")
-SCHEDULES = ("cosine", "constant", "exponential", "step")
 INITIALISERS = ("he", "xavier")
 FLIPS = ("none", "horizontal", "both")
 DTYPES = ("float32", "bfloat16")
 # The layers of VGG-19 whose output may be compared, each behind the rectifier of its convolution, the shallowest first.
 VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1))
-LEAST_TEXTURE_PATCH = 32  # pixels; that of `nas.train.losses.adversarial`, a test holds them equal
 
 # How search, train and audit train unless something else is asked for; the fields of `Recipe` have the values that held
 # before these existed, which is what older studies mean.
@@ -96,6 +92,7 @@ class Recipe:
                 raise UnknownNameError(_CALLED.get(name, name), getattr(self, name), legal)
         _check_rates(self)
         _check_optimiser(self)
+        _check_patch(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, to be read back by `from_dict`."""
@@ -185,7 +182,7 @@ def require_whole(data: Mapping[str, Any]) -> None:
 
 _NAMED = {
     "optimiser": OPTIMISERS,
-    "schedule": SCHEDULES,
+    "schedule": tuple(SCHEDULES),
     "initialiser": INITIALISERS,
     "flip": FLIPS,
     "precision": DTYPES,
@@ -195,8 +192,8 @@ _NAMED = {
 
 def _check_loss(loss: dict[str, float]) -> None:
     for name, weight in loss.items():
-        if name not in LOSS_NAMES:
-            raise UnknownNameError("loss", name, LOSS_NAMES)
+        if name not in LOSSES:
+            raise UnknownNameError("loss", name, LOSSES)
         if not (math.isfinite(weight) and weight >= 0):
             raise UsageError(f"The weight of loss {name} must be zero or more, got {weight}.")
     if not any(loss.values()):
@@ -216,22 +213,25 @@ def _check_phases(phases: tuple[LossPhase, ...], horizon: int) -> None:
 
 
 def _check_rates(recipe: Recipe) -> None:
-    final = recipe.final_learning_rate
-    if recipe.schedule in ("constant", "step") and final:
-        raise UsageError(f"A {recipe.schedule} schedule takes no final_learning_rate, got {final}; leave it out.")
+    final, schedule = recipe.final_learning_rate, SCHEDULES[recipe.schedule]
+    if schedule.final == "none" and final:
+        raise UsageError(f"The {recipe.schedule} schedule takes no final_learning_rate, got {final}; leave it out.")
     if not (math.isfinite(final) and 0 <= final <= recipe.learning_rate):
         raise UsageError(
             f"The final_learning_rate must lie in [0, {recipe.learning_rate}], the learning rate, got {final}."
         )
-    if recipe.schedule == "exponential" and not final:
-        raise UsageError("An exponential schedule needs a final_learning_rate above zero, got 0.")
+    if schedule.final == "needed" and not final:
+        raise UsageError(f"The {recipe.schedule} schedule needs a final_learning_rate above zero, got 0.")
     if not 0 <= recipe.warmup < recipe.horizon:
         raise UsageError(f"The warmup must be shorter than the {recipe.horizon} steps, got {recipe.warmup}.")
     drops = f"drop_every {recipe.drop_every} and drop_factor {recipe.drop_factor}"
-    if recipe.schedule == "step" and not (recipe.drop_every >= 1 and 0 < recipe.drop_factor < 1):
-        raise UsageError(f"A step schedule needs drop_every of one or more and drop_factor in (0, 1), got {drops}.")
-    if recipe.schedule != "step" and (recipe.drop_every or recipe.drop_factor):
-        raise UsageError(f"Only a step schedule drops, this one is {recipe.schedule}; leave out {drops}.")
+    if schedule.drops and not (recipe.drop_every >= 1 and 0 < recipe.drop_factor < 1):
+        raise UsageError(
+            f"The {recipe.schedule} schedule needs drop_every of one or more and drop_factor in (0, 1), got {drops}."
+        )
+    if not schedule.drops and (recipe.drop_every or recipe.drop_factor):
+        dropping = " or ".join(name for name, each in SCHEDULES.items() if each.drops)
+        raise UsageError(f"Only a {dropping} schedule drops, this one is {recipe.schedule}; leave out {drops}.")
 
 
 def _check_optimiser(recipe: Recipe) -> None:
@@ -252,11 +252,15 @@ def _check_optimiser(recipe: Recipe) -> None:
         raise UsageError("Weights are averaged by ema or by average_share, not by both; leave one of them out.")
     if not 0 <= recipe.ema < 1:
         raise UsageError(f"The decay of the weights' average, ema, must lie in [0, 1), got {recipe.ema}.")
-    if recipe.uses("texture") and recipe.patch < LEAST_TEXTURE_PATCH:
-        raise UsageError(
-            f"The loss texture judges patches of {LEAST_TEXTURE_PATCH} pixels or more, got {recipe.patch}; "
-            "choose a larger --patch."
-        )
+
+
+def _check_patch(recipe: Recipe) -> None:
+    for name, loss in LOSSES.items():
+        if recipe.uses(name) and recipe.patch < loss.least_patch:
+            raise UsageError(
+                f"The loss {name} judges patches of {loss.least_patch} pixels or more, got {recipe.patch}; "
+                "choose a larger --patch."
+            )
 
 
 def parse_loss(text: str) -> dict[str, float]:

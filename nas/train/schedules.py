@@ -1,10 +1,8 @@
 """Learning rate at each step, one rule per schedule, built from Optax's.
 
-Learning rates are computed once, before training, and handed to the compiled step one by one: a schedule never
-recompiles anything.
+A new rule is a function here and an entry in `nas.train.registry` that names it. Learning rates are computed
+once, before training, and handed to the compiled step one by one: a schedule never recompiles anything.
 """
-
-from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +10,7 @@ import optax
 from jaxtyping import Float
 
 from nas.train.recipe import Recipe
-
-Rule = Callable[[Recipe, int], optax.Schedule]
+from nas.train.registry import SCHEDULES
 
 
 def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
@@ -23,27 +20,28 @@ def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
     """
     rising = recipe.learning_rate * np.arange(1, recipe.warmup + 1) / max(recipe.warmup, 1)
     steps = recipe.horizon - recipe.warmup
-    following = np.asarray(SCHEDULES[recipe.schedule](recipe, steps)(jnp.arange(steps)))
+    following = np.asarray(SCHEDULES[recipe.schedule].build(recipe, steps)(jnp.arange(steps)))
     return np.concatenate([rising, following]).astype(np.float32)
 
 
-def _cosine(recipe: Recipe, steps: int) -> optax.Schedule:
+def cosine(recipe: Recipe, steps: int) -> optax.Schedule:
+    """Half a cosine."""
     share = recipe.final_learning_rate / recipe.learning_rate
     return optax.cosine_decay_schedule(recipe.learning_rate, steps, alpha=share)
 
 
-def _constant(recipe: Recipe, _: int) -> optax.Schedule:
+def constant(recipe: Recipe, _: int) -> optax.Schedule:
+    """One rate throughout."""
     rate = recipe.learning_rate
-    return lambda step: jnp.full(jnp.shape(step), rate)
+    return lambda steps: jnp.full(jnp.shape(steps), rate)
 
 
-def _exponential(recipe: Recipe, steps: int) -> optax.Schedule:
+def exponential(recipe: Recipe, steps: int) -> optax.Schedule:
+    """The same factor at every step."""
     share = recipe.final_learning_rate / recipe.learning_rate
     return optax.exponential_decay(recipe.learning_rate, steps, share)
 
 
-def _step(recipe: Recipe, _: int) -> optax.Schedule:
+def step(recipe: Recipe, _: int) -> optax.Schedule:
+    """Drops by a factor every so many steps."""
     return optax.exponential_decay(recipe.learning_rate, recipe.drop_every, recipe.drop_factor, staircase=True)
-
-
-SCHEDULES: dict[str, Rule] = {"cosine": _cosine, "constant": _constant, "exponential": _exponential, "step": _step}

@@ -22,10 +22,10 @@ from nas.data.raw_format import RawFormat
 from nas.train import branches, muon
 from nas.train.checkpoint import Arrays, Checkpoint
 from nas.train.losses import adversarial, perceptual
-from nas.train.losses.pixel import LOSSES
 from nas.train.losses.vgg_weights import weight_shapes
 from nas.train.micro_batch import images_at_once
 from nas.train.recipe import Recipe
+from nas.train.registry import LOSSES
 from search_spaces import lower_flax, lower_quantised
 from search_spaces.auxiliary_head import heads
 from search_spaces.graph import Graph
@@ -336,11 +336,11 @@ def _output(graph: Graph, plan: StepPlan, parameters: lower_flax.Parameters, x: 
 def _terms(
     plan: StepPlan, y: Array, target: Array, discriminator: lower_flax.Parameters, constants: Constants
 ) -> Terms:
-    more = {
+    with_networks = {
         "vgg": lambda y, target: perceptual.perceptual(y, target, weights=constants.vgg, layer=plan.vgg_layer or ""),
         "texture": lambda y, _: adversarial.generator_loss(discriminator, y),
     }
-    return {name: (LOSSES | more)[name](y, target) for name in plan.losses}
+    return {name: (with_networks.get(name) or LOSSES[name].compute)(y, target) for name in plan.losses}
 
 
 def _sum_of_terms(every: Iterable[Terms]) -> Terms:

@@ -1,6 +1,6 @@
 """Worker processes that train one candidate each, replaced before they grow and after they die.
 
-Each slot is an executor with a single process, so that a process that dies takes exactly its own candidate with it.
+Each worker is an executor with a single process, so that a process that dies takes exactly its own candidate with it.
 """
 
 import multiprocessing

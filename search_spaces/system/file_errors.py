@@ -1,4 +1,4 @@
-"""What went wrong with a file, in one sentence: the path, what was tried, why it failed and what to do."""
+"""Describe a failure with a file in one sentence: the path, what was tried, why it failed and what to do."""
 
 import errno
 import os

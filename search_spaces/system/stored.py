@@ -1,4 +1,4 @@
-"""What a program stored on disk, read back: whole, of the kinds that were meant, and named where it is not.
+"""Read back what a program stored on disk: whole, of the kinds that were meant, and named where it is not.
 
     read_bytes ─► parse_json, parse_toml ─► Schema.read
 

@@ -45,19 +45,19 @@ LADDERS = ("--rungs", "2,4", "--rungs", "2,4,8", "--steps", "8", "--batch", "2",
 
 
 @pytest.fixture
-def slots(monkeypatch: pytest.MonkeyPatch) -> list[InlineWorker]:
-    """Let no audit start a process; what it asked for is in the slots."""
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[InlineWorker]:
+    """Let no audit start a process; what it asked for is in the workers."""
     return use(monkeypatch, made_up)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, run: Callable[[Job], Outcome | JobFailure]) -> list[InlineWorker]:
     made: list[InlineWorker] = []
 
-    def slot() -> InlineWorker:
+    def worker() -> InlineWorker:
         made.append(InlineWorker(run))
         return made[-1]
 
-    monkeypatch.setattr(audit_table, "Worker", slot)
+    monkeypatch.setattr(audit_table, "Worker", worker)
     return made
 
 
@@ -99,10 +99,10 @@ def test_a_long_way_between_rungs_is_gone_in_stretches_of_which_a_kill_costs_one
 
 
 def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
-    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
+    workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "3", "--learning-rate", "0.001").returncode == 0
-    jobs = [job for slot in slots for job in slot.jobs]
+    jobs = [job for worker in workers for job in worker.jobs]
     assert len(jobs) == len(NETWORKS) * 3 * (2 + 3)
     assert {(job.recipe.horizon, job.steps) for job in jobs} == {(4, 2), (4, 4), (8, 2), (8, 4), (8, 8)}
     assert {job.seed for job in jobs} == {0, 1, 2}
@@ -110,9 +110,9 @@ def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
     assert {replace(job.recipe, horizon=wanted.horizon) == wanted for job in jobs} == {True}
 
 
-def test_two_workers_share_the_networks(slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> None:
+def test_two_workers_share_the_networks(workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> None:
     assert ask(tiny_pairs, tmp_path / "two", "--workers", "2").returncode == 0
-    one, two = (slot.jobs for slot in slots)
+    one, two = (worker.jobs for worker in workers)
     assert one
     assert two
     assert not {job.checkpoint for job in one} & {job.checkpoint for job in two}
@@ -145,13 +145,13 @@ def test_the_default_ladders_are_those_that_a_search_chooses_from() -> None:
 
 
 def test_options_that_are_not_given_are_the_defaults_of_the_hardware(
-    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(HARDWARE_RECIPE, "cpu", {"batch": 3, "patch": 32})
     monkeypatch.setattr(audit_table.backend, "expected", lambda: "cpu")
     done = in_process("audit", *NETWORKS, "--data", tiny_pairs, "--out", tmp_path / "a", "--seeds", "1")
     assert done.returncode == 0, done.stderr
-    jobs = slots[0].jobs
+    jobs = workers[0].jobs
     assert {(job.recipe.batch, job.recipe.patch) for job in jobs} == {(3, 32)}
     assert {job.recipe.horizon for job in jobs} == {top for _, top in LADDER_TOPS}
 
@@ -160,7 +160,7 @@ def test_options_that_are_not_given_are_the_defaults_of_the_hardware(
 
 
 @pytest.fixture
-def made(slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> Path:
+def made(workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> Path:
     assert ask(tiny_pairs, tmp_path / "made").returncode == 0
     return tmp_path / "made"
 
@@ -283,19 +283,19 @@ def test_seconds_come_from_the_pace_of_what_was_timed() -> None:
 # What continues
 
 
-def test_what_is_recorded_is_not_trained_again(made: Path, slots: list[InlineWorker], tiny_pairs: Path) -> None:
+def test_what_is_recorded_is_not_trained_again(made: Path, workers: list[InlineWorker], tiny_pairs: Path) -> None:
     before = figures(made)
-    slots.clear()
+    workers.clear()
     assert ask(tiny_pairs, made).returncode == 0
-    assert slots[0].jobs == []
+    assert workers[0].jobs == []
     assert figures(made) == before
 
 
-def test_networks_seeds_and_ladders_may_be_added(made: Path, slots: list[InlineWorker], tiny_pairs: Path) -> None:
-    slots.clear()
+def test_networks_seeds_and_ladders_may_be_added(made: Path, workers: list[InlineWorker], tiny_pairs: Path) -> None:
+    workers.clear()
     more = ("--seeds", "3", "--rungs", "3,6")
     assert ask(tiny_pairs, made, *more, targets=(*NETWORKS, "isp-forever")).returncode == 0
-    first = [job for job in slots[0].jobs if job.spec in SPECS and job.seed < 2]
+    first = [job for job in workers[0].jobs if job.spec in SPECS and job.seed < 2]
     assert {(job.recipe.horizon, job.steps) for job in first} == {(6, 3), (6, 6)}
     assert len(told(made)["networks"]) == 5
     assert told(made)["seeds"] == [0, 1, 2]
@@ -325,8 +325,11 @@ def stopped(pairs: Path, out: Path, *, left: int, how: str) -> subprocess.Comple
     return subprocess.run(
         [*program, "audit", *NETWORKS, "--data", str(pairs), "--out", str(out), *LADDERS],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is a signal")
@@ -379,7 +382,7 @@ def test_a_rung_is_what_the_search_trains_in_its_place(trained: Path, prepared_t
 def test_what_was_trained_but_not_recorded_before_a_kill_has_no_made_up_duration(
     trained: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slots = use(monkeypatch, run_job)
+    workers = use(monkeypatch, run_job)
 
     def killed(path: Path, _: object) -> None:
         if path.name == "4.json":
@@ -391,7 +394,7 @@ def test_what_was_trained_but_not_recorded_before_a_kill_has_no_made_up_duration
         patched.setattr(audit, "save", killed)
         assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 130
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
-    assert slots[1].jobs[0].steps == 4
+    assert workers[1].jobs[0].steps == 4
     found = told(tmp_path / "a")["records"]
     assert [r["train_s"] for r in found if r["train_s"] is None] == [None]
     assert [r["psnr_db"] for r in found] == pytest.approx([r["psnr_db"] for r in told(trained)["records"]], abs=1e-4)
@@ -408,7 +411,7 @@ def test_a_rung_added_below_a_checkpoint_is_trained_from_the_start(
 
 
 def test_a_checkpoint_beyond_the_first_missing_rung_is_made_again(
-    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
+    workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
     folder = tmp_path / "a" / "runs" / f"{SPECS[0].hash}-seed0-8"
@@ -431,7 +434,7 @@ def failing(job: Job) -> Outcome | JobFailure:
 def test_a_failed_training_is_recorded_with_its_reason_and_leaves_its_network_out(
     tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slots = use(monkeypatch, failing)
+    workers = use(monkeypatch, failing)
     done = ask(tiny_pairs, tmp_path / "a", targets=(*NETWORKS, "isp-forever"))
     assert done.returncode == 0, done.stderr
     found = told(tmp_path / "a")
@@ -440,10 +443,10 @@ def test_a_failed_training_is_recorded_with_its_reason_and_leaves_its_network_ou
     assert found["truth"]["networks"] == 4
     (failed,) = [r for r in found["records"] if r["failure"]]
     assert (failed["hash"], failed["psnr_db"]) == (SPECS[1].hash, None)
-    assert [job.steps for slot in slots for job in slot.jobs if job.spec == SPECS[1]] == [2, 4]  # no more of it
-    slots.clear()
+    assert [job.steps for worker in workers for job in worker.jobs if job.spec == SPECS[1]] == [2, 4]  # no more of it
+    workers.clear()
     assert ask(tiny_pairs, tmp_path / "a", targets=(*NETWORKS, "isp-forever")).returncode == 0
-    assert slots[0].jobs == []
+    assert workers[0].jobs == []
 
 
 def test_where_all_networks_fail_there_are_no_figures_and_no_crash(
@@ -492,7 +495,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     ("targets", "options", "wanted"), WRONG, ids=lambda value: " ".join(value) * isinstance(value, tuple)
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(
-    slots: list[InlineWorker],
+    workers: list[InlineWorker],
     tiny_pairs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -560,7 +563,7 @@ def test_a_second_audit_in_the_same_folder_is_refused_while_the_first_one_works(
 
 
 def test_an_audit_into_a_folder_below_a_file_is_refused(
-    slots: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
+    workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     assert "--out" in refusal(ask(tiny_pairs, tmp_path / "file" / "a"))

@@ -340,9 +340,13 @@ def test_a_command_that_does_not_exist_or_lacks_an_argument_is_refused(arguments
 
 
 FORMATTED = [
-    ("space",), ("pareto",), ("show", "smallnet"), ("best",), ("train", "smallnet", "--steps", "2"),
+    ("space",),
+    ("pareto",),
+    ("show", "smallnet"),
+    ("best",),
+    ("train", "smallnet", "--steps", "2"),
     ("export", "smallnet", "--out", "out"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("arguments", FORMATTED, ids=lambda arguments: arguments[0])
@@ -519,9 +523,14 @@ def test_training_into_a_folder_below_a_file_is_refused(tiny_pairs: Path, tmp_pa
 
 
 LOOKS = [
-    ("best",), ("pareto",), ("show", "best"), ("show", "0"), ("export", "best", "--out", "out"),
-    ("export", "0", "--out", "out"), ("train", "best", "--steps", "2"),
-]  # fmt: skip
+    ("best",),
+    ("pareto",),
+    ("show", "best"),
+    ("show", "0"),
+    ("export", "best", "--out", "out"),
+    ("export", "0", "--out", "out"),
+    ("train", "best", "--steps", "2"),
+]
 
 
 @pytest.mark.parametrize("command", LOOKS, ids=" ".join)
@@ -644,7 +653,7 @@ def edit_pairs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "wanted"), [(edit_device, "device "), (edit_space, "space "), (edit_pairs, "data ")]
-)  # fmt: skip
+)
 def test_a_study_whose_files_were_edited_is_refused(
     started: tuple[object, ...], tmp_path: Path, change: Callable[[Path], None], wanted: str
 ) -> None:

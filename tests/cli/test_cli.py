@@ -27,8 +27,6 @@ from nas.cli import main
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.exporter import Card
 from nas.report.layers import runtime_fields
-from nas.search.open_study import SAMPLER_NAMES
-from nas.search.optuna_sampler import SAMPLERS
 from nas.tflite.interpreter import TfliteModel
 from search_spaces.designs import DESIGNS
 from search_spaces.networks import build_graph
@@ -136,10 +134,6 @@ def test_the_version_is_the_installed_one() -> None:
 @pytest.mark.parametrize("words", [(), ("data",)], ids=["isp-nas", "isp-nas data"])
 def test_without_a_command_the_help_is_shown_and_no_empty_complaint(words: tuple[str, ...]) -> None:
     assert isp_nas(*words).stderr.strip() != "isp-nas:"
-
-
-def test_the_names_of_samplers_are_those_that_there_are() -> None:
-    assert set(SAMPLER_NAMES) == {*SAMPLERS, "model"}
 
 
 # Spaces
@@ -347,9 +341,14 @@ def trained(searched: Searched) -> Path:
 def test_a_training_is_kept_beside_the_studies(searched: Searched, trained: Path) -> None:
     assert trained == searched.results / "trained" / f"smallnet-{DESIGNS['smallnet'].spec.hash}-20"
     assert {path.name for path in trained.iterdir()} == {
-        "training.toml", "checkpoint.safetensors", "best.safetensors", "history.jsonl", "pictures", "tensorboard",
+        "training.toml",
+        "checkpoint.safetensors",
+        "best.safetensors",
+        "history.jsonl",
+        "pictures",
+        "tensorboard",
         ".lock",
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,9 @@ def test_json_and_tables_hold_nothing_hidden(name: str, capsys: pytest.CaptureFi
     assert not HIDDEN & set(told.replace("\n", ""))
     assert json.loads(told) == {"name": name}
     for form in ("csv", "table"):
-        print_rows([{"name": name}], [Column("name", lambda r: r["name"], right=False)], form=form, console=Console())
+        print_rows(
+            [{"name": name}], [Column("name", lambda r: r["name"], right=False)], output_format=form, console=Console()
+        )
         assert not HIDDEN & set(capsys.readouterr().out.replace("\n", ""))
 
 

@@ -267,8 +267,8 @@ def test_the_table_answers_without_jax_and_tensorflow(tmp_path: Path) -> None:
     make_study(tmp_path / "night")
     script = (
         "import sys; from pathlib import Path; from nas.cli.designs import show_designs, show_design\n"
-        f"show_designs(Path({str(tmp_path)!r}), device_name=None, form='table')\n"
-        f"show_design('csanet', Path({str(tmp_path)!r}), device_name=None, form='json')\n"
+        f"show_designs(Path({str(tmp_path)!r}), device_name=None, output_format='table')\n"
+        f"show_design('csanet', Path({str(tmp_path)!r}), device_name=None, output_format='json')\n"
         "print('loaded:', *sorted({'jax', 'tensorflow', 'scipy', 'optuna'} & sys.modules.keys()), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -2,7 +2,8 @@
 
 import ast
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from nas.cli.options import DataOptions, FileOptions, TrainingOptions
 from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.search.open_study import SearchOptions
+from nas.search.samplers import SAMPLERS
 from nas.search.successive_halving import FINAL_SHARE
-from nas.train.recipe import HARDWARE_RECIPE, Recipe
+from nas.train.recipe import DTYPES, HARDWARE_RECIPE, Recipe
+from nas.train.registry import LOSSES
 from nas.train.run_folder import DETACH_AT_DB
 from search_spaces.errors import UsageError
 from search_spaces.precision import PRECISIONS
@@ -64,7 +67,7 @@ DEFAULTS = [
     (
         "export",
         "--max-drop",
-        f"fp16 and int16 {PRECISIONS['fp16'].max_drop_db:g}, int8 {PRECISIONS['int8'].max_drop_db:g}",
+        ", ".join(f"{name} {each.max_drop_db:g}" for name, each in PRECISIONS.items() if name != "fp32"),
     ),
     ("export", "--size", "1088x1920"),
 ]
@@ -75,6 +78,21 @@ def test_help_tells_the_default_that_holds(command: str, name: str, default: str
     said = helped(command)
     after = said[said.index(f" {name} ") :]
     assert after[after.index("[default: ") :].startswith(f"[default: {default}]")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "choices"),
+    [
+        ("search", "--sampler", SAMPLERS),
+        ("search", "--loss", LOSSES),
+        ("search", "--dtype", DTYPES),
+        ("export", "--precision", PRECISIONS),
+    ],
+)
+def test_help_names_every_choice(command: str, name: str, choices: Iterable[str]) -> None:
+    said = helped(command)
+    told = said[said.index(f" {name} ") :].partition("[default: ")[0]
+    assert {*choices} <= {*re.findall(r"\w+", told)}
 
 
 def test_a_training_takes_the_old_name_of_its_dtype_with_a_note(tmp_path: Path) -> None:

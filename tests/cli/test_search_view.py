@@ -32,7 +32,8 @@ def terminal() -> tuple[Console, io.StringIO]:
 
 def training(study: Study, count: int) -> Any:
     running = [
-        SimpleNamespace(candidate=c, rung=1, seed=None, slot=SimpleNamespace(step=20)) for c in study.trained()[:count]
+        SimpleNamespace(candidate=c, rung=1, seed=None, worker=SimpleNamespace(step=20))
+        for c in study.trained()[:count]
     ]
     return SimpleNamespace(study=study, running=running)
 
@@ -53,14 +54,14 @@ def test_an_event_takes_one_line_of_a_terminal_and_is_whole_elsewhere(tmp_path: 
     message = "Trial 3 failed: " + "out of memory, " * 20 + "\nand more"
     console, file = terminal()
     with SearchLog(tmp_path / "log") as log:
-        SearchView(console, log).say(message)
+        SearchView(console, log).on_message(message)
     (line,) = file.getvalue().splitlines()
     assert len(line) == 80
     assert line.endswith("…")
     logged = (tmp_path / "log").read_text("utf-8")
     assert all(part in logged for part in message.splitlines())
     plain = Console(file=io.StringIO(), width=80)
-    SearchView(plain).say(message.partition("\n")[0])
+    SearchView(plain).on_message(message.partition("\n")[0])
     assert plain.file.getvalue() == message.partition("\n")[0] + "\n"  # type: ignore[attr-defined]
 
 

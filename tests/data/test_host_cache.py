@@ -67,7 +67,7 @@ def test_pairs_in_memory_are_those_on_disk(
 @pytest.mark.parametrize("available", [None, 1000])
 def test_what_does_not_fit_is_mapped(prepared_tiny: Path, available: int | None) -> None:
     said: list[str] = []
-    found = load(prepared_tiny, "train", available=available, say=said.append)
+    found = load(prepared_tiny, "train", available=available, on_message=said.append)
     assert isinstance(found.raw, np.memmap)
     assert len(said) == 1
     assert "read from disk as needed" in said[0]
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_mapped(prepared_tiny: Path, available: int | None)
 def test_the_sentence_comes_before_the_first_byte(prepared_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[str] = []
     monkeypatch.setattr(host_cache, "_read", lambda *_: happened.append("read"))
-    load(prepared_tiny, "train", available=PLENTY, say=happened.append)
+    load(prepared_tiny, "train", available=PLENTY, on_message=happened.append)
     assert happened[0] == "Reading 0.2 MB of pairs into memory."
     assert set(happened[1:]) == {"read"}
 
@@ -113,7 +113,7 @@ def test_warming_reads_every_byte_of_both_splits_and_keeps_none(
 
     monkeypatch.setattr(host_cache, "_read", counted)
     said: list[str] = []
-    assert warm(prepared_tiny, available=PLENTY, say=said.append).in_memory
+    assert warm(prepared_tiny, available=PLENTY, on_message=said.append).in_memory
     assert sum(read) == stored_bytes(prepared_tiny)
     assert said == ["Reading 0.2 MB of pairs into the memory that all workers share."]
 
@@ -121,8 +121,8 @@ def test_warming_reads_every_byte_of_both_splits_and_keeps_none(
 def test_nobody_is_told_of_what_is_read_at_once(prepared_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     said: list[str] = []
-    load(prepared_tiny, "train", available=PLENTY, say=said.append)
-    warm(prepared_tiny, available=PLENTY, say=said.append)
+    load(prepared_tiny, "train", available=PLENTY, on_message=said.append)
+    warm(prepared_tiny, available=PLENTY, on_message=said.append)
     assert said == []
     assert decide(CHALLENGE, PLENTY).size_bytes > host_cache.WORTH_SAYING_BYTES
 

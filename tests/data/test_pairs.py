@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from nas.data.decode import read_raw
+from nas.data.layout import LAYOUTS
 from nas.data.pairs import DataConfig, find_pairs, fingerprint, load_split, open_prepared, prepare
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError, UnknownNameError, UsageError
@@ -74,7 +75,7 @@ def test_numbered_files_come_in_numeric_order(tmp_path: Path) -> None:
     assert names(write_splits(tmp_path, train=12, val=1, test=1))["train"] == [str(n) for n in range(12)]
 
 
-@pytest.mark.parametrize("layout", [CHALLENGE, ("huawei_raw", "canon")])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_folder_without_splits_is_divided_by_the_seed(tmp_path: Path, layout: tuple[str, str]) -> None:
     config = write_flat(tmp_path, 20, layout=layout)
     found = names(config)
@@ -123,7 +124,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
     said = error_of(DataConfig(str(tmp_path)))
-    assert "mediatek_raw/ with fujifilm/ or huawei_raw/ with canon/" in said
+    assert " or ".join(f"{raw}/ with {rgb}/" for raw, rgb in LAYOUTS) in said
     assert "has no sub-folder" in said
 
 

@@ -35,9 +35,12 @@ def test_a_file_with_the_levels_in_it_is_fed_with_its_own_counts() -> None:
 def test_the_table_says_which_files_the_device_runs_and_why_one_has_no_time() -> None:
     refused = {"severity": "error", "name": "CONV_2D x", "what": "its maps are int16", "what_to_do": "convert to int8"}
     unfit = file_card(
-        precision="int16", file="model_int16.tflite", runtime_ms=None, runtime_unknown="nobody measured int16",
+        precision="int16",
+        file="model_int16.tflite",
+        runtime_ms=None,
+        runtime_unknown="nobody measured int16",
         device_check={"fit": False, "findings": [refused | {"severity": "warning"}, refused, refused]},
-    )  # fmt: skip
+    )
     page = to_markdown(card(precisions=[file_card(), unfit]))
     assert "| fit | 58.9 | 31 |" in page
     assert "| not fit | — | 31 |" in page

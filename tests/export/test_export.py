@@ -23,7 +23,7 @@ from nas.export.card import Card, FileCard
 from nas.export.card_markdown import to_markdown
 from nas.export.options import ExportOptions
 from nas.export.verify import Difference
-from nas.search.network_ref import Target, TrainedState
+from nas.search.network_ref import NetworkRef, TrainedState
 from nas.tflite.input_contract import read_contract
 from nas.tflite.interpreter import TfliteModel
 from nas.train import checkpoint, loop
@@ -49,7 +49,7 @@ def target_of(
     *,
     trained: PairSet | None = None,
     change: Callable[[dict[str, np.ndarray]], None] = lambda _: None,
-) -> Target:
+) -> NetworkRef:
     """Return a network with fresh weights, or a hundred steps of training, changed as asked."""
     folder.mkdir(parents=True, exist_ok=True)
     state = loop.start(build_graph(spec), seed=0, spec_hash=spec.hash)
@@ -60,7 +60,7 @@ def target_of(
     change(parameters)
     checkpoint.save(replace(state, parameters=parameters), folder / "state.safetensors")
     state_on_disk = TrainedState(folder / "state.safetensors", 0, 0, DataConfig(str(pairs)), None, "a test")
-    return Target("a test", spec, None, None, state_on_disk)
+    return NetworkRef("a test", spec, None, None, state_on_disk)
 
 
 def a_huge_channel(parameters: dict[str, np.ndarray]) -> None:
@@ -70,7 +70,7 @@ def a_huge_channel(parameters: dict[str, np.ndarray]) -> None:
 
 
 @pytest.fixture
-def target(tmp_path: Path, tiny_pairs: Path) -> Target:
+def target(tmp_path: Path, tiny_pairs: Path) -> NetworkRef:
     return target_of(tmp_path, tiny_pairs)
 
 
@@ -107,7 +107,7 @@ SIZES = {"twin": (1, 32, 32, 4), "deploy": PACKED, "dynamic": (1, 32, 64, 4)}
 @pytest.mark.parametrize("by", [0.02, math.nan])
 @pytest.mark.parametrize("at", SIZES.values(), ids=SIZES)
 def test_a_file_that_disagrees_is_not_written(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, by: float, at: tuple[int, ...]
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, by: float, at: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr(verify, "TfliteModel", distorted(by, at=at))
     with pytest.raises(ExportError, match="nothing was written"):
@@ -117,7 +117,7 @@ def test_a_file_that_disagrees_is_not_written(
 
 @pytest.mark.parametrize("at", [PACKED, SIZES["dynamic"]], ids=["deploy", "dynamic"])
 def test_a_rounded_file_that_is_not_its_twin_at_another_size_is_not_written(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, at: tuple[int, ...]
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, at: tuple[int, ...]
 ) -> None:
     class Distorted(TfliteModel):
         def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -266,7 +266,7 @@ def test_a_precision_that_loses_too_much_is_left_out_with_its_layer_and_the_othe
 
 
 def test_a_precision_that_cannot_run_here_is_told_and_the_others_are_written(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Small(TfliteModel):
         def __init__(self, content: bytes, **options: Any) -> None:
@@ -284,7 +284,7 @@ def test_a_precision_that_cannot_run_here_is_told_and_the_others_are_written(
 
 
 def test_a_file_made_meanwhile_is_not_overwritten(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill = exporter._fill
 
@@ -299,7 +299,7 @@ def test_a_file_made_meanwhile_is_not_overwritten(
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_converted(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "Converter", None)
     (tmp_path / "file").touch()
@@ -311,7 +311,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_converted(
 
 
 def test_a_size_beyond_this_machines_memory_is_refused_before_anything_is_converted(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "Converter", None)
     monkeypatch.setattr(exporter, "host_bytes", lambda: 2_000_000_000)
@@ -319,9 +319,10 @@ def test_a_size_beyond_this_machines_memory_is_refused_before_anything_is_conver
         exporter.export(target, tmp_path / "out", device, ExportOptions(size=(20_000, 20_000)))
 
 
-def test_half_precision_of_counts_is_part_of_what_is_lost(target: Target, val: PairSet) -> None:
-    judge = verify.FileVerifier(build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val,
-                                   target.trained.data)  # fmt: skip
+def test_half_precision_of_counts_is_part_of_what_is_lost(target: NetworkRef, val: PairSet) -> None:
+    judge = verify.FileVerifier(
+        build_graph(SPEC, (1, 32, 32, 4)), PACKED, target.trained.load().parameters, val, target.trained.data
+    )
     exact, rounded = (judge._half_drop_db(InputLevels(0.0, white)) for white in (1.0, 16383.0))
     assert rounded != exact
 
@@ -336,7 +337,7 @@ def test_a_size_that_the_network_cannot_take_says_what_it_needs(
 
 
 def test_a_network_without_a_form_in_a_precision_is_refused_before_anything_is_converted(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "unconvertible", lambda _, name: ("median",) if name == "int16" else ())
     monkeypatch.setattr(exporter, "Converter", None)
@@ -346,7 +347,7 @@ def test_a_network_without_a_form_in_a_precision_is_refused_before_anything_is_c
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_disk_that_fills_half_way_leaves_no_file(
-    target: Target, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, exists: bool
+    target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, exists: bool
 ) -> None:
     fill = exporter._fill
 
@@ -374,7 +375,7 @@ def test_a_disk_that_fills_half_way_leaves_no_file(
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int16"])
 def test_a_file_for_counts_is_fed_with_the_mosaic_as_it_is(
-    target: Target, tmp_path: Path, device: Device, val: PairSet, name: str
+    target: NetworkRef, tmp_path: Path, device: Device, val: PairSet, name: str
 ) -> None:
     options = replace(EVERYTHING, precisions=(name,), input="raw10", size=(64, 64))
     card = exporter.export(target, tmp_path / "out", device, options)
@@ -403,11 +404,19 @@ def test_the_page_tells_a_person_what_is_there_how_it_is_fed_and_how_it_is_run(e
     _, card = exported
     page = to_markdown(card)
     for told in (
-        "![RAW, output, target](patches.png)", "| model_int8.tflite |", f"{card.runtime_ms:.1f} ms predicted",
-        "`model_int16.tflite`: int16 packed RAW", "PRO mode", "adb push model.tflite /sdcard/Download/model.tflite",
-        "benchmark_model --graph=", "## Licence and origin", card.data_identity, "no licence lies beside them",
-        "pattern RGGB, 10 bits, black 0, white\n1023", "model_int8_none.tflite",
-    ):  # fmt: skip
+        "![RAW, output, target](patches.png)",
+        "| model_int8.tflite |",
+        f"{card.runtime_ms:.1f} ms predicted",
+        "`model_int16.tflite`: int16 packed RAW",
+        "PRO mode",
+        "adb push model.tflite /sdcard/Download/model.tflite",
+        "benchmark_model --graph=",
+        "## Licence and origin",
+        card.data_identity,
+        "no licence lies beside them",
+        "pattern RGGB, 10 bits, black 0, white\n1023",
+        "model_int8_none.tflite",
+    ):
         assert told in page
     assert "nan" not in page.lower().split()
     assert "Not written" not in page

@@ -10,7 +10,7 @@ from flow import in_process, refusal
 
 from nas.data.pairs import DataConfig
 from nas.export import qat
-from nas.search.network_ref import Target, resolve
+from nas.search.network_ref import NetworkRef, resolve
 from nas.search.network_training import TrainOptions, run_folder
 from nas.tflite.interpreter import TfliteModel
 from nas.train import checkpoint, history, long_run
@@ -27,28 +27,36 @@ SIZE = ("--size", "64x96")
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Target:
+def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> NetworkRef:
     folder = tmp_path_factory.mktemp("float")
     long_run.run(TrainingRun(folder, SPEC, DataConfig(str(tiny_pairs)), RECIPE, seed=0, validate_every=60))
     return resolve(str(folder), folder)
 
 
-def tuning(trained: Target, folder: Path) -> TrainingRun:
+def tuning(trained: NetworkRef, folder: Path) -> TrainingRun:
     quantisation = qat.quantisation(trained, trained.trained.data, folder, calibration=4)
     return TrainingRun(
-        folder, trained.spec, trained.trained.data, TUNING, seed=0, validate_every=10,
-        init_from=str(trained.trained.path), quantisation=quantisation,
-    )  # fmt: skip
+        folder,
+        trained.spec,
+        trained.trained.data,
+        TUNING,
+        seed=0,
+        validate_every=10,
+        init_from=str(trained.trained.path),
+        quantisation=quantisation,
+    )
 
 
 @pytest.fixture(scope="module")
-def tuned(trained: Target, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
+def tuned(trained: NetworkRef, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
     run = tuning(trained, tmp_path_factory.mktemp("tuned") / "run")
     long_run.run(run)
     return run
 
 
-def test_a_run_begins_with_the_targets_weights_and_the_ranges_of_its_int8_file(trained: Target, tmp_path: Path) -> None:
+def test_a_run_begins_with_the_targets_weights_and_the_ranges_of_its_int8_file(
+    trained: NetworkRef, tmp_path: Path
+) -> None:
     run = tuning(trained, tmp_path / "run")
 
     class Stopped(Exception):
@@ -74,7 +82,7 @@ def test_a_run_begins_with_the_targets_weights_and_the_ranges_of_its_int8_file(t
     np.testing.assert_equal({name: parameters[name] for name in given}, given)
 
 
-def test_fine_tuning_moves_weights_and_ranges(trained: Target, tuned: TrainingRun) -> None:
+def test_fine_tuning_moves_weights_and_ranges(trained: NetworkRef, tuned: TrainingRun) -> None:
     state = checkpoint.load(tuned.folder / CHECKPOINT_FILE)
     assert tuned.quantised is not None
     first = trained.trained.load().parameters | tuned.quantised.first_logarithms
@@ -82,7 +90,7 @@ def test_fine_tuning_moves_weights_and_ranges(trained: Target, tuned: TrainingRu
     assert {"stem1/kernel", "input/high"} <= set(moved)
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(trained: Target, tuned: TrainingRun, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(trained: NetworkRef, tuned: TrainingRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     class Stopped(Exception):
@@ -101,7 +109,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(trained: Target, tuned: TrainingRun, 
     np.testing.assert_equal(mine.first_moment, theirs.first_moment)
 
 
-def test_a_run_does_not_go_on_from_other_weights(trained: Target, tuned: TrainingRun) -> None:
+def test_a_run_does_not_go_on_from_other_weights(trained: NetworkRef, tuned: TrainingRun) -> None:
     assert tuned.quantisation is not None
     other = replace(tuned, quantisation=replace(tuned.quantisation, start="0" * 64))
     with pytest.raises(StudyError, match="other weights to start from, or their ranges"):
@@ -113,8 +121,8 @@ def test_half_precision_and_roundings_do_not_go_together(tuned: TrainingRun) -> 
         replace(tuned, recipe=replace(TUNING, precision="bfloat16"))
 
 
-def test_every_start_has_a_folder_of_its_own(trained: Target, tmp_path: Path) -> None:
-    def folder(start: Target, calibration: int) -> Path:
+def test_every_start_has_a_folder_of_its_own(trained: NetworkRef, tmp_path: Path) -> None:
+    def folder(start: NetworkRef, calibration: int) -> Path:
         asked = TrainOptions({}, steps=60, qat=True, calibration=calibration)
         return run_folder(start, asked, TUNING, tmp_path)
 
@@ -129,7 +137,7 @@ def test_every_start_has_a_folder_of_its_own(trained: Target, tmp_path: Path) ->
 
 
 def test_what_was_fine_tuned_is_not_taken_for_the_network_itself(
-    trained: Target, tiny_pairs: Path, tmp_path: Path
+    trained: NetworkRef, tiny_pairs: Path, tmp_path: Path
 ) -> None:
     plain = TrainingRun(
         tmp_path / "trained" / "plain", SPEC, DataConfig(str(tiny_pairs)), replace(RECIPE, horizon=4), 0
@@ -143,7 +151,7 @@ def test_what_was_fine_tuned_is_not_taken_for_the_network_itself(
 
 
 def test_the_file_is_as_good_as_training_said(
-    trained: Target, tuned: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: NetworkRef, tuned: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
@@ -169,7 +177,7 @@ def test_the_file_is_as_good_as_training_said(
 
 
 def test_an_export_fine_tunes_by_itself_and_does_not_do_it_twice(
-    trained: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: NetworkRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
@@ -192,7 +200,7 @@ def test_an_export_fine_tunes_by_itself_and_does_not_do_it_twice(
     ],
 )
 def test_what_cannot_be_fine_tuned_is_refused(
-    trained: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], sentence: str
+    trained: NetworkRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
@@ -206,7 +214,7 @@ def test_a_fine_tuning_is_not_exported_in_place_of_its_network(tuned: TrainingRu
     assert f"--qat {tuned.folder}" in sentence
 
 
-def test_a_run_from_other_weights_is_not_exported(trained: Target, tuned: TrainingRun, tmp_path: Path) -> None:
+def test_a_run_from_other_weights_is_not_exported(trained: NetworkRef, tuned: TrainingRun, tmp_path: Path) -> None:
     other = tmp_path / "other"
     long_run.run(TrainingRun(other, SPEC, trained.trained.data, replace(RECIPE, horizon=2), seed=1))
     with pytest.raises(UsageError, match="other weights"):

@@ -182,8 +182,12 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
 
 MUTATE: dict[str, Callable[[bytes], st.SearchStrategy[bytes]]] = {
-    "m.png": png, "t.png": png, "m.tif": tiff, "t.tif": tiff, "t.jpg": flipped,
-}  # fmt: skip
+    "m.png": png,
+    "t.png": png,
+    "m.tif": tiff,
+    "t.tif": tiff,
+    "t.jpg": flipped,
+}
 
 
 @tries(100)

@@ -172,7 +172,7 @@ def made_up(job: Job) -> Outcome | JobFailure:
 
 
 class InlineWorker(Worker):
-    """A slot that trains nothing and starts no process; `run` decides what comes back."""
+    """A worker that trains nothing and starts no process; `run` decides what comes back."""
 
     def __init__(self, run: Callable[[Job], Outcome | JobFailure] = made_up, *, cores: list[int] | None = None) -> None:
         super().__init__(cores=cores)
@@ -232,9 +232,9 @@ def search(
     study: Study,
     budget: int | Budget,
     *,
-    slots: Sequence[Worker] | None = None,
+    workers: Sequence[Worker] | None = None,
     device: Device | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> Search:
     """Search to the end of the budget; return the finished search."""
     made = Search(
@@ -243,8 +243,8 @@ def search(
         device or load_device(study.config.device),
         budget if isinstance(budget, Budget) else Budget(candidates=budget),
         Path("nowhere"),
-        list(slots or [InlineWorker()]),
-        say,
+        list(workers or [InlineWorker()]),
+        on_message,
     )
     made.run()
     return made

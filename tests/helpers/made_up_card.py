@@ -93,6 +93,11 @@ _CARD = Card(
     data={"source": "pairs"},
     data_identity="0123456789ab",
     data_licences=[],
-    provenance={"command": "isp-nas export smallnet", "created": "2026-01-01T00:00:00+00:00", "commit": "0123456789ab",
-                "machine": "a machine", "versions": {"isp-nas": "0.1.0"}},
-)  # fmt: skip
+    provenance={
+        "command": "isp-nas export smallnet",
+        "created": "2026-01-01T00:00:00+00:00",
+        "commit": "0123456789ab",
+        "machine": "a machine",
+        "versions": {"isp-nas": "0.1.0"},
+    },
+)

@@ -11,9 +11,15 @@ from search_spaces.networks import build_graph
 
 LAYOUT = Layout(16, 4, 4, 1, 8.0, True, ())
 CONDITIONS = Conditions(
-    device="Made-up phone", soc="Chip", os="Android 15", runtime="benchmark_model", delegate="xnnpack",
-    precision="fp32", threads=1, date="2026-11-20T10:00:00+00:00",
-)  # fmt: skip
+    device="Made-up phone",
+    soc="Chip",
+    os="Android 15",
+    runtime="benchmark_model",
+    delegate="xnnpack",
+    precision="fp32",
+    threads=1,
+    date="2026-11-20T10:00:00+00:00",
+)
 
 
 def truth_ms(seen: Network, *, speed: float = 1.0) -> float:

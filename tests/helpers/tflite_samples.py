@@ -58,9 +58,13 @@ def one(name: str, *, made: tuple[int, ...] = MAP, quantised: int = 2, **options
 def two(name: str, **options: object) -> Sample:
     """Two maps in, one out."""
     return lambda b, dtype: b.op(
-        name, [b.input(*MAP, dtype=dtype), b.input(*MAP, dtype=dtype)], MAP, dtype=dtype, version=version(dtype, 2),
+        name,
+        [b.input(*MAP, dtype=dtype), b.input(*MAP, dtype=dtype)],
+        MAP,
+        dtype=dtype,
+        version=version(dtype, 2),
         options=options,
-    )  # fmt: skip
+    )
 
 
 def compared(name: str) -> Sample:
@@ -75,9 +79,13 @@ def logical(name: str, maps: int = 2) -> Sample:
 
 def reduced(name: str) -> Sample:
     return lambda b, dtype: b.op(
-        name, [b.input(*MAP, dtype=dtype), b.numbers(1, 2)], (1, 1, 1, 8), dtype=dtype, version=version(dtype, 2),
+        name,
+        [b.input(*MAP, dtype=dtype), b.numbers(1, 2)],
+        (1, 1, 1, 8),
+        dtype=dtype,
+        version=version(dtype, 2),
         options={"keepDims": True},
-    )  # fmt: skip
+    )
 
 
 def reduced_truth(name: str) -> Sample:
@@ -89,9 +97,13 @@ def reduced_truth(name: str) -> Sample:
 def told(name: str, made: tuple[int, ...], *numbers: tuple[int, ...], version: int = 1, **options: object) -> Sample:
     """One map and lists of whole numbers in, one out."""
     return lambda b, dtype: b.op(
-        name, [b.input(*MAP, dtype=dtype), *(b.numbers(*row) for row in numbers)], made, dtype=dtype,
-        version=version if dtype == "float32" or name in SINGLE else max(version, 2), options=options,
-    )  # fmt: skip
+        name,
+        [b.input(*MAP, dtype=dtype), *(b.numbers(*row) for row in numbers)],
+        made,
+        dtype=dtype,
+        version=version if dtype == "float32" or name in SINGLE else max(version, 2),
+        options=options,
+    )
 
 
 def padded(name: str, **options: object) -> Sample:

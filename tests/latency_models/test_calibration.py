@@ -146,9 +146,12 @@ def test_the_residual_fades_far_outside_what_was_measured(quirky: list[Sample]) 
     assert predictor.core.residual is not None
     inside = next(s for s in quirky if s.label.startswith("conv-k5")).network.kernels[0]
     far = inside._replace(
-        macs=inside.macs * 10**6, input_elements=inside.input_elements * 10**6,
-        output_elements=inside.output_elements * 10**6, height=inside.height * 10**3, width=inside.width * 10**3,
-    )  # fmt: skip
+        macs=inside.macs * 10**6,
+        input_elements=inside.input_elements * 10**6,
+        output_elements=inside.output_elements * 10**6,
+        height=inside.height * 10**3,
+        width=inside.width * 10**3,
+    )
     near, away = Corrector(predictor.core.residual).factors([inside, far])
     assert abs(log(away)) < 0.01 < abs(log(near))
 

@@ -51,8 +51,9 @@ def truth_ms(network: Network, costs: dict[str, float]) -> float:
 CLASSES = ("conv", "conv_1x1", "depthwise", "memory")
 
 
-def samples(count: int, costs: dict[str, float], *, seed: int = 0, noise: float = 0.05,
-            classes: tuple[str, ...] = CLASSES) -> list[Sample]:  # fmt: skip
+def samples(
+    count: int, costs: dict[str, float], *, seed: int = 0, noise: float = 0.05, classes: tuple[str, ...] = CLASSES
+) -> list[Sample]:
     rng = random.Random(seed)
     nets = [drawn(rng, classes) for _ in range(count)]
     return [
@@ -147,8 +148,12 @@ def test_transfers_and_likenesses_survive_their_file(source: Predictor) -> None:
 
 def test_a_file_of_an_earlier_version_has_no_start_of_its_own(source: Predictor) -> None:
     data = predictor_to_data(source)
-    old = {"core": {"sources": [data], "weights": [1.0], "factors": {"start": 2.0, "conv": 3.0}},
-           "calibration": data["calibration"], "interval": data["interval"], "range": None}  # fmt: skip
+    old = {
+        "core": {"sources": [data], "weights": [1.0], "factors": {"start": 2.0, "conv": 3.0}},
+        "calibration": data["calibration"],
+        "interval": data["interval"],
+        "range": None,
+    }
     read = read_predictor("file", old)
     seen = samples(1, FAST)[0].network
     (start, kernels), (plain, before) = read.parts_ms(seen), source.parts_ms(seen)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, RULES, STEPS, Kernel, kernels
-from search_spaces.activations import ACTIVATIONS, TFLITE_OPS
+from search_spaces.activations import ACTIVATIONS, FUSED, TFLITE_OPS
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError
 from search_spaces.graph import INPUT, Graph, GraphBuilder
@@ -77,7 +77,7 @@ def test_an_operation_without_a_rule_is_refused_by_name() -> None:
         kernels(chain(Conv(4), Blur()))
 
 
-@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize("function", FUSED)
 @pytest.mark.parametrize(
     ("op", "tflite_op"),
     [

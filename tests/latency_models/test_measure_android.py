@@ -146,8 +146,11 @@ class TestTiming:
         measured(networks("a", "b", "c"), setup, report=lambda *step: told.append(step))
         assert told == [
             (0, 3, "copying benchmark_model to the phone"),
-            (0, 3, "a"), (1, 3, "b"), (2, 3, "c"), (3, 3, "a"),
-        ]  # fmt: skip
+            (0, 3, "a"),
+            (1, 3, "b"),
+            (2, 3, "c"),
+            (3, 3, "a"),
+        ]
 
 
 @pytest.mark.usefixtures("untouched")

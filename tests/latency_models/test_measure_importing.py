@@ -293,5 +293,6 @@ def test_a_table_with_semicolons_and_decimal_commas_is_read(tmp_path: Path) -> N
     path.write_text('Model;Latency, ms;Acceleration\nsmallnet;30,5;"NNAPI, mtk"\ncsanet;1045;GPU\n', "utf-8")
     found = import_files([path], defaults=Conditions())
     assert [(t.network, t.runtime_ms, t.conditions.delegate) for t in found] == [
-        ("smallnet", 30.5, "nnapi"), ("csanet", 1045.0, "gpu"),
-    ]  # fmt: skip
+        ("smallnet", 30.5, "nnapi"),
+        ("csanet", 1045.0, "gpu"),
+    ]

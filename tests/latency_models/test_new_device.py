@@ -175,7 +175,7 @@ def test_long_rows_of_figures_stand_on_one_line() -> None:
 def test_an_unknown_delegate_is_told_and_not_checked() -> None:
     told: list[str] = []
     strange = [replace(t, conditions=replace(CONDITIONS, delegate="edgetpu")) for t in timings(60)]
-    made = make_device("strange", strange, folder=NOWHERE, say=told.append)
+    made = make_device("strange", strange, folder=NOWHERE, on_message=told.append)
     assert made.delegate.name == "unchecked"
     assert any('"edgetpu" takes: support is not checked' in each for each in told)
     assert any('"edgetpu" takes: support is not checked' in each for each in made.limits)
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_priced_is_named_and_the_others_are_fitted(
     (tmp_path / "odd.tflite").write_bytes(b"x")
     told: list[str] = []
     both = [*timings(60), Timing("odd", 3.0, model="odd.tflite", source="a test", conditions=CONDITIONS)]
-    made = make_device("mine", both, folder=tmp_path, say=told.append)
+    made = make_device("mine", both, folder=tmp_path, on_message=told.append)
     assert len(made.measurements) == len(both) - 1
     assert any(each.startswith("odd is left out: ") and "SVDF" in each for each in told)
 
@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_priced_is_named_and_the_others_are_fitted(
 def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it(device: Device) -> None:
     told: list[str] = []
     few = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)][:8]
-    made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, say=told.append)
+    made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, on_message=told.append)
     assert isinstance(made.method, Transferred)
     assert list(made.method.sources) == ["mine"]
     assert any(each.startswith("Started from mine, of 1 known devices") for each in told)

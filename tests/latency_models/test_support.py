@@ -209,11 +209,16 @@ VARIANTS: dict[str, Callable[[FileBuilder], int]] = {
         "CONV_2D", [b.input(*MAP), b.input(5, 3, 3, 8), b.weights(5)], (1, 4, 6, 5), options=CONV
     ),
     "conv, weights of 8 bits": lambda b: b.op(
-        "CONV_2D", [b.input(*MAP), b.weights(5, 3, 3, 8, dtype="int8"), b.weights(5)], (1, 4, 6, 5), version=2,
+        "CONV_2D",
+        [b.input(*MAP), b.weights(5, 3, 3, 8, dtype="int8"), b.weights(5)],
+        (1, 4, 6, 5),
+        version=2,
         options=CONV,
     ),
     "transposed without bias": lambda b: b.op(
-        "TRANSPOSE_CONV", [b.numbers(1, 8, 12, 5), b.weights(5, 3, 3, 8), b.input(*MAP)], (1, 8, 12, 5),
+        "TRANSPOSE_CONV",
+        [b.numbers(1, 8, 12, 5), b.weights(5, 3, 3, 8), b.input(*MAP)],
+        (1, 8, 12, 5),
         options={"strideH": 2, "strideW": 2},
     ),
     "fully connected without bias": lambda b: b.op("FULLY_CONNECTED", [b.input(3, 8), b.weights(5, 8), -1], (3, 5)),
@@ -233,10 +238,8 @@ VARIANTS: dict[str, Callable[[FileBuilder], int]] = {
     "split into five": lambda b: b.op(
         "SPLIT", [b.constant(3, "int32"), b.input(1, 4, 6, 40)], MAP, options={"numSplits": 5}, outputs=5
     ),
-    "mean over rows": lambda b: b.op(
-        "MEAN", [b.input(*MAP), b.numbers(1)], (1, 1, 6, 8), options={"keepDims": True}
-    ),
-}  # fmt: skip
+    "mean over rows": lambda b: b.op("MEAN", [b.input(*MAP), b.numbers(1)], (1, 1, 6, 8), options={"keepDims": True}),
+}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

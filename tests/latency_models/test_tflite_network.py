@@ -166,12 +166,15 @@ def test_constants_of_elementwise_operations_are_weights_and_shapes_are_none() -
             "MUL",
             [
                 b.constant(2.0),
-                b.op("PAD", [b.op("ADD", [b.input(*MAP), b.weights(8)], MAP), b.numbers(0, 0, 1, 1, 1, 1, 0, 0)],
-                     (1, 6, 8, 8)),
+                b.op(
+                    "PAD",
+                    [b.op("ADD", [b.input(*MAP), b.weights(8)], MAP), b.numbers(0, 0, 1, 1, 1, 1, 0, 0)],
+                    (1, 6, 8, 8),
+                ),
             ],
             (1, 6, 8, 8),
         )
-    )  # fmt: skip
+    )
     assert [kernel.weight_elements for kernel in (added, padded, scaled)] == [8, 0, 1]
     assert (scaled.input_elements, scaled.cin) == (384, 8)
 

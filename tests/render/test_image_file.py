@@ -15,8 +15,13 @@ from search_spaces.errors import UsageError
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-@given(x=hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=70).map(lambda s: (*s[:2], 3)),
-                    elements=st.floats(-3, 3, width=32)))  # fmt: skip
+@given(
+    x=hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=3, max_dims=3, max_side=70).map(lambda s: (*s[:2], 3)),
+        elements=st.floats(-3, 3, width=32),
+    )
+)
 def test_numbers_are_clipped_and_rounded_to_the_nearest(bits: int, x: np.ndarray) -> None:
     white = 2**bits - 1
     whole = to_integers(x, bits)

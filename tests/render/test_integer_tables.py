@@ -21,9 +21,12 @@ SCALES = st.floats(1e-4, 0.1)
 
 
 @given(
-    st.sampled_from(["uint8", "int8", "int16"]), SCALES, st.integers(-128, 127), st.sampled_from(PATTERNS),
+    st.sampled_from(["uint8", "int8", "int16"]),
+    SCALES,
+    st.integers(-128, 127),
+    st.sampled_from(PATTERNS),
     st.lists(st.integers(0, 300), min_size=4, max_size=4) | st.integers(0, 300).map(lambda black: [black] * 4),
-)  # fmt: skip
+)
 def test_a_mosaic_is_packed_by_looking_up_as_it_is_computed(
     dtype: str, scale: float, zero_point: int, pattern: str, blacks: list[int]
 ) -> None:

@@ -181,10 +181,18 @@ def test_without_a_card_options_say_both(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", {}, {"data": {"raw": {"bits": 99}}}, {"data": {"raw": {"colour": 1}}}, {"data": None},
-     {"data": {"raw": BGGR_12}, "input_levels": {"black": 1, "white": 0}}, {"raw": BGGR_12, "input_levels": {}}],
+    [
+        "{",
+        "[]",
+        {},
+        {"data": {"raw": {"bits": 99}}},
+        {"data": {"raw": {"colour": 1}}},
+        {"data": None},
+        {"data": {"raw": BGGR_12}, "input_levels": {"black": 1, "white": 0}},
+        {"raw": BGGR_12, "input_levels": {}},
+    ],
     ids=["torn", "list", "empty", "bits", "field", "null", "levels", "no levels"],
-)  # fmt: skip
+)
 def test_a_card_that_does_not_tell_is_one_sentence(tmp_path: Path, content: Any) -> None:
     with pytest.raises(UsageError, match=r"Cannot read from .*card\.json what RAW the network was trained on"):
         read_contract(write_card(tmp_path, content), {}, input_kind=None)

@@ -200,7 +200,7 @@ def test_what_cannot_be_compared_is_said(results: Path, tmp_path: Path) -> None:
     out = ("--results", results, "--out", tmp_path / "c.html")
     assert "Name two studies" in refusal(in_process("compare", "a", *out))
     assert "Compare studies with studies" in refusal(in_process("compare", "a", "b:0", *out))
-    assert "Unknown target" in refusal(in_process("compare", "a", "nope", *out))
+    assert "Unknown network" in refusal(in_process("compare", "a", "nope", *out))
 
 
 def test_differences_keep_what_only_one_has() -> None:

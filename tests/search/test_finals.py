@@ -22,7 +22,7 @@ from nas.search.finals import (
     next_final,
     plan_s,
     verdict,
-)  # fmt: skip
+)
 
 ALL_SEEDS = (1, 2, 3, 4, 5)
 NAMES = {0: "smallnet", 1: "csanet", 2: None, 3: None, 4: None, 5: None}
@@ -180,9 +180,10 @@ def test_where_one_of_the_two_is_missing_that_is_said(field: list[Contender], mi
 
 def test_one_lucky_training_wins_nothing_where_others_were_trained_more_often() -> None:
     field = [
-        contender(0, 30.0, {1: 30.0, 2: 30.1, 3: 30.0}), contender(2, 31.0, {1: 30.3, 2: 30.4, 3: 30.2}),
+        contender(0, 30.0, {1: 30.0, 2: 30.1, 3: 30.0}),
+        contender(2, 31.0, {1: 30.3, 2: 30.4, 3: 30.2}),
         contender(3, 31.0, {1: 35.0}),
-    ]  # fmt: skip
+    ]
     assert verdict(field, NAMES, steps=900).found == 2
 
 

@@ -32,12 +32,12 @@ from latency_models.delegate import load_delegate
 from latency_models.device import load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.search import driver as search_module
-from nas.search import optuna_sampler, policy, proposals
+from nas.search import policy, proposals
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
-from nas.search.open_study import SAMPLER_NAMES
 from nas.search.optuna_sampler import Proposer
+from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
 from nas.train.job import Job, Outcome
@@ -55,12 +55,12 @@ def _few_to_choose_from() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+@pytest.fixture(scope="module", params=SAMPLERS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search that nothing disturbed, one per sampler; tests only read it."""
-    folder, slot = tmp_path_factory.mktemp("whole") / "s", InlineWorker()
-    search(make_study(folder, sampler=request.param), BUDGET, slots=[slot])
-    return folder, slot
+    folder, worker = tmp_path_factory.mktemp("whole") / "s", InlineWorker()
+    search(make_study(folder, sampler=request.param), BUDGET, workers=[worker])
+    return folder, worker
 
 
 def sampler_of(run: Run) -> str:
@@ -70,9 +70,9 @@ def sampler_of(run: Run) -> str:
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search in which many climb; tests only read it."""
-    folder, slot = tmp_path_factory.mktemp("long") / "s", InlineWorker()
-    search(make_study(folder, sampler="random"), 3 * BUDGET, slots=[slot])
-    return folder, slot
+    folder, worker = tmp_path_factory.mktemp("long") / "s", InlineWorker()
+    search(make_study(folder, sampler="random"), 3 * BUDGET, workers=[worker])
+    return folder, worker
 
 
 def reached(folder: Path, rung: int) -> list[int]:
@@ -114,7 +114,7 @@ def stop_and_continue(folder: Path, *, every: int, **settings: Any) -> int:
     make_study(folder, **settings)
     for session in range(1, 100):
         try:
-            search(studies.load(folder), BUDGET, slots=[Stop(at=every)])
+            search(studies.load(folder), BUDGET, workers=[Stop(at=every)])
         except KeyboardInterrupt:
             continue
         return session
@@ -162,7 +162,7 @@ def test_a_spent_budget_trains_nothing_more(tmp_path: Path) -> None:
     search(make_study(folder), 5)
     before = decisions(folder)
     again = InlineWorker()
-    search(studies.load(folder), 5, slots=[again])
+    search(studies.load(folder), 5, workers=[again])
     assert again.jobs == []
     assert decisions(folder) == before
 
@@ -176,10 +176,10 @@ def tiny(tmp_path: Path) -> Path:
 
 def test_duplicates_are_not_trained_twice_and_cost_no_budget(tmp_path: Path) -> None:
     budget = TINY_SIZE - 3
-    slot = InlineWorker()
-    search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), budget, slots=[slot])
+    worker = InlineWorker()
+    search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), budget, workers=[worker])
     assert verdicts(tmp_path / "s")["duplicate"] > 0, "nothing was proposed twice: this run shows nothing"
-    trained_to = Counter((job.spec, job.steps) for job in slot.jobs)
+    trained_to = Counter((job.spec, job.steps) for job in worker.jobs)
     assert max(trained_to.values()) == 1
     opened = assert_whole(tmp_path / "s", budget=budget)
     assert len({c.spec for c in opened.trained()}) == budget
@@ -204,20 +204,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("sampler", SAMPLER_NAMES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
     said: list[str] = []
     study = make_study(tmp_path / "s", space=tiny(tmp_path), sampler=sampler)
-    assert search(study, 100, say=said.append).exhausted
+    assert search(study, 100, on_message=said.append).exhausted
     assert any("exhausted" in line for line in said)
     assert_whole(tmp_path / "s", budget=TINY_SIZE)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path: Path) -> None:
-    slot = InlineWorker()
-    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_runtime_ms=1.0), 5, slots=[slot]).exhausted
-    assert slot.jobs == []
+    worker = InlineWorker()
+    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_runtime_ms=1.0), 5, workers=[worker]).exhausted
+    assert worker.jobs == []
 
 
 # Over the limit, not runnable
@@ -225,19 +225,19 @@ def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path:
 
 # Of the networks that a phone can run, few are as fast as 90 ms, and a sampler that learns finds them; to one that does
 # not, hundreds would be proposed for every one that is trained.
-LIMITS_MS = dict.fromkeys(SAMPLER_NAMES, 90.0) | {"random": 150.0, "nsga2": 150.0}
+LIMITS_MS = dict.fromkeys(SAMPLERS, 150.0) | {"model": 90.0, "tpe": 90.0}
 
 
 def limit_ms(run: Run) -> float:
     return LIMITS_MS[sampler_of(run)]
 
 
-@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+@pytest.fixture(scope="module", params=SAMPLERS)
 def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with a limit that a good part of the proposals miss."""
-    folder, slot = tmp_path_factory.mktemp("limited") / "s", InlineWorker()
-    search(make_study(folder, sampler=request.param, max_runtime_ms=LIMITS_MS[request.param]), BUDGET, slots=[slot])
-    return folder, slot
+    folder, worker = tmp_path_factory.mktemp("limited") / "s", InlineWorker()
+    search(make_study(folder, sampler=request.param, max_runtime_ms=LIMITS_MS[request.param]), BUDGET, workers=[worker])
+    return folder, worker
 
 
 def test_a_search_with_a_limit_uses_its_budget_whatever_the_sampler(limited: Run) -> None:
@@ -245,10 +245,10 @@ def test_a_search_with_a_limit_uses_its_budget_whatever_the_sampler(limited: Run
 
 
 def test_a_candidate_over_the_limit_is_never_trained(limited: Run) -> None:
-    folder, slot = limited
+    folder, worker = limited
     over = {c.spec for c in studies.load(folder).candidates.values() if c.verdict == "infeasible"}
     assert over, "nothing was over the limit: this run shows nothing"
-    assert not over & {job.spec for job in slot.jobs}
+    assert not over & {job.spec for job in worker.jobs}
     assert all(c.runtime_ms is not None and c.runtime_ms <= limit_ms(limited) for c in studies.load(folder).trained())
 
 
@@ -272,29 +272,29 @@ def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_fai
 
 
 LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
-LIMITS_MB = dict.fromkeys(SAMPLER_NAMES, LIMIT_MB) | {"random": 120.0, "nsga2": 120.0}
+LIMITS_MB = dict.fromkeys(SAMPLERS, 120.0) | {"model": LIMIT_MB, "tpe": LIMIT_MB}
 
 
 def limit_mb(run: Run) -> float:
     return LIMITS_MB[sampler_of(run)]
 
 
-@pytest.fixture(scope="module", params=SAMPLER_NAMES)
+@pytest.fixture(scope="module", params=SAMPLERS)
 def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
-    folder, slot = tmp_path_factory.mktemp("cramped") / "s", InlineWorker()
+    folder, worker = tmp_path_factory.mktemp("cramped") / "s", InlineWorker()
     limits = {"max_memory_mb": LIMITS_MB[request.param], "max_runtime_ms": LIMITS_MS[request.param]}
-    search(make_study(folder, sampler=request.param, **limits), BUDGET, slots=[slot])
-    return folder, slot
+    search(make_study(folder, sampler=request.param, **limits), BUDGET, workers=[worker])
+    return folder, worker
 
 
 def test_a_candidate_whose_maps_do_not_fit_is_never_trained(cramped: Run) -> None:
-    folder, slot = cramped
+    folder, worker = cramped
     candidates = studies.load(folder).candidates.values()
     too_large = [c for c in candidates if c.verdict == "infeasible" and c.runtime_ms <= limit_ms(cramped)]
     assert too_large, "none was only too large: this run shows nothing"
     over = {c.spec for c in candidates if c.verdict == "infeasible"}
-    assert not over & {job.spec for job in slot.jobs}
+    assert not over & {job.spec for job in worker.jobs}
     assert_whole(folder, budget=BUDGET)
     for candidate in studies.load(folder).trained():
         assert candidate.peak_memory_mb is not None
@@ -316,14 +316,16 @@ def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
 
 def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path: Path) -> None:
     said: list[str] = []
-    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, say=said.append)
+    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, on_message=said.append)
     assert "smallnet is left out: 66.8 MB of maps at once are over the limit of 60 MB." in said
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tmp_path: Path) -> None:
     said: list[str] = []
-    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, say=said.append).exhausted
+    assert search(
+        make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, on_message=said.append
+    ).exhausted
     least = min(c.peak_memory_mb for c in studies.load(tmp_path / "s").candidates.values())
     (told,) = (line for line in said if "exhausted" in line)
     assert told.endswith(f"; the smallest one over the limit takes {least:.1f} MB.")
@@ -346,10 +348,10 @@ def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Pa
     table = load_delegate(str(write_delegate(tmp_path / "narrow.json", without="MEAN")))
     less = replace(load_device(DEFAULT_DEVICE), delegate=table)
     said: list[str] = []
-    slot = InlineWorker()
-    search(make_study(tmp_path / "s"), BUDGET, slots=[slot], device=less, say=said.append)
+    worker = InlineWorker()
+    search(make_study(tmp_path / "s"), BUDGET, workers=[worker], device=less, on_message=said.append)
     assert any(line.startswith("csanet is left out: ") and "MEAN" in line for line in said)
-    assert DESIGNS["csanet"].spec not in {job.spec for job in slot.jobs}
+    assert DESIGNS["csanet"].spec not in {job.spec for job in worker.jobs}
     (left_out,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.name == "csanet")
     assert left_out.verdict == "unsupported"
     trial = list(optuna_trials(tmp_path / "s"))[left_out.trial]
@@ -366,18 +368,18 @@ def test_published_designs_come_first_and_the_best_of_the_challenge_before_the_o
 
 
 def test_every_design_starts_before_one_climbs_and_variants_are_left_out(tmp_path: Path) -> None:
-    slot = InlineWorker()
-    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), slots=[slot])
+    worker = InlineWorker()
+    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), workers=[worker])
     # Of EdS the phone's delegate runs only a part.
     published = [d.spec for d in DESIGNS.values() if d.variant_of is None and d.name != "eds"]
-    assert {job.spec for job in slot.jobs[: len(published)]} == set(published)
-    assert slot.jobs[len(published)].steps > slot.jobs[0].steps
-    assert slot.jobs[len(published)].spec == DESIGNS["smallnet"].spec
+    assert {job.spec for job in worker.jobs[: len(published)]} == set(published)
+    assert worker.jobs[len(published)].steps > worker.jobs[0].steps
+    assert worker.jobs[len(published)].spec == DESIGNS["smallnet"].spec
 
 
 def test_eds_is_left_out_with_the_operation_that_the_phone_does_not_run_as_others(tmp_path: Path) -> None:
     said: list[str] = []
-    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), say=said.append)
+    search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), on_message=said.append)
     (told,) = (line for line in said if line.startswith("eds is left out: "))
     assert "runs this network only in part (partial): RSQRT" in told
     assert "extension operation, whose speed is unknown" in told
@@ -391,7 +393,7 @@ def test_designs_take_a_quarter_of_a_budget_of_candidates(tmp_path: Path, budget
 
 
 def test_beside_tpe_every_second_proposal_is_near_one_of_the_best(tmp_path: Path) -> None:
-    finished = search(make_study(tmp_path / "s", sampler="tpe"), 40, slots=[InlineWorker()])
+    finished = search(make_study(tmp_path / "s", sampler="tpe"), 40, workers=[InlineWorker()])
     near = 0
     candidates = list(finished.study.candidates.values())
     for candidate in candidates[len(DESIGNS) :]:
@@ -422,27 +424,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_budget_in_seconds_ends_the_search(tmp_path: Path, clock: Clock) -> None:
-    finished = search(make_study(tmp_path / "s"), Budget(seconds=400), slots=[InlineWorker(clock.train)])
+    finished = search(make_study(tmp_path / "s"), Budget(seconds=400), workers=[InlineWorker(clock.train)])
     assert 300 < finished.elapsed_s <= 400
     assert studies.load(tmp_path / "s").elapsed_s == finished.elapsed_s
 
 
 def test_designs_take_a_quarter_of_a_budget_in_seconds_before_anything_new(tmp_path: Path, clock: Clock) -> None:
-    seconds, slot = 400.0, InlineWorker(clock.train)
-    search(make_study(tmp_path / "s"), Budget(seconds=seconds), slots=[slot])
+    seconds, worker = 400.0, InlineWorker(clock.train)
+    search(make_study(tmp_path / "s"), Budget(seconds=seconds), workers=[worker])
     published = {design.spec for design in DESIGNS.values()}
-    first_new = next(index for index, job in enumerate(slot.jobs) if job.spec not in published)
-    spent = sum(job.steps for job in slot.jobs[:first_new])
+    first_new = next(index for index, job in enumerate(worker.jobs) if job.spec not in published)
+    spent = sum(job.steps for job in worker.jobs[:first_new])
     # One rung was under way when the share was used up; then the best third of ten climbs like everything else.
-    climbs = max(job.steps for job in slot.jobs) * (1 + len(published) // 3)
+    climbs = max(job.steps for job in worker.jobs) * (1 + len(published) // 3)
     assert 0 < spent < policy.DESIGN_SHARE * seconds + climbs
 
 
 def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, clock: Clock) -> None:
     folder = tmp_path / "s"
-    search(make_study(folder), Budget(seconds=200), slots=[InlineWorker(clock.train)])
+    search(make_study(folder), Budget(seconds=200), workers=[InlineWorker(clock.train)])
     clock.now += 10_000  # a night between two sessions costs nothing
-    finished = search(studies.load(folder), Budget(seconds=400), slots=[InlineWorker(clock.train)])
+    finished = search(studies.load(folder), Budget(seconds=400), workers=[InlineWorker(clock.train)])
     assert 300 < finished.elapsed_s <= 400
 
 
@@ -503,7 +505,7 @@ def test_every_step_of_the_ladder_is_climbed_in_order(long: Run) -> None:
 
 
 class ThreadSlot(InlineWorker):
-    """A slot that takes a moment, so that others are at work meanwhile."""
+    """A worker that takes a moment, so that others are at work meanwhile."""
 
     def __init__(self, run: Callable[[Job], Outcome | JobFailure]) -> None:
         super().__init__(run)
@@ -540,12 +542,12 @@ class Watched:
 @pytest.mark.parametrize("space", ["mai21", "tiny"])
 def test_several_workers_never_train_one_candidate_twice_at_the_same_time(tmp_path: Path, space: str) -> None:
     watched = Watched()
-    slots = [ThreadSlot(watched.train) for _ in range(3)]
+    workers = [ThreadSlot(watched.train) for _ in range(3)]
     place = tiny(tmp_path) if space == "tiny" else space
-    search(make_study(tmp_path / "s", space=place), 10, slots=slots)
-    assert watched.most_at_once > 1, "the slots worked one after another: this run shows nothing"
+    search(make_study(tmp_path / "s", space=place), 10, workers=workers)
+    assert watched.most_at_once > 1, "the workers worked one after another: this run shows nothing"
     assert watched.most_of_one == 1
-    done = Counter((job.spec, job.steps) for slot in slots for job in slot.jobs)
+    done = Counter((job.spec, job.steps) for worker in workers for job in worker.jobs)
     assert max(done.values()) == 1
     assert_whole(tmp_path / "s", budget=10)
 
@@ -565,7 +567,7 @@ def every_third_fails() -> Callable[[Job], Outcome | JobFailure]:
 
 
 def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
-    search(make_study(tmp_path / "s"), BUDGET, slots=[InlineWorker(every_third_fails())])
+    search(make_study(tmp_path / "s"), BUDGET, workers=[InlineWorker(every_third_fails())])
     opened = assert_whole(tmp_path / "s", budget=BUDGET)
     failed = [c for c in opened.candidates.values() if c.failure]
     assert failed
@@ -577,17 +579,17 @@ def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(
 
 
 def test_a_failed_candidate_is_not_trained_again(tmp_path: Path) -> None:
-    slot = InlineWorker(every_third_fails())
-    search(make_study(tmp_path / "s"), BUDGET, slots=[slot])
-    search(studies.load(tmp_path / "s"), BUDGET + 2, slots=[slot])
-    assert max(Counter((job.spec, job.steps) for job in slot.jobs).values()) == 1
+    worker = InlineWorker(every_third_fails())
+    search(make_study(tmp_path / "s"), BUDGET, workers=[worker])
+    search(studies.load(tmp_path / "s"), BUDGET + 2, workers=[worker])
+    assert max(Counter((job.spec, job.steps) for job in worker.jobs).values()) == 1
 
 
 def test_three_failures_at_the_very_start_stop_the_search_and_say_why(tmp_path: Path) -> None:
-    slot = InlineWorker(lambda _: JobFailure("the disk is full."))
+    worker = InlineWorker(lambda _: JobFailure("the disk is full."))
     with pytest.raises(StudyError, match=r"first 3 candidates all failed.*the disk is full"):
-        search(make_study(tmp_path / "s"), BUDGET, slots=[slot])
-    assert len(slot.jobs) == 3
+        search(make_study(tmp_path / "s"), BUDGET, workers=[worker])
+    assert len(worker.jobs) == 3
     assert [r["reason"] for r in records(tmp_path / "s") if r["event"] == "failed"] == ["the disk is full."] * 3
 
 
@@ -595,7 +597,7 @@ def test_a_failure_that_no_candidate_can_help_stops_the_search_and_is_no_candida
     folder = tmp_path / "s"
     full = InlineWorker(lambda _: JobFailure("The disk is full.", fatal=True))
     with pytest.raises(StudyError, match=r"The disk is full\. Mend this; the same command continues"):
-        search(make_study(folder), 3, slots=[full])
+        search(make_study(folder), 3, workers=[full])
     search(studies.load(folder), 3)
     assert not [c for c in assert_whole(folder, budget=3).candidates.values() if c.failure]
 
@@ -603,13 +605,13 @@ def test_a_failure_that_no_candidate_can_help_stops_the_search_and_is_no_candida
 def test_failures_after_a_success_do_not_stop_the_search(tmp_path: Path) -> None:
     design = DESIGNS["smallnet"].spec
     run = InlineWorker(lambda job: made_up(job) if job.spec == design else JobFailure("no memory"))
-    search(make_study(tmp_path / "s"), 6, slots=[run])
+    search(make_study(tmp_path / "s"), 6, workers=[run])
     assert_whole(tmp_path / "s", budget=6)
 
 
 def test_what_is_said_of_a_search_names_trial_steps_and_score(tmp_path: Path) -> None:
     said: list[str] = []
-    finished: Search = search(make_study(tmp_path / "s"), 3, say=said.append)
+    finished: Search = search(make_study(tmp_path / "s"), 3, on_message=said.append)
     best = finished.study.candidates[0].rungs[0]
     assert said[0].startswith(f"Trial 0 smallnet at {best.steps} steps: {best.psnr_db:.2f} dB")
 
@@ -623,7 +625,7 @@ def test_candidates_that_each_beat_all_before_all_climb_for_each_was_the_best_wh
     def better_each_time(job: Job) -> Outcome | JobFailure:
         return replace(made_up(job), psnr_db=20.0 + 3 * order.setdefault(job.spec.hash, len(order)))  # type: ignore[type-var]
 
-    search(make_study(tmp_path / "s", sampler="random"), BUDGET, slots=[InlineWorker(better_each_time)])
+    search(make_study(tmp_path / "s", sampler="random"), BUDGET, workers=[InlineWorker(better_each_time)])
     first = [c.trial for c in studies.load(tmp_path / "s").trained()]
     assert set(first[ETA:]) <= set(reached(tmp_path / "s", 1))
 
@@ -631,11 +633,11 @@ def test_candidates_that_each_beat_all_before_all_climb_for_each_was_the_best_wh
 def test_a_rebuilt_database_changes_nothing_that_nsga2_proposes_after_its_first_generation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optuna_sampler, "NSGA2_POPULATION", 4)
+    monkeypatch.setitem(SAMPLERS, "nsga2", replace(SAMPLERS["nsga2"], options={"population_size": 4}))
     budget = 14
     search(make_study(tmp_path / "whole" / "s", sampler="nsga2"), budget)
     with pytest.raises(KeyboardInterrupt):
-        search(make_study(tmp_path / "stopped" / "s", sampler="nsga2"), budget, slots=[Stop(at=budget - 6)])
+        search(make_study(tmp_path / "stopped" / "s", sampler="nsga2"), budget, workers=[Stop(at=budget - 6)])
     (tmp_path / "stopped" / "s" / "study.db").unlink()
     search(studies.load(tmp_path / "stopped" / "s"), budget)
 
@@ -648,7 +650,7 @@ def test_a_rebuilt_database_changes_nothing_that_nsga2_proposes_after_its_first_
 def test_a_candidate_whose_process_died_once_is_tried_again_and_leaves_no_record_of_it(tmp_path: Path) -> None:
     died = JobFailure("The training process died.", died=True)
     deaths = iter([died])
-    search(make_study(tmp_path / "s"), 4, slots=[InlineWorker(lambda job: next(deaths, None) or made_up(job))])
+    search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(lambda job: next(deaths, None) or made_up(job))])
     search(make_study(tmp_path / "whole" / "s"), 4)
     assert decisions(tmp_path / "s") == decisions(tmp_path / "whole" / "s")
 
@@ -656,6 +658,8 @@ def test_a_candidate_whose_process_died_once_is_tried_again_and_leaves_no_record
 def test_a_candidate_whose_process_dies_twice_has_failed(tmp_path: Path) -> None:
     died = JobFailure("The training process died.", died=True)
     first = DESIGNS["smallnet"].spec
-    search(make_study(tmp_path / "s"), 4, slots=[InlineWorker(lambda job: died if job.spec == first else made_up(job))])
+    search(
+        make_study(tmp_path / "s"), 4, workers=[InlineWorker(lambda job: died if job.spec == first else made_up(job))]
+    )
     (failed,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.failure)
     assert failed.spec == first

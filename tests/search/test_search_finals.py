@@ -50,16 +50,16 @@ def seeded(job: Job) -> Outcome | JobFailure:
 
 
 def finished(folder: Path, budget: int = 12, **changes: Any) -> tuple[Study, InlineWorker]:
-    slot = InlineWorker(seeded)
-    search(with_finals(folder, **changes), budget, slots=[slot])
-    return studies.load(folder), slot
+    worker = InlineWorker(seeded)
+    search(with_finals(folder, **changes), budget, workers=[worker])
+    return studies.load(folder), worker
 
 
 def test_the_best_and_the_best_design_train_alike_from_fresh_weights_and_further_seeds(tmp_path: Path) -> None:
-    opened, slot = finished(tmp_path / "s")
-    jobs = [job for job in slot.jobs if job.steps == FINAL_STEPS]
-    rungs = [job for job in slot.jobs if job.steps != FINAL_STEPS]
-    assert slot.jobs[-len(jobs) :] == jobs, "finals come last"
+    opened, worker = finished(tmp_path / "s")
+    jobs = [job for job in worker.jobs if job.steps == FINAL_STEPS]
+    rungs = [job for job in worker.jobs if job.steps != FINAL_STEPS]
+    assert worker.jobs[-len(jobs) :] == jobs, "finals come last"
     assert {job.seed for job in rungs} == {opened.config.seed}
     assert opened.config.seed not in {job.seed for job in jobs}
     assert {job.recipe.horizon for job in jobs} == {FINAL_STEPS}
@@ -112,7 +112,7 @@ def test_the_verdict_tells_of_overfitting(tmp_path: Path, lead_db: float, told: 
         lead = 0.5 if job.spec in published else lead_db
         return replace(outcome, train_psnr_db=outcome.psnr_db + lead) if job.judge_training else outcome
 
-    search(with_finals(tmp_path / "s"), 12, slots=[InlineWorker(fitted)])
+    search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(fitted)])
     found = finals.verdict_of(studies.load(tmp_path / "s"))
     assert found is not None
     assert ("overfits: its lead of training pairs over validation pairs is 2.5 dB larger" in found.sentence) is told
@@ -125,14 +125,14 @@ def test_a_search_that_was_stopped_goes_on_with_the_finals(tmp_path: Path) -> No
     lines = path.read_bytes().splitlines(keepends=True)
     kinds = [json.loads(line)["event"] for line in lines]
     path.write_bytes(b"".join(lines[: kinds.index("final") + 2]))
-    search(studies.load(tmp_path / "broken"), 12, slots=[InlineWorker(seeded)])
+    search(studies.load(tmp_path / "broken"), 12, workers=[InlineWorker(seeded)])
     assert decisions(tmp_path / "broken") == decisions(straight.folder)
 
 
 def test_the_same_command_trains_no_final_twice(tmp_path: Path) -> None:
     opened, _ = finished(tmp_path / "s")
     again = InlineWorker(seeded)
-    search(opened, 12, slots=[again])
+    search(opened, 12, workers=[again])
     assert again.jobs == []
 
 
@@ -141,7 +141,7 @@ def test_a_final_that_fails_is_told_and_leaves_the_candidate_what_it_was(tmp_pat
         return JobFailure("The loss diverged.") if job.steps == FINAL_STEPS and job.seed == 1 else seeded(job)
 
     said: list[str] = []
-    search(with_finals(tmp_path / "s"), 12, slots=[InlineWorker(failing)], say=said.append)
+    search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(failing)], on_message=said.append)
     opened = studies.load(tmp_path / "s")
     assert any("from seed 1 failed: The loss diverged." in line for line in said)
     assert not any(c.failure for c in opened.candidates.values())
@@ -165,7 +165,7 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
         now[0] += seconds
         return replace(outcome, train_s=seconds, compile_s=0.0, evaluate_s=0.0)
 
-    search(with_finals(tmp_path / "s"), Budget(seconds=120), slots=[InlineWorker(timed)])
+    search(with_finals(tmp_path / "s"), Budget(seconds=120), workers=[InlineWorker(timed)])
     told = records(tmp_path / "s")
     first = next(record["elapsed_s"] for record in told if record["event"] == "final")
     assert 90 <= first <= 110
@@ -176,11 +176,11 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
     seen: list[str] = []
-    made = search(with_finals(tmp_path / "s"), 3, slots=[InlineWorker(seeded)])
+    made = search(with_finals(tmp_path / "s"), 3, workers=[InlineWorker(seeded)])
     candidate = made.study.best()
-    slot = InlineWorker(seeded)
+    worker = InlineWorker(seeded)
     for rung, seed in ((0, None), (made.study.final_rung, 2)):
-        made.running = [InFlight(candidate, rung, seed, slot, Future())]
+        made.running = [InFlight(candidate, rung, seed, worker, Future())]
         seen += running(made)
     assert ": rung 1/3, step 0/10" in seen[0]
     assert f": final from seed 2, step 0/{FINAL_STEPS}" in seen[1]
@@ -189,8 +189,8 @@ def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
 def test_a_longer_budget_goes_on_searching_and_plays_finals_again(tmp_path: Path) -> None:
     opened, _ = finished(tmp_path / "s", budget=8)
     before = {c.trial for c in opened.candidates.values() if c.finals}
-    slot = InlineWorker(seeded)
-    search(studies.load(tmp_path / "s"), 30, slots=[slot])
+    worker = InlineWorker(seeded)
+    search(studies.load(tmp_path / "s"), 30, workers=[worker])
     after = studies.load(tmp_path / "s")
     assert len(after.trained()) == 30
     assert {c.trial for c in after.candidates.values() if c.finals} > before
@@ -217,14 +217,14 @@ def test_one_worker_and_one_seed_repeat_whatever_a_training_took(tmp_path: Path)
 
     for name, factor in (("a", 0.1), ("b", 3.0)):
         study = with_finals(tmp_path / name, sampler="model")
-        search(study, 16, slots=[InlineWorker(in_other_seconds(factor))])
+        search(study, 16, workers=[InlineWorker(in_other_seconds(factor))])
     assert decisions(tmp_path / "a") == decisions(tmp_path / "b")
 
 
 def test_without_final_steps_there_are_none(tmp_path: Path) -> None:
-    opened, slot = finished(tmp_path / "s", final_steps=None)
+    opened, worker = finished(tmp_path / "s", final_steps=None)
     assert not any(c.finals for c in opened.candidates.values())
-    assert {job.steps for job in slot.jobs} <= set(opened.config.rungs)
+    assert {job.steps for job in worker.jobs} <= set(opened.config.rungs)
     assert finals.verdict_of(opened) is None
     assert opened.ladder == opened.config.rungs
 

@@ -339,8 +339,11 @@ class Started:
         self.folder = results / "s"
         self.process = subprocess.Popen(
             [str(COMMAND), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def wait_for(self, event: str) -> None:
         """Return as soon as the records tell of `event`."""
@@ -462,13 +465,13 @@ def test_a_worker_that_dies_fails_its_candidate_and_the_search_goes_on(
 
 def test_a_worker_that_dies_between_two_candidates_is_replaced_and_costs_none(tmp_path: Path) -> None:
     job = Job(ArchSpec(), 1, tmp_path / "none", tmp_path, Recipe(), 0)
-    slot = Worker(made_up)
+    worker = Worker(made_up)
     try:
-        assert slot.submit(job).result() == made_up(job)
-        (process,) = slot._executor._processes.values()  # type: ignore[union-attr]
+        assert worker.submit(job).result() == made_up(job)
+        (process,) = worker._executor._processes.values()  # type: ignore[union-attr]
         process.kill()
         process.join()
-        until(lambda: bool(slot._executor._broken), seconds=5)  # type: ignore[union-attr]
-        assert result_of(slot.submit(job)) == made_up(job)
+        until(lambda: bool(worker._executor._broken), seconds=5)  # type: ignore[union-attr]
+        assert result_of(worker.submit(job)) == made_up(job)
     finally:
-        slot.close(kill=True)
+        worker.close(kill=True)

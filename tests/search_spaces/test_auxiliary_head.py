@@ -349,7 +349,7 @@ def test_the_command_tells_when_and_why_the_super_network_went(tiny_pairs: Path,
 
 def test_a_run_killed_for_good_goes_on(tiny_pairs: Path, tmp_path: Path) -> None:
     """kill -9 while the installed command trains jointly; the same command then ends as if nothing had been."""
-    words = options(tiny_pairs, tmp_path / "killed", "--detach-at", 99, steps=240)
+    words = options(tiny_pairs, tmp_path / "killed", "--detach-at", 99, "--validate-every", 10, steps=60)
     process = subprocess.Popen([str(COMMAND), *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     path, deadline = tmp_path / "killed" / "checkpoint.safetensors", time.monotonic() + 100
     while not path.exists() and time.monotonic() < deadline:
@@ -358,7 +358,8 @@ def test_a_run_killed_for_good_goes_on(tiny_pairs: Path, tmp_path: Path) -> None
     process.wait()
     assert checkpoint.load(path).phase == JOINT
     killed = told(in_process(*words))
-    straight = told(in_process(*options(tiny_pairs, tmp_path / "straight", "--detach-at", 99, steps=240)))
+    again = options(tiny_pairs, tmp_path / "straight", "--detach-at", 99, "--validate-every", 10, steps=60)
+    straight = told(in_process(*again))
     assert killed | {"folder": ""} == straight | {"folder": ""}
-    assert killed["super_network"]["detached_step"] == 120
+    assert killed["super_network"]["detached_step"] == 30
     assert same(checkpoint.load(path), checkpoint.load(tmp_path / "straight" / "checkpoint.safetensors"))

@@ -1,12 +1,12 @@
-"""What bodies are made of: parameters, shapes and wiring of every block and every attention, counted by hand."""
+"""What bodies are made of: contracts of every block and attention, and parameters and wiring counted by hand."""
 
 import pytest
 
-from search_spaces.blocks import ATTENTION_BUILDERS, BLOCK_BUILDERS
-from search_spaces.graph import Graph, Shape
+from search_spaces.graph import Graph, Node, Shape
 from search_spaces.networks import build_graph
 from search_spaces.ops import Add, Concat, Conv, DepthwiseConv, GlobalMean, InstanceNorm, Multiply, Op, Scale
-from search_spaces.spec import ATTENTIONS, BLOCKS, GENES, ArchSpec, Value
+from search_spaces.parts import ATTENTIONS, BLOCKS, Part
+from search_spaces.spec import GENES, ArchSpec, Value
 
 SMALL: Shape = (1, 8, 16, 4)
 # Trained values of one block of sixteen channels with 3×3 kernels, two layers and a growth of eight, added up by hand
@@ -65,7 +65,6 @@ BLOCK_WIRING: dict[str, list[tuple[str, Op, tuple[str, ...]]]] = {
         ("add", Add(), ("fuse", "IN")),
     ],
 }
-FIRST = {block: wiring[0][0] for block, wiring in BLOCK_WIRING.items()}
 
 
 def small(**genes: Value) -> Graph:
@@ -88,11 +87,87 @@ def body_output(graph: Graph) -> str:
     return inputs_of(graph)["head"][0]
 
 
-def test_every_block_and_attention_has_a_builder_and_is_counted() -> None:
-    assert tuple(BLOCK_BUILDERS) == BLOCKS
-    assert ("none", *ATTENTION_BUILDERS) == ATTENTIONS
-    assert set(BLOCK_PARAMETERS) == {(block, attention) for block in BLOCKS for attention in ATTENTIONS}
-    assert set(SEPARABLE_PARAMETERS) == set(BLOCK_WIRING) == set(BLOCKS)
+def nodes_of(graph: Graph, prefix: str) -> list[Node]:
+    return [node for node in graph.nodes if node.name.startswith(prefix)]
+
+
+# Contracts: a new block or attention is tested by being registered
+
+every_block = pytest.mark.parametrize("block", BLOCKS)
+every_attention = pytest.mark.parametrize("attention", ATTENTIONS)
+
+
+@every_block
+@pytest.mark.parametrize("attention", ["none", *ATTENTIONS])
+@pytest.mark.parametrize("position", GENES["attention_position"].legal)
+def test_what_a_block_and_its_attention_make_is_as_large_as_what_they_read(
+    block: str, attention: str, position: str
+) -> None:
+    graph = small(block=block, attention=attention, attention_position=position, depth=2)
+    made = graph.shapes[body_output(graph)]
+    assert made[:3] == (1, 8, 16)
+    assert made[3] >= 16
+
+
+@every_block
+def test_a_block_reads_the_one_before_it_alone(block: str) -> None:
+    graph = small(block=block, depth=2)
+    first, second = (nodes_of(graph, f"block{number}.") for number in (1, 2))
+    last = next(node.name for node in reversed(graph.nodes) if node in first)
+    own = {node.name for node in second}
+    outside = {read for node in second for read in node.inputs} - own
+    assert outside == {last}
+    assert {read for node in first for read in node.inputs} - {node.name for node in first} == {"stem1.relu"}
+
+
+@every_block
+@pytest.mark.parametrize("convolution", GENES["convolution"].legal)
+@pytest.mark.parametrize("kernel", GENES["kernel"].legal)
+def test_the_kernel_gene_is_that_of_a_blocks_first_spatial_convolution(
+    block: str, convolution: str, kernel: int
+) -> None:
+    graph = small(block=block, kernel=kernel, convolution=convolution)
+    kernels = [n.op.kernel for n in nodes_of(graph, "block1.") if isinstance(n.op, Conv | DepthwiseConv)]
+    assert kernel in kernels
+    assert {*kernels} <= {kernel, 3, 1}
+
+
+@every_block
+def test_a_separable_block_has_no_full_convolution_and_no_more_weights(block: str) -> None:
+    full, separable = (small(block=block, convolution=kind) for kind in ("full", "separable"))
+    assert parameters_of(separable, "block1.") <= parameters_of(full, "block1.")
+    assert all(
+        node.op.kernel == 1 for node in separable.nodes if node.name.startswith("block1.") and type(node.op) is Conv
+    )
+
+
+@every_attention
+def test_an_attention_adds_a_gate_and_weights(attention: str) -> None:
+    graph = small(attention=attention)
+    assert any(isinstance(node.op, Multiply) for node in nodes_of(graph, "block1."))
+    assert parameters_of(graph, "block1.") > parameters_of(small(), "block1.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "gene"),
+    [
+        (kind, name, gene)
+        for kind, parts in (("block", BLOCKS), ("attention", ATTENTIONS))
+        for name, part in parts.items()
+        for gene in part.genes
+    ],
+)
+def test_a_gene_that_a_part_reads_changes_it(kind: str, name: str, gene: str) -> None:
+    made = [small(**{kind: name, gene: value}).structure for value in GENES[gene].legal]
+    assert len({*made}) == len(made)
+
+
+@pytest.mark.parametrize("parts", [BLOCKS, ATTENTIONS], ids=["blocks", "attentions"])
+def test_genes_of_parts_are_genes(parts: dict[str, Part]) -> None:
+    assert {gene for part in parts.values() for gene in part.genes} <= {*GENES}
+
+
+# Known answers
 
 
 @pytest.mark.parametrize(("block", "attention"), BLOCK_PARAMETERS)
@@ -109,9 +184,10 @@ def test_a_block_has_the_parameters_counted_by_hand_and_its_shape(block: str, at
 def test_a_separable_block_has_the_parameters_counted_by_hand(block: str) -> None:
     graph = small(block=block, convolution="separable")
     assert parameters_of(graph, "block1.") == SEPARABLE_PARAMETERS[block]
-    first = ops_of(graph)[f"block1.{FIRST[block]}.dw"]
-    assert first == DepthwiseConv(3, use_bias=False)
-    assert ops_of(graph)[f"block1.{FIRST[block]}"].kernel == 1
+    first, second = nodes_of(graph, "block1.")[:2]
+    assert first.op == DepthwiseConv(3, use_bias=False)
+    assert isinstance(second.op, Conv)
+    assert second.op.kernel == 1
 
 
 @pytest.mark.parametrize("block", BLOCK_WIRING)
@@ -125,24 +201,18 @@ def test_a_block_is_wired_as_published(block: str) -> None:
     assert [(node.name, node.op, node.inputs) for node in nodes] == wanted
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_second_block_reads_the_first_and_has_as_many_parameters(block: str) -> None:
-    graph = small(block=block, depth=2)
-    out = [node.name for node in graph.nodes if node.name.startswith("block1.")][-1]
-    assert inputs_of(graph)[f"block2.{FIRST[block]}"] == (out,)
+@pytest.mark.parametrize("block", BLOCK_WIRING)
+def test_a_second_block_has_as_many_parameters(block: str) -> None:
     grown = 9 * 8 * 8 if block == "dense" else 0  # its input is eight channels wider
-    assert parameters_of(graph, "block2.") == BLOCK_PARAMETERS[block, "none"] + grown
+    assert parameters_of(small(block=block, depth=2), "block2.") == BLOCK_PARAMETERS[block, "none"] + grown
 
 
 @pytest.mark.parametrize("kernel", GENES["kernel"].legal)
-@pytest.mark.parametrize("block", BLOCKS)
-def test_the_kernel_gene_is_that_of_a_blocks_first_convolution(block: str, kernel: int) -> None:
+@pytest.mark.parametrize("block", ["residual", "adaptive_residual", "residual_dense"])
+def test_the_later_convolutions_of_a_block_are_3_by_3(block: str, kernel: int) -> None:
     ops = ops_of(small(block=block, kernel=kernel, block_layers=3))
     kernels = [op.kernel for name, op in ops.items() if name.startswith("block1.conv") and isinstance(op, Conv)]
-    assert kernels == [kernel, *[3] * (len(kernels) - 1)]
-    assert (
-        ops_of(small(block=block, kernel=kernel, convolution="separable"))[f"block1.{FIRST[block]}.dw"].kernel == kernel
-    )
+    assert kernels == [kernel, 3, 3]
 
 
 @pytest.mark.parametrize("layers", GENES["block_layers"].legal)
@@ -193,17 +263,16 @@ def test_dual_attention_lets_both_gates_read_one_map_and_brings_the_channels_bac
     assert ops_of(small(attention="dual"))["block1.fuse"] == Conv(16, 1)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("attention", ATTENTIONS[1:])
+@every_block
+@every_attention
 def test_attention_behind_the_body_is_there_once_and_reads_all_blocks(block: str, attention: str) -> None:
     graph = small(block=block, attention=attention, attention_position="body", depth=2)
-    names = [node.name for node in graph.nodes]
-    assert not [name for name in names if name.startswith("block") and (".ca." in name or ".sa." in name)]
-    last = [name for name in names if name.startswith("block2.")][-1]
-    reader = "body.ca.mean" if attention == "channel" else "body.sa.dw"
-    assert inputs_of(graph)[reader] == (last,)
-    channels = 32 if block == "dense" else 16
-    assert graph.shapes[body_output(graph)] == (1, 8, 16, channels)
+    plain = small(block=block, depth=2)
+    assert nodes_of(graph, "block") == nodes_of(plain, "block")
+    of_attention = nodes_of(graph, "body.")
+    outside = {read for node in of_attention for read in node.inputs} - {node.name for node in of_attention}
+    assert outside == {body_output(plain)}
+    assert graph.shapes[body_output(graph)] == plain.shapes[body_output(plain)]
 
 
 def test_attention_without_blocks_recalibrates_the_lowest_level_and_no_flat_stem() -> None:
@@ -219,7 +288,7 @@ def test_the_position_of_attention_in_a_residual_block_is_its_branch() -> None:
     assert inputs["block1.add"] == ("block1.ca.mul", "stem1.relu")
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@every_block
 @pytest.mark.parametrize(("skip", "op"), [("add", Add()), ("concat", Concat())])
 def test_the_long_skip_joins_stem_and_tail(block: str, skip: str, op: Op) -> None:
     graph = small(block=block, long_skip=skip)
@@ -260,11 +329,12 @@ def test_local_fusion_of_one_block_concatenates_nothing() -> None:
     assert inputs["fusion.reduce"] == ("block1.conv.relu",)
 
 
-@pytest.mark.parametrize("convolution", ["full", "separable"])
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("convolution", GENES["convolution"].legal)
+@every_block
 def test_every_convolution_of_a_block_is_normalised_once_behind_its_last_step(block: str, convolution: str) -> None:
     graph = small(block=block, convolution=convolution, normalisation="instance")
     ops, inputs = ops_of(graph), inputs_of(graph)
     convolutions = [name for name, op in ops.items() if name.startswith("block1.") and isinstance(op, Conv)]
+    assert convolutions
     norms = {name: inputs[name] for name, op in ops.items() if isinstance(op, InstanceNorm)}
     assert norms == {f"{name}.norm": (name,) for name in convolutions}

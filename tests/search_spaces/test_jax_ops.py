@@ -49,9 +49,14 @@ def assert_same(ours: Callable[..., Array], reference: Callable[..., Array], *in
 def test_depthwise_convolution_is_xlas(form: str, size: int, dilation: int) -> None:
     def reference(x: Array, kernel: Array) -> Array:
         return lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", rhs_dilation=(dilation, dilation), dimension_numbers=LAYOUT,
+            x,
+            kernel,
+            (1, 1),
+            "SAME",
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=LAYOUT,
             feature_group_count=C,
-        )  # fmt: skip
+        )
 
     x, kernel = normal(2, H, W, C, seed=0), normal(size, size, 1, C, seed=1)
     assert_same(lambda x, k: jax_ops.depthwise_conv(x, k, dilation=dilation), reference, x, kernel)

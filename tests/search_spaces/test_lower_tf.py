@@ -10,7 +10,7 @@ from lowering_cases import CASES, EVEN, LEVELLED, built, random_weights, spread_
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_tf
-from search_spaces.activations import ACTIVATIONS, TFLITE_OPS
+from search_spaces.activations import ACTIVATIONS, FUSED, TFLITE_OPS
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import INPUT, Graph, GraphBuilder
 from search_spaces.networks import build_graph
@@ -133,7 +133,7 @@ def test_the_file_of_csanet_holds_the_published_operations() -> None:
     }
 
 
-@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize("function", FUSED)
 @pytest.mark.parametrize(
     ("name", "name_in_file"),
     [
@@ -160,7 +160,7 @@ def test_what_can_take_an_activation_along_does(name: str, name_in_file: str, fu
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize("function", FUSED)
 def test_a_transposed_convolution_never_takes_its_activation_along(function: str, use_bias: bool) -> None:
     # Fused, it would be version 4 of the operation, which MediaTek's delegate leaves to the CPU.
     g = GraphBuilder(EVEN)

@@ -12,14 +12,17 @@ from lowering_cases import CASES, built, random_weights, spread_input
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_tf
+from search_spaces.activations import FUSED
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import ExportError
 from search_spaces.graph import INPUT, GraphBuilder, Shape
 from search_spaces.ops import Activation, Conv, GlobalMean, Multiply, TransposeConv
+from search_spaces.precision import unconvertible
 from search_spaces.tflite_file import op_counts, read_graph, read_ops
 from search_spaces.tflite_resize import dynamic, resized
 
 ROUNDED = ("fp16", "int8", "int16")
+INTEGER_TYPES = {"int8": {"int8", "int32"}, "int16": {"int16", "int8", "int32", "int64"}}
 # One operation rounds two or three maps. Float16 has 11 significant bits, 66 dB; int8 values spread over a range with
 # tails keep about 42 dB each; the 8-bit weights of int16 leave about 45.
 OPERATION_DB = {"fp16": 60.0, "int8": 33.0, "int16": 40.0}
@@ -49,8 +52,11 @@ def rounded(name: str, precision: str) -> bytes:
     return lower_tf.to_tflite(graph, random_weights(graph), precision=precision, calibration=calibration)
 
 
-@pytest.mark.parametrize("precision", ROUNDED)
-@pytest.mark.parametrize("name", CASES)
+# All of today; what is new is refused in integers until its `is_integer` brings it here.
+CONVERTIBLE = [(n, p) for n, case in CASES.items() for p in ROUNDED if not unconvertible(built(case), p)]
+
+
+@pytest.mark.parametrize(("name", "precision"), CONVERTIBLE)
 def test_an_operation_answers_as_in_float32_up_to_rounding(name: str, precision: str) -> None:
     graph = built(CASES[name])
     x = spread_input(graph.input_shape, 2)
@@ -58,10 +64,9 @@ def test_an_operation_answers_as_in_float32_up_to_rounding(name: str, precision:
     assert_near(expected, TfliteModel(rounded(name, precision))(x), OPERATION_DB[precision])
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_integer_file_computes_in_integers_alone(name: str) -> None:
-    for precision, kinds in (("int8", {"int8", "int32"}), ("int16", {"int16", "int8", "int32", "int64"})):
-        assert {tensor.dtype for tensor in read_graph(rounded(name, precision)).tensors} <= kinds
+@pytest.mark.parametrize(("name", "precision"), [(n, p) for n, p in CONVERTIBLE if p in INTEGER_TYPES])
+def test_an_integer_file_computes_in_integers_alone(name: str, precision: str) -> None:
+    assert {tensor.dtype for tensor in read_graph(rounded(name, precision)).tensors} <= INTEGER_TYPES[precision]
 
 
 @pytest.mark.parametrize("name", INT16_FORMS)
@@ -70,7 +75,7 @@ def test_what_int16_has_no_form_of_is_written_in_other_operations(name: str) -> 
     assert {op: n for op, n in counts.items() if op != "QUANTIZE"} == INT16_FORMS[name]
 
 
-@pytest.mark.parametrize("function", ["relu", "relu6"])
+@pytest.mark.parametrize("function", FUSED)
 @pytest.mark.parametrize("precision", ROUNDED)
 def test_a_transposed_convolution_never_takes_its_activation_along(precision: str, function: str) -> None:
     g = GraphBuilder((1, 6, 10, 4))

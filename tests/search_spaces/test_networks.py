@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import SpecError
 from search_spaces.graph import FULL_HD, INPUT, Graph, Shape
-from search_spaces.networks import TOPOLOGIES, WIDEST_LEVEL, build_graph
+from search_spaces.networks import WIDEST_LEVEL, build_graph
 from search_spaces.ops import (
     Activation,
     Add,
@@ -23,9 +23,9 @@ from search_spaces.ops import (
     Subtract,
     TransposeConv,
 )
+from search_spaces.parts import TOPOLOGIES
 from search_spaces.space import SearchSpace
 from search_spaces.spec import DOWNSAMPLERS, GENES, OUTPUT_ACTIVATIONS, UPSAMPLERS, ArchSpec, Value
-from search_spaces.spec import TOPOLOGIES as TOPOLOGY_NAMES
 
 ALL = SearchSpace("all", {name: gene.legal for name, gene in GENES.items()})
 specs = st.builds(lambda data: ALL.sample(lambda _, values, __: data.draw(st.sampled_from(values))), st.data())
@@ -55,8 +55,17 @@ def wiring(graph: Graph) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
-def test_every_topology_has_a_builder() -> None:
-    assert tuple(TOPOLOGIES) == TOPOLOGY_NAMES
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_every_topology_makes_rgb_of_twice_the_sides(topology: str) -> None:
+    assert small(topology=topology).output_shape == (1, 32, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("topology", "gene"), [(name, gene) for name, part in TOPOLOGIES.items() for gene in part.genes]
+)
+def test_a_gene_that_a_topology_reads_changes_it(topology: str, gene: str) -> None:
+    made = [build_graph(ArchSpec.from_dict({"topology": topology, gene: v})).structure for v in GENES[gene].legal]
+    assert len({*made}) == len(made)
 
 
 def test_three_thousand_networks_make_full_hd_rgb_of_the_challenges_input() -> None:
@@ -355,9 +364,12 @@ def test_nothing_but_an_enlargement_follows_the_output_activation(
     outer: str, refine: int, residual: str, function: str
 ) -> None:
     graph = small(
-        activation="elu", output_upsampler=outer, refine_width=refine, output_activation=function,
+        activation="elu",
+        output_upsampler=outer,
+        refine_width=refine,
+        output_activation=function,
         global_residual=residual,
-    )  # fmt: skip
+    )
     ops = [node.op for node in graph.nodes]
     if residual == "none" and not refine and outer != "transposed":
         assert type(ops.pop()) is ENLARGING[outer]
@@ -395,9 +407,15 @@ def test_the_global_residual_adds_the_mosaic_brought_to_rgb(
 
 def test_no_convolution_of_stem_and_head_is_normalised_but_the_learned_step_to_full_resolution() -> None:
     graph = small(
-        topology="unet", levels=1, normalisation="instance", stem_depth=2, head_depth=1, refine_width=8,
-        output_upsampler="transposed", global_residual="transposed",
-    )  # fmt: skip
+        topology="unet",
+        levels=1,
+        normalisation="instance",
+        stem_depth=2,
+        head_depth=1,
+        refine_width=8,
+        output_upsampler="transposed",
+        global_residual="transposed",
+    )
     norms = [n.inputs[0] for n in graph.nodes if isinstance(n.op, InstanceNorm)]
     assert norms == ["down1", "enc1.conv1", "block1.conv", "up1", "dec1.conv1", "head"]
 

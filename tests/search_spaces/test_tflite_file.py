@@ -7,7 +7,6 @@ import pytest
 from search_spaces.errors import ExportError
 from search_spaces.tflite_file import FileOp, op_counts, read_ops, separate_transpose_conv_activations, without_bias
 
-
 IN, OUT, WEIGHTS, BIAS, SIZE = range(5)
 TENSORS = ((b"in", [1, 2, 2, 3]), (b"out", [1, 2, 2, 3]), (b"weights", [3, 1, 1, 3]), (b"bias", [3]), (b"size", [4]))
 INPUTS = {"TRANSPOSE_CONV": (SIZE, WEIGHTS, IN)}

@@ -56,7 +56,8 @@ SPOILT: dict[str, tuple[Callable[[FileBuilder], None], str]] = {
     "block 0": (change(lambda m: m.graph.operators[3].builtinOptions, blockSize=0), "whose blockSize is 0"),
     "no options": (change(conv, builtinOptions=None, builtinOptionsType=0), "without the options"),
     "other options": (
-        change(conv, builtinOptions=schema.Pool2DOptionsT(), builtinOptionsType=5), "without the options"
+        change(conv, builtinOptions=schema.Pool2DOptionsT(), builtinOptionsType=5),
+        "without the options",
     ),
     "too few inputs": (change(conv, inputs=[0]), "of 1 inputs, which needs 2"),
     "no data": (change(conv, inputs=[-1, 1, 2]), "without its input 0"),
@@ -81,7 +82,7 @@ SPOILT: dict[str, tuple[Callable[[FileBuilder], None], str]] = {
     "axis of scales": (change(lambda m: tensor_of(m, 1), quantization=quantised([1.0] * 8, [0] * 8, 9)), "8 scales"),
     "zero points": (change(lambda m: tensor_of(m, 1), quantization=quantised([1.0] * 8, [0] * 3, 0)), "zero points"),
     "output": (change(lambda m: m.graph, inputs=[99]), "that is no tensor"),
-}  # fmt: skip
+}
 
 
 def test_a_network_as_converters_write_it_is_sound() -> None:

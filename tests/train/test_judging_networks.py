@@ -19,7 +19,7 @@ from nas.train.evaluation import network_input, targets
 from nas.train.loop import LossWatch, start, train
 from nas.train.losses import adversarial, perceptual, vgg_weights
 from nas.train.memory import training_bytes
-from nas.train.recipe import LEAST_TEXTURE_PATCH, LossPhase, Recipe
+from nas.train.recipe import LossPhase, Recipe
 from nas.train.step import StepPlan, compiled_step, executable
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError
@@ -200,11 +200,6 @@ def test_training_judges_divergence_without_the_adversary(pairs: PairSet) -> Non
     trained = run(pairs, 1, replace(TEXTURE, loss={"l1": 1.0, "texture": 1.0}))
     alone = run(pairs, 1, replace(TEXTURE, loss={"l1": 1.0}))
     assert trained.first_loss == pytest.approx(alone.first_loss, rel=1e-4)
-
-
-@pytest.mark.usefixtures("thin")
-def test_the_discriminators_smallest_patch_is_that_of_recipes() -> None:
-    assert adversarial.LEAST_PATCH == LEAST_TEXTURE_PATCH
 
 
 @pytest.mark.usefixtures("thin")

@@ -403,7 +403,7 @@ def test_a_damaged_history_is_one_sentence(tiny_pairs: Path, tmp_path: Path) -> 
             ("--init-from", "nowhere.safetensors"),
             "takes a checkpoint that training wrote, and nowhere.safetensors is missing or cannot be read",
         ),
-        (("--init-from", "nothing"), 'Unknown target "nothing"'),
+        (("--init-from", "nothing"), 'Unknown network "nothing"'),
         (("--dtype", "float16"), 'Unknown dtype "float16"'),
         (("--loss", "texture", "--patch", 16), "judges patches of 32 pixels or more, got 16"),
     ],

@@ -376,10 +376,9 @@ def test_a_network_is_compiled_once_in_a_process(compilations: list[str]) -> Non
     graph, plan = build_graph(ArchSpec(width=4, depth=0)), StepPlan.of(replace(RECIPE, batch=1, patch=16))
     first, _ = compiled_step(graph, plan)
     compilations.clear()
-    again, seconds = compiled_step(build_graph(ArchSpec(width=4, depth=0)), plan)
+    again, _ = compiled_step(build_graph(ArchSpec(width=4, depth=0)), plan)
     assert again is first
     assert compilations == []
-    assert seconds < 0.1
 
 
 def test_the_whole_of_training_compiles_nothing_but_the_step(

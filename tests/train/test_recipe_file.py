@@ -13,8 +13,9 @@ from flow import in_process, refusal
 
 from nas import backend
 from nas.train.default_recipe import HARDWARE_RECIPE
-from nas.train.recipe import LOSS_NAMES, LossPhase, Recipe
+from nas.train.recipe import LossPhase, Recipe
 from nas.train.recipe_file import BUILTIN, load_recipe, recipe_for, recipe_names
+from nas.train.registry import LOSSES
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
@@ -170,8 +171,8 @@ BAD = {
     MINE + 'initialiser = "xaver"\n': r'{path}: Unknown initialiser "xaver".*Did you mean "xavier"',
     MINE + 'flip = "vertical"\n': r'{path}: Unknown flip "vertical"; known: both, horizontal, none',
     MINE + "final_learning_rate = 1\n": r"{path}: The final_learning_rate must lie in \[0, 0\.003\].*got 1",
-    MINE + 'schedule = "constant"\nfinal_learning_rate = 1e-4\n': r"{path}: A constant schedule takes no final",
-    MINE + 'schedule = "exponential"\n': r"{path}: An exponential schedule needs a final_learning_rate above zero",
+    MINE + 'schedule = "constant"\nfinal_learning_rate = 1e-4\n': r"{path}: The constant schedule takes no final",
+    MINE + 'schedule = "exponential"\n': r"{path}: The exponential schedule needs a final_learning_rate above zero",
     MINE + "patch = 18\n": r"{path}: The patch must be a multiple of 4 of at least 16 pixels, got 18",
     "steps = 0\nloss = { l1 = 1 }\n": r"{path}: Training needs at least one step, got 0",
     "loss = {": r"{path} is not readable TOML",
@@ -197,7 +198,7 @@ def test_a_recipe_has_the_reports_terms_and_training_can_compute_them(name: str)
     recipe = load_recipe(name).recipe
     found = [set(loss) for loss in (recipe.loss, *(phase.loss for phase in recipe.phases))]
     assert found == GIVEN[name]["terms"]
-    assert set().union(*found) <= set(LOSS_NAMES)
+    assert set().union(*found) <= set(LOSSES)
 
 
 # Training by a recipe

@@ -3,13 +3,40 @@
 import numpy as np
 import pytest
 
-from nas.train.recipe import SCHEDULES as NAMES
 from nas.train.recipe import Recipe
-from nas.train.schedules import SCHEDULES, learning_rates
+from nas.train.registry import SCHEDULES, Schedule
+from nas.train.schedules import learning_rates
+from search_spaces.errors import UsageError
 
 
-def test_every_schedule_of_a_recipe_has_a_rule() -> None:
-    assert tuple(SCHEDULES) == NAMES
+def needed(schedule: Schedule) -> dict[str, float]:
+    """What a recipe has to say with a schedule."""
+    drops = {"drop_every": 3, "drop_factor": 0.5} if schedule.drops else {}
+    return drops | ({"final_learning_rate": 1e-4} if schedule.final == "needed" else {})
+
+
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
+
+@every_schedule
+def test_rates_begin_at_the_recipes_and_lie_between_it_and_zero(name: str) -> None:
+    rates = learning_rates(Recipe(learning_rate=0.01, horizon=20, schedule=name, **needed(SCHEDULES[name])))
+    assert rates[0] == pytest.approx(0.01)
+    assert ((rates > 0) & (rates <= 0.01 * (1 + 1e-6))).all()
+
+
+@every_schedule
+def test_a_schedule_is_refused_what_it_does_not_take_or_lacks(name: str) -> None:
+    schedule = SCHEDULES[name]
+    if schedule.final == "none":
+        with pytest.raises(UsageError, match=f"{name} schedule takes no final_learning_rate"):
+            Recipe(schedule=name, final_learning_rate=1e-5, **needed(schedule))
+    for lacking in needed(schedule):
+        with pytest.raises(UsageError, match=f"{name} schedule needs .*{lacking}"):
+            Recipe(schedule=name, **{given: value for given, value in needed(schedule).items() if given != lacking})
+    if not schedule.drops:
+        with pytest.raises(UsageError, match=f"schedule drops, this one is {name}"):
+            Recipe(schedule=name, drop_every=5, drop_factor=0.5, **needed(schedule))
 
 
 def test_learning_rates_fall_along_a_cosine_from_the_recipes_to_nearly_zero() -> None:
@@ -41,10 +68,9 @@ def test_a_step_schedule_drops_when_and_by_how_much_the_recipe_says() -> None:
     np.testing.assert_allclose(learning_rates(recipe), wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", NAMES)
-def test_a_warm_up_rises_in_a_line_and_the_schedule_takes_the_rest(schedule: str) -> None:
-    more = {"step": {"drop_every": 3, "drop_factor": 0.5}, "exponential": {"final_learning_rate": 1e-4}}
-    settings = {"learning_rate": 0.01, "schedule": schedule, **more.get(schedule, {})}
+@every_schedule
+def test_a_warm_up_rises_in_a_line_and_the_schedule_takes_the_rest(name: str) -> None:
+    settings = {"learning_rate": 0.01, "schedule": name, **needed(SCHEDULES[name])}
     rates = learning_rates(Recipe(**settings, warmup=5, horizon=25))
     np.testing.assert_allclose(rates[:5], [0.002, 0.004, 0.006, 0.008, 0.01], rtol=1e-6)
     np.testing.assert_allclose(rates[5:], learning_rates(Recipe(**settings, horizon=20)), rtol=1e-6)

@@ -66,7 +66,7 @@ def judge(evidence: Evidence) -> list[Problem]:
     """Collect what every judge finds, errors first."""
     if not evidence.pairs:
         return []
-    found = [problem for look in JUDGES for problem in look(evidence)]
+    found = [problem for on_progress in JUDGES for problem in on_progress(evidence)]
     return sorted(found, key=lambda problem: problem.severity != "error")
 
 

@@ -1,4 +1,4 @@
-"""What one look at one pair says: everything that `nas.data.check.report` judges, in a single reading."""
+"""Measure one pair: everything that `nas.data.check.report` judges, in a single reading."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

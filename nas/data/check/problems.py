@@ -1,4 +1,4 @@
-"""What a fault of some pairs looks like: one sentence per kind, with the pairs that have it."""
+"""Describe faults of pairs: one sentence per kind, with the pairs that have it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -32,6 +32,7 @@ import numpy as np
 from jax import lax, nn
 from jaxtyping import Array, Float
 
+from nas.train.registry import LOSSES
 from search_spaces import jax_ops
 from search_spaces.errors import UsageError
 
@@ -46,9 +47,7 @@ _EPSILON = 1e-3
 # ITU-R BT.601, to the digits of `tf.image.rgb_to_grayscale`.
 _LUMINANCE = (0.2989, 0.5870, 0.1140)
 _START = {"bias": 0.01, "gamma": 1.0, "beta": 0.0}
-# Maps of one pixel are zero once normalised, whatever the picture: that is below 17 pixels. From 32 on the last maps
-# have four.
-LEAST_PATCH = 32
+LEAST_PATCH = LOSSES["texture"].least_patch
 
 
 def require_patch(patch: int) -> None:

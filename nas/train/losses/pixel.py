@@ -1,17 +1,13 @@
-"""Pixel losses by name. Their weighted sum is taken in `nas.train.step`.
+"""Losses on pixels. Their weighted sum is taken in `nas.train.step`.
 
-A new loss is one function and one line in `LOSSES`. Weights are traced, so changing them never recompiles;
-which losses take part does.
+A new loss is a function here and an entry in `nas.train.registry` that names it. Weights are traced, so changing
+them never recompiles; which losses take part does.
 """
-
-from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nas.train import metrics
-
-Loss = Callable[[Float[Array, "n h w c"], Float[Array, "n h w c"]], Float[Array, ""]]
 
 # Charbonnier et al. 1994, "Two deterministic half-quadratic regularization algorithms for computed imaging";
 # ε = 1e-3 is the value of Lai et al. 2017 (LapSRN, arXiv 1704.03915 §3.3) that restoration networks took over.
@@ -86,15 +82,3 @@ def tv(predicted: Float[Array, "n h w c"], _: Float[Array, "n h w c"]) -> Float[
     Source: Ignatov et al. 2017, arXiv 1704.02470 §3.1.4, equation 6; taken over by de Stoutz et al. 2018.
     """
     return jnp.mean(jnp.diff(predicted, axis=1) ** 2) + jnp.mean(jnp.diff(predicted, axis=2) ** 2)
-
-
-LOSSES: dict[str, Loss] = {
-    "l1": l1,
-    "charbonnier": charbonnier,
-    "mse": mse,
-    "smooth_l1": smooth_l1,
-    "ssim": ssim,
-    "ms_ssim": ms_ssim,
-    "colour": colour,
-    "tv": tv,
-}

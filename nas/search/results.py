@@ -1,4 +1,4 @@
-"""What a study found, as plain objects for programs: candidates, the front, the best one, the verdict.
+"""Results of a study as plain objects for programs: candidates, the front, the best one, the verdict.
 
 The same figures as `isp-nas pareto` and `isp-nas best` show.
 """
