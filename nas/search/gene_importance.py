@@ -21,6 +21,13 @@ FEWEST = 10  # candidates from which anything can be said
 BEST_SHARE = 0.1
 
 
+class _Choices(CategoricalDistribution):
+    """Values of a gene, which all trials share: Optuna copies them with every trial, which takes most of the time."""
+
+    def __deepcopy__(self, _: object) -> "_Choices":
+        return self
+
+
 def gene_importances(study: Study) -> dict[str, float]:
     """Return by gene its share of importance, the greatest first; empty where too few candidates were trained."""
     trained = study.trained()
@@ -28,7 +35,7 @@ def gene_importances(study: Study) -> dict[str, float]:
         return {}
     genes = [_genes(candidate) for candidate in trained]
     values = {name: sorted({each[name] for each in genes}) for name in GENES}
-    distributions = {name: CategoricalDistribution(each) for name, each in values.items() if len(each) > 1}
+    distributions = {name: _Choices(each) for name, each in values.items() if len(each) > 1}
     if not distributions:
         return {}
     made = optuna.create_study(direction="maximize")
