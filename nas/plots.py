@@ -1,24 +1,26 @@
 """Plots: the front of a study, patches for visual comparison, and agreement of short and long training."""
 
-import html
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search_spaces.errors import UsageError
 from search_spaces.system.atomic_write import write_durably
-from search_spaces.system.file_errors import acting_on
 from search_spaces.system.printable import printable
 
 if TYPE_CHECKING:
     from nas.data.pairs import PairSet
+    from nas.data.raw_format import RawFormat
 
-PLOT_KINDS = (".png", ".svg", ".pdf", ".html")
+DPI = 130
+PICTURE_KINDS = (".png", ".svg", ".pdf")
+PLOT_KINDS = (*PICTURE_KINDS, ".html")  # the last is a page of nas.report
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class PlotPoint:
     low_ms: float
     high_ms: float
     on_front: bool
-    text: str
     half_width_db: float = 0.0  # of PSNR's interval; 0: not known
 
 
@@ -57,16 +58,37 @@ def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS) -> None:
 
 
 def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: str) -> None:
-    """Draw quality against runtime: every candidate, the front as a line, published designs by name."""
-    check_plot(path)
-    (_save_page if path.suffix == ".html" else _save_picture)(path, dots, title, interval)
+    """Draw quality against runtime: every candidate, the front as a line, published designs by name.
 
-
-def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: str) -> None:
+    Where points lie so close that their names would cover each other, they are drawn again in an inset.
+    """
+    check_plot(path, PICTURE_KINDS)
     plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 5.5), dpi=DPI, layout="constrained")
+    _draw_front(axes, dots, f"Pareto front ({interval})")
+    axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB")
+    axes.set_title("\n".join(wrap(printable(title), 90)[:3]), parse_math=False, fontsize=11)
+    axes.set_xscale("log")
+    _round_ticks(axes)
+    axes.grid(visible=True, alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3)  # inside the axes it would hide candidates
+    _settle(figure)
+    named = [d for d in dots if d.name or d.on_front]
+    crowd = _crowd(axes, named)
+    inset = _inset(axes, dots, crowd) if crowd else None
+    place_labels(axes, [d for d in named if d not in crowd], dots, keep_off=inset)
+    _save(path, figure, dpi=DPI)
+
+
+def _settle(figure: Any) -> None:
+    """Give everything its place, for good: labels are put where the rest leaves room."""
+    figure.canvas.draw()
+    figure.set_layout_engine("none")
+
+
+def _draw_front(axes: Any, dots: Sequence[PlotPoint], label: str) -> None:
     front = sorted((d for d in dots if d.on_front), key=lambda d: d.runtime_ms)
-    others = [d for d in dots if not d.on_front]
+    others = [d for d in dots if not d.on_front and not d.name]
     axes.scatter([d.runtime_ms for d in others], [d.psnr_db for d in others], color="0.7", s=18, label="dominated")
     axes.errorbar(
         [d.runtime_ms for d in front],
@@ -78,7 +100,7 @@ def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: s
         fmt="o-",
         markersize=6,
         zorder=3,
-        label=f"Pareto front ({printable(interval)})",
+        label=label,
     )
     named = [d for d in dots if d.name]
     axes.scatter(
@@ -90,50 +112,133 @@ def _save_picture(path: Path, dots: Sequence[PlotPoint], title: str, interval: s
         zorder=4,
         label="published designs",
     )
-    for dot in dots:
-        if dot.name or dot.on_front:
-            label = printable(dot.name or dot.trial)
-            axes.annotate(label, (dot.runtime_ms, dot.psnr_db), textcoords="offset points", xytext=(6, 6), zorder=5)
-    axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB", title=printable(title))
-    axes.set_xscale("log")
+
+
+def _round_ticks(axes: Any) -> None:
+    """Write round milliseconds below a logarithmic axis, so many that they do not touch."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    subs: list[float] = [1, 2, 5] if high / low > 30 else [1, 1.5, 2, 3, 5, 7]
+    if high / low < 3:
+        subs = [*range(1, 10)] if high / low > 2 else [digit / 2 for digit in range(2, 20)]
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="both", labelsize=8)
-    axes.grid(visible=True, alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3)  # inside the axes it would hide candidates
-    _save(path, figure, dpi=130)
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _save_page(path: Path, dots: Sequence[PlotPoint], title: str, interval: str) -> None:
-    from plotly import graph_objects as go
+# A name takes about this share of the axes; points nearer than that cannot all be named where they are.
+NAME_SHARE = (0.09, 0.035)
+FEWEST_CROWDED, MOST_CROWD_SHARE = 3, 0.35
+_CORNERS = {"top": (0.03, 0.55, 0.4, 0.42), "right": (0.57, 0.06, 0.4, 0.42), "left": (0.06, 0.06, 0.4, 0.42),
+            "end": (0.57, 0.55, 0.4, 0.42)}  # fmt: skip
+_HEADROOM = (0.2, 0.53, 0.6, 0.43)
 
-    figure = go.Figure(layout={"title": _in_page(title), "xaxis": {"title": "predicted runtime, ms", "type": "log"}})
-    figure.update_yaxes(title="validation PSNR, dB")
+
+def _places(axes: Any, dots: Sequence[PlotPoint]) -> np.ndarray[Any, Any]:
+    """Return where points lie in axes, from 0 to 1."""
+    data = np.array([(d.runtime_ms, d.psnr_db) for d in dots]).reshape(-1, 2)
+    places: np.ndarray[Any, Any] = axes.transAxes.inverted().transform(axes.transData.transform(data))
+    return places
+
+
+def _crowd(axes: Any, named: Sequence[PlotPoint]) -> list[PlotPoint]:
+    """Return the largest group of points to be named that lie too close together; nothing where there is none."""
+    if len(named) < FEWEST_CROWDED:
+        return []
+    from scipy.cluster.hierarchy import fclusterdata
+
+    places = _places(axes, named)
+    groups = fclusterdata(places / NAME_SHARE, 1.0, criterion="distance", method="single")
+    largest = np.flatnonzero(groups == np.bincount(groups).argmax())
+    spread = np.ptp(places[largest], axis=0).max()
+    if len(largest) < FEWEST_CROWDED or spread > MOST_CROWD_SHARE:
+        return []
+    return [named[int(i)] for i in largest]
+
+
+def _inset(axes: Any, dots: Sequence[PlotPoint], crowd: Sequence[PlotPoint]) -> Any:
+    """Draw the crowd again, larger, where nothing else is."""
+    inset = axes.inset_axes(_free_corner(axes, dots))
+    x, y = np.array([(d.runtime_ms, d.psnr_db) for d in crowd]).T
+    margin_x, margin_y = max(np.ptp(x), 0.01 * x.max()) * 0.35, max(np.ptp(y), 0.02) * 0.35
+    inset.set(xlim=(x.min() - margin_x, x.max() + margin_x), ylim=(y.min() - margin_y, y.max() + margin_y))
+    within = [d for d in dots if x.min() <= d.runtime_ms <= x.max() and y.min() <= d.psnr_db <= y.max()]
+    limits = inset.get_xlim(), inset.get_ylim()
+    _draw_front(inset, [replace(d, low_ms=d.runtime_ms, high_ms=d.runtime_ms, half_width_db=0.0) for d in within], "")
+    inset.set(xlim=limits[0], ylim=limits[1])
+    inset.tick_params(labelsize=7)
+    inset.grid(visible=True, alpha=0.3)
+    axes.indicate_inset_zoom(inset, edgecolor="0.4")
+    axes.figure.canvas.draw()
+    place_labels(inset, crowd, within)
+    return inset
+
+
+def _free_corner(axes: Any, dots: Sequence[PlotPoint]) -> tuple[float, float, float, float]:
+    """Return a corner of the axes without points; where there is none, make room above them."""
+    places = _places(axes, dots)
+    for left, bottom, width, height in _CORNERS.values():
+        inside = (places >= (left - 0.02, bottom - 0.02)) & (places <= (left + width + 0.02, bottom + height + 0.02))
+        if not inside.all(1).any():
+            return left, bottom, width, height
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, low + (high - low) / (_HEADROOM[1] - 0.06))
+    return _HEADROOM
+
+
+ROOM_AROUND = 1.08  # of a name, for which a place is looked for
+
+
+def place_labels(
+    axes: Any, labelled: Sequence[PlotPoint], dots: Sequence[PlotPoint], *, keep_off: Any = None, size: int = 9
+) -> None:
+    """Write names beside their points so that none covers another or a point; one without a place is left out."""
+    import textalloc
+
+    if not labelled:
+        return
     front = sorted((d for d in dots if d.on_front), key=lambda d: d.runtime_ms)
-    groups = [
-        ("dominated", [d for d in dots if not d.on_front and not d.name], "markers", "#b0b0b0"),
-        (f"Pareto front ({interval})", front, "lines+markers", "#1f77b4"),
-        ("published designs", [d for d in dots if d.name], "markers+text", "#d62728"),
-    ]
-    for name, members, mode, colour in groups:
-        figure.add_scatter(
-            x=[d.runtime_ms for d in members],
-            y=[d.psnr_db for d in members],
-            error_y={"array": [d.half_width_db for d in members], "color": "#d0d0d0"},
-            text=[_in_page(d.name or "") for d in members],
-            textposition="top center",
-            hovertext=[_in_page(d.text) for d in members],
-            hoverinfo="text",
-            mode=mode,
-            marker={"color": colour, "size": 9},
-            name=_in_page(name),
-        )
-    _write(path, figure.to_html(include_plotlyjs=True).encode())
+    lines = [([d.runtime_ms for d in front], [d.psnr_db for d in front])] if len(front) > 1 else []
+    lines += _outline(axes, keep_off) if keep_off is not None else []
+    _, _, texts, _ = textalloc.allocate(
+        axes,
+        [d.runtime_ms for d in labelled],
+        [d.psnr_db for d in labelled],
+        [_shortened(d.name or str(d.trial)) for d in labelled],
+        x_scatter=[d.runtime_ms for d in dots],
+        y_scatter=[d.psnr_db for d in dots],
+        x_lines=[x for x, _ in lines] or None,
+        y_lines=[y for _, y in lines] or None,
+        textsize=size * ROOM_AROUND,
+        linecolor="0.5",
+        linewidth=0.6,
+        draw_all=False,
+        min_distance=0.015,
+        max_distance=0.2,
+        avoid_label_lines_overlap=True,
+        avoid_crossing_label_lines=True,
+        parse_math=False,
+        zorder=6,
+    )
+    for text in filter(None, texts):  # None: one without a place
+        text.set_fontsize(size)  # what was measured is as large as the renderer's rounding may make it
 
 
-def _in_page(text: str) -> str:
-    """Return a text for Plotly, which takes what looks like a tag or an entity for one; a line break is our own."""
-    return html.escape(printable(text, keep="\n"), quote=False).replace("\n", "<br>")
+def _outline(axes: Any, inset: Any) -> list[tuple[list[float], list[float]]]:
+    """Return lines in the data of `axes` that cover an inset, so that no label is put upon it."""
+    box = inset.get_tightbbox().transformed(axes.transAxes.inverted())
+    rows = np.linspace(box.y0, box.y1, 12)
+    ends = [axes.transData.inverted().transform(axes.transAxes.transform([(box.x0, y), (box.x1, y)])) for y in rows]
+    return [([float(a[0]), float(b[0])], [float(a[1]), float(b[1])]) for a, b in ends]
+
+
+_LONGEST_NAME = 28
+
+
+def _shortened(name: str) -> str:
+    text = printable(name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 def _pyplot() -> Any:
@@ -148,33 +253,34 @@ def _pyplot() -> Any:
 
 
 def _save(path: Path, figure: Any, *, dpi: int) -> None:
-    """Write a figure and close it."""
+    """Write a figure and close it, replacing a picture as a whole, or not at all: the old one survives a full disk."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn for a letter that the font lacks
         figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
     _pyplot().close(figure)
-    _write(path, content.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a picture as a whole, or not at all: that of before is not lost where the disk is full."""
-    with acting_on(path, "write"):
-        write_durably(path, content)
+    write_durably(path, content.getvalue())
 
 
 def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> None:
     """Draw rows of panels: a dot at the mean of each network, lines from its least to its greatest seed."""
     plt = _pyplot()
     size = (len(rows), max(map(len, rows)))
-    figure, grid = plt.subplots(*size, figsize=(4 * size[1], 3.6 * size[0]), layout="constrained", squeeze=False)
+    figure, grid = plt.subplots(
+        *size, figsize=(4 * size[1], 3.6 * size[0]), dpi=DPI, layout="constrained", squeeze=False
+    )
     for axes in grid.flat:
         axes.axis("off")
-    for line, panels in zip(grid, rows, strict=True):
-        for axes, panel in zip(line, panels, strict=False):
-            _draw_panel(axes, panel)
+    drawn = [each for line, panels in zip(grid, rows, strict=True) for each in zip(line, panels, strict=False)]
+    for axes, panel in drawn:
+        _draw_panel(axes, panel)
     figure.suptitle(printable(title))
-    _save(path, figure, dpi=130)
+    _settle(figure)
+    for axes, panel in drawn:
+        means = zip(panel.names, panel.x.mean(1), panel.y.mean(1), strict=True)
+        points = [PlotPoint(i, name, float(y), float(x), 0.0, 0.0, False) for i, (name, x, y) in enumerate(means)]
+        place_labels(axes, points, points, size=6)
+    _save(path, figure, dpi=DPI)
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
@@ -182,8 +288,6 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     x, y = panel.x.mean(1), panel.y.mean(1)
     reach = [np.stack([v.mean(1) - v.min(1), v.max(1) - v.mean(1)]) for v in (panel.x, panel.y)]
     axes.errorbar(x, y, xerr=reach[0], yerr=reach[1], fmt="o", markersize=4, color="tab:blue", ecolor="0.8")
-    for name, *at in zip(panel.names, x, y, strict=True):
-        axes.annotate(printable(name), at, textcoords="offset points", xytext=(4, 4), fontsize=6)
     axes.set_title(printable(panel.title), fontsize=9)
     axes.set(xlabel=panel.across, ylabel=panel.upwards)
     axes.grid(visible=True, alpha=0.3)
@@ -196,7 +300,7 @@ def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outp
     for row, number in enumerate(index):
         target, output = pairs.rgb[number] / 255, np.clip(outputs[row], 0, 1)
         psnr = -10 * np.log10(max(float(np.mean((output - target) ** 2)), 1e-10))
-        mosaic, note = _visible(pairs.raw[number], pairs)
+        mosaic, note = visible_mosaic(pairs.raw[number], pairs.format)
         titles = (f"RAW mosaic {printable(pairs.names[number])}{note}", f"output, {psnr:.2f} dB", "target")
         for axes, image, title in zip(grid[row], (mosaic, output, target), titles, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -205,9 +309,8 @@ def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outp
     _save(path, figure, dpi=100)
 
 
-def _visible(mosaic: np.ndarray[Any, Any], pairs: "PairSet") -> tuple[np.ndarray[Any, Any], str]:
+def visible_mosaic(mosaic: np.ndarray[Any, Any], fmt: "RawFormat") -> tuple[np.ndarray[Any, Any], str]:
     """Return a linear mosaic brightened so that its brightest percent is white, with a square root for the eye."""
-    fmt = pairs.format
     linear = np.clip((mosaic.astype(np.float32) - fmt.black) / (fmt.white_level - fmt.black), 0, 1)
     white = max(float(np.percentile(linear, 99)), 1e-3)
     return np.sqrt(np.clip(linear / white, 0, 1)), f" (×{1 / white:.1f}, √)"

@@ -18,9 +18,10 @@ from latency_models.predictor import Prediction
 from nas.audit import design_comparison
 from nas.audit.design_comparison import Comparison
 from nas.cli.console import Console
-from nas.cli.show import LAYER_COLUMNS, interval_note, layer_rows, runtime_fields
+from nas.cli.show import LAYER_COLUMNS, interval_note
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
+from nas.report.layers import layer_rows, runtime_fields
 from nas.search import study
 from nas.search.score import final_score
 from nas.search.study import Study

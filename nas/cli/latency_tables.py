@@ -14,10 +14,10 @@ from latency_models.kernels import Network
 from latency_models.predictor import Prediction
 from latency_models.samples import HeldOut
 from nas.cli.console import Console, plain
-from nas.cli.show import runtime_fields
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import packed_shape, parse_size
+from nas.report.layers import runtime_fields
 from nas.search.network_latency import chance_of_less, predict_latency
 from nas.units import Row, count, runtime
 from search_spaces.errors import IspNasError, UsageError

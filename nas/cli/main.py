@@ -35,6 +35,7 @@ from nas.cli.options import (
     StudySettings,
     Trainable,
     TrainingOptions,
+    Watch,
     parse_rungs,
 )
 from search_spaces.errors import IspNasError
@@ -191,7 +192,8 @@ def search(
     from nas.cli.search import run_search
     from nas.train.workers import parse_workers
 
-    run_search(options, search.results, spent, workers=parse_workers(search.workers))
+    workers = parse_workers(search.workers)
+    run_search(options, search.results, spent, workers=workers, quiet=search.quiet, log_file=search.log_file)
 
 
 @app.command()
@@ -222,12 +224,90 @@ def pareto(
     ] = None,
     everything: Annotated[bool, option("--all", help="Also show dominated candidates.")] = False,
     plot: Annotated[Path | None, option("--plot", help="Save a picture: .png, .svg, .pdf or .html.")] = None,
+    watch: Watch = False,
     output_format: Form = "table",
 ) -> None:
     """Show the Pareto front of a study: quality against predicted runtime, at equal training steps."""
-    from nas.cli.show import show_front
+    from nas.cli.show import show_front, watch_front
 
-    show_front(where.results, where.study, steps=steps, everything=everything, plot=plot, output_format=output_format)
+    if watch:
+        watch_front(
+            where.results, where.study, steps=steps, everything=everything, plot=plot, output_format=output_format
+        )
+    else:
+        show_front(
+            where.results, where.study, steps=steps, everything=everything, plot=plot, output_format=output_format
+        )
+
+
+@app.command()
+@grouped
+def report(
+    where: StudyOptions,
+    out: Annotated[Path, option("--out", help="The page, an .html file.")] = Path("report.html"),
+    photos: Annotated[int, option("--photos", help="Validation pairs to show; 0 loads no network.")] = 3,
+    export: Annotated[
+        list[Path] | None,
+        option("--export", help="Folder of an export whose losses to show.", default="those in the study's folder"),
+    ] = None,
+    output_format: ShortForm = "table",
+) -> None:
+    """Write a page about a study: verdict, front, photos, progress, time, genes, layers, precisions, provenance.
+
+    One file without requests to other hosts; it reads on a phone, too. With --format json its data is printed as well.
+    """
+    from nas.cli.report import write_report
+    from nas.report.study_report import ReportOptions
+
+    write_report(
+        where.results, where.study, ReportOptions(photos, tuple(export or ())), out=out, output_format=output_format
+    )
+
+
+@app.command()
+@grouped
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="A B...", help="Studies, or networks such as STUDY:17 or best.")
+    ],
+    where: StudyOptions,
+    out: Annotated[Path, option("--out", help="The page, an .html file.")] = Path("compare.html"),
+    photos: Annotated[int, option("--photos", help="Validation pairs to show on the page.")] = 3,
+    output_format: ShortForm = "table",
+) -> None:
+    """Show where two or more studies, or networks, differ: settings, data, training, genes, quality, layers, photos."""
+    from nas.cli.report import write_comparison
+
+    write_comparison(names, where.results, where.study, photos=photos, out=out, output_format=output_format)
+
+
+@app.command()
+@grouped
+def status(where: StudyOptions, watch: Watch = False, output_format: ShortForm = "table") -> None:
+    """Show how a study stands: running or not, budget used, counts, the best so far, the verdict."""
+    from nas.cli.studies import show_status
+
+    show_status(where.results, where.study, watch=watch, output_format=output_format)
+
+
+@app.command()
+def studies(results: ResultsFolder = Path("results"), output_format: Form = "table") -> None:
+    """List the studies: running or not, budget, age, and the best of each."""
+    from nas.cli.studies import show_studies
+
+    show_studies(results, output_format=output_format)
+
+
+@app.command()
+def delete(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    results: ResultsFolder = Path("results"),
+    output_format: ShortForm = "table",
+) -> None:
+    """Move a study to the trash of this system, from which it can be taken back."""
+    from nas.cli.studies import delete_study
+
+    delete_study(results, study, output_format=output_format)
 
 
 @app.command()

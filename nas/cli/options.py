@@ -40,6 +40,7 @@ ShortForm = Annotated[str, option("--format", help="table or json.")]
 DeviceName = Annotated[
     str | None, option("--device", help="Device name or a .json file.", default="the study's, or dimensity-1000-plus")
 ]
+Watch = Annotated[bool, option("--watch", help="Draw again while a search runs, from another terminal.")]
 AnyDevice = Annotated[
     str | None, option("--device", help="Device name or a .json file.", default="dimensity-1000-plus")
 ]
@@ -257,6 +258,10 @@ class SearchRunOptions:
         str | None, option("--study", help="Name of the study.", default="from data, device and space")
     ] = None
     results: ResultsFolder = Path("results")
+    quiet: Annotated[bool, option("--quiet", help="Print the result alone.")] = False
+    log_file: Annotated[Path | None, option("--log-file", help="Append every message to this file, with its date.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 import shlex
 import signal
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas.cli.console import Console, plain
 from nas.cli.progress import progress_bar
+from nas.cli.search_log import SearchLog
 from nas.cli.search_view import SearchView, standing
 from nas.cli.show import FRONT_COLUMNS
 from nas.cli.tables import print_rows
@@ -18,65 +20,106 @@ from nas.search.study import Study
 from nas.units import count
 
 
-def run_search(asked: SearchOptions, results: Path, budget: Budget, *, workers: int | None) -> None:
+def run_search(
+    asked: SearchOptions,
+    results: Path,
+    budget: Budget,
+    *,
+    workers: int | None,
+    quiet: bool = False,
+    log_file: Path | None = None,
+) -> None:
     """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found.
 
-    `workers` train at once; None: as many as suit the machine.
+    `workers` train at once; None: as many as suit the machine. With `quiet` nothing but the result is printed; every
+    message is appended to `log_file`.
     """
-    console = Console()
-    on_message = partial(console.print, highlight=False)
-    with progress_bar("Reading pairs") as read:
-        session = open_session(asked, results, budget, workers=workers, on_message=on_message, on_reading=read)
-    _announce(console, session.context, budget)
-    session = without_refused(session, lambda line: on_message(f"[dim]{line}[/]"))
+    with SearchLog(log_file) as log:
+        _search(asked, results, budget, workers, Voice(Console(), log, quiet))
+        if log.problem:
+            Console(stderr=True).print(plain(log.problem), highlight=False)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Where the messages of a search go: to the terminal, unless it is to be quiet, and to the log file."""
+
+    console: Console
+    log: SearchLog
+    quiet: bool
+
+    def say(self, line: str) -> None:
+        """Tell what happens; a quiet search leaves it to the log file."""
+        self.log.write(line)
+        if not self.quiet:
+            self.console.print(line, highlight=False)
+
+    def conclude(self, line: str) -> None:
+        """Tell a part of the result."""
+        self.log.write(line)
+        self.console.print(line, highlight=False)
+
+    def remark(self, line: str) -> None:
+        """Tell something in one line, cut where a terminal is narrower."""
+        self.log.write(line)
+        if not self.quiet:
+            cut: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {}
+            self.console.print(f"[dim]{plain(line)}[/]", highlight=False, **cut)
+
+
+def _search(asked: SearchOptions, results: Path, budget: Budget, workers: int | None, voice: Voice) -> None:
+    with progress_bar("Reading pairs", quiet=voice.quiet) as read:
+        session = open_session(asked, results, budget, workers=workers, on_message=voice.say, on_reading=read)
+    _announce(voice, session.context, budget)
+    session = without_refused(session, voice.remark)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with SearchView(console) as view:
+        with SearchView(voice.console, voice.log, quiet=voice.quiet) as view:
             ended = session.run(on_message=view.on_message, on_progress=view.on_progress)
     except SearchInterrupted as stopped:
-        on_message("\nStopped; the rung in flight is lost. The same command continues.")
-        _conclude(console, stopped.study)
+        voice.say("\nStopped; the rung in flight is lost. The same command continues.")
+        _conclude(voice, stopped.study)
         raise
     if ended.is_spent:
-        on_message(f"The budget of {budget} is spent; a larger one extends the search.")
-    _conclude(console, ended.study)
+        voice.conclude(f"The budget of {budget} is spent; a larger one extends the search.")
+    _conclude(voice, ended.study)
 
 
-def _announce(console: Console, opened: SearchContext, budget: Budget) -> None:
+def _announce(voice: Voice, opened: SearchContext, budget: Budget) -> None:
     config = opened.study.config
     done = f", {duration(opened.study.elapsed_s)} searched so far" if not opened.is_new else ""
-    console.print(f"Study [bold]{config.name}[/] in {opened.study.folder}{done}", highlight=False)
+    voice.say(f"Study [bold]{plain(config.name)}[/] in {plain(opened.study.folder)}{done}")
     if config.data.source == "demo":
         from nas.data.demo.demo_set import DEMO_NOTE
 
-        console.print(f"[dim]{DEMO_NOTE}[/]", highlight=False)
-    console.print(
-        f"Budget {budget}; {count(opened.space.size)} networks; {config.objective} on {config.device}; "
+        voice.say(f"[dim]{DEMO_NOTE}[/]")
+    voice.say(
+        f"Budget {budget}; {count(opened.space.size)} networks; {config.objective} on {plain(config.device)}; "
         f"rungs of {', '.join(map(str, config.rungs))} steps"
         + (f", finals of {config.final_steps}" if config.final_steps else ""),
-        highlight=False,
     )
     if config.prior:
         from nas.search.prior import table_size
 
         known = ", ".join(f"{table_size(name)} networks trained on {name}" for name in config.prior)
-        console.print(f"[dim]Proposals begin with what {known} showed; --prior none begins with nothing.[/]")
+        voice.say(f"[dim]Proposals begin with what {known} showed; --prior none begins with nothing.[/]")
 
 
-def _conclude(console: Console, found: Study) -> None:
-    console.print(f"\n{standing(found)}", highlight=False)
+def _conclude(voice: Voice, found: Study) -> None:
+    voice.conclude(f"\n{standing(found)}")
     if not found.trained():
         return
     judged = finals.verdict_of(found)
     if judged is not None:
-        console.print(f"[bold]{judged.sentence}[/]", highlight=False)
+        voice.conclude(f"[bold]{judged.sentence}[/]")
     rung = candidate_rows.choose_rung(found, None)
     best = candidate_rows.rows(found, rung, everything=False)
     title = f"Pareto front at {found.ladder[rung]} steps"
-    print_rows(best, FRONT_COLUMNS, output_format="table", console=console, title=title)
+    print_rows(best, FRONT_COLUMNS, output_format="table", console=voice.console, title=title)
     where = _typed(found.folder)
-    console.print(f"\nLook:   isp-nas pareto {where} --plot front.png", highlight=False)
-    console.print(f"Export: isp-nas export best {where} --out export", highlight=False)
+    voice.say(f"\nLook:   isp-nas pareto {where} --plot front.png")
+    voice.say(f"Page:   isp-nas report {where}")
+    voice.say(f"Export: isp-nas export best {where} --out export")
 
 
 def _typed(folder: Path) -> str:

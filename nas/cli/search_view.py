@@ -10,21 +10,28 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from nas.cli.console import Console
+from nas.cli.search_log import SearchLog
 from nas.search.budget import duration
 from nas.search.session import budget_share
+from nas.search.standing import counts
 from nas.search.study import Study
 
 if TYPE_CHECKING:
     from nas.search.driver import Search
 
 REFRESH_S = 0.5
+LEFT_TO_EVENTS = 8  # lines of the terminal
 
 
 class SearchView:
-    """A bar and three lines that are drawn anew; without a terminal, one line per event and nothing else."""
+    """A bar and a few lines that are drawn anew; without a terminal, one line per event and nothing else.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    On a terminal an event takes one line, cut at its end: `isp-nas show` and the log file have the whole.
+    """
+
+    def __init__(self, console: Console, log: SearchLog | None = None, *, quiet: bool = False) -> None:
+        self._console, self._log = console, log or SearchLog(None)
+        self._quiet, self._moves = quiet, console.is_terminal and not quiet
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn()
         )
@@ -33,27 +40,44 @@ class SearchView:
         self._drawn = 0.0
 
     def __enter__(self) -> "SearchView":
-        if self._console.is_terminal:
+        if self._moves:
             self._live.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._console.is_terminal:
+        if self._moves:
             self._live.stop()
 
     def on_message(self, line: str) -> None:
         """Print one event above the moving part."""
-        self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
+        self._log.write(line)
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            first = line.partition("\n")[0]
+            self._console.print(first, highlight=False, no_wrap=True, overflow="ellipsis")
+        else:
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def on_progress(self, search: "Search") -> None:
         """Draw the search as it stands."""
-        if not self._console.is_terminal or time.monotonic() - self._drawn < REFRESH_S:
+        if not self._moves or time.monotonic() - self._drawn < REFRESH_S:
             return
         self._drawn = time.monotonic()
         self._bar.update(self._task, completed=budget_share(search), description=budget_left(search))
-        busy = [f.candidate.trial for f in search.running]
-        lines = [standing(search.study, busy), *running(search)]
-        self._live.update(Group(self._bar, *(Text(line) for line in lines)))
+        self._live.update(Group(self._bar, *lines_of(search, self._console.height)))
+
+
+def lines_of(search: "Search", height: int) -> list[Text]:
+    """Return what is shown below the bar: how the study stands, and one line per candidate in training."""
+    busy = [f.candidate.trial for f in search.running]
+    study = search.study
+    told = [text for text in (counted(study, busy), best_so_far(study), time_spent(study)) if text]
+    training = running(search)
+    room = max(1, height - LEFT_TO_EVENTS - len(told))
+    if len(training) > room:
+        training = [*training[: room - 1], f"and {len(training) - room + 1} more"]
+    return [Text(line) for line in told] + [Text(line, no_wrap=True, overflow="ellipsis") for line in training]
 
 
 def budget_left(search: "Search") -> str:
@@ -65,35 +89,23 @@ def budget_left(search: "Search") -> str:
     return f"{max(0, left)} candidates left" + (f", about {duration(left * pace)}" if pace else "")
 
 
-def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
-    """Return how many proposals were trained, how far, failed, repeated, or refused before training."""
-    verdicts, failed = study.verdicts, study.failed
-    trained, top = study.trained(), len(study.config.rungs) - 1
-    done = study.at_rung(top)
-    climbing = [c for c in map(study.candidates.__getitem__, {*busy}) if c.rungs and top not in c.rungs]
-    return {
-        "trained": len(trained),
-        f"done at {study.config.rungs[-1]} steps": len(done),
-        "stopped earlier": len(trained) - len(done) - len(climbing),
-        "failed": len(failed),
-        "duplicates": verdicts["duplicate"],
-        "over the limit": verdicts["infeasible"],
-        "not runnable on the device": verdicts["unsupported"],
-    }
-
-
 def standing(study: Study, busy: Collection[int] = ()) -> str:
     """Return counts, the best so far, and where the time went."""
-    told = [f"{number} {name}" for name, number in counts(study, busy).items() if number or name == "trained"]
-    return f"{', '.join(told)}{_best(study)}; {time_spent(study)}"
+    return "; ".join(text for text in (counted(study, busy), best_so_far(study), time_spent(study)) if text)
 
 
-def _best(study: Study) -> str:
+def counted(study: Study, busy: Collection[int] = ()) -> str:
+    """Return how many candidates were trained, how far, and how many were not."""
+    return ", ".join(f"{number} {name}" for name, number in counts(study, busy).items() if number or name == "trained")
+
+
+def best_so_far(study: Study) -> str:
+    """Return the best candidate with its score; nothing before anything is trained."""
     if not study.trained():
         return ""
     best = study.best()
     rung = study.comparison_rung()
-    return f"; best score {best.score(rung):.3f} (trial {best.trial}, {best.at(rung).psnr_db:.2f} dB)"
+    return f"best score {best.score(rung):.3f} (trial {best.trial}, {best.at(rung).psnr_db:.2f} dB)"
 
 
 def time_spent(study: Study) -> str:
@@ -105,8 +117,9 @@ def running(search: "Search") -> list[str]:
     """Return one line per candidate in training."""
     ladder, rungs = search.study.ladder, len(search.study.config.rungs)
     return [
-        f"trial {f.candidate.trial} {f.candidate.name or f.candidate.spec.description}: "
+        f"trial {f.candidate.trial}{f' {f.candidate.name}' if f.candidate.name else ''}: "
         + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
         + f", step {f.worker.step}/{ladder[f.rung]}"
+        + ("" if f.candidate.name else f"  ({f.candidate.spec.description})")
         for f in search.running
     ]

@@ -1,23 +1,25 @@
 """Commands that show: the space, the front, one network, the best one."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import exp
 from pathlib import Path
 from typing import Any
 
 from latency_models.device import Device, load_device
-from latency_models.kernels import kernels
 from latency_models.memory import peak_activation_bytes
 from latency_models.predictor import Prediction
 from nas import backend
-from nas.cli.console import Console
+from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
 from nas.plots import PlotPoint, check_plot, save_front
+from nas.report.layers import layer_rows, runtime_fields
 from nas.search import candidate_rows, finals
 from nas.search.candidate import Candidate
+from nas.search.device_pruning import runnable
 from nas.search.network_ref import NetworkRef, require_same_data, the_study
 from nas.search.study import Study
+from nas.search.study import load as load_study
 from nas.units import Row, count, runtime
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.graph import Graph
@@ -25,6 +27,7 @@ from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec
 from search_spaces.system import folder_lock
+from search_spaces.system.atomic_write import write_durably
 
 FRONT_COLUMNS = (
     Column("trial", lambda r: f"{'' if r.get('on_front', True) else '· '}{r['trial']}"),
@@ -71,10 +74,11 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, ou
     space, device = load_space(name), load_device(device_name or DEFAULT_DEVICE)
     genes = [_gene_row(space, gene) for gene in GENES]
     members = _sample(space, device, sample, seed)
+    refused = runnable(space, device, allow_fallback=False)[1] if device_name else ()
     if output_format == "json":
-        print_json(
-            {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
-        )
+        told = {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
+        left_out = {"left_out": [asdict(each) for each in refused]} if device_name else {}
+        print_json(told | left_out)
         return
     console = Console()
     print_rows(genes, GENE_COLUMNS, output_format=output_format, console=console)
@@ -82,6 +86,8 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, ou
         f"\n{space.name}: {space.size:,} networks ({space.raw_size:,} combinations of genes; in most of them "
         "some genes have no effect)."
     )
+    for each in refused:
+        console.print(f"In a search for {plain(device.name)}, {plain(each.sentence)}", highlight=False)
     if members:
         console.print()
         print_rows(members, SAMPLE_COLUMNS, output_format=output_format, console=console)
@@ -113,15 +119,6 @@ def _member_row(spec: ArchSpec, device: Device) -> dict[str, Any]:
     }
 
 
-def runtime_fields(predicted: Prediction | None) -> dict[str, float | None]:
-    """Return a predicted runtime under the names that programs rely on; None where there is none."""
-    return {
-        "runtime_ms": predicted.runtime_ms if predicted else None,
-        "runtime_low_ms": predicted.low_ms if predicted else None,
-        "runtime_high_ms": predicted.high_ms if predicted else None,
-    }
-
-
 def interval_note(device: Device) -> str:
     """Return what a person must know about the runtimes of a device."""
     interval = device.predictor.interval
@@ -139,20 +136,55 @@ def show_front(
     if plot:
         check_plot(plot)
     study = the_study(results, name)
-    rung = candidate_rows.choose_rung(study, steps)
-    found = candidate_rows.rows(study, rung, everything=everything or plot is not None)
-    console = Console()
-    shown: list[Row] = [r if everything else _without_mark(r) for r in found if everything or r["on_front"]]
-    print_rows(
-        shown, FRONT_COLUMNS, output_format=output_format, console=console, title=_front_title(study, rung, found)
-    )
-    device = load_device(study.config.device)
-    if output_format == "table":
-        console.print(interval_note(device))
+    _print_front(Console(), study, steps, everything=everything, output_format=output_format)
     if plot:
-        width = f"interval {device.predictor.interval.kind}"
-        save_front(plot, dots(found), title=_front_title(study, rung, found), interval=width)
+        _draw_front(plot, study, steps)
         Console(stderr=True).print(f"Saved {plot}.", highlight=False)
+
+
+def watch_front(
+    results: Path, name: str | None, *, steps: int | None, everything: bool, plot: Path | None, output_format: str
+) -> None:
+    """Print the front of a study again and again while a search runs on it."""
+    check_format(output_format, SHORT_FORMATS)
+    if plot:
+        raise UsageError("A front that is watched is printed; leave out --plot, or --watch.")
+    folder = the_study(results, name).folder
+    from nas.cli.studies import watch_study
+
+    def draw(console: Console, _: object) -> None:
+        study = load_study(folder)
+        if study.trained():
+            _print_front(console, study, steps, everything=everything, output_format=output_format)
+        elif output_format == "table":
+            console.print(f"Study {plain(study.config.name)} has no trained candidate yet.", highlight=False)
+
+    watch_study(folder, draw, output_format=output_format)
+
+
+def _print_front(console: Console, study: Study, steps: int | None, *, everything: bool, output_format: str) -> None:
+    rung = candidate_rows.choose_rung(study, steps)
+    found = candidate_rows.rows(study, rung, everything=everything)
+    shown: list[Row] = [r if everything else _without_mark(r) for r in found]
+    title = _front_title(study, rung, found)
+    print_rows(shown, FRONT_COLUMNS, output_format=output_format, console=console, title=title)
+    if output_format == "table":
+        console.print(interval_note(load_device(study.config.device)))
+
+
+def _draw_front(path: Path, study: Study, steps: int | None) -> None:
+    rung = candidate_rows.choose_rung(study, steps)
+    device = load_device(study.config.device)
+    if path.suffix == ".html":
+        from nas.report import candidates, page, study_report
+
+        at = replace(study_report.front(study, device), chosen=study.ladder[rung])
+        text = page.front_page(study.config.name, candidates.candidate_rows(study), at)
+        write_durably(path, text.encode("utf-8", errors="backslashreplace"))
+        return
+    found = candidate_rows.rows(study, rung)
+    width = f"interval {device.predictor.interval.kind}"
+    save_front(path, dots(found), title=_front_title(study, rung, found), interval=width)
 
 
 def _psnr(row: Row) -> str:
@@ -232,22 +264,6 @@ def _print_whole(
         _print_history(console, network.candidate)
     if network.state:
         console.print(f"Longest training: {network.state.steps} steps ({network.state.origin}).", highlight=False)
-
-
-def layer_rows(graph: Graph, predicted: Prediction | None) -> list[dict[str, Any]]:
-    """Return one row per kernel: what the device runs as one piece."""
-    return [
-        {
-            "layer": kernel.name,
-            "nodes": list(kernel.nodes),
-            "op": kernel.tflite_op,
-            "output": [kernel.height, kernel.width, kernel.cout],
-            "parameters": kernel.weight_elements,
-            "macs": kernel.macs,
-            "runtime_ms": predicted.kernels_ms[kernel.name] if predicted else None,
-        }
-        for kernel in kernels(graph)
-    ]
 
 
 def _print_history(console: Console, candidate: Candidate) -> None:
@@ -343,8 +359,6 @@ def dots(found: list[dict[str, Any]]) -> list[PlotPoint]:
             r["runtime_low_ms"],
             r["runtime_high_ms"],
             r["on_front"],
-            f"trial {r['trial']} {r['name'] or ''}\n{r['psnr_db']:.2f} dB, {r['runtime_ms']:.1f} ms, "
-            f"score {r['score']:.3f}\n{r['hash']}",
             r["psnr_half_width_db"] or 0.0,
         )
         for r in found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from search_spaces.errors import UsageError
 
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_TOLD_S = {"h": 3600, "min": 60, "s": 1}
 _NUMBER = r"[0-9]{1,10}(?:\.[0-9]{1,3})?"
 _TIME = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS_S))
 _COUNT = re.compile(r"[0-9]{1,10}")
@@ -33,6 +34,13 @@ def parse_budget(text: str) -> Budget:
         return Budget(candidates=int(text))
     wanted = 'a time above zero such as "5m" or "8h", or a number of candidates such as "200"'
     raise UsageError(f'A budget is {wanted}; got "{text[:40]}".')
+
+
+def read_budget(told: str) -> Budget:
+    """Return the budget that `str` made a text of, as records hold it; times are rounded there."""
+    if told.endswith(" candidates"):
+        return Budget(candidates=int(told.removesuffix(" candidates")))
+    return Budget(seconds=sum(float(n) * _TOLD_S[unit] for n, unit in re.findall(r"([0-9]+) (s|min|h)", told)))
 
 
 def duration(seconds: float) -> str:

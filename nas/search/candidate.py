@@ -19,6 +19,7 @@ class Rung(Outcome):
     """What training to one rung came to, or to the final steps, which are the rung above the ladder."""
 
     rung: int
+    worker: int | None = None  # of the session that trained it; None: not known, or the mean of several trainings
 
     @property
     def seconds(self) -> float:
@@ -112,4 +113,4 @@ def _mean(finals: list[Rung]) -> Rung:
         name: statistics.fmean(getattr(final, name) for final in finals)
         for name in ("psnr_db", "ssim", "loss", "train_s", "compile_s", "evaluate_s")
     }
-    return replace(finals[0], **means)  # type: ignore[arg-type]  # means are of the fields that are floats
+    return replace(finals[0], **means, worker=None)  # type: ignore[arg-type]  # means are of the fields that are floats

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,10 @@ class Search:
         self._admission = Admission(self.study, self.device)
         self._designs = designs_of(self.space)
         self._open_proposer()
-        self._record("session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest)
+        self._record(
+            "session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest,
+            began=datetime.now(UTC).isoformat(timespec="seconds"),
+        )  # fmt: skip
         try:
             yield
         except BaseException:
@@ -315,10 +319,14 @@ class Search:
             self.on_message(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
         else:
-            self._record("rung", trial=candidate.trial, rung=finished.rung, **asdict(result))
+            number = self._number_of(finished.worker)
+            self._record("rung", trial=candidate.trial, rung=finished.rung, worker=number, **asdict(result))
             self.on_message(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
+
+    def _number_of(self, worker: Worker) -> int:
+        return next(number for number, each in enumerate(self.workers) if each is worker)
 
     def _is_first_death(self, finished: InFlight) -> bool:
         """Tell whether a candidate's process died for the first time; nothing is recorded then, and it is tried again.
@@ -342,7 +350,7 @@ class Search:
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
             self.on_message(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return
-        self._record("final", trial=trial, seed=seed, **asdict(result))
+        self._record("final", trial=trial, seed=seed, worker=self._number_of(finished.worker), **asdict(result))
         score = finished.candidate.final_scores()[seed]
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
         self.on_message(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
@@ -359,9 +367,10 @@ class Search:
         calmer = (
             "" if reached.rate_share == 1 else f" at {reached.rate_share:.2g} of the learning rate, having diverged"
         )
+        network = f"  ({candidate.spec.description})" if rung == 0 else ""  # told once
         return (
             f"Trial {candidate.trial} {label}at {reached.steps} steps{calmer}: {reached.psnr_db:.2f} dB, "
-            f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}  ({candidate.spec.description})"
+            f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}{network}"
         )
 
     def _record(self, event: str, **values: Any) -> None:

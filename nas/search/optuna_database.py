@@ -1,14 +1,16 @@
 """A study as an Optuna database, `study.db`: written for tools such as optuna-dashboard, never read back.
 
 It is made in memory from the records, in bulk, and replaces the file as a whole. Through Optuna's own functions, one
-transaction a trial, a thousand trials took 85 s. Values are those of the first rung, which every candidate reached;
-rungs are intermediate values by training steps; genes are text; what else is known are user attributes.
+transaction a trial, a thousand trials took 85 s. Rungs are intermediate values by training steps; genes are text; what
+else is known are user attributes. Values are those at which the study compares its candidates, and only these count as
+complete: what stopped at a lower rung, or repeats another network, is pruned. So the tools name the best that we name.
 """
 
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -20,6 +22,7 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
+from optuna.trial import TrialState
 from sqlalchemy.pool import StaticPool
 
 from nas.search import finals
@@ -193,10 +196,25 @@ def to_bytes(study: Study) -> bytes:
 
 def metric_names(study: Study) -> list[str]:
     """Return what the objectives are, with units and training steps."""
-    steps = study.config.rungs[0]
+    steps = study.ladder[_compared_at(study)]
     if study.config.objective == "score":
         return [f"score in dB at {steps} steps"]
     return [f"PSNR in dB at {steps} steps", "predicted runtime in ms"]
+
+
+def _compared_at(study: Study) -> int:
+    """Return the rung whose values the trials have: that of `isp-nas best`, or of the front where that is asked for."""
+    return study.comparison_rung(finals=study.config.objective == "score") if study.trained() else 0
+
+
+def _complete(study: Study) -> Mapping[int, list[float]]:
+    """Return the values of the trials that count as complete, by their numbers."""
+    if not study.trained():
+        return {}
+    rung = _compared_at(study)
+    if study.config.objective == "score":
+        return {c.trial: [c.score(rung)] for c in study.compared()}
+    return {c.trial: [c.at(rung).psnr_db, c.runtime_ms or 0.0] for c in study.at_rung(rung)}
 
 
 def _attributes(study: Study) -> dict[str, Any]:
@@ -212,16 +230,18 @@ def _attributes(study: Study) -> dict[str, Any]:
 
 def _rows(study: Study, study_id: int) -> dict[str, list[Row]]:
     """Return the rows of all tables about trials."""
-    begun, genes = _created(study), _Genes(study)
+    clock, genes, complete = _Clock(study), _Genes(study), _complete(study)
     rows: dict[str, list[Row]] = {table: [] for table in TABLES}
     for candidate, expected in zip(study.candidates.values(), expected_trials(study), strict=True):
         number = candidate.trial
-        start, end = (str(begun + timedelta(seconds=s, microseconds=1)) for s in (candidate.asked_s, candidate.ended_s))
-        ended = end if expected.state.is_finished() else None
-        rows["trials"].append((number + 1, number, study_id, expected.state.name, start, ended))
+        values, state = complete.get(number), expected.state
+        if state is TrialState.COMPLETE and values is None:
+            state = TrialState.PRUNED
+        start, end = clock.at(candidate.asked_s), clock.at(candidate.ended_s)
+        rows["trials"].append((number + 1, number, study_id, state.name, start, end if state.is_finished() else None))
         parts = {
             "trial_params": genes.of(candidate),
-            "trial_values": ((place, value, _FINITE) for place, value in enumerate(expected.values or ())),
+            "trial_values": ((place, value, _FINITE) for place, value in enumerate(values or ())),
             "trial_intermediate_values": _rungs(study, candidate),
             "trial_system_attributes": _constraints(expected),
             "trial_user_attributes": _facts(candidate),
@@ -231,6 +251,22 @@ def _rows(study: Study, study_id: int) -> dict[str, list[Row]]:
     if study.trained():
         rows["trial_user_attributes"].append((study.best().trial + 1, "best", "true"))
     return rows
+
+
+class _Clock:
+    """When things happened, as Optuna stores it: records tell seconds of searching, and when each session began."""
+
+    def __init__(self, study: Study) -> None:
+        created = _created(study)
+        known = [(s.elapsed_s, datetime.fromisoformat(s.began)) for s in study.sessions if s.began]
+        # What began before sessions were dated is counted from the creation of the study.
+        self._begun = [(0.0, created), *((s, when.astimezone(UTC).replace(tzinfo=None)) for s, when in known)]
+
+    def at(self, elapsed_s: float) -> str:
+        """Return the date at which so many seconds had been searched."""
+        place = max(0, bisect_right(self._begun, elapsed_s, key=lambda each: each[0]) - 1)
+        since_s, begun = self._begun[place]
+        return str(begun + timedelta(seconds=elapsed_s - since_s, microseconds=1))
 
 
 def _created(study: Study) -> datetime:

@@ -55,6 +55,7 @@ class Session(Line):
     budget: str
     workers: Annotated[int, Field(ge=1, le=10**6)]
     settings: NotRequired[str]  # the digest of run.toml's settings
+    began: NotRequired[str]  # when this was written, as ISO 8601 with its offset; older records do not say
 
 
 @_strictly
@@ -88,6 +89,7 @@ class Quality(Line):
     evaluate_s: Seconds
     memory_mb: NotRequired[Megabytes]
     rate_share: NotRequired[Share]
+    worker: NotRequired[Number]  # which of the session's workers trained it; older records do not say
 
 
 @_strictly

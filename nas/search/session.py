@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas import backend
 from nas.data.host_cache import warm
 from nas.data.pairs import Progress
+from nas.defaults import DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
 from nas.search.device_pruning import runnable
@@ -109,12 +110,19 @@ def open_session(
 
 
 def without_refused(session: SearchSession, on_message: OnMessage = _nothing) -> SearchSession:
-    """Leave out of the space what the device refuses, with a message about each value."""
+    """Leave out of the space what the device refuses, with one message that names the values."""
     opened = session.context
     space, left_out = runnable(opened.space, opened.device, allow_fallback=opened.study.config.allow_fallback)
-    for each in left_out:
-        on_message(each.sentence)
+    if left_out:
+        values = ", ".join(f"{each.gene}={each.value}" for each in left_out)
+        on_message(f"`{_why_command(opened)}` tells why a search leaves out {values}.")
     return replace(session, context=replace(opened, space=space))
+
+
+def _why_command(opened: SearchContext) -> str:
+    config = opened.study.config
+    space = "" if config.space == DEFAULT_SPACE else f" {config.space}"
+    return f"isp-nas space{space} --device {config.device}"
 
 
 def budget_share(search: "Search") -> float:

@@ -12,8 +12,9 @@ any moment loses at most the rung in flight.
 import json
 from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +93,16 @@ def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
 
+@dataclass(frozen=True)
+class Session:
+    """A search on a study: one start of the command."""
+
+    elapsed_s: float  # of the study when it began
+    budget: str
+    workers: int
+    began: str | None  # as ISO 8601; None in records made before it was written down
+
+
 class Study:
     """An open study: settings, candidates by trial number, and the file that takes new records.
 
@@ -107,7 +118,7 @@ class Study:
         # Test quality by (trial, steps, seed of the final; None: of the rungs).
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
         self.elapsed_s = 0.0
-        self.sessions = 0
+        self.sessions: list[Session] = []
         self.version = 0  # rises with every record
         self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
         self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
@@ -214,12 +225,17 @@ class Study:
 
     def _best_now(self) -> Candidate:
         rung = self.comparison_rung()
+        return max(self.compared(), key=lambda c: c.score(rung))
+
+    def compared(self) -> list[Candidate]:
+        """Return the candidates among which the best is chosen, all at the rung of comparison."""
+        rung = self.comparison_rung()
         compared = self.at_rung(rung)
         if rung == self.final_rung:
             counts = ([len(c.finals) for c in compared if (c.name is None) is kind] for kind in (True, False))
             least = least_finals(*counts)
             compared = [c for c in compared if len(c.finals) >= least]
-        return max(compared, key=lambda c: c.score(rung))
+        return compared
 
     def candidate(self, trial: int) -> Candidate:
         """Return one candidate; raise UnknownNameError where the study has no such trial."""
@@ -252,7 +268,10 @@ class Study:
         _EVENTS[values.pop("event")](self, values)
 
     def _session(self, values: dict[str, Any]) -> None:
-        self.sessions += 1
+        began = values.get("began")
+        if began is not None and datetime.fromisoformat(began).tzinfo is None:
+            raise ValueError(f"its date {began} has no offset from UTC")
+        self.sessions.append(Session(self.elapsed_s, values["budget"], values["workers"], began))
         if values.get("settings", self.settings_digest) != self.settings_digest:
             raise ValueError(f"it was written with other settings than {RUN_FILE} has; restore {RUN_FILE}")
 
@@ -400,6 +419,11 @@ def load(folder: Path) -> Study:
             f"{path} is damaged ({str(error).removesuffix('.')}); restore it or start a new study."
         ) from None
     return Study(folder, config, settings)
+
+
+def events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a study as they were written, in their order; raise StudyError for a damaged one."""
+    return RecordFile(folder / RECORDS_FILE).read()
 
 
 def names(results: Path) -> list[str]:

@@ -24,9 +24,9 @@ from flow import TINY_TRAINING, assert_whole, in_process, isp_nas, make_study, r
 
 from latency_models.device import load_device
 from nas.cli import main
-from nas.cli.show import runtime_fields
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.exporter import Card
+from nas.report.layers import runtime_fields
 from nas.tflite.interpreter import TfliteModel
 from search_spaces.designs import DESIGNS
 from search_spaces.networks import build_graph

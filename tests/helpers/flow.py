@@ -121,7 +121,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / studies.RECORDS_FILE).read_text("utf-8").splitlines()]
 
 
-MEASURED = ("memory_mb", "checksum")  # beside the seconds
+MEASURED = ("memory_mb", "checksum", "worker")  # beside the seconds
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,12 @@ import pytest
 from flow import make_study, optuna_trials, search
 from optuna.storages import RDBStorage
 
-from nas.search import optuna_database
+from nas.search import candidate_rows, optuna_database
 from nas.search import study as studies
 from nas.search.optuna_database import DatabaseFile
 from search_spaces.spec import GENES
+
+REFERENCE = Path(__file__).parents[2] / "results/reference/demo-5m"
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,42 @@ def test_any_folder_holds_its_own_database(finished: Path, tmp_path: Path, name:
     if len(name) < 100:
         shutil.copy(moved / studies.DATABASE_FILE, tmp_path)
         assert len(list(optuna_trials(tmp_path))) == len(studies.load(moved).candidates)
+
+
+def opened_in_optuna(study: studies.Study, path: Path) -> optuna.Study:
+    path.write_bytes(optuna_database.to_bytes(study))
+    return optuna.load_study(study_name=study.config.name, storage=f"sqlite:///{path}")
+
+
+def test_optuna_names_the_same_best_as_we_do_after_finals_too(tmp_path: Path) -> None:
+    study = studies.load(REFERENCE)
+    opened = opened_in_optuna(study, tmp_path / "study.db")
+    assert opened.best_trial.number == study.best().trial
+    assert opened.best_value == study.best().score(study.final_rung)
+    assert opened.metric_names == ["score in dB at 8100 steps"]
+    complete = [t.number for t in opened.trials if t.state is optuna.trial.TrialState.COMPLETE]
+    assert complete == [c.trial for c in study.compared()]
+
+
+def test_optuna_shows_the_same_front_as_we_do(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s", objective="pareto", sampler="random")
+    search(study, 6)
+    rows = candidate_rows.rows(study, candidate_rows.choose_rung(study, None), everything=False)
+    opened = opened_in_optuna(study, tmp_path / "copy.db")
+    assert sorted(t.number for t in opened.best_trials) == sorted(row["trial"] for row in rows)
+    assert [t.values for t in sorted(opened.best_trials, key=lambda t: t.values[1])] == [
+        [row["psnr_db"], row["runtime_ms"]] for row in rows
+    ]
+
+
+def test_trials_of_a_later_session_have_the_dates_of_that_session(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s", sampler="random")
+    for began, elapsed_s in (("2026-01-01T10:00:00+02:00", 1.0), ("2026-01-03T10:00:00+00:00", 100.0)):
+        study.elapsed_s = elapsed_s
+        study.append("session", budget="4 candidates", workers=1, began=began)
+        study.elapsed_s += 5
+        genes = {name: gene.default for name, gene in GENES.items()}
+        study.append("asked", trial=len(study.candidates), genes=genes, verdict="unsupported", reason="no")
+    study.close()
+    starts = [trial.datetime_start for trial in opened_in_optuna(study, tmp_path / "copy.db").trials]
+    assert [str(start)[:19] for start in starts] == ["2026-01-01 08:00:05", "2026-01-03 10:00:05"]

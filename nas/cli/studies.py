@@ -1,0 +1,166 @@
+"""The commands about studies as a whole: `isp-nas status`, `studies` and `delete`, and watching one from afar."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+
+from nas.cli.console import Console, plain, print_out
+from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
+from nas.report.status import Clock, clock_of, listing, status
+from nas.report.trash import trash_study
+from nas.search import study as studies
+from nas.search.budget import duration
+from nas.search.network_ref import the_study
+from nas.units import runtime
+from search_spaces.system.printable import json_printable
+
+EVERY_S = 2.0
+
+LISTED = (
+    Column("study", lambda r: plain(r["study"]), right=False, stretches=True),
+    Column("state", lambda r: "[green]running[/]" if r["running"] else _aged(r["age_s"]), right=False),
+    Column("searched", lambda r: "—" if r["elapsed_s"] is None else duration(r["elapsed_s"])),
+    Column("budget", lambda r: plain(r["budget"] or "—")),
+    Column("trained", lambda r: "—" if r["trained"] is None else str(r["trained"])),
+    Column("score", lambda r: "—" if r["score"] is None else f"{r['score']:.2f}"),
+    Column("best", lambda r: _best(r), right=False, stretches=True),
+)
+
+
+def _aged(seconds: float | None) -> str:
+    """Return how long ago something was, in the largest unit that fits."""
+    if seconds is None:
+        return "not begun"
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((each for each in units if seconds >= 2 * each[0]), units[-1])
+    return f"{seconds / size:.0f} {unit} ago"
+
+
+def _best(row: Any) -> str:
+    if row["problem"]:
+        return plain(row["problem"])
+    return "—" if row["trial"] is None else f"trial {row['trial']}" + (f" {plain(row['name'])}" if row["name"] else "")
+
+
+def show_studies(results: Path, *, output_format: str) -> None:
+    """Print one line per study."""
+    check_format(output_format)
+    rows = listing(results)
+    if not rows and output_format == "table":
+        Console().print(f"There is no study in {plain(results)}; start one with `isp-nas search`.", highlight=False)
+        return
+    print_rows(rows, LISTED, output_format=output_format, console=Console())
+
+
+def delete_study(results: Path, name: str, *, output_format: str) -> None:
+    """Move a study to the trash, and say so."""
+    check_format(output_format, SHORT_FORMATS)
+    folder = trash_study(results, name)
+    if output_format == "json":
+        print_json({"study": name, "folder": str(folder), "in_trash": True})
+        return
+    Console().print(
+        f"Moved {plain(folder)} to the trash of this system; take it back from there to undo this.", highlight=False
+    )
+
+
+def show_status(results: Path, name: str | None, *, watch: bool, output_format: str) -> None:
+    """Print how a study stands; with `watch` again and again while a search runs."""
+    check_format(output_format, SHORT_FORMATS)
+    folder = the_study(results, name).folder
+
+    def draw(console: Console, clock: Clock) -> None:
+        told = status(studies.load(folder), clock)
+        if output_format == "json":
+            print_status_json(told, whole=not watch)
+        else:
+            print_status(console, told)
+
+    if watch:
+        watch_study(folder, draw, output_format=output_format)
+    else:
+        draw(Console(), clock_of(folder))
+
+
+def print_status_json(told: dict[str, Any], *, whole: bool) -> None:
+    """Print a status for a program: over several lines, or in one of a stream."""
+    if whole:
+        print_json(told)
+    else:
+        print_out(json_printable(json.dumps(told, ensure_ascii=False)) + "\n")
+
+
+def print_status(console: Console, told: dict[str, Any]) -> None:
+    """Print a status for people."""
+    state = "[green]running[/]" if told["running"] else "not running"
+    last = "" if told["silent_s"] is None else f"; last record {_aged(told['silent_s'])}"
+    console.print(f"[bold]{plain(told['study'])}[/] in {plain(told['folder'])}: {state}{last}", highlight=False)
+    if told["budget"]:
+        share = f" ({told['budget_share']:.0%})" if told["budget_share"] is not None else ""
+        console.print(
+            f"Searched {duration(told['elapsed_s'])} of {plain(told['budget'])}{share}, in {told['sessions']} "
+            f"session{'s' * (told['sessions'] != 1)}, now with {told['workers']} worker{'s' * (told['workers'] != 1)}; "
+            f"training {duration(told['train_s'])}, compiling {duration(told['compile_s'])}.",
+            highlight=False,
+        )
+    counted = [f"{number} {name}" for name, number in told["counts"].items() if number or name == "trained"]
+    console.print(f"{', '.join(counted)}.", highlight=False)
+    if told["begun"]:
+        console.print(f"In training for the first time: trials {', '.join(map(str, told['begun']))}.", highlight=False)
+    best = told["best"]
+    if best:
+        name = f" {plain(best['name'])}" if best["name"] else ""
+        console.print(
+            f"Best: trial {best['trial']}{name} at {best['steps']} steps, {best['psnr_db']:.2f} dB, {runtime(best)} ms"
+            f", score {best['score']:.3f}.",
+            highlight=False,
+        )
+    if told["verdict"]:
+        console.print(plain(told["verdict"]["sentence"]), highlight=False)
+
+
+Draw = Callable[[Console, Clock], None]
+
+
+def watch_study(folder: Path, draw: Draw, *, output_format: str) -> None:
+    """Draw a study now and whenever it has changed, until no search runs on it any more.
+
+    On a terminal what was drawn before is replaced; elsewhere each drawing follows the last one.
+    """
+    console = Console()
+    moving = console.is_terminal and output_format == "table"
+    with Live(console=console, auto_refresh=False) as live:
+        if not moving:
+            live.stop()
+        before: object = None
+        while True:
+            clock = clock_of(folder)
+            now = _state(folder, clock) if not moving else object()  # a terminal shows the seconds, too
+            if now != before:
+                before = now
+                _draw_once(live, console, draw, clock, moving=moving)
+            if not clock.running:
+                break
+            time.sleep(EVERY_S)
+    if output_format == "table":
+        console.print("No search runs on it.", highlight=False)
+
+
+def _state(folder: Path, clock: Clock) -> object:
+    records = folder / studies.RECORDS_FILE
+    return (records.stat().st_size if records.exists() else 0, clock.running)
+
+
+def _draw_once(live: Live, console: Console, draw: Draw, clock: Clock, *, moving: bool) -> None:
+    if not moving:
+        draw(console, clock)
+        return
+    page = Console(force_terminal=True, width=console.width)
+    with page.capture() as drawn:
+        draw(page, clock)
+    live.update(Text.from_ansi(drawn.get()), refresh=True)

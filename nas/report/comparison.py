@@ -1,0 +1,231 @@
+"""Put studies, or networks, side by side: where they differ in settings, data, training and genes, and the outcome."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from latency_models.device import Device, load_device
+from nas import backend
+from nas.defaults import DEFAULT_DEVICE
+from nas.report import candidates, course
+from nas.report.data import Front, Layers, Photos
+from nas.report.layers import layers_of
+from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, label, overview
+from nas.search import candidate_rows, finals
+from nas.search import study as studies
+from nas.search.candidate import Candidate
+from nas.search.network_ref import NetworkRef, require_same_data, resolve
+from nas.search.study import Study
+from search_spaces.errors import IspNasError, UsageError
+from search_spaces.spec import GENES
+
+Say = Callable[[str], None]
+STUDIES, NETWORKS = "studies", "networks"
+_FOUND = ("trial", "name", "steps", "psnr_db", "psnr_half_width_db", "seeds", "ssim", "score", "runtime_ms",
+          "runtime_low_ms", "runtime_high_ms", "parameters", "macs", "hash")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a page of a comparison shows."""
+
+    kind: str  # studies or networks
+    labels: Sequence[str]
+    sentences: Sequence[str]  # the verdict of each study; what each network is
+    differences: Sequence[Mapping[str, Any]]  # part, name, values, differs
+    studies: Sequence[Mapping[str, Any]]  # what the charts draw
+    layers: Sequence[Layers]
+    photos: Photos
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One of those that are compared."""
+
+    label: str
+    study: Study | None
+    target: NetworkRef | None  # None: the study as a whole
+
+
+def find(texts: Sequence[str], results: Path, study: str | None) -> list[Compared]:
+    """Return what each text names: a study, `STUDY:NETWORK`, or a network of the study that `study` names.
+
+    Raises UsageError for fewer than two, and for studies beside networks; else what `resolve` raises.
+    """
+    if len(texts) < 2:
+        raise UsageError("Name two studies, or two networks, to compare; a network of a study is STUDY:TRIAL.")
+    known = studies.names(results)
+    found = [_named(text, results, study, known) for text in texts]
+    if len({each.target is None for each in found}) > 1:
+        raise UsageError(
+            "Compare studies with studies, or networks with networks; a network of a study is STUDY:TRIAL."
+        )
+    return found
+
+
+def _named(text: str, results: Path, study: str | None, known: Sequence[str]) -> Compared:
+    if text in known:
+        return Compared(text, studies.load(results / text), None)
+    name, colon, network = text.rpartition(":")
+    target = resolve(network, results, name) if colon and name in known else resolve(text, results, study)
+    of_study = target.study if target.candidate else None
+    return Compared(text, of_study, target)
+
+
+def compare(found: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, say: Say = lambda _: None) -> Comparison:
+    """Return where those differ."""
+    are_studies = found[0].target is None
+    parts = [_of_study(each) if are_studies else _of_network(each) for each in found]
+    return Comparison(
+        STUDIES if are_studies else NETWORKS,
+        [each.label for each in found],
+        [_sentence(each) for each in found],
+        differences(parts),
+        [_drawn(each) for each in found],
+        [_layers(each) for each in found],
+        _photos(found, photos, say),
+    )
+
+
+def differences(parts: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one row per value that any of the tables has, in the order of the first; what is missing is None."""
+    rows = []
+    for part in dict.fromkeys(name for each in parts for name in each):
+        tables = [each.get(part, {}) for each in parts]
+        for name in dict.fromkeys(name for table in tables for name in table):
+            values = [table.get(name) for table in tables]
+            rows.append({"part": part, "name": name, "values": values, "differs": any(v != values[0] for v in values)})
+    return rows
+
+
+def _of_study(each: Compared) -> dict[str, dict[str, Any]]:
+    assert each.study is not None
+    row = best_row(each.study)
+    spec = each.study.best().spec if each.study.trained() else None
+    return {
+        **_settings(each.study),
+        "best": {} if row is None else {name: row[name] for name in (*_FOUND, "test_psnr_db", "test_ssim")},
+        "genes of the best": {} if spec is None else dict(spec.active_genes),
+    }
+
+
+def _settings(study: Study) -> dict[str, dict[str, Any]]:
+    told = study.config.to_dict()
+    told.pop("name")
+    data, recipe = told.pop("data"), told.pop("recipe")
+    data |= {"fingerprint": told.pop("data_fingerprint")}
+    search = told | {"budget": study.sessions[-1].budget if study.sessions else None, "elapsed_s": study.elapsed_s}
+    search |= {"trained": len(study.trained()), "sessions": len(study.sessions)}
+    return {"search": dict(_flat(search)), "data": dict(_flat(data)), "training": dict(_flat(recipe))}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _of_network(each: Compared) -> dict[str, dict[str, Any]]:
+    assert each.target is not None
+    layers, candidate = _layers(each), each.target.candidate
+    cost = {"hash": each.target.spec.hash, "parameters": layers.parameters, "macs": layers.macs}
+    cost |= {name: getattr(layers, name) for name in ("runtime_ms", "runtime_low_ms", "runtime_high_ms")}
+    genes = {name: value for name in GENES if (value := each.target.spec.active_genes.get(name)) is not None}
+    found = _row(each.study, candidate) if each.study and candidate else {}
+    settings = _settings(each.study) if each.study else {}
+    return {"genes": genes, "cost": cost, "quality": found, "data": settings.get("data", {}),
+            "training": settings.get("training", {})}  # fmt: skip
+
+
+def _row(study: Study, candidate: Candidate) -> dict[str, Any]:
+    if candidate.longest is None:
+        return {"verdict": candidate.verdict, "reason": candidate.failure or candidate.reason}
+    rung = study.final_rung if candidate.finals else max(candidate.rungs)
+    row = candidate_rows.row(candidate, rung, finals.half_width_db(study))
+    return {name: row[name] for name in ("steps", "psnr_db", "psnr_half_width_db", "seeds", "ssim", "score")}
+
+
+def _sentence(each: Compared) -> str:
+    if each.target is None:
+        assert each.study is not None
+        return overview(each.study).sentence
+    candidate = each.target.candidate
+    of_study = f", trial {candidate.trial} of {each.study.folder.name}" if each.study and candidate else ""
+    return f"{each.target.spec.description}{of_study}"
+
+
+def _drawn(each: Compared) -> dict[str, Any]:
+    """Return what the charts draw of one."""
+    if each.study is None:
+        return {"label": each.label, "candidates": [], "front": asdict(Front((), None, (), "")), "anytime": None}
+    rows = candidates.candidate_rows(each.study)
+    at = front(each.study, _device(each))
+    if each.target is not None and each.target.candidate is not None:
+        rows = [row for row in rows if row["trial"] == each.target.candidate.trial]
+        longest = each.target.candidate.longest
+        at = replace(at, chosen=longest.steps if longest else None)
+        return {"label": each.label, "candidates": rows, "front": asdict(at), "anytime": None}
+    runtimes = {c.trial: c.runtime_ms for c in each.study.candidates.values() if c.runtime_ms is not None}
+    progress = course.anytime(studies.events(each.study.folder), runtimes)
+    return {"label": each.label, "candidates": rows, "front": asdict(at), "anytime": asdict(progress)}
+
+
+def _device(each: Compared) -> Device | None:
+    if each.study is not None:
+        return device_of(each.study)
+    if each.target is not None and each.target.study is not None:
+        return device_of(each.target.study)
+    return load_device(DEFAULT_DEVICE)
+
+
+def _layers(each: Compared) -> Layers:
+    if each.target is not None:
+        return layers_of(each.label, each.target.spec, _device(each))
+    assert each.study is not None
+    if not each.study.trained():
+        return Layers(each.label, note="No candidate is trained yet.")
+    best = each.study.best()
+    return layers_of(f"{label(best)} of {each.label}", best.spec, _device(each))
+
+
+def _photos(found: Sequence[Compared], count: int, say: Say) -> Photos:
+    """Return what each makes of the same validation pairs, or why that cannot be shown."""
+    if not count:
+        return Photos(note="Photos were left out (--photos 0).")
+    trained = [(each, c) for each in found if (c := _candidate(each)) is not None and each.study is not None]
+    if len(trained) < len(found):
+        return Photos(note="Photos need networks that a study has trained.")
+    if len({each.study.config.data_fingerprint for each, _ in trained if each.study}) > 1:
+        return Photos(note="They were trained on other pairs, so that no pair belongs to both.")
+    try:
+        say("Making photos of validation pairs…")
+        return Photos(_photo_rows(trained, count))
+    except (IspNasError, OSError) as error:
+        return Photos(note=f"The photos could not be made: {error}")
+
+
+def _candidate(each: Compared) -> Candidate | None:
+    if each.target is not None:
+        return each.target.candidate
+    return each.study.best() if each.study is not None and each.study.trained() else None
+
+
+def _photo_rows(trained: Sequence[tuple[Compared, Candidate]], count: int) -> Any:
+    backend.prepare()
+    from nas.report.photos import Shown, photo_rows
+
+    shown = []
+    for each, candidate in trained:
+        assert each.study is not None
+        require_same_data(each.study)
+        shown.append(
+            Shown(each.label, candidate.spec, each.study.longest_checkpoint(candidate), each.study.config.data)
+        )
+    return photo_rows(shown, count)

@@ -1,0 +1,111 @@
+"""How studies stand: whether a search runs, how much of its budget is used, and what is best so far."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nas.report.study_report import best_row
+from nas.search import finals
+from nas.search import study as studies
+from nas.search.budget import read_budget
+from nas.search.standing import counts
+from nas.search.study import RECORDS_FILE, Study
+from search_spaces.errors import IspNasError
+from search_spaces.system import folder_lock
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What time it is, and whether a search runs: what the records cannot say."""
+
+    now_s: float  # since 1970
+    running: bool
+
+
+def clock_of(folder: Path) -> Clock:
+    """Look at the clock and at the study's lock."""
+    return Clock(time.time(), folder_lock.is_held(folder))
+
+
+def status(study: Study, clock: Clock) -> dict[str, Any]:
+    """Return how a study stands, under the names that programs rely on."""
+    judged = finals.verdict_of(study) if study.trained() else None
+    elapsed_s = _elapsed_s(study, clock)
+    return {
+        "study": study.folder.name,
+        "folder": str(study.folder),
+        "running": clock.running,
+        "budget": study.sessions[-1].budget if study.sessions else None,
+        "budget_share": _share(study, elapsed_s),
+        "elapsed_s": elapsed_s,
+        "sessions": len(study.sessions),
+        "workers": study.sessions[-1].workers if study.sessions else None,
+        "silent_s": _age_s(study.folder, clock),
+        "counts": counts(study, [c.trial for c in study.waiting.values()] if clock.running else ()),
+        "begun": sorted(study.waiting) if clock.running else [],  # trials that have not come to their first rung
+        "train_s": study.train_s,
+        "compile_s": study.compile_s,
+        "best": best_row(study),
+        "verdict": judged.to_dict() if judged else None,
+    }
+
+
+def _elapsed_s(study: Study, clock: Clock) -> float:
+    """Return the seconds searched: while a search runs, up to now."""
+    if not (clock.running and study.sessions and study.sessions[-1].began):
+        return study.elapsed_s
+    last = study.sessions[-1]
+    assert last.began is not None
+    since_s = datetime.fromtimestamp(clock.now_s, UTC) - datetime.fromisoformat(last.began)
+    return max(study.elapsed_s, last.elapsed_s + since_s.total_seconds())
+
+
+def _share(study: Study, elapsed_s: float) -> float | None:
+    """Return how much of the last budget is used, None before any search."""
+    if not study.sessions:
+        return None
+    budget = read_budget(study.sessions[-1].budget)
+    if budget.candidates is not None:
+        return min(1.0, study.finished / budget.candidates)
+    return min(1.0, elapsed_s / budget.seconds) if budget.seconds else None
+
+
+def _age_s(folder: Path, clock: Clock) -> float | None:
+    """Return the seconds since the last record, None without records."""
+    try:
+        return max(0.0, clock.now_s - (folder / RECORDS_FILE).stat().st_mtime)
+    except OSError:
+        return None
+
+
+def listing(results: Path) -> list[dict[str, Any]]:
+    """Return one row per study in a folder, the one used last first; a damaged one says what is wrong with it."""
+    return [_listed(results / name) for name in reversed(studies.names(results))]
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    clock = clock_of(folder)
+    row: dict[str, Any] = {"study": folder.name, "running": clock.running, "age_s": _age_s(folder, clock)}
+    try:
+        study = studies.load(folder)
+    except IspNasError as error:
+        return row | dict.fromkeys(LISTED) | {"problem": str(error)}
+    told = status(study, clock)
+    best = told["best"] or {}
+    return row | {
+        "budget": told["budget"],
+        "elapsed_s": told["elapsed_s"],
+        "trained": len(study.trained()),
+        "trial": best.get("trial"),
+        "name": best.get("name"),
+        "score": best.get("score"),
+        "psnr_db": best.get("psnr_db"),
+        "runtime_ms": best.get("runtime_ms"),
+        "device": study.config.device,
+        "problem": None,
+    }
+
+
+LISTED = ("budget", "elapsed_s", "trained", "trial", "name", "score", "psnr_db", "runtime_ms", "device")

@@ -1,0 +1,258 @@
+"use strict";
+/* Draws the charts of a page from the data that lies in it. Nothing is fetched; texts are put into the page as texts. */
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const HIDDEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
+const PALETTE = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#a6761d", "#666666", "#e7298a", "#66a61e"];
+const NARROW = 600;
+
+/* Texts: hidden characters are shown by their numbers; for plotly, which reads a little HTML, that is escaped too. */
+const visible = (value) => String(value ?? "").replace(HIDDEN, (c) => "\\u" + c.codePointAt(0).toString(16).padStart(4, "0"));
+const plain = (value) => visible(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const short = (value, most = 28) => { const text = visible(value); return text.length > most ? text.slice(0, most - 1) + "…" : text; };
+const wrapped = (value, most = 60) => plain(visible(value).replace(new RegExp(`(.{${most}})(?=.)`, "gu"), "$1\n")).replace(/\n/g, "<br>");
+const fixed = (value, digits) => (value === null || value === undefined ? "—" : value.toFixed(digits));
+const runtime = (c) => (c.runtime_ms === null ? "—" : `${c.runtime_ms.toPrecision(3)} (${c.runtime_low_ms.toPrecision(3)}–${c.runtime_high_ms.toPrecision(3)})`);
+const count = (n) => { if (n === null) return "—"; for (const [limit, unit] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) if (n >= limit) return `${(n / (unit === "k" ? 1e3 : limit)).toPrecision(3)} ${unit}`; return String(n); };
+const named = (c) => c.name ?? `trial ${c.trial}`;
+const spread = (at) => (at.psnr_half_width_db === null ? "" : ` ± ${fixed(at.psnr_half_width_db, 2)}`);
+
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = visible(text);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function table(headings, rows, text = []) {
+  const made = element("table"), head = element("tr"), body = element("tbody");
+  headings.forEach((h, i) => head.append(element("th", h, text.includes(i) ? { class: "text" } : {})));
+  for (const row of rows) {
+    const line = element("tr");
+    row.forEach((cell, i) => { const td = element("td", cell instanceof Node ? undefined : cell, text.includes(i) ? { class: "text" } : {}); if (cell instanceof Node) td.append(cell); line.append(td); });
+    body.append(line);
+  }
+  const top = element("thead"); top.append(head); made.append(top, body);
+  return made;
+}
+
+/* Studies: a page shows one, a comparison several. */
+const studies = data.studies ?? [{ label: data.overview.name, candidates: data.candidates, front: data.front }];
+
+function openCandidate(study, candidate) {
+  const box = document.querySelector("#candidate .content"), genes = element("dl");
+  for (const [gene, value] of Object.entries(candidate.genes)) genes.append(element("dt", gene), element("dd", value));
+  const trainings = [
+    ...candidate.history.map((r) => [`rung ${r.rung + 1}`, r.steps, fixed(r.psnr_db, 3), fixed(r.ssim, 4), fixed(r.train_s, 1), fixed(r.compile_s, 1)]),
+    ...candidate.finals.map((r) => [`final, seed ${r.seed}`, r.steps, fixed(r.psnr_db, 3), fixed(r.ssim, 4), fixed(r.train_s, 1), fixed(r.compile_s, 1)]),
+  ];
+  box.replaceChildren(
+    element("h2", (studies.length > 1 ? `${study.label}: ` : "") + `trial ${candidate.trial}` + (candidate.name ? `, ${candidate.name}` : "")),
+    element("p", candidate.network),
+    element("p", `${runtime(candidate)} ms predicted; ${count(candidate.parameters)} parameters; ${count(candidate.macs)} MACs; ${candidate.hash}`));
+  if (candidate.reason) box.append(element("p", candidate.reason, { class: "note" }));
+  if (candidate.duplicate_of !== null) box.append(element("p", `A repeat of trial ${candidate.duplicate_of}, whose result it shares.`, { class: "note" }));
+  if (trainings.length) { const scroll = element("div", undefined, { class: "scroll" }); scroll.append(table(["training", "steps", "PSNR dB", "SSIM", "s training", "s compiling"], trainings, [0])); box.append(scroll); }
+  box.append(element("h3", "Genes"), genes);
+  $("candidate").showModal();
+}
+
+function openTrial(number, trial) {
+  const candidate = studies[number].candidates.find((each) => each.trial === trial);
+  if (candidate) openCandidate(studies[number], candidate);
+}
+
+/* Charts */
+const colours = () => { const style = getComputedStyle(document.body); const of = (n) => style.getPropertyValue(n).trim(); return { ink: of("--ink"), quiet: of("--quiet"), line: of("--line"), ground: of("--panel"), accent: of("--accent") }; };
+
+function layout(more = {}) {
+  const c = colours(), axis = { gridcolor: c.line, zerolinecolor: c.line, linecolor: c.quiet, automargin: true };
+  const { xaxis = {}, yaxis = {}, ...rest } = more;
+  return { font: { color: c.ink, family: "system-ui, sans-serif", size: 13 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
+    hoverlabel: { align: "left", bgcolor: c.ground, font: { color: c.ink } }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+}
+
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const charts = new Map();
+function draw(id, traces, more) { charts.set(id, $(id)); return Plotly.react($(id), traces, layout(more), CONFIG); }
+
+/* Labels are put where they cover no other label and no marked point; where there is no such place, hovering tells. */
+function placeLabels(id, points) {
+  const chart = $(id), full = chart._fullLayout, { xaxis, yaxis } = full, c = colours();
+  const pen = document.createElement("canvas").getContext("2d"); pen.font = "12px system-ui, sans-serif";
+  const spots = points.map((p) => ({ ...p, px: xaxis.d2p(p.x), py: yaxis.d2p(p.y) })).filter((p) => p.px >= 0 && p.px <= xaxis._length && p.py >= 0 && p.py <= yaxis._length);
+  const taken = spots.map((p) => [p.px - 8, p.py - 8, p.px + 8, p.py + 8]), annotations = [];
+  const hits = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+  for (const p of spots) {
+    const w = pen.measureText(p.label).width + 8, h = 18;
+    search: for (const far of [0, 14, 30, 50]) for (const [dx, dy] of [[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]]) {
+      const x = p.px + dx * (w / 2 + 9 + far), y = p.py + dy * (h / 2 + 9 + far), box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2];
+      if (box[0] < 0 || box[1] < 0 || box[2] > xaxis._length || box[3] > yaxis._length || taken.some((t) => hits(t, box))) continue;
+      taken.push(box);
+      const shared = { x: xaxis.type === "log" ? Math.log10(p.x) : p.x, y: p.y, text: plain(p.label), font: { size: 12, color: c.ink }, bgcolor: c.ground, opacity: 0.9, borderpad: 0, captureevents: false };
+      annotations.push(far ? { ...shared, ax: x - p.px, ay: y - p.py, showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: c.quiet, standoff: 8 } : { ...shared, showarrow: false, xshift: x - p.px, yshift: p.py - y });
+      break search;
+    }
+  }
+  chart._labels = true;
+  return Plotly.relayout(chart, { annotations }).then(() => { chart._labels = false; });
+}
+
+function frontHover(study, candidate, at) {
+  const genes = Object.entries(candidate.genes).map(([g, v]) => `${g}=${v}`).join("  ");
+  const where = studies.length > 1 ? `${plain(short(study.label, 40))}, ` : "";
+  return `<b>${where}trial ${candidate.trial}${candidate.name ? " " + plain(candidate.name) : ""}</b><br>${fixed(at.psnr_db, 2)}${spread(at)} dB, ${runtime(candidate)} ms, score ${fixed(at.score, 3)}<br>${wrapped(genes)}`;
+}
+
+function scoreLines(offsets, low, high) {
+  const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20], scores = offsets.flatMap(([, o]) => [low + o, high + o]);
+  const from = Math.min(...scores), to = Math.max(...scores), step = steps.find((s) => (to - from) / s <= 14) ?? 50;
+  const x = [], y = [], text = [];
+  for (let s = Math.ceil(from / step) * step; s <= to; s += step) { for (const [ms, o] of offsets) { x.push(ms); y.push(s - o); text.push(`score ${+s.toFixed(2)}`); } x.push(null); y.push(null); text.push(""); }
+  return { x, y, text, mode: "lines", line: { color: colours().quiet, width: 0.6 }, opacity: 0.6, hoverinfo: "text", name: "equal score", showlegend: true };
+}
+
+/* Round values in a logarithmic range, as fine as their number allows. */
+function roundTicks([from, to], most) {
+  const grids = [[1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9, 9.5], [1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 6, 8], [1, 2, 5], [1]];
+  for (const grid of grids) {
+    const found = [];
+    for (let power = Math.floor(from); power <= to; power++) for (const digit of grid) { const value = +(digit * 10 ** power).toPrecision(3); if (Math.log10(value) >= from && Math.log10(value) <= to) found.push(value); }
+    if (found.length <= most) return found;
+  }
+  return [];
+}
+
+function drawFront(steps) {
+  const traces = [], labels = [], all = [], c = colours(), many = studies.length > 1;
+  studies.forEach((study, number) => {
+    const at = (candidate) => candidate.at[many ? study.front.chosen : steps];
+    const trained = study.candidates.filter((candidate) => candidate.verdict === "train" && at(candidate));
+    const front = trained.filter((candidate) => at(candidate).on_front).sort((a, b) => a.runtime_ms - b.runtime_ms);
+    const colour = PALETTE[number % PALETTE.length], label = many ? plain(short(study.label, 24)) + ": " : "";
+    const trace = (members, more) => ({ x: members.map((m) => m.runtime_ms), y: members.map((m) => at(m).psnr_db), text: members.map((m) => frontHover(study, m, at(m))), customdata: members.map((m) => [number, m.trial]), hovertemplate: "%{text}<extra></extra>", ...more });
+    all.push(...trained.map((m) => at(m).psnr_db), ...front.flatMap((m) => [1, -1].map((sign) => at(m).psnr_db + sign * (at(m).psnr_half_width_db ?? 0))));
+    traces.push(trace(trained.filter((m) => !m.name && !at(m).on_front), { mode: "markers", name: label + "networks", marker: { color: colour, opacity: 0.4, size: 7 } }));
+    traces.push(trace(front, { mode: "lines+markers", name: label + "Pareto front", line: { color: colour, width: 2 }, marker: { color: colour, size: 9 },
+      error_x: { type: "data", symmetric: false, array: front.map((m) => m.runtime_high_ms - m.runtime_ms), arrayminus: front.map((m) => m.runtime_ms - m.runtime_low_ms), color: colour, thickness: 0.6, width: 0 },
+      error_y: { type: "data", array: front.map((m) => at(m).psnr_half_width_db ?? 0), color: colour, thickness: 1, width: 3 } }));
+    traces.push(trace(trained.filter((m) => m.name), { mode: "markers", name: label + "published designs", marker: { color: many ? colour : "#d62728", symbol: "star", size: 13, line: { color: c.ground, width: 1 } } }));
+    labels.push(...[...new Set([...front, ...trained.filter((m) => m.name)])].map((m) => ({ x: m.runtime_ms, y: at(m).psnr_db, label: short(named(m)) })));
+    study.over = study.candidates.filter((m) => m.verdict === "infeasible" && m.runtime_ms !== null);
+  });
+  const low = all.length ? Math.min(...all) : 0, high = all.length ? Math.max(...all) : 1, margin = Math.max(0.1, (high - low) * 0.12);
+  const offsets = studies.find((s) => s.front.score_offsets.length)?.front.score_offsets ?? [], range = [low - margin, high + margin];
+  if (offsets.length) traces.unshift(scoreLines(offsets, ...range));
+  studies.forEach((study, number) => { if (study.over.length) traces.push({ x: study.over.map((m) => m.runtime_ms), y: study.over.map(() => range[0]), text: study.over.map((m) => `trial ${m.trial}<br>${wrapped(m.reason)}`), customdata: study.over.map((m) => [number, m.trial]), hovertemplate: "%{text}<extra></extra>", mode: "markers", name: "over a limit, not trained", marker: { symbol: "line-ns-open", color: c.quiet, opacity: 0.5, size: 9 } }); });
+  const times = studies.flatMap((s) => s.candidates.filter((m) => m.runtime_ms !== null && (m.verdict === "train" || m.verdict === "infeasible")).map((m) => m.runtime_ms));
+  const ends = [Math.log10(Math.min(...times) * 0.9), Math.log10(Math.max(...times) * 1.1)];
+  const chart = $("chart-front"), narrow = chart.clientWidth < NARROW;
+  const ticks = roundTicks(ends, narrow ? 4 : 9);
+  draw("chart-front", traces, { xaxis: { title: { text: "predicted runtime, ms" }, type: "log", range: ends, tickvals: ticks, ticktext: ticks.map(String) }, yaxis: { title: { text: "validation PSNR, dB" }, range } })
+    .then(() => placeLabels("chart-front", labels));
+  chart.removeAllListeners?.("plotly_click"); chart.removeAllListeners?.("plotly_relayout");
+  chart.on("plotly_click", ({ points }) => { const [number, trial] = points[0].customdata ?? []; if (trial !== undefined) openTrial(number, trial); });
+  chart.on("plotly_relayout", (change) => { if (!chart._labels && !("annotations" in change)) placeLabels("chart-front", labels); });
+  if (!many) drawFrontTable(studies[0], steps);
+}
+
+function drawFrontTable(study, steps) {
+  const rows = study.candidates.filter((m) => m.verdict === "train" && m.at[steps]?.on_front).sort((a, b) => a.runtime_ms - b.runtime_ms);
+  $("table-front").replaceChildren(table(["trial", "PSNR dB", "SSIM", "ms (interval)", "score", "parameters", "MACs", "network"],
+    rows.map((m) => { const button = element("button", m.trial, { class: "link" }), at = m.at[steps]; button.onclick = () => openCandidate(study, m); return [button, fixed(at.psnr_db, 2) + spread(at), fixed(at.ssim, 4), runtime(m), fixed(at.score, 2), count(m.parameters), count(m.macs), (m.name ? `★ ${m.name} ` : "") + m.network]; }), [7]));
+}
+
+function drawAnytime(over) {
+  const c = colours(), traces = [];
+  const series = data.studies ? data.studies.filter((s) => s.anytime).map((s) => [short(s.label, 24) + ": ", s.anytime]) : [["", data.anytime]];
+  series.forEach(([label, anytime], i) => {
+    const x = anytime.rows.map((r) => (over === "elapsed_s" ? r.elapsed_s / 60 : r.candidates));
+    traces.push({ x, y: anytime.rows.map((r) => r.score), name: plain(label) + "best score", line: { shape: "hv", color: PALETTE[i] }, mode: "lines" });
+    if (!data.studies) traces.push({ x, y: anytime.rows.map((r) => r.hypervolume), name: "hypervolume", yaxis: "y2", line: { shape: "hv", dash: "dot", color: PALETTE[1] }, mode: "lines" });
+  });
+  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(data.studies ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", showgrid: false, zeroline: false, color: c.ink } }) });
+}
+
+function drawSpending() {
+  const rows = data.spending.by_rung, names = [["train_s", "training"], ["compile_s", "compiling"], ["evaluate_s", "judging"]];
+  draw("chart-spending", names.map(([key, name], i) => ({ type: "bar", orientation: "h", y: rows.map((r) => `${r.steps} steps`), x: rows.map((r) => r[key] / 60), name, marker: { color: PALETTE[i] }, hovertemplate: `%{x:.2f} min ${name}<extra></extra>` })),
+    { barmode: "stack", xaxis: { title: { text: "minutes of workers" } }, yaxis: { type: "category", autorange: "reversed" } });
+}
+
+function drawLearning() {
+  const traces = data.finalists.flatMap((trial, i) => {
+    const m = data.candidates[trial], colour = PALETTE[i % PALETTE.length], label = plain(short(named(m)));
+    return [{ x: m.history.map((r) => r.steps), y: m.history.map((r) => r.psnr_db), mode: "lines+markers", name: label, line: { color: colour }, legendgroup: trial },
+      { x: m.finals.map((r) => r.steps), y: m.finals.map((r) => r.psnr_db), text: m.finals.map((r) => `${label}, seed ${r.seed}`), mode: "markers", marker: { color: colour, symbol: "circle-open", size: 9, line: { width: 2 } }, hovertemplate: "%{text}: %{y:.3f} dB<extra></extra>", showlegend: false, legendgroup: trial }];
+  });
+  draw("chart-learning", traces, { xaxis: { title: { text: "training steps" }, type: "log", tickvals: data.front.steps, ticktext: data.front.steps.map(String) }, yaxis: { title: { text: "validation PSNR, dB" } } });
+}
+
+function drawImportance() {
+  const rows = data.genes.importances.slice(0, 12).reverse();
+  draw("chart-importance", [{ type: "bar", orientation: "h", x: rows.map((r) => r.share), y: rows.map((r) => r.gene), text: rows.map((r) => wrapped(r.meaning)), textposition: "none", hovertemplate: "%{text}<br>%{x:.1%}<extra></extra>", marker: { color: PALETTE[0] } }],
+    { xaxis: { title: { text: "share of importance" }, tickformat: ".0%" }, yaxis: { type: "category" } });
+}
+
+function drawGenes() {
+  const first = data.front.steps[0], trained = data.candidates.filter((m) => m.verdict === "train" && m.at[first]);
+  const scores = trained.map((m) => m.at[first].score), dimensions = data.genes.importances.slice(0, 7).map(({ gene }) => {
+    const values = [...new Set(trained.map((m) => m.genes[gene] ?? "—"))].sort((a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b))));
+    return { label: plain(short(gene, 20)), values: trained.map((m) => values.indexOf(m.genes[gene] ?? "—")), tickvals: values.map((_, i) => i), ticktext: values.map((v) => plain(short(v, 18))) };
+  });
+  dimensions.push({ label: "predicted ms", values: trained.map((m) => m.runtime_ms) }, { label: `score at ${first}`, values: scores });
+  const c = colours();
+  draw("chart-genes", [{ type: "parcoords", dimensions, line: { color: scores, colorscale: "Viridis", showscale: false }, labelfont: { color: c.ink, size: 12 }, tickfont: { color: c.ink, size: 11 }, rangefont: { color: c.quiet, size: 10 } }], { margin: { l: 70, r: 60, t: 48, b: 24 } });
+}
+
+function drawAll() {
+  if ($("chart-front")) drawFront($("steps")?.value);
+  if ($("chart-anytime")) drawAnytime($("over").value);
+  if ($("chart-spending")) drawSpending();
+  if ($("chart-learning")) drawLearning();
+  if ($("chart-importance")) drawImportance();
+  if ($("chart-genes")) drawGenes();
+  document.body.dataset.drawn = "yes";
+}
+
+/* plotly.js lies packed in the page. */
+async function unpackPlotly() {
+  const bytes = Uint8Array.from(atob($("plotly").textContent), (c) => c.charCodeAt(0));
+  const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  const script = element("script"); script.textContent = text; document.head.append(script); script.textContent = "";
+}
+
+function openPhotos(strip) {
+  const box = document.querySelector("#zoom .content"), slider = document.querySelector("#zoom input");
+  const panes = [...strip.querySelectorAll("span")].map((span) => {
+    const figure = element("figure"), pane = element("div", undefined, { class: "pane" }), image = element("img", undefined, { alt: span.querySelector("img").alt });
+    image.src = span.querySelector("img").src; pane.append(image); figure.append(element("figcaption", image.alt), pane);
+    return [figure, pane, image];
+  });
+  const resize = () => panes.forEach(([, , image]) => { image.style.width = `${image.naturalWidth * slider.value}px`; });
+  slider.oninput = resize;
+  panes.forEach(([, pane]) => pane.addEventListener("scroll", () => panes.forEach(([, other]) => { if (other !== pane && (other.scrollTop !== pane.scrollTop || other.scrollLeft !== pane.scrollLeft)) other.scrollTo(pane.scrollLeft, pane.scrollTop); })));
+  box.replaceChildren(...panes.map(([figure]) => figure));
+  $("zoom").showModal(); resize();
+}
+
+document.querySelectorAll(".strip").forEach((strip) => { strip.onclick = () => openPhotos(strip); strip.onkeydown = (event) => { if (event.key === "Enter") openPhotos(strip); }; });
+document.querySelectorAll("[data-trial]").forEach((button) => { button.onclick = () => openTrial(0, Number(button.dataset.trial)); });
+if ($("download")) $("download").onclick = () => {
+  const link = element("a", undefined, { download: "report.json", href: URL.createObjectURL(new Blob([$("data").textContent], { type: "application/json" })) });
+  link.click(); URL.revokeObjectURL(link.href);
+};
+
+unpackPlotly().then(() => {
+  drawAll();
+  if ($("steps")) $("steps").onchange = () => drawFront($("steps").value);
+  if ($("over")) $("over").onchange = () => drawAnytime($("over").value);
+  dark.addEventListener("change", drawAll);
+  let waiting; addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { if ($("chart-front")) drawFront($("steps")?.value); }, 200); });
+  addEventListener("beforeprint", () => charts.forEach((chart) => Plotly.Plots.resize(chart)));
+}).catch((error) => {
+  document.querySelectorAll(".chart").forEach((chart) => { chart.style.height = "auto"; chart.textContent = "This browser cannot draw the chart: it needs DecompressionStream (any browser since 2023). Tables and numbers are complete."; });
+  console.warn(error.message);
+});
