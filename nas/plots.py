@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
@@ -57,6 +58,15 @@ def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS) -> None:
         raise UsageError(f"The folder {path.parent} does not exist; make it first, or name another file.")
 
 
+@contextmanager
+def _boxes_for_lacking_letters() -> Iterator[None]:
+    """Draw a box for a letter that the font lacks, without a warning on the terminal."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+@_boxes_for_lacking_letters()
 def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: str) -> None:
     """Draw quality against runtime: every candidate, the front as a line, published designs by name.
 
@@ -65,7 +75,7 @@ def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: s
     check_plot(path, PICTURE_KINDS)
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(8, 5.5), dpi=DPI, layout="constrained")
-    _draw_front(axes, dots, f"Pareto front ({interval})")
+    _draw_front(axes, dots, f"Pareto front ({printable(interval)})")
     axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB")
     axes.set_title("\n".join(wrap(printable(title), 90)[:3]), parse_math=False, fontsize=11)
     axes.set_xscale("log")
@@ -255,13 +265,12 @@ def _pyplot() -> Any:
 def _save(path: Path, figure: Any, *, dpi: int) -> None:
     """Write a figure and close it, replacing a picture as a whole, or not at all: the old one survives a full disk."""
     content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn for a letter that the font lacks
-        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
     _pyplot().close(figure)
     write_durably(path, content.getvalue())
 
 
+@_boxes_for_lacking_letters()
 def save_panels(path: Path, rows: Sequence[Sequence[Panel]], *, title: str) -> None:
     """Draw rows of panels: a dot at the mean of each network, lines from its least to its greatest seed."""
     plt = _pyplot()
@@ -293,6 +302,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.grid(visible=True, alpha=0.3)
 
 
+@_boxes_for_lacking_letters()
 def save_patches(path: Path, pairs: "PairSet", index: np.ndarray[Any, Any], outputs: np.ndarray[Any, Any]) -> None:
     """Draw one row per patch: the mosaic, what the network makes of it with its PSNR, and the target."""
     plt = _pyplot()

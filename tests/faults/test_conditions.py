@@ -142,23 +142,13 @@ def test_names_that_are_no_text_are_refused_where_they_would_have_to_be_kept(tin
     assert "is no text in UTF-8" in refusal(in_process("data", "check", pair))
 
 
-# Names in pictures and pages
+# Names in pictures; those in pages: tests/report
 
 HOSTILE = ("<script>alert(1)</script>", "$x^2$", "$\\frac$", "\u202egnp", "a\x1b[31m", "<a href='x'>y</a>", "&lt;b&gt;")
 
 
 def point(name: str) -> PlotPoint:
-    return PlotPoint(0, name, 24.0, 60.0, 50.0, 70.0, on_front=True, text=f"trial 0 {name}\n24 dB")
-
-
-def test_names_in_a_page_are_text(tmp_path: Path) -> None:
-    for name in HOSTILE:
-        save_front(tmp_path / "page.html", [point(name)], title=name, interval=name)
-        page = (tmp_path / "page.html").read_text("utf-8")
-        told = page[page.rindex("Plotly.newPlot") :]
-        assert "alert(1)</script>" not in told
-        assert "\\u003ca href" not in told
-        assert not {"\u202e", "\x1b"} & {*told}
+    return PlotPoint(0, name, 24.0, 60.0, 50.0, 70.0, on_front=True)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
@@ -182,7 +172,7 @@ def test_a_picture_that_cannot_be_written_does_not_take_the_one_before_with_it(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match=r"Could not write .*front\.png.*No space left on device; make room"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*front\.png'"):  # the command makes a sentence of it
         save_front(tmp_path / "front.png", [point("x")], title="t", interval="i")
     assert snapshot(tmp_path) == {"front.png": b"mine"}
 
