@@ -128,13 +128,24 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {name: str(folder / place) for name, place in places.items()} | {"PYTHONPATH": str(ROOT)}
 
 
+# A shell lets its background jobs ignore Ctrl-C, which a command started from one would inherit.
+_HEARS_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def started(folder: Path, arguments: str | Sequence[str], **more: str) -> "subprocess.Popen[str]":
     given = arguments.split() if isinstance(arguments, str) else arguments
     return subprocess.Popen(
-        [str(COMMAND), *given], cwd=folder / "work", env=environment(folder) | more, text=True, errors="replace",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+        [sys.executable, "-c", _HEARS_CTRL_C, str(COMMAND), *given],
+        cwd=folder / "work",
+        env=environment(folder) | more,
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def failing(folder: Path, condition: Condition, *, log: Path | None = None) -> dict[str, str]:

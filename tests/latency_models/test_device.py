@@ -308,7 +308,10 @@ def _drop(*keys: Any) -> Edit:
         (_set("method", "interval", "value", value=0.9), r"method\.interval\.value must be a number ≥ 1"),
         (_set("method", "layout", "lane", value=0), r"method\.layout\.lane must be a whole number ≥ 1"),
         (_set(*COEFFICIENTS, "fixed_ms", value=-1.0), r"coefficients\.fixed_ms must be a finite number ≥ 0, got -1"),
-        (_set(*COEFFICIENTS, "fixed_ms", value=float("nan")), r"fixed_ms must be a finite number ≥ 0, got nan"),
+        (
+            _set(*COEFFICIENTS, "fixed_ms", value=float("nan")),
+            r"mine\.json is not a readable JSON file: NaN is no number",
+        ),
         (_set(*COEFFICIENTS, "fixed_ms", value=True), r"fixed_ms must be a finite number ≥ 0, got True"),
         (_set(*COEFFICIENTS, "fixed_ms", value="5"), r"fixed_ms must be a finite number ≥ 0, got '5'"),
         (_set("predictor", "interval", "kind", value="guessed"), r"interval\.kind must be 'assumed', 'measured'"),
@@ -331,7 +334,7 @@ def test_a_wrong_file_is_refused_with_file_and_key(elsewhere: Path, edit: Edit, 
         (b"{", "mine.json is not a readable JSON file"),
         (b"\xff{}", "mine.json is not a readable JSON file"),
         (b"[]", "mine.json must be one JSON object"),
-        (b'{"schema": 2, "schema": 2}', 'key "schema" stands twice'),
+        (b'{"schema": 2, "schema": 2}', 'the key "schema" is there twice'),
     ],
 )
 def test_a_torn_file_is_refused(elsewhere: Path, content: bytes, told: str) -> None:
