@@ -16,6 +16,11 @@ from jaxtyping import Bool, Float32, Shaped
 
 from nas.data.make.coarse_alignment import Grey, Matrix, Photo, View
 
+SURE_BELOW_PX = 1.0  # of the mosaic
+FILL_STEP = 8  # px of the grey picture, at which the flow around is averaged
+FILL_REACHES = (32.0, 8.0, 2.5)  # deviations in such steps
+FILL_BLEND = 1.5  # px over which one goes over into the other
+LEAST_TRUST = 0.1  # share of sure pixels from which an average is believed
 BORDER_PX = 2.0  # of the picture: interpolation reads so far
 Places = Float32[np.ndarray, "h w 2"]  # (right, down)
 
@@ -52,17 +57,47 @@ def refine(grey: Grey, picture: Photo, view: View) -> Alignment:
     matched = toned_like(seen, grey, inside)
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)
-    forth = flow.calc(grey, matched, None)
-    back = flow.calc(matched, grey, None)
+    forth, back = _filled(flow.calc(grey, matched, None), flow.calc(matched, grey, None))
     at = _grid(grey.shape) + forth
-    returned = forth + _moved(back, at)
     places = _mapped(view.homography, at)
     return Alignment(
         places=places,
-        disagreement_px=2 * np.hypot(returned[..., 0], returned[..., 1]),
+        disagreement_px=_disagreement(forth, back),
         inside=_is_inside(places, picture.shape),
         matched=_moved(matched, at),
     )
+
+
+def _disagreement(forth: Places, back: Places) -> Float32[np.ndarray, "h w"]:
+    """How far from where it began a pixel ends that goes there and back, in px of the mosaic."""
+    returned = forth + _moved(back, _grid(forth.shape) + forth)
+    return 2 * np.hypot(returned[..., 0], returned[..., 1])
+
+
+def _filled(forth: Places, back: Places) -> tuple[Places, Places]:
+    """Replace both flows where they disagree by those around.
+
+    In the dark and on plain walls noise leads the flow astray by tens of pixels. What is around is right there, and
+    where it is not, as behind something that moved, the two pictures will not look alike.
+    """
+    return _smoothed(forth, _disagreement(forth, back)), _smoothed(back, _disagreement(back, forth))
+
+
+def _smoothed(flow: Places, disagreement_px: Float32[np.ndarray, "h w"]) -> Places:
+    sure = (disagreement_px < SURE_BELOW_PX).astype(np.float32)
+    size = [max(1, side // FILL_STEP) for side in sure.shape[::-1]]
+    weight = cv2.resize(sure, size, interpolation=cv2.INTER_AREA)
+    weighted = cv2.resize(flow * sure[..., None], size, interpolation=cv2.INTER_AREA)
+    around = np.zeros_like(weighted)
+    for reach in FILL_REACHES:  # the farthest first, so that nearer ones replace it where they know something
+        total = cv2.GaussianBlur(weight, (0, 0), reach)[..., None]
+        near = cv2.GaussianBlur(weighted, (0, 0), reach) / np.maximum(total, 1e-6)
+        trust = np.clip(total / LEAST_TRUST, 0, 1)
+        around = trust * near + (1 - trust) * around
+    around = cv2.resize(around, sure.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    keep = cv2.GaussianBlur(sure, (0, 0), FILL_BLEND)[..., None] * sure[..., None]
+    filled: Places = keep * flow + (1 - keep) * around
+    return filled
 
 
 def _seen(picture: Photo, view: View, shape: tuple[int, ...]) -> tuple[Grey, Bool[np.ndarray, "h w"]]:
