@@ -71,7 +71,8 @@ def refine(grey: Grey, picture: Photo, view: View) -> Alignment:
 def _disagreement(forth: Places, back: Places) -> Float32[np.ndarray, "h w"]:
     """How far from where it began a pixel ends that goes there and back, in px of the mosaic."""
     returned = forth + _moved(back, _grid(forth.shape) + forth)
-    return 2 * np.hypot(returned[..., 0], returned[..., 1])
+    disagreement: Float32[np.ndarray, "h w"] = 2 * np.hypot(returned[..., 0], returned[..., 1])
+    return disagreement
 
 
 def _filled(forth: Places, back: Places) -> tuple[Places, Places]:
