@@ -1,8 +1,9 @@
 """Compare OpenCV with scikit-image where a camera's photograph is laid onto a phone's mosaic of a made scene.
 
-    PYTHONPATH=.:tests/helpers python benchmarks/photograph_alignment.py [HEIGHT WIDTH]
+    PYTHONPATH=.:tests/helpers python benchmarks/photograph_alignment.py --out benchmarks/photograph_alignment.json
 
-Prints, for the homography and for the optical flow of each, the shift that remains in px of the mosaic and CPU seconds.
+Writes, for the homography and for the optical flow of each, the shift that remains in px of the mosaic and CPU seconds;
+`--size 3000x4000` takes a whole photograph and `--make` what `isp-nas data make` does with it, alone.
 """
 
 import json

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -30,7 +31,7 @@ from search_spaces.system.printable import printable
 
 STATE_FOLDER = ".isp-nas-make"
 KEY_DIGITS = 20
-VERSION = 1  # of what is made of a photograph; another makes all anew
+VERSION = 2  # of what is made of a photograph; another makes all anew
 FAST_PNG = 1
 SHOWN_QUALITY = 80
 
@@ -127,6 +128,9 @@ def finish(photograph: Photograph, settings: MakeSettings, out: Path) -> Path | 
         build_once(folder, lambda partial: _write(partial, photograph, settings))
     except DataError as error:
         return Refused(photograph.name, str(error))
+    except (cv2.error, MemoryError) as error:  # the others of a long run go on
+        why = "needs more memory than there is" if isinstance(error, MemoryError) else f"cannot be worked on ({error})"
+        return Refused(photograph.name, f"It {why}; leave it out, or try fewer --workers.")
     return folder
 
 
