@@ -16,13 +16,14 @@ from flow import truncate
 from photographed import FMT, View, photograph
 from PIL import Image
 
+from nas.data.check.near_duplicates import thumbnail
 from nas.data.check.report import check
-from nas.data.make import maker, pair_writing
+from nas.data.make import assembly, maker, pair_writing
 from nas.data.make.assembly import AssemblySettings
 from nas.data.make.capture_time import clock_offset, taken_at
 from nas.data.make.maker import MakeReport, make_pairs
 from nas.data.make.photograph import MakeSettings
-from nas.data.make.scenes import Seen, assign, group, sight
+from nas.data.make.scenes import Patch, Seen, assign, group, leaks, sight
 from nas.data.make.sources import Photograph, Refused, find_photographs
 from nas.data.pairs import DataConfig
 from search_spaces.errors import DataError, UsageError
@@ -64,10 +65,8 @@ def photographs(shot: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shot, tmp_path / "photographs"))
 
 
-def run(
-    folder: Path, out: Path, settings: MakeSettings = SETTINGS, assembly: AssemblySettings = ASSEMBLY
-) -> MakeReport:
-    return make_pairs(folder / "phone", str(folder / "camera"), out, settings, assembly, workers=1)
+def run(folder: Path, out: Path, settings: MakeSettings = SETTINGS, shares: AssemblySettings = ASSEMBLY) -> MakeReport:
+    return make_pairs(folder / "phone", str(folder / "camera"), out, settings, shares, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +300,7 @@ def test_targets_are_matched_in_exposure_where_that_is_asked_for(photographs: Pa
     shutil.copytree(prepared, prepared.with_name("matched"))
     kept = run(photographs, prepared)
     assert any("1 photographs (b.png) are exposed over 1 stop apart" in note for note in kept.notes)
-    run(photographs, prepared.with_name("matched"), assembly=replace(ASSEMBLY, exposure="match"))
+    run(photographs, prepared.with_name("matched"), shares=replace(ASSEMBLY, exposure="match"))
     factors = {row["source"]: float(row["brightened"]) for row in rows_of(prepared.with_name("matched"))}
     assert factors["b.png"] == pytest.approx(2, rel=0.1)
     assert factors["a.png"] == pytest.approx(1, rel=0.1)
@@ -422,6 +421,41 @@ def test_one_scene_is_told_by_content_name_time_and_word() -> None:
     assert len(set(group(timed, gap_s=10).values())) == 2
     worded = [replace(each, scene="yard") for each in far]
     assert len(set(group(worded, gap_s=10).values())) == 1
+
+
+def test_patches_alike_in_two_splits_are_found_whatever_their_place(tmp_path: Path) -> None:
+    def patch(key: str, at: int, seed: int, brighter: float = 1.0) -> Patch:
+        target = np.clip(photograph(128, 128, seed=seed).picture * brighter, 0, 255).astype(np.uint8)
+        path = tmp_path / f"{key}-{at}.png"
+        Image.fromarray(target).save(path)
+        small = thumbnail(target)
+        assert small is not None
+        return Patch(key, (at, 0), small, path)
+
+    patches = [patch("a", 0, 1), patch("a", 128, 2), patch("b", 0, 3), patch("b", 128, 2, 0.9)]
+    [(first, second)] = leaks(patches, {"a": "train", "b": "val"})
+    assert (first.key, first.at, second.key, second.at) == ("b", (128, 0), "a", (128, 0))
+    assert list(leaks(patches, {"a": "train", "b": "train"})) == []
+
+
+def test_single_patches_alike_are_left_out_and_many_join_their_photographs(
+    prepared: Path, shot: Path, made: tuple[Path, MakeReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_share(share: float) -> Callable[..., list[tuple[Patch, Patch]]]:
+        def found(patches: list[Patch], splits: dict[str, str]) -> list[tuple[Patch, Patch]]:
+            val = [each for each in patches if splits[each.key] == "val"]
+            train = next(each for each in patches if splits[each.key] == "train")
+            return [(each, train) for each in val[: max(1, int(share * len(val)))]]
+
+        return found
+
+    shutil.copytree(prepared, prepared.with_name("joined"))
+    monkeypatch.setattr(assembly, "leaks", of_share(0))
+    report = run(shot, prepared)
+    assert any("1 patches that show what a patch of another split shows" in note for note in report.notes)
+    assert report.written == made[1].written - 1
+    monkeypatch.setattr(assembly, "leaks", of_share(0.5))
+    assert run(shot, prepared.with_name("joined")).scenes < report.scenes
 
 
 def test_scenes_are_shared_out_by_their_pairs_and_stay_where_they_are() -> None:

@@ -5,7 +5,7 @@ and changes none.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -15,11 +15,12 @@ from nas.data.layout import SPLITS, Split
 from nas.data.make.patch_judging import Judgement
 from nas.data.make.photograph import KEEP
 from nas.data.make.photograph_state import Finished, Record
-from nas.data.make.scenes import Seen, assign, group
+from nas.data.make.scenes import Patch, Seen, assign, group, leaks
 from nas.data.make.sources import Refused
 
 MATCH = "match"
 EXPOSURE_CHOICES = ("keep", MATCH)
+MOST_SHARED = 0.1  # of a photograph's patches: with more in another photograph, both are of one scene
 BLACK_WITHIN = 1.0  # levels of the mosaic: black of one kind of sensor
 
 
@@ -93,17 +94,54 @@ def plan(
         for each in usable
         if not _fits(each.record, levels)
     ]
-    scenes = group([_seen(each) for each in same], gap_s=settings.gap_s)
     chosen = {each.key: _chosen(each, settings) for each in same}
-    sizes = Counter[str]()
-    for key, patches in chosen.items():
-        sizes[scenes[key]] += len(patches)
-    fixed = {scenes[key]: split for key, split in earlier.items() if key in scenes}
-    splits = assign(sizes, fixed, seed=settings.seed, val=settings.val, test=settings.test)
+    scenes, splits, shared = _split(same, chosen, earlier, settings)
     new = [each for each in same if each.key not in earlier]
     pairs = _numbered(new, chosen, scenes, splits, levels, settings, Counter(numbers or {}))
     notes = _notes(same, levels, splits, settings, black_levels)
+    if shared:
+        notes.append(f"{shared} patches that show what a patch of another split shows were left out.")
     return Plan(levels, tuple(pairs), tuple(refused), tuple(notes), splits)
+
+
+def _split(
+    same: Sequence[Finished],
+    chosen: dict[str, list[Judgement]],
+    earlier: Mapping[str, Split],
+    settings: AssemblySettings,
+) -> tuple[dict[str, str], dict[str, Split], int]:
+    """Return the scene of each photograph and the split of each scene; and of how many patches `chosen` was freed.
+
+    Photographs that share many patches though they differ as a whole are of one scene, and scenes are shared out
+    again; single patches that are alike are left out of validation and test.
+    """
+    seen = [_seen(each) for each in same]
+    patches = [patch for each in same if each.key in chosen for patch in _patches(each, chosen[each.key])]
+    together: set[tuple[str, str]] = set()
+    while True:
+        scenes = group(seen, gap_s=settings.gap_s, also=together)
+        sizes = Counter[str]()
+        for key, found in chosen.items():
+            sizes[scenes[key]] += len(found)
+        fixed = {scenes[key]: split for key, split in earlier.items() if key in scenes}
+        splits = assign(sizes, fixed, seed=settings.seed, val=settings.val, test=settings.test)
+        shared = list(leaks(patches, {key: splits[scenes[key]] for key in chosen}))
+        counts = Counter((first.key, second.key) for first, second in shared)
+        more = {pair for pair, count in counts.items() if count > MOST_SHARED * len(chosen[pair[0]])} - together
+        if not more:
+            break
+        together |= more
+    odd = {(first.key, first.at) for first, _ in shared if first.key not in earlier}
+    for key, found in chosen.items():
+        chosen[key] = [each for each in found if (key, (each.row, each.column)) not in odd]
+    return scenes, splits, len(odd)
+
+
+def _patches(each: Finished, chosen: Sequence[Judgement]) -> Iterator[Patch]:
+    wanted = {(found.row, found.column) for found in chosen}
+    for at, small in each.thumbnails().items():
+        if at in wanted:
+            yield Patch(each.key, at, small, each.patch(*at, "rgb"))
 
 
 def _levels(usable: Sequence[Finished]) -> SetLevels:

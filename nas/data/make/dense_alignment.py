@@ -9,7 +9,6 @@ Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 201
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -72,8 +71,8 @@ def refine(grey: Grey, picture: Photo, view: View) -> Alignment:
 def _disagreement(forth: Places, back: Places) -> Float32[np.ndarray, "h w"]:
     """How far from where it began a pixel ends that goes there and back, in px of the mosaic."""
     returned = forth + _moved(back, _grid(forth.shape) + forth)
-    ends_at: np.ndarray[Any, Any] = 2 * np.hypot(returned[..., 0], returned[..., 1])
-    return ends_at
+    disagreement: Float32[np.ndarray, "h w"] = 2 * np.hypot(returned[..., 0], returned[..., 1])
+    return disagreement
 
 
 def _filled(forth: Places, back: Places) -> tuple[Places, Places]:

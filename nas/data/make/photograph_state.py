@@ -13,10 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from nas.data.cache import build_once
+from nas.data.check.near_duplicates import SIDE, Thumbnail, thumbnail
 from nas.data.make.capture_time import taken_at
 from nas.data.make.patch_judging import Judgement
 from nas.data.make.photograph import Made, MakeSettings, make
@@ -29,7 +31,7 @@ from search_spaces.system.printable import printable
 
 STATE_FOLDER = ".isp-nas-make"
 KEY_DIGITS = 20
-VERSION = 1  # of what is made of a photograph; another makes all anew
+VERSION = 2  # of what is made of a photograph; another makes all anew
 FAST_PNG = 1
 SHOWN_QUALITY = 80
 
@@ -106,6 +108,13 @@ class Finished:
             small = kept["thumbnail"]
             return Sight(small if small.size else None, kept["places"], kept["descriptors"])
 
+    def thumbnails(self) -> dict[tuple[int, int], Thumbnail]:
+        """The small pictures of the targets of kept patches, by row and column, as far as they show something."""
+        with acting_on(self.folder, "read", DataError), np.load(self.folder / "sight.npz") as kept:
+            return {
+                (int(row), int(column)): small for (row, column), small in zip(kept["at"], kept["patches"], strict=True)
+            }
+
 
 def state_folder(out: Path) -> Path:
     """Where the state of an output folder lies."""
@@ -119,6 +128,9 @@ def finish(photograph: Photograph, settings: MakeSettings, out: Path) -> Path | 
         build_once(folder, lambda partial: _write(partial, photograph, settings))
     except DataError as error:
         return Refused(photograph.name, str(error))
+    except (cv2.error, MemoryError) as error:  # the others of a long run go on
+        why = "needs more memory than there is" if isinstance(error, MemoryError) else f"cannot be worked on ({error})"
+        return Refused(photograph.name, f"It {why}; leave it out, or try fewer --workers.")
     return folder
 
 
@@ -152,7 +164,7 @@ def _write(folder: Path, photograph: Photograph, settings: MakeSettings) -> None
             name = f"{cut.judgement.row}-{cut.judgement.column}-{kind}.png"
             Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name, compress_level=FAST_PNG)
     Image.fromarray(made.shown).save(folder / "shown.jpg", quality=SHOWN_QUALITY)
-    _write_sight(folder / "sight.npz", sight(made.grey))
+    _write_sight(folder / "sight.npz", sight(made.grey), made)
     _write_record(folder, _record(made, named))
 
 
@@ -180,6 +192,14 @@ def _write_record(folder: Path, record: Record) -> None:
     (folder / "record.json").write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
-def _write_sight(path: Path, seen: Sight) -> None:
+def _write_sight(path: Path, seen: Sight, made: Made) -> None:
     small = np.empty(0, np.float16) if seen.thumbnail is None else seen.thumbnail
-    np.savez(path, thumbnail=small, places=seen.places, descriptors=seen.descriptors)
+    shown = [(cut.judgement, each) for cut in made.cuts if (each := thumbnail(cut.target)) is not None]
+    np.savez(
+        path,
+        thumbnail=small,
+        places=seen.places,
+        descriptors=seen.descriptors,
+        at=np.array([(found.row, found.column) for found, _ in shown], np.int32).reshape(-1, 2),
+        patches=np.array([each for _, each in shown], np.float16).reshape(-1, SIDE, SIDE),
+    )

@@ -6,16 +6,18 @@ taken within seconds of each other, or where they show the same: alike as a whol
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from nas.data.check.near_duplicates import candidates, thumbnail
+from nas.data.check.near_duplicates import Thumbnail, candidates, thumbnail
+from nas.data.check.near_duplicates import show_one_scene as patches_show_one_scene
 from nas.data.layout import SPLITS, Split
 
 # As phones name the pictures of one release: …_BURST003, …_COVER, "… (2)", "…~2".
@@ -25,6 +27,7 @@ FEATURES = 600
 RATIO = 0.75
 AGREEING = 24  # features of two photographs; pictures of other scenes reach 8
 WITHIN_PX = 6.0
+MOST_COMPARED = 20_000  # patches
 NEIGHBOURS = 12  # photographs next in order that are compared by features, beside those that look alike as a whole
 
 
@@ -71,8 +74,11 @@ def show_one_scene(first: Sight, second: Sight) -> bool:
     return inside is not None and int(inside.sum()) >= AGREEING
 
 
-def group(photographs: Sequence[Seen], *, gap_s: float) -> dict[str, str]:
-    """Return for the key of each photograph the name of its scene: that of the scene's first photograph."""
+def group(photographs: Sequence[Seen], *, gap_s: float, also: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return for the key of each photograph the name of its scene: that of the scene's first photograph.
+
+    `also` are keys of photographs that are known to belong together.
+    """
     names = {each.key: each.name for each in photographs}
     joined = {each.key: each.key for each in photographs}
 
@@ -82,9 +88,14 @@ def group(photographs: Sequence[Seen], *, gap_s: float) -> dict[str, str]:
         return key
 
     def join(first: Seen, second: Seen) -> None:
-        a, b = sorted((root(first.key), root(second.key)), key=lambda key: (names[key], key))
+        join_keys(first.key, second.key)
+
+    def join_keys(first: str, second: str) -> None:
+        a, b = sorted((root(first), root(second)), key=lambda key: (names[key], key))
         joined[b] = a
 
+    for one, other in also:
+        join_keys(one, other)
     for first, second in _together(photographs, gap_s):
         join(first, second)
     for first, second in _perhaps(photographs):
@@ -124,6 +135,33 @@ def _perhaps(photographs: Sequence[Seen]) -> Iterator[tuple[Seen, Seen]]:
         assert latest is not None
         for _, column in candidates([latest], earlier):
             yield shown[column], shown[at]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The target of a patch, small, and where it lies."""
+
+    key: str  # of its photograph
+    at: tuple[int, int]
+    thumbnail: Thumbnail
+    path: Path
+
+
+def leaks(patches: Sequence[Patch], splits: Mapping[str, Split]) -> Iterator[tuple[Patch, Patch]]:
+    """Yield patches of validation and test with those of another split that show the same, as `data check` finds them.
+
+    Every pair of patches is compared, so of a very large set nothing is said here, and `data check` has the word.
+    """
+    if len(patches) > MOST_COMPARED:
+        return
+    members = {split: [each for each in patches if splits[each.key] == split] for split in SPLITS}
+    for number, split in enumerate(SPLITS[1:], start=1):
+        others = [each for other in SPLITS[:number] for each in members[other]]
+        found = candidates([each.thumbnail for each in members[split]], [each.thumbnail for each in others])
+        for row, column in found:
+            first, second = members[split][row], others[column]
+            if patches_show_one_scene(first.path, second.path):
+                yield first, second
 
 
 def assign(
