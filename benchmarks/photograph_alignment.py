@@ -3,9 +3,9 @@
     PYTHONPATH=.:tests/helpers python benchmarks/photograph_alignment.py --out benchmarks/photograph_alignment.json
 
 `libraries`: for the homography and for the optical flow of each, the shift that remains in px of the mosaic, and CPU
-seconds, at 1.4 megapixels. `whole`: what `isp-nas data make` does with photographs of 12 megapixels, each in a process of
-its own: shift of the patches kept, how many of the good ones those are (nothing in them moved, is hidden or is clipped),
-how many were kept that must not be, CPU seconds of one thread, and peak memory.
+seconds, at 1.4 megapixels. `whole`: what `isp-nas data make` does with photographs of 12 megapixels, each in a process
+of its own: shift of the patches kept, how many of the good ones those are (nothing in them moved, is hidden or is
+clipped), how many were kept that must not be, CPU seconds of one thread, and peak memory.
 """
 
 import argparse

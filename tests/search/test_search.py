@@ -36,7 +36,7 @@ from nas.search import policy, proposals
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
-from nas.search.optuna_sampler import Proposer
+from nas.search.optuna_sampler import Proposer, expected_trials
 from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
@@ -187,7 +187,7 @@ def test_duplicates_are_not_trained_twice_and_cost_no_budget(tmp_path: Path) -> 
 
 def test_a_duplicate_is_told_to_optuna_with_the_result_of_the_first(tmp_path: Path) -> None:
     search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), TINY_SIZE - 3)
-    told = list(optuna_trials(tmp_path / "s"))
+    told = expected_trials(studies.load(tmp_path / "s"))
     repeats = [c for c in studies.load(tmp_path / "s").candidates.values() if c.duplicate_of is not None]
     assert repeats
     for repeat in repeats:
@@ -253,10 +253,10 @@ def test_a_candidate_over_the_limit_is_never_trained(limited: Run) -> None:
 
 
 def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_failed(limited: Run) -> None:
-    told = list(optuna_trials(limited[0]))
+    told = expected_trials(studies.load(limited[0]))
     for candidate in studies.load(limited[0]).candidates.values():
         trial = told[candidate.trial]
-        (constraint,) = trial.constraints.values()
+        constraint = trial.constraint
         if candidate.verdict == "infeasible":
             assert trial.state == TrialState.PRUNED
             assert constraint == pytest.approx(candidate.runtime_ms - limit_ms(limited))
@@ -303,11 +303,11 @@ def test_a_candidate_whose_maps_do_not_fit_is_never_trained(cramped: Run) -> Non
 
 
 def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
-    told = list(optuna_trials(cramped[0]))
+    told = expected_trials(studies.load(cramped[0]))
     for candidate in studies.load(cramped[0]).candidates.values():
         if candidate.verdict == "unsupported":
             continue  # refused before either limit was looked at
-        (constraint,) = told[candidate.trial].constraints.values()
+        constraint = told[candidate.trial].constraint
         slow, large = candidate.runtime_ms / limit_ms(cramped) - 1, candidate.peak_memory_mb / limit_mb(cramped) - 1
         assert constraint == pytest.approx(max(0, slow) + max(0, large))
         wanted = TrialState.PRUNED if candidate.verdict == "infeasible" else TrialState.COMPLETE
@@ -452,7 +452,7 @@ def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, 
 
 
 def test_optuna_is_told_the_score_at_the_first_rung_whatever_came_later(long: Run) -> None:
-    told = list(optuna_trials(long[0]))
+    told = expected_trials(studies.load(long[0]))
     climbed = 0
     for candidate in studies.load(long[0]).trained():
         climbed += len(candidate.rungs) > 1
@@ -464,7 +464,7 @@ def test_optuna_is_told_the_score_at_the_first_rung_whatever_came_later(long: Ru
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_the_pareto_objective_tells_quality_and_runtime(tmp_path: Path, sampler: str) -> None:
     search(make_study(tmp_path / "s", objective="pareto", sampler=sampler), BUDGET)
-    told = list(optuna_trials(tmp_path / "s"))
+    told = expected_trials(studies.load(tmp_path / "s"))
     for candidate in studies.load(tmp_path / "s").trained():
         assert told[candidate.trial].values == [candidate.rungs[0].psnr_db, candidate.runtime_ms]
     assert_whole(tmp_path / "s", budget=BUDGET)
@@ -572,7 +572,7 @@ def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(
     failed = [c for c in opened.candidates.values() if c.failure]
     assert failed
     assert {c.failure for c in failed} == {"the loss was not a number"}
-    told = list(optuna_trials(tmp_path / "s"))
+    told = expected_trials(studies.load(tmp_path / "s"))
     for candidate in failed:
         wanted = TrialState.COMPLETE if candidate.rungs else TrialState.FAIL
         assert told[candidate.trial].state == wanted
