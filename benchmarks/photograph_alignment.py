@@ -3,9 +3,9 @@
     PYTHONPATH=.:tests/helpers python benchmarks/photograph_alignment.py --out benchmarks/photograph_alignment.json
 
 `libraries`: for the homography and for the optical flow of each, the shift that remains in px of the mosaic, and CPU
-seconds, at 1.4 megapixels. `whole`: what `isp-nas data make` does with photographs of 12 megapixels, each in a process of
-its own: shift of the patches kept, how many of the good ones those are (nothing in them moved, is hidden or is clipped),
-how many were kept that must not be, CPU seconds of one thread, and peak memory.
+seconds, at 1.4 megapixels. `whole`: what `isp-nas data make` does with photographs of 12 megapixels, each in a process
+of its own: shift of the patches kept, how many of the good ones those are (nothing in them moved, is hidden or is
+clipped), how many were kept that must not be, CPU seconds of one thread, and peak memory.
 """
 
 import argparse
@@ -62,9 +62,9 @@ def compare_libraries() -> list[dict[str, Any]]:
     pair = photograph(1000, 1400, view=VIEWS[0], seed=1)
     grey = develop(pair.mosaic, (64.0,) * 4, 1023.0)
     picture = cv2.cvtColor(pair.picture, cv2.COLOR_RGB2GRAY)
-    view = find_view(grey, picture)
+    view, grid = find_view(grey, picture), _grid(grey.shape)
     return [
-        timed(pair, "SIFT, MAGSAC++ (OpenCV)", lambda: _mapped(find_view(grey, picture).homography, _grid(grey.shape))),
+        timed(pair, "SIFT, MAGSAC++ (OpenCV)", lambda: _mapped(find_view(grey, picture).homography, grid)),
         *(
             timed(pair, f"{name}, RANSAC (scikit-image)", partial(_skimage_view, grey, picture, name))
             for name in ("SIFT", "ORB")
