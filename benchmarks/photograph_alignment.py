@@ -87,8 +87,8 @@ def whole(view: View, seed: int) -> dict[str, Any]:
     shifts = []
     for row, column, reason in patches:
         here = slice(row, row + PATCH), slice(column, column + PATCH)
-        wrong = max(truth.moved[here].mean(), truth.clipped[here].mean())
-        is_good = bool(inside[here].all()) and max(wrong, truth.hidden[here].mean()) < 0.005
+        wrong = float(max(truth.moved[here].mean(), truth.clipped[here].mean()))
+        is_good = bool(inside[here].all()) and max(wrong, float(truth.hidden[here].mean())) < 0.005
         good, kept_good = good + is_good, kept_good + (is_good and reason is None)
         bad, kept_bad = bad + (wrong > 0.02), kept_bad + (wrong > 0.02 and reason is None)
         if reason is None:
