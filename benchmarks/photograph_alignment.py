@@ -5,7 +5,7 @@
 `libraries`: for the homography and for the optical flow of each, the shift that remains in px of the mosaic, and CPU
 seconds, at 1.4 megapixels. `whole`: what `isp-nas data make` does with photographs of 12 megapixels, each in a process
 of its own: shift of the patches kept, how many of the good ones those are (nothing in them moved, is hidden or is
-clipped), how many were kept that must not be, CPU seconds of one thread, and peak memory.
+clipped), how many were kept that must not be, and CPU seconds of one thread.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from nas.data.make.dense_alignment import _grid, _mapped, _moved, _seen, refine,
 from nas.data.make.development import develop
 from nas.data.make.photograph import MakeSettings, make
 from nas.data.make.sources import Photograph
-from search_spaces.system.machine import peak_memory_mb
 
 RATIO, WITHIN_PX, SEED = 0.8, 6.0, 0
 
@@ -81,7 +80,7 @@ def whole(view: View, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         Image.fromarray(truth.mosaic).save(Path(folder) / "a.png", compress_level=1)
         Image.fromarray(truth.picture).save(Path(folder) / "b.jpg", quality=95)
-        patches, places, inside, seconds, peak_mb = pool.submit(_make, folder).result()
+        patches, places, inside, seconds = pool.submit(_make, folder).result()
     shift = truth.residual_px(places)
     good = bad = kept_good = kept_bad = 0
     shifts = []
@@ -104,20 +103,19 @@ def whole(view: View, seed: int) -> dict[str, Any]:
         "moved_or_clipped_patches": bad,
         "moved_or_clipped_patches_kept": kept_bad,
         "cpu_s": seconds,
-        "peak_mb": peak_mb,
     }
 
 
-def _make(folder: str) -> tuple[list[tuple[int, int, str | None]], Any, Any, float, float | None]:
+def _make(folder: str) -> tuple[list[tuple[int, int, str | None]], Any, Any, float]:
     cv2.setNumThreads(1)
     begun = time.process_time()
     made = make(
         Photograph("a", Path(folder) / "a.png", Path(folder) / "b.jpg"), MakeSettings("folder", patch=PATCH, raw=FMT)
     )
-    seconds, peak_mb = time.process_time() - begun, peak_memory_mb()
+    seconds = time.process_time() - begun
     patches = [(each.row, each.column, each.reason) for each in made.judgements]
     inside = made.alignment.inside.repeat(2, axis=0).repeat(2, axis=1)
-    return patches, made.alignment.full(), inside, seconds, peak_mb
+    return patches, made.alignment.full(), inside, seconds
 
 
 def timed(pair: Photographed, name: str, align: Callable[[], Any]) -> dict[str, Any]:
