@@ -26,7 +26,7 @@ def test_photographs_become_pairs_that_the_printed_command_finds_fit(tmp_path: P
         "--val", 0.3, "--test", 0.3, "--workers", 1,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    printed = made.stdout.replace("\n", " ").partition("Next: isp-nas ")[2]
+    printed = made.stdout.partition("Next: isp-nas ")[2]
     check = in_process(*shlex.split(printed))
     assert check.returncode == 0, check.stdout
     assert "Fit for training." in check.stdout
