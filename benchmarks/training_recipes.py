@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,37 +48,51 @@ RECIPES: dict[str, Recipe] = {
     "muon-clip": replace(MUON, clip_norm=1.0),
 }
 KEY = ("network", "spec", "data", "recipe", "steps", "seed")
+Train = Callable[[ArchSpec, str, int, int], dict[str, Any]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="demo")
-    parser.add_argument("--label", help="what rows call the data; else the name of its folder")
-    parser.add_argument("--networks", nargs="+", default=[n for n, d in DESIGNS.items() if d.variant_of is None])
+    parser = rows_parser(__doc__, [n for n, d in DESIGNS.items() if d.variant_of is None], [300, 900], [1, 2, 3])
     parser.add_argument("--recipes", nargs="+", default=["adam", "muon"], choices=RECIPES)
-    parser.add_argument("--steps", nargs="+", type=int, default=[300, 900])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--table", action="store_true", help="print what the file holds and train nothing")
     options = parser.parse_args()
+
+    def train(spec: ArchSpec, recipe: str, steps: int, seed: int) -> dict[str, Any]:
+        return trained(spec, options.data, RECIPES[recipe].scaled(steps), seed)
+
     if not options.table:
-        train_all(options)
+        train_all(options, options.recipes, train)
     sys.stdout.write(table(read(options.out)))
 
 
-def train_all(options: argparse.Namespace) -> None:
+def rows_parser(
+    description: str | None, networks: Sequence[str], steps: Sequence[int], seeds: Sequence[int]
+) -> argparse.ArgumentParser:
+    """Return the options of a benchmark that makes a row per training, with these defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--label", help="what rows call the data; else the name of its folder")
+    parser.add_argument("--networks", nargs="+", default=networks)
+    parser.add_argument("--steps", nargs="+", type=int, default=steps)
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", action="store_true", help="print what the file holds and train nothing")
+    return parser
+
+
+def train_all(options: argparse.Namespace, recipes: Sequence[str], train: Train) -> None:
+    """Append the rows that `--out` does not have yet; `train` gets spec, recipe, steps and seed."""
     backend.prepare()
     specs = dict(networks(options.networks))
     done = {key(row) for row in read(options.out)}
     data = options.label or label(options.data)
     made_by = provenance_of_rows({options.data: data})
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    for seed, steps, name, recipe in itertools.product(options.seeds, options.steps, specs, options.recipes):
+    for seed, steps, name, recipe in itertools.product(options.seeds, options.steps, specs, recipes):
         wanted = {"network": name, "spec": specs[name].hash, "data": data, "recipe": recipe}
         wanted |= {"steps": steps, "seed": seed}
         if key(wanted) in done:
             continue
-        row = wanted | trained(specs[name], options.data, RECIPES[recipe].scaled(steps), seed)
+        row = wanted | train(specs[name], recipe, steps, seed)
         with options.out.open("a") as file:
             file.write(json.dumps(row | {"load": os.getloadavg()[0], "made_by": made_by}, ensure_ascii=False) + "\n")
         sys.stderr.write(f"{name} {recipe} {steps} steps, seed {seed}: {row.get('psnr_db', row.get('failure'))}\n")
@@ -104,18 +118,13 @@ def label(data: str) -> str:
 
 
 def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str, Any]:
-    from nas.data.cache import cache_dir
-    from nas.data.demo.demo_set import demo_folder
-    from nas.data.pairs import open_prepared, prepare
-    from nas.defaults import DEFAULT_DATA
+    from nas.data.pairs import open_prepared
     from nas.train import loop
     from nas.train.evaluation import Evaluator
     from search_spaces.errors import TrainingError
     from search_spaces.networks import build_graph
 
-    if source == "demo":
-        demo_folder()
-    prepared = prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
+    prepared = prepared_pairs(source)
     graph = build_graph(spec)
     state = loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
     try:
@@ -128,6 +137,18 @@ def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str,
     quality = Evaluator(graph, open_prepared(prepared, "val")).quality(done.checkpoint.weights)
     seconds = {"train_s": done.train_s, "compile_s": done.compile_s, "judge_s": time.perf_counter() - begun}
     return {"psnr_db": quality.psnr_db, "ssim": quality.ssim, **seconds}
+
+
+def prepared_pairs(source: str) -> Path:
+    """Return the folder of the decoded pairs."""
+    from nas.data.cache import cache_dir
+    from nas.data.demo.demo_set import demo_folder
+    from nas.data.pairs import prepare
+    from nas.defaults import DEFAULT_DATA
+
+    if source == "demo":
+        demo_folder()
+    return prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -9,26 +9,21 @@ long training of `--teacher` first, which is made once per call.
 """
 
 import argparse
-import itertools
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from training_recipes import key, label, networks, provenance_of_rows, read, table
+from training_recipes import Train, prepared_pairs, read, rows_parser, table, train_all
 
-from nas import backend
 from nas.data.batches import Batches, BatchSpec
-from nas.data.pairs import PairSet, open_prepared, prepare
+from nas.data.pairs import PairSet, open_prepared
 from nas.train import loop, muon, step
 from nas.train.evaluation import Evaluator
 from nas.train.recipe import HARDWARE_RECIPE, Recipe
@@ -58,55 +53,30 @@ class Try:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="demo")
-    parser.add_argument("--label", help="what rows call the data; else the name of its folder")
-    parser.add_argument("--networks", nargs="+", default=["smallnet", "csanet", "isp-forever"])
+    parser = rows_parser(__doc__, ["smallnet", "csanet", "isp-forever"], [900], [1, 2])
     parser.add_argument("--tries", nargs="+", default=list(TRIES), choices=TRIES)
-    parser.add_argument("--steps", nargs="+", type=int, default=[900])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--teacher", default="isp-forever", help="the design whose pictures `distilled` learns from")
     parser.add_argument("--teacher-steps", type=int, default=8100)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--table", action="store_true", help="print what the file holds and train nothing")
     options = parser.parse_args()
     if not options.table:
-        train_all(options)
+        train_all(options, options.tries, training_of(options))
     sys.stdout.write(table(read(options.out)))
 
 
-def train_all(options: argparse.Namespace) -> None:
-    backend.prepare()
-    specs = dict(networks(options.networks))
-    done = {key(row) for row in read(options.out)}
-    data = options.label or label(options.data)
-    made_by = provenance_of_rows({options.data: data})
-    pairs, judged = opened(options.data)
-    taught: PairSet | None = None
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    for seed, steps, name, tried in itertools.product(options.seeds, options.steps, specs, options.tries):
-        wanted = {"network": name, "spec": specs[name].hash, "data": data, "recipe": tried}
-        wanted |= {"steps": steps, "seed": seed}
-        if key(wanted) in done:
-            continue
-        if TRIES[tried].distils and taught is None:
-            taught = with_targets_of(options.teacher, options.teacher_steps, pairs)
-        learnt = taught if TRIES[tried].distils and taught is not None else pairs
-        row = wanted | trained(specs[name], TRIES[tried], DEFAULT.scaled(steps), learnt, judged, seed)
-        with options.out.open("a") as file:
-            file.write(json.dumps(row | {"load": os.getloadavg()[0], "made_by": made_by}, ensure_ascii=False) + "\n")
-        sys.stderr.write(f"{name} {tried} {steps} steps, seed {seed}: {row['psnr_db']}\n")
+def training_of(options: argparse.Namespace) -> Train:
+    """Return what trains a network; the teacher is trained when its pictures are first needed."""
+    prepared = prepared_pairs(options.data)
+    pairs, judged = open_prepared(prepared, "train"), open_prepared(prepared, "val")
 
+    @cache
+    def taught() -> PairSet:
+        return with_targets_of(options.teacher, options.teacher_steps, pairs)
 
-def opened(source: str) -> tuple[PairSet, PairSet]:
-    from nas.data.cache import cache_dir
-    from nas.data.demo.demo_set import demo_folder
-    from nas.defaults import DEFAULT_DATA
+    def train(spec: ArchSpec, name: str, steps: int, seed: int) -> dict[str, Any]:
+        tried = TRIES[name]
+        return trained(spec, tried, DEFAULT.scaled(steps), taught() if tried.distils else pairs, judged, seed)
 
-    if source == "demo":
-        demo_folder()
-    prepared = prepare(replace(DEFAULT_DATA, source=source), cache_dir() / "pairs")
-    return open_prepared(prepared, "train"), open_prepared(prepared, "val")
+    return train
 
 
 def trained(spec: ArchSpec, tried: Try, recipe: Recipe, pairs: PairSet, judged: PairSet, seed: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def save_front(path: Path, dots: Sequence[PlotPoint], *, title: str, interval: s
     figure, axes = plt.subplots(figsize=(8, 5.5), dpi=DPI, layout="constrained")
     _draw_front(axes, dots, f"Pareto front ({printable(interval)})")
     axes.set(xlabel="predicted runtime, ms", ylabel="validation PSNR, dB")
-    axes.set_title("\n".join(wrap(printable(title), 90)[:3]), parse_math=False, fontsize=11)
+    axes.set_title("\n".join(wrap(printable(title), 90)[:3]), fontsize=11)
     axes.set_xscale("log")
     _round_ticks(axes)
     axes.grid(visible=True, alpha=0.3)
@@ -228,7 +228,6 @@ def place_labels(
         max_distance=0.2,
         avoid_label_lines_overlap=True,
         avoid_crossing_label_lines=True,
-        parse_math=False,
         zorder=6,
     )
     for text in filter(None, texts):  # None: one without a place

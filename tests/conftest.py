@@ -116,3 +116,14 @@ def _mosaic(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for channel, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
         raw[row::2, column::2] = linear[row::2, column::2, channel]
     return (np.clip(raw, 0, 1) * 1023).round().astype(np.uint16)
+
+
+@pytest.fixture
+def one_core_of_opencv() -> Iterator[None]:
+    """Tests share the cores, and OpenCV takes all of them unless it is told."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(threads)

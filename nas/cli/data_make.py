@@ -41,8 +41,9 @@ def run_make(
 def settings_of(target: str, options: "MakeOptions", raw: "RawOptions") -> "tuple[MakeSettings, AssemblySettings]":
     """Return what was asked for."""
     from nas.data.make.assembly import AssemblySettings
-    from nas.data.make.maker import FOLDER_TARGET, OWN_TARGETS
+    from nas.data.make.maker import FOLDER_TARGET
     from nas.data.make.photograph import MakeSettings
+    from nas.data.make.sources import OWN_TARGETS
     from nas.data.raw_dump import dump_of
     from nas.data.raw_format import RawFormat
 

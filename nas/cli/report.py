@@ -21,7 +21,7 @@ def write_report(results: Path, name: str | None, options: ReportOptions, *, out
     check_page(out)
     _check_photos(options.photos)
     study, notes = the_study(results, name), Console(stderr=True)
-    report = study_report(study, options, say=lambda text: notes.print(text, highlight=False))
+    report = study_report(study, options, on_message=lambda text: notes.print(text, highlight=False))
     write_page(out, study_page(report))
     if output_format == "json":
         print_json(asdict(report))
@@ -37,7 +37,7 @@ def write_comparison(
     _check_photos(photos)
     notes = Console(stderr=True)
     networks = comparison.find(texts, results, name)
-    found = comparison.compare(networks, photos=photos, say=lambda text: notes.print(text, highlight=False))
+    found = comparison.compare(networks, photos=photos, on_message=lambda text: notes.print(text, highlight=False))
     if output_format == "json":
         print_json(found.to_dict())
     else:

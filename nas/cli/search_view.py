@@ -13,7 +13,7 @@ from nas.cli.console import Console
 from nas.cli.search_log import SearchLog
 from nas.search.budget import duration
 from nas.search.session import budget_share
-from nas.search.standing import counts
+from nas.search.standing import counts, in_words
 from nas.search.study import Study
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def standing(study: Study, busy: Collection[int] = ()) -> str:
 
 def counted(study: Study, busy: Collection[int] = ()) -> str:
     """Return how many candidates were trained, how far, and how many were not."""
-    return ", ".join(f"{number} {name}" for name, number in counts(study, busy).items() if number or name == "trained")
+    return in_words(counts(study, busy))
 
 
 def best_so_far(study: Study) -> str:

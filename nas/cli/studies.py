@@ -16,6 +16,7 @@ from nas.report.trash import trash_study
 from nas.search import study as studies
 from nas.search.budget import duration
 from nas.search.network_ref import the_study
+from nas.search.standing import in_words
 from nas.units import runtime
 from search_spaces.system.printable import json_printable
 
@@ -108,8 +109,7 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
             f"training {duration(told['train_s'])}, compiling {duration(told['compile_s'])}.",
             highlight=False,
         )
-    counted = [f"{number} {name}" for name, number in told["counts"].items() if number or name == "trained"]
-    console.print(f"{', '.join(counted)}.", highlight=False)
+    console.print(f"{in_words(told['counts'])}.", highlight=False)
     if told["begun"]:
         console.print(f"In training for the first time: trials {', '.join(map(str, told['begun']))}.", highlight=False)
     best = told["best"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.search import finals, pareto
 from nas.search.candidate import Candidate
+from nas.search.candidate_rows import quality
 from nas.search.score import final_score
 from nas.search.study import Study
 from search_spaces.networks import build_graph
@@ -58,20 +59,12 @@ def _marks(study: Study) -> dict[int, dict[int, dict[str, Any]]]:
         reached = study.at_rung(rung)
         points = [(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in reached]
         for candidate, rank in zip(reached, pareto.ranks(points), strict=True):
-            marks[candidate.trial][steps] = _mark(candidate, rung, half_db) | {"on_front": rank == 0}
+            marks[candidate.trial][steps] = {
+                **quality(candidate, rung, half_db),
+                "score": candidate.score(rung),
+                "on_front": rank == 0,
+            }
     return marks
-
-
-def _mark(candidate: Candidate, rung: int, half_db: float | None) -> dict[str, Any]:
-    at = candidate.at(rung)
-    seeds = 1 if rung in candidate.rungs else len(candidate.finals)
-    return {
-        "psnr_db": at.psnr_db,
-        "psnr_half_width_db": None if half_db is None else half_db / math.sqrt(seeds),
-        "seeds": seeds,
-        "ssim": at.ssim,
-        "score": candidate.score(rung),
-    }
 
 
 def score_offsets(runtimes_ms: Sequence[float]) -> list[tuple[float, float]]:

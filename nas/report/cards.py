@@ -1,6 +1,5 @@
 """The cards of a study's exports: what each precision lost."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ def precisions(study: Study, exports: Sequence[Path] = ()) -> Precisions:
     Raises UsageError for a card that was named and cannot be read, or is of a network that the study does not have.
     """
     known = {c.spec.hash for c in study.trained()}
-    nearby = [card for path in _nearby(study.folder) if (card := _readable(path)) and card["hash"] in known]
-    cards = [_read(path) for path in exports] or nearby
+    cards = [_read(path) for path in exports]
     for card in cards:
         if card["hash"] not in known:
             raise UsageError(f"{card['path']} is of network {card['hash']}, which the study has not trained.")
+    if not exports:
+        cards = [found for path in _nearby(study.folder) if (found := _readable(path)) and found["hash"] in known]
     if cards:
         return Precisions([_row(card, study) for card in cards])
     name = study.folder.name
@@ -65,7 +65,6 @@ def _are_rows(rows: object) -> bool:
 
 
 def _row(card: dict[str, Any], study: Study) -> dict[str, Any]:
-    plain = json.loads(json.dumps(card))
-    about = {name: plain.get(name) for name in _ABOUT}
-    files = [{name: each.get(name) for name in FIELDS} for each in plain["precisions"]]
+    about = {name: card.get(name) for name in _ABOUT}
+    files = [{name: each.get(name) for name in FIELDS} for each in card["precisions"]]
     return {"path": card["path"], **about, "is_best": card["hash"] == study.best().spec.hash, "precisions": files}

@@ -20,7 +20,7 @@ from nas.search.study import Study
 from search_spaces.errors import IspNasError, UsageError
 from search_spaces.spec import GENES
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 STUDIES, NETWORKS = "studies", "networks"
 _FOUND = ("trial", "name", "steps", "psnr_db", "psnr_half_width_db", "seeds", "ssim", "score", "runtime_ms",
           "runtime_low_ms", "runtime_high_ms", "parameters", "macs", "hash")  # fmt: skip
@@ -77,7 +77,9 @@ def _named(text: str, results: Path, study: str | None, known: Sequence[str]) ->
     return Compared(text, of_study, target)
 
 
-def compare(found: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, say: Say = lambda _: None) -> Comparison:
+def compare(
+    found: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, on_message: OnMessage = lambda _: None
+) -> Comparison:
     """Return where those differ."""
     are_studies = found[0].target is None
     parts = [_of_study(each) if are_studies else _of_network(each) for each in found]
@@ -88,7 +90,7 @@ def compare(found: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, say: Say
         differences(parts),
         [_drawn(each) for each in found],
         [_layers(each) for each in found],
-        _photos(found, photos, say),
+        _photos(found, photos, on_message),
     )
 
 
@@ -147,9 +149,9 @@ def _of_network(each: Compared) -> dict[str, dict[str, Any]]:
 def _row(study: Study, candidate: Candidate) -> dict[str, Any]:
     if candidate.longest is None:
         return {"verdict": candidate.verdict, "reason": candidate.failure or candidate.reason}
-    rung = study.final_rung if candidate.finals else max(candidate.rungs)
-    row = candidate_rows.row(candidate, rung, finals.half_width_db(study))
-    return {name: row[name] for name in ("steps", "psnr_db", "psnr_half_width_db", "seeds", "ssim", "score")}
+    rung = candidate_rows.longest_rung(study, candidate)
+    quality = candidate_rows.quality(candidate, rung, finals.half_width_db(study))
+    return {"steps": candidate.at(rung).steps, **quality, "score": candidate.score(rung)}
 
 
 def _sentence(each: Compared) -> str:
@@ -195,7 +197,7 @@ def _layers(each: Compared) -> Layers:
     return layers_of(f"{label(best)} of {each.label}", best.spec, _device(each))
 
 
-def _photos(found: Sequence[Compared], count: int, say: Say) -> Photos:
+def _photos(found: Sequence[Compared], count: int, on_message: OnMessage) -> Photos:
     """Return what each makes of the same validation pairs, or why that cannot be shown."""
     if not count:
         return Photos(note="Photos were left out (--photos 0).")
@@ -205,7 +207,7 @@ def _photos(found: Sequence[Compared], count: int, say: Say) -> Photos:
     if len({each.study.config.data_fingerprint for each, _ in trained if each.study}) > 1:
         return Photos(note="They were trained on other pairs, so that no pair belongs to both.")
     try:
-        say("Making photos of validation pairs…")
+        on_message("Making photos of validation pairs…")
         return Photos(_photo_rows(trained, count))
     except (IspNasError, OSError) as error:
         return Photos(note=f"The photos could not be made: {error}")

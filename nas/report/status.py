@@ -37,7 +37,7 @@ def status(study: Study, clock: Clock) -> dict[str, Any]:
         "study": study.folder.name,
         "folder": str(study.folder),
         "running": clock.running,
-        "budget": study.sessions[-1].budget if study.sessions else None,
+        "budget": _budget(study),
         "budget_share": _share(study, elapsed_s),
         "elapsed_s": elapsed_s,
         "sessions": len(study.sessions),
@@ -50,6 +50,10 @@ def status(study: Study, clock: Clock) -> dict[str, Any]:
         "best": best_row(study),
         "verdict": judged.to_dict() if judged else None,
     }
+
+
+def _budget(study: Study) -> str | None:
+    return study.sessions[-1].budget if study.sessions else None
 
 
 def _elapsed_s(study: Study, clock: Clock) -> float:
@@ -92,11 +96,10 @@ def _listed(folder: Path) -> dict[str, Any]:
         study = studies.load(folder)
     except IspNasError as error:
         return row | dict.fromkeys(LISTED) | {"problem": str(error)}
-    told = status(study, clock)
-    best = told["best"] or {}
+    best = best_row(study) or {}
     return row | {
-        "budget": told["budget"],
-        "elapsed_s": told["elapsed_s"],
+        "budget": _budget(study),
+        "elapsed_s": _elapsed_s(study, clock),
         "trained": len(study.trained()),
         "trial": best.get("trial"),
         "name": best.get("name"),

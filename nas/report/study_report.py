@@ -22,7 +22,7 @@ from search_spaces.spec import GENES
 from search_spaces.system import stored
 
 DEFAULT_PHOTOS = 3
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,10 @@ class ReportOptions:
     exports: Sequence[Path] = ()  # folders of exports, or their card.json
 
 
-def study_report(study: Study, options: ReportOptions | None = None, *, say: Say = lambda _: None) -> StudyReport:
-    """Return everything that the page of a study shows; `say` gets a sentence before anything that takes long.
+def study_report(
+    study: Study, options: ReportOptions | None = None, *, on_message: OnMessage = lambda _: None
+) -> StudyReport:
+    """Return everything that the page of a study shows; `on_message` gets a sentence before anything that takes long.
 
     Raises UsageError for an export that cannot be read.
     """
@@ -47,7 +49,7 @@ def study_report(study: Study, options: ReportOptions | None = None, *, say: Say
         overview=overview(study),
         candidates=candidates.candidate_rows(study),
         front=front(study, device),
-        photos=photos(study, options.photos, say=say),
+        photos=photos(study, options.photos, on_message=on_message),
         anytime=course.anytime(events, runtimes),
         spending=course.spending(events, final_rung=study.final_rung),
         finalists=candidates.finalists(study),
@@ -131,7 +133,7 @@ def device_of(study: Study) -> Device | None:
         return None
 
 
-def photos(study: Study, count: int, *, say: Say = lambda _: None) -> Photos:
+def photos(study: Study, count: int, *, on_message: OnMessage = lambda _: None) -> Photos:
     """Return some validation pairs with what the best found and the best design make of them, or why there are none."""
     if not count:
         return Photos(note="Photos were left out (--photos 0).")
@@ -144,7 +146,7 @@ def photos(study: Study, count: int, *, say: Say = lambda _: None) -> Photos:
         )
     try:
         require_same_data(study)
-        say("Making photos of validation pairs…")
+        on_message("Making photos of validation pairs…")
         backend.prepare()
         from nas.report.photos import Shown, photo_rows
 

@@ -28,7 +28,12 @@ def choose_rung(study: Study, steps: int | None) -> int:
 def best(study: Study) -> tuple[Candidate, int]:
     """Return the best candidate and the rung whose figures are told of it: its longest training."""
     candidate = study.best()
-    return candidate, study.final_rung if candidate.finals else max(candidate.rungs)
+    return candidate, longest_rung(study, candidate)
+
+
+def longest_rung(study: Study, candidate: Candidate) -> int:
+    """Return the rung of a trained candidate's longest training, the one above the ladder where it has finals."""
+    return study.final_rung if candidate.finals else max(candidate.rungs)
 
 
 def rows(study: Study, rung: int, *, everything: bool = True, trial: int | None = None) -> list[dict[str, Any]]:
@@ -51,22 +56,29 @@ def row(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[st
     `half_width_db` is half of the interval of one training's PSNR (see `nas.search.finals`).
     """
     graph = build_graph(candidate.spec)
-    reached = candidate.at(rung)
-    seeds = 1 if rung in candidate.rungs else len(candidate.finals)
     return {
         "trial": candidate.trial,
         "name": candidate.name,
-        "psnr_db": reached.psnr_db,
-        "psnr_half_width_db": None if half_width_db is None else half_width_db / math.sqrt(seeds),
-        "seeds": seeds,
-        "ssim": reached.ssim,
+        **quality(candidate, rung, half_width_db),
         "runtime_ms": candidate.runtime_ms,
         "runtime_low_ms": candidate.runtime_low_ms,
         "runtime_high_ms": candidate.runtime_high_ms,
         "score": candidate.score(rung),
         "parameters": graph.parameters,
         "macs": graph.macs,
-        "steps": reached.steps,
+        "steps": candidate.at(rung).steps,
         "hash": candidate.spec.hash,
         "spec": candidate.spec.to_dict(),
+    }
+
+
+def quality(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[str, Any]:
+    """Return what a candidate came to at a rung, with the interval of its PSNR; `half_width_db` as in `row`."""
+    reached = candidate.at(rung)
+    seeds = 1 if rung in candidate.rungs else len(candidate.finals)
+    return {
+        "psnr_db": reached.psnr_db,
+        "psnr_half_width_db": None if half_width_db is None else half_width_db / math.sqrt(seeds),
+        "seeds": seeds,
+        "ssim": reached.ssim,
     }

@@ -163,7 +163,7 @@ class Search:
     def _fill(self) -> None:
         """Give every free worker something to do, as long as there is something."""
         taken = {id(f.worker) for f in self.running}
-        for worker in (s for s in self.workers if id(s) not in taken):
+        for worker in (each for each in self.workers if id(each) not in taken):
             work = self._next_work()
             if work is None:
                 return
@@ -319,14 +319,11 @@ class Search:
             self.on_message(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
         else:
-            number = self._number_of(finished.worker)
+            number = self.workers.index(finished.worker)
             self._record("rung", trial=candidate.trial, rung=finished.rung, worker=number, **asdict(result))
             self.on_message(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
-
-    def _number_of(self, worker: Worker) -> int:
-        return next(number for number, each in enumerate(self.workers) if each is worker)
 
     def _is_first_death(self, finished: InFlight) -> bool:
         """Tell whether a candidate's process died for the first time; nothing is recorded then, and it is tried again.
@@ -350,7 +347,7 @@ class Search:
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
             self.on_message(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return
-        self._record("final", trial=trial, seed=seed, worker=self._number_of(finished.worker), **asdict(result))
+        self._record("final", trial=trial, seed=seed, worker=self.workers.index(finished.worker), **asdict(result))
         score = finished.candidate.final_scores()[seed]
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
         self.on_message(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")

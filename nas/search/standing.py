@@ -1,6 +1,6 @@
 """How far a study is: what was trained, how far, and what was not."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from nas.search.study import Study
 
@@ -20,3 +20,8 @@ def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
         "over the limit": verdicts["infeasible"],
         "not runnable on the device": verdicts["unsupported"],
     }
+
+
+def in_words(found: Mapping[str, int]) -> str:
+    """Return counts as words, those of nothing left out."""
+    return ", ".join(f"{number} {name}" for name, number in found.items() if number or name == "trained")

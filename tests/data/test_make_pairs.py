@@ -3,7 +3,7 @@
 import csv
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,12 +36,7 @@ STRAIGHT = View(degrees=2)
 NAMES = ("a", "b", "c", "d")
 
 
-@pytest.fixture(autouse=True)
-def _one_core() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(threads)
+pytestmark = pytest.mark.usefixtures("one_core_of_opencv")
 
 
 def shoot(folder: Path, name: str, seed: int, view: View = STRAIGHT) -> None:

@@ -1,7 +1,6 @@
 """Of made photographs every shift is known: what is kept lies right, and what must not be kept is dropped."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,12 +27,7 @@ SIZE = (480, 660)
 SMALL = (320, 448)
 
 
-@pytest.fixture(autouse=True)
-def _one_core() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(threads)
+pytestmark = pytest.mark.usefixtures("one_core_of_opencv")
 
 
 @dataclass(frozen=True)

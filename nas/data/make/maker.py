@@ -36,7 +36,7 @@ from nas.data.make.pair_writing import (
 from nas.data.make.photograph import MakeSettings
 from nas.data.make.photograph_state import Finished, finish, state_folder
 from nas.data.make.report_page import REPORT_FILE, report_page
-from nas.data.make.sources import BY_NAME, OWN_TARGETS, Photograph, Refused, find_photographs
+from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs
 from nas.data.pairs import Progress
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 from search_spaces.system import stored
@@ -320,6 +320,3 @@ def report_facts(report: MakeReport) -> dict[str, str]:
         "pairs": pairs,
         "mosaics": f"{report.bits} bits, black {report.black}, white {report.white}, {report.pattern}",
     }
-
-
-__all__ = ["FOLDER_TARGET", "OWN_TARGETS", "MakeReport", "make_pairs", "report_facts"]

@@ -19,13 +19,14 @@ from nas.data.layout import LAYOUTS, Split
 from nas.data.make.assembly import PlannedPair, SetLevels
 from nas.data.make.patch_judging import WORDS
 from nas.data.make.photograph_state import FAST_PNG, Finished
+from nas.data.manifest import MADE_FILE
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import acting_on
 
 RAW_FOLDER, RGB_FOLDER = LAYOUTS[0]
-PAIRS_FILE, DROPPED_FILE = "pairs.csv", "dropped.csv"
+PAIRS_FILE, DROPPED_FILE = MADE_FILE, "dropped.csv"
 COLUMNS = (
     "split", "raw", "rgb", "source", "target", "scene", "row", "column", "shift_down_px", "shift_right_px",
     "disagreement_px", "correlation", "sharpness", "exposure_stops", "brightened", "black", "white", "bits", "pattern",
