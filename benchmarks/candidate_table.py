@@ -5,7 +5,8 @@
 A third are random members, a third small changes of published designs, a third small changes of the best so far, all
 within a runtime. Every row is one network from one seed, trained by the default recipe over the last of `--steps`, and
 judged at each. Rows are appended as they come; the same command goes on where it stopped. `--seeds 3` trains the
-first `--repeated` candidates from more seeds.
+first `--repeated` candidates from more seeds. `--of TABLE --best 24` trains the best of another table instead, and
+the best design, from `--first-seed` on: over other steps it tells how far short training is to be trusted.
 """
 
 import argparse
@@ -45,6 +46,9 @@ def main() -> None:
     parser.add_argument("--max-runtime", type=float, default=200.0, help="ms; beyond 200 the score falls by steps")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--repeated", type=int, default=100)
+    parser.add_argument("--of", type=Path, help="another table")
+    parser.add_argument("--best", type=int, default=24, help="how many of it, by score at its last steps")
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     backend.prepare()
@@ -52,6 +56,10 @@ def main() -> None:
     label = options.label or Path(options.data).name
     made_by = provenance_of_rows({options.data: label})
     table = Table(options.data, tuple(options.steps), options.max_runtime, options.out, made_by)
+    if options.of:
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            table.best_of(read(options.of), options.best, seed)
+        return
     table.first_seed(options.candidates)
     for seed in range(2, options.seeds + 1):
         table.again(seed, options.repeated)
@@ -80,6 +88,15 @@ class Table:
     def again(self, seed: int, candidates: int) -> None:
         done = {row["spec"] for row in self.rows if row["seed"] == seed}
         for row in [row for row in self.rows if row["seed"] == 1][:candidates]:
+            if row["spec"] not in done:
+                self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
+
+    def best_of(self, rows: Sequence[dict[str, Any]], count: int, seed: int) -> None:
+        """Train the best networks of another table, in turns from the best on, and the best design."""
+        done = {row["spec"] for row in self.rows if row["seed"] == seed}
+        known = sorted((r for r in rows if r["seed"] == 1 and "psnr_db" in r), key=lambda r: -score(r))
+        chosen = [next(r for r in known if r["origin"] == "published"), *known[:count]]
+        for row in {row["spec"]: row for row in chosen}.values():
             if row["spec"] not in done:
                 self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
 
