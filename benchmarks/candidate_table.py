@@ -6,7 +6,8 @@ A third are random members, a third small changes of published designs, a third 
 within a runtime. Every row is one network from one seed, trained by the default recipe over the last of `--steps`, and
 judged at each. Rows are appended as they come; the same command goes on where it stopped. `--seeds 3` trains the
 first `--repeated` candidates from more seeds. `--of TABLE --best 24` trains the best of another table instead, and
-the best design, from `--first-seed` on: over other steps it tells how far short training is to be trusted.
+the best design, from `--first-seed` on, and then small changes of whatever was best so trained: over more steps it
+tells how far short training is to be trusted, and what gains late.
 """
 
 import argparse
@@ -59,6 +60,7 @@ def main() -> None:
     if options.of:
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             table.best_of(read(options.of), options.best, seed)
+        table.evolve(options.candidates, options.first_seed)
         return
     table.first_seed(options.candidates)
     for seed in range(2, options.seeds + 1):
@@ -99,6 +101,11 @@ class Table:
         for row in {row["spec"]: row for row in chosen}.values():
             if row["spec"] not in done:
                 self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
+
+    def evolve(self, candidates: int, seed: int) -> None:
+        """Train small changes of the best until there are so many networks."""
+        while (number := sum(row["seed"] == seed for row in self.rows)) < candidates:
+            self._train(self._fresh("evolved", random.Random(number)), "evolved", seed)
 
     def _fresh(self, origin: str, rng: random.Random) -> ArchSpec:
         for spec in self._proposals(origin, rng):
