@@ -6,7 +6,7 @@ in seconds ends where the clock says).
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,9 +20,11 @@ from latency_models.device import Device
 from nas.search.admission import Admission, structure_of
 from nas.search.budget import Budget
 from nas.search.candidate import Candidate
+from nas.search.forecast import Forecast
+from nas.search.known_designs import designs_of
 from nas.search.optuna_database import DatabaseFile
 from nas.search.optuna_sampler import Proposer
-from nas.search.policy import Situation, Work, designs_of
+from nas.search.policy import UNLIKELY_SHARE, Situation, Work
 from nas.search.prior import prior
 from nas.search.proposals import Proposals, random_member
 from nas.search.samplers import SAMPLERS
@@ -74,6 +76,7 @@ class Search:
     _finals_began: bool = False  # in this session
     _deaths: set[tuple[int, int, int | None]] = field(default_factory=set)  # work whose process died once
     _members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space
+    _forecast: Callable[[int], Mapping[int, float]] = lambda _: {}
 
     def run(self) -> None:
         """Search until the budget is spent, the space is exhausted, or Ctrl-C.
@@ -95,12 +98,13 @@ class Search:
         for worker in self.workers:
             worker.start()
         self._admission = Admission(self.study, self.device)
-        self._designs = designs_of(self.space)
+        self._designs = designs_of(self.space, self.study.config.prior, self._admission.price)
         self._open_proposer()
         self._record(
             "session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest,
             began=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
+        self._tell_designs()
         try:
             yield
         except BaseException:
@@ -110,19 +114,31 @@ class Search:
 
     def _open_proposer(self) -> None:
         config = self.study.config
+        learned = prior(config.prior)
+        # Beside Optuna's samplers promotion is the plain rule, for they are told of the first rung alone.
+        if SAMPLERS[config.sampler].is_model:
+            self._forecast = Forecast(self.study, learned)
         self._proposals = Proposals(
             self.space,
             self._admission.price,
             seed=config.seed,
             steps=self.study.ladder[-1],
             objective=config.objective,
-            prior=prior(config.prior),
+            prior=learned,
         )
         self._proposal: tuple[int, ArchSpec | None] = -1, None
         self.proposer = Proposer(self.study, self.space, self._proposed)
         self._database = DatabaseFile(self.study, self.on_message)
         if self.study.candidates:
             self._database.write()
+
+    def _tell_designs(self) -> None:
+        if self._designs.unlikely and not self.study.candidates:
+            names = ", ".join(design.name for design in self._designs.unlikely)
+            self.on_message(
+                f"Far below the best design on other pairs, and trained as far as {UNLIKELY_SHARE:.0%} of the budget "
+                f"allows: {names}."
+            )
 
     def _close(self, *, kill: bool) -> None:
         for worker in self.workers:
@@ -158,6 +174,7 @@ class Search:
             exhausted=self.exhausted,
             finals_began=self._finals_began,
             members=self._members,
+            forecast=self._forecast,
         )
 
     def _fill(self) -> None:
@@ -207,14 +224,15 @@ class Search:
     def _design(self) -> Work | None:
         """The next published design at the first rung; when all were there, the next rung of one, best first."""
         now = self.now
-        for design in self._designs:
+        for design in self._designs.all:
             candidate = self._admission.known(design.spec)
-            if candidate is None and now.may_begin_design():
+            is_likely = design not in self._designs.unlikely
+            if candidate is None and now.may_begin_design(design.spec, is_likely=is_likely):
                 candidate, now = self._ask(design.spec), self.now
             start = now.design_start(candidate)
             if start is not None:
                 return start
-        known = (self._admission.known(design.spec) for design in self._designs)
+        known = (self._admission.known(design.spec) for design in self._designs.all)
         return now.design_climb([candidate for candidate in known if candidate is not None])
 
     def _new(self) -> Work | None:

@@ -19,8 +19,10 @@ from latency_models.samples import HeldOut
 from nas.search.candidate import FULL_FINALS, Candidate, least_finals
 from nas.search.score import final_score
 from nas.search.study import Study
+from search_spaces.designs import DESIGNS
 from search_spaces.errors import IspNasError
 from search_spaces.networks import build_graph
+from search_spaces.space import load_space
 
 SEEDS = FULL_FINALS  # from which the two who are compared are trained
 MOST_SEEDS = 5  # where time is left
@@ -36,7 +38,7 @@ class Contender:
 
     trial: int
     is_design: bool
-    expected: float  # score at the rungs; higher is better
+    expected: float  # score at the final steps as predicted, or at the highest rung; higher is better
     reached: int  # the highest rung
     seconds: float  # that one final takes
     scores: Mapping[int, float]  # of finals that are done, by seed
@@ -44,9 +46,17 @@ class Contender:
 
 
 def contenders_of(
-    study: Study, *, seconds: Callable[[Candidate], float] = lambda _: 0.0, taken: Iterable[tuple[int, int]] = ()
+    study: Study,
+    *,
+    seconds: Callable[[Candidate], float] = lambda _: 0.0,
+    taken: Iterable[tuple[int, int]] = (),
+    forecast: Callable[[int], Mapping[int, float]] = lambda _: {},
 ) -> list[Contender]:
-    """Return who is in the finals of a study or may come next; `taken` are (trial, seed) in training now."""
+    """Return who is in the finals of a study or may come next; `taken` are (trial, seed) in training now.
+
+    `forecast` gives PSNR in dB at the final steps by trial, from what is known at a rung; without it the rung's own
+    counts.
+    """
     busy: dict[int, set[int]] = {}
     for trial, seed in taken:
         busy.setdefault(trial, set()).add(seed)
@@ -54,7 +64,7 @@ def contenders_of(
         Contender(
             c.trial,
             c.name is not None,
-            c.score(max(c.rungs)),
+            _expected(c, forecast(max(c.rungs))),
             max(c.rungs),
             seconds(c),
             c.final_scores(),
@@ -62,6 +72,12 @@ def contenders_of(
         )
         for c in _eligible(study, busy)
     ]
+
+
+def _expected(candidate: Candidate, forecast: Mapping[int, float]) -> float:
+    assert candidate.highest is not None
+    assert candidate.runtime_ms is not None
+    return final_score(forecast.get(candidate.trial, candidate.highest.psnr_db), candidate.runtime_ms)
 
 
 def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
@@ -143,8 +159,22 @@ def overfitting(study: Study, found: "Verdict") -> str:
 
 
 def _of_prior(study: Study) -> str:
-    names = ", ".join(study.config.prior)
-    return f"Proposals began with what was learned on other pairs ({names})." if names else ""
+    names, untried = ", ".join(study.config.prior), _untried_designs(study)
+    if not names:
+        return ""
+    left = f"; far behind there and not trained here: {', '.join(untried)}" if untried else ""
+    return f"Proposals began with what was learned on other pairs ({names}){left}."
+
+
+def _untried_designs(study: Study) -> list[str]:
+    """Return the published designs of the space that the search left for a longer one."""
+    tried = {candidate.name for candidate in study.designs}
+    with suppress(IspNasError):  # a space that is no longer where it was
+        space = load_space(study.config.space)
+        return [
+            name for name, d in DESIGNS.items() if d.variant_of is None and name not in tried and space.contains(d.spec)
+        ]
+    return []
 
 
 @dataclass(frozen=True)

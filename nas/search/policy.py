@@ -5,7 +5,7 @@ search that was killed goes on as if it had not been, and one worker with one se
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -18,13 +18,14 @@ from nas.search.candidate import Candidate
 from nas.search.proposals import Known, variation
 from nas.search.samplers import SAMPLERS
 from nas.search.study import Study
-from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 
-# Published designs may use this share of the budget before anything new is tried.
-DESIGN_SHARE = 0.25
+# Published designs may use this share of the budget before anything new is tried; those that are not expected to be the
+# best one begin only as far as the first rungs of all take that share of it.
+DESIGN_SHARE, UNLIKELY_SHARE = 0.25, 0.05
 # Of how many candidates changes are tried.
 ELITE = 5
 # Finals are planned from the seconds that steps took before, and begin a tenth earlier than these would ask for.
@@ -55,6 +56,8 @@ class Situation:
     exhausted: bool = False  # nothing new is left in the space
     finals_began: bool = False  # in this session
     members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space; filled here
+    # PSNR in dB at the final steps by trial, predicted from what is known at a rung; empty where nothing predicts it.
+    forecast: Callable[[int], Mapping[int, float]] = lambda _: {}
 
     # The budget
 
@@ -131,18 +134,33 @@ class Situation:
             candidate.trial,
             candidate.runtime_ms,
             {rung: reached.psnr_db for rung, reached in candidate.rungs.items()},
+            self._expected_db(candidate),
             busy=candidate.trial in self.busy,
             ended=bool(candidate.failure),
         )
 
+    def _expected_db(self, candidate: Candidate) -> dict[int, float]:
+        predicted = {rung: self.forecast(rung) for rung in candidate.rungs}
+        return {rung: of[candidate.trial] for rung, of in predicted.items() if candidate.trial in of}
+
     # Published designs
 
-    def may_begin_design(self) -> bool:
-        """Whether one more published design may be asked for."""
-        if self.budget.candidates is None:
-            return self._design_time_left()
-        asked = sum(c.verdict == "train" for c in self.study.designs)
-        return self.may_ask and asked < max(1, DESIGN_SHARE * self.budget.candidates)
+    def may_begin_design(self, spec: ArchSpec, *, is_likely: bool) -> bool:
+        """Whether one more published design may be asked for; `is_likely`: it may be the best one."""
+        if self.budget.candidates is not None:
+            asked = sum(c.verdict == "train" for c in self.study.designs)
+            return self.may_ask and asked < max(1, _design_share(is_likely) * self.budget.candidates)
+        return self._design_time_left() if is_likely else self._has_time_for_unlikely(spec)
+
+    def _has_time_for_unlikely(self, spec: ArchSpec) -> bool:
+        """Tell whether a design's first rung fits; what it costs is guessed by operations, from those of the others."""
+        spent = sum(c.rungs[0].seconds for c in self.study.designs if c.rungs)
+        trained = self.study.trained()
+        if not trained:
+            return True
+        macs = sum(build_graph(c.spec).macs for c in trained) / len(trained)
+        expected = self.study.first_rung_s * build_graph(spec).macs / macs
+        return spent + expected <= UNLIKELY_SHARE * (self.budget.seconds or math.inf)
 
     def design_start(self, candidate: Candidate | None) -> Work | None:
         """The first rung of a design, where it was not there yet."""
@@ -192,7 +210,7 @@ class Situation:
 
     def _contenders(self) -> list[finals.Contender]:
         taken = [(work.candidate.trial, work.seed) for work in self.training if work.seed is not None]
-        return finals.contenders_of(self.study, seconds=self._final_s, taken=taken)
+        return finals.contenders_of(self.study, seconds=self._final_s, taken=taken, forecast=self.forecast)
 
     def _final_s(self, candidate: Candidate) -> float:
         """Seconds of one final of a candidate."""
@@ -279,12 +297,10 @@ class Situation:
             )
 
 
+def _design_share(is_likely: bool) -> float:
+    return DESIGN_SHARE if is_likely else UNLIKELY_SHARE
+
+
 def _psnr_by_steps(candidate: Candidate) -> dict[int, float]:
     reached = [*candidate.rungs.values(), *([candidate.longest] if candidate.longest else [])]
     return {each.steps: each.psnr_db for each in reached}
-
-
-def designs_of(space: SearchSpace) -> list[Design]:
-    """The designs of a space, the best of the challenge first; other readings of the same design are left out."""
-    members = [d for d in DESIGNS.values() if d.variant_of is None and space.contains(d.spec)]
-    return sorted(members, key=lambda d: -d.table1.score)

@@ -39,6 +39,11 @@ def table_size(name: str) -> int:
     return len(_table(name)["networks"])
 
 
+def spread_db(names: Sequence[str]) -> float:
+    """Return the mean of the tables' units in dB."""
+    return float(np.mean([_spread_db(np.array([each["psnr_db"] for each in _table(n)["networks"]])) for n in names]))
+
+
 def prior(names: Sequence[str]) -> Callable[[Vector], Vector] | None:
     """Return the mean of what the tables' forests predict for features [n, f]; None without a table."""
     forests = [_forest(name) for name in names]
@@ -74,7 +79,12 @@ def _forest(name: str) -> Any:
 
 
 def standardised(psnr_db: Vector) -> Vector:
-    """Return how many quartile distances each is above the median, no less than LOWEST."""
-    low, middle, high = np.percentile(psnr_db, [25, 50, 75])
-    scaled: Vector = np.maximum((psnr_db - middle) / max(1e-6, (high - low) / 1.35), LOWEST)
+    """Return by how many spreads each is above the median, no less than LOWEST."""
+    scaled: Vector = np.maximum((psnr_db - np.median(psnr_db)) / _spread_db(psnr_db), LOWEST)
     return scaled
+
+
+def _spread_db(psnr_db: Vector) -> float:
+    """Return the distance of quartiles in a normal distribution's standard deviations."""
+    low, high = np.percentile(psnr_db, [25, 75])
+    return max(1e-6, float(high - low) / 1.35)

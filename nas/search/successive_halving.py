@@ -2,12 +2,13 @@
 
 Every candidate trains to the first rung. Of those that reached a rung, the best 1/η may climb to the next,
 from their checkpoint. This is the promotion rule of ASHA (Li et al. 2018, arXiv 1810.05934, algorithm 2),
-with ranks by score or by non-domination, written as a pure function of what is known so far.
+with ranks by score or by non-domination, written as a pure function of what is known so far. Where a model predicts
+what candidates will come to at the final steps, that is what ranks them, and not the rung itself.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from nas.search import pareto
@@ -38,6 +39,7 @@ class Standing:
     trial: int
     runtime_ms: float
     psnr_db: Mapping[int, float]
+    expected_db: Mapping[int, float] = field(default_factory=dict)  # at the final steps, from what each rung tells
     busy: bool = False  # in flight
     ended: bool = False  # failed
 
@@ -90,11 +92,14 @@ def promotions(
 
 
 def _rank_key(reached: list[Standing], rung: int, objective: str) -> Callable[[Standing], tuple[float, ...]]:
+    def psnr_db(s: Standing) -> float:
+        return s.expected_db.get(rung, s.psnr_db[rung])
+
     def score(s: Standing) -> float:
-        return -final_score(s.psnr_db[rung], s.runtime_ms)
+        return -final_score(psnr_db(s), s.runtime_ms)
 
     if objective == "score":
         return lambda s: (score(s), s.trial)
-    rank = pareto.ranks([(s.psnr_db[rung], s.runtime_ms) for s in reached])
+    rank = pareto.ranks([(psnr_db(s), s.runtime_ms) for s in reached])
     by_trial = {s.trial: r for s, r in zip(reached, rank, strict=True)}
     return lambda s: (by_trial[s.trial], score(s), s.trial)

@@ -32,6 +32,8 @@ TRAINING_NOISE_DB, EXTRAPOLATION_NOISE_DB = 0.15, 0.15
 RIDGE = 3.0  # in results: so many are needed to believe in a slope half
 # Hyperparameters are fitted anew when there are so many more results, and to this many of them at most.
 REFIT_GROWTH, MOST_FITTED = 1.15, 400
+# The process rests on so many results at most, for its cost grows with their cube: half the best, half the last.
+MOST_SMOOTHED = 1000
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,21 @@ class Surrogate:
     """A model of one study's results; everything in it is a function of these."""
 
     def __init__(
-        self, results: Sequence[Result], *, steps: int, prior: Callable[[Vector], Vector] | None = None
+        self,
+        results: Sequence[Result],
+        *,
+        steps: int,
+        prior: Callable[[Vector], Vector] | None = None,
+        curves: Sequence[Result] | None = None,
     ) -> None:
-        """`steps` are those at which PSNR is predicted; `prior` maps features [n, f] to PSNR in any unit."""
-        self._results, self._steps, self._prior = results, steps, prior
+        """`steps` are those at which PSNR is predicted; `prior` maps features [n, f] to PSNR in any unit.
+
+        `curves` are the results from which gains and the kernel are learned, where these are more than `results`.
+        """
+        self._results, self._prior = results, prior
+        self._curves = results if curves is None else curves
         self._x = np.array([features(r.spec) for r in results]).reshape(len(results), -1)
-        self._gain = _Gain(results, steps)
+        self._gain = _Gain(self._curves, steps)
         self.at_final = np.array([self._gain.extrapolated(r) for r in results])
         self._fit()
 
@@ -64,9 +75,14 @@ class Surrogate:
         left = self.at_final - self._trend.of(of_prior)
         self._scale = max(0.1, float(np.std(left)))
         noise = np.array([self._gain.noise(r) for r in self._results]) / self._scale
-        kernel = _fitted_kernel(self._x, of_prior, [r for r in self._results if not r.is_guess])
-        self._process = GaussianProcessRegressor(kernel, alpha=noise**2, optimizer=None)
-        self._process.fit(scaled(self._x), left / self._scale)
+        kept = _most_telling(self.at_final, MOST_SMOOTHED)
+        self._process = GaussianProcessRegressor(self._kernel(), alpha=noise[kept] ** 2, optimizer=None)
+        self._process.fit(scaled(self._x[kept]), left[kept] / self._scale)
+
+    def _kernel(self) -> Any:
+        trained = [r for r in self._curves if not r.is_guess][:MOST_FITTED]
+        x = np.array([features(r.spec) for r in trained]).reshape(len(trained), -1)
+        return _fitted_kernel(x, self._of_prior(x), trained)
 
     def predict(self, specs: Sequence[ArchSpec]) -> tuple[Vector, Vector]:
         """Return means and standard deviations of PSNR in dB at the final steps."""
@@ -149,6 +165,16 @@ def _ridge(rows: Sequence[tuple[ArchSpec, float, float]], mean_gain: float) -> t
     return np.linalg.solve(weighted.T @ weighted + penalty, weighted.T @ (rise - mean_gain * folds)), mean
 
 
+def _most_telling(at_final: Vector, most: int) -> Vector:
+    """Return which results the process rests on, in their order: all, or the last ones and the best of the others."""
+    count = len(at_final)
+    if count <= most:
+        return np.arange(count)
+    earlier = count - most // 2
+    best = np.argsort(-at_final[:earlier], kind="stable")[: most - most // 2]
+    return np.concatenate([np.sort(best), np.arange(earlier, count)])
+
+
 def _fitted_kernel(x: Vector, of_prior: Vector, results: Sequence[Result]) -> Any:
     """Return the process's kernel, its three parameters fitted to the first results of a size that grows in steps.
 
@@ -169,7 +195,7 @@ def _size_to_fit(count: int) -> int:
     return min(count, int(size))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _fitted(x: bytes, y: bytes, noise: float, count: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
