@@ -17,10 +17,12 @@ pairs is never among them. Rows are appended as they come; the same command goes
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +50,7 @@ from nas.train.recipe import Recipe
 from nas.train.workers import Worker
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space
-from search_spaces.spec import ArchSpec
+from search_spaces.spec import GENES, ArchSpec
 
 TREES = 200
 FOLDS = 10
@@ -65,6 +67,7 @@ class Sampler:
     name: str
     with_prior: bool = False
     variation: "Callable[[Situation], ArchSpec | None] | None" = None
+    peer: str | None = None  # of benchmarks/peer_sampler.py, which proposes instead
 
 
 def no_variation(_: Situation) -> None:
@@ -89,7 +92,53 @@ SAMPLERS = {
     "regularised evolution": Sampler("random", variation=aged_evolution),
     "model": Sampler("model"),
     "model with prior": Sampler("model", with_prior=True),
+    "Optuna's GP": Sampler("random", peer="optuna-gp"),
+    "SMAC3": Sampler("random", peer="smac"),
 }
+
+
+class Peer:
+    """Another tool's sampler in a process of its own, which is told every result at the first rung.
+
+    What the limits refuse, or has failed, it is told as the worst so far.
+    """
+
+    def __init__(self, name: str, folder: Path, seed: int) -> None:
+        command = [str(folder / name / "bin" / "python"), str(Path(__file__).with_name("peer_sampler.py")), name]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._space, self._asked, self._told = load_space("mai21"), list[int](), set[int]()
+        genes = {n: {"values": len(self._space.values(n)), "ordered": gene.ordered} for n, gene in GENES.items()}
+        self._send({"genes": genes, "seed": seed})
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def propose(self, now: Situation) -> ArchSpec:
+        self._send(list(self._news(now.study)))
+        assert self._process.stdout is not None
+        positions = json.loads(self._process.stdout.readline())
+        self._asked.append(len(now.study.candidates))
+        return self._space.sample(lambda name, values, _: values[positions[name]])
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def _news(self, study: Study) -> Iterator[dict[str, Any]]:
+        scores = [c.score(0) for c in study.trained()]
+        for trial, candidate in study.candidates.items():
+            judged = candidate if candidate.duplicate_of is None else study.candidates[candidate.duplicate_of]
+            if trial in self._told or not scores or (judged.verdict == "train" and not judged.is_finished):
+                continue
+            self._told.add(trial)
+            number = self._asked.index(trial) if trial in self._asked else None
+            positions = {n: self._space.values(n).index(v) for n, v in candidate.genes.items()}
+            yield {"number": number, "positions": positions, "score": judged.score(0) if judged.rungs else min(scores)}
 
 
 class Truth:
@@ -162,11 +211,13 @@ class SimulatedWorker(Worker):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path)
-    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
+    own = [name for name, sampler in SAMPLERS.items() if sampler.peer is None]
+    parser.add_argument("--samplers", nargs="+", default=own, choices=SAMPLERS)
     parser.add_argument("--budget-s", type=float, default=600.0, help="seconds of one core")
     parser.add_argument("--repetitions", type=int, default=30)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table-only", action="store_true", help="print what the file holds and search nothing")
+    parser.add_argument("--peers", type=Path, help="folder of the peers' Pythons, as peer_sampler.py makes them")
     options = parser.parse_args()
     if not options.table_only:
         search_all(options)
@@ -185,13 +236,15 @@ def search_all(options: argparse.Namespace) -> None:
             wanted = {"table": label, "sampler": name, "seed": seed, "budget_s": options.budget_s}
             if tuple(wanted.values()) in done:
                 continue
-            row = wanted | searched(truth, SAMPLERS[name], label, seed, options.budget_s)
+            row = wanted | searched(truth, SAMPLERS[name], label, seed, options.budget_s, options.peers)
             with options.out.open("a") as file:
                 file.write(json.dumps(row | {"surrogate_error": error, "made_by": made_by}, ensure_ascii=False) + "\n")
             sys.stderr.write(f"{name} seed {seed}: {row['score'][-1]:.3f}\n")
 
 
-def searched(truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: float) -> dict[str, Any]:
+def searched(
+    truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: float, peers: Path | None = None
+) -> dict[str, Any]:
     """Search once; return what was reached at each twentieth of the budget."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
@@ -207,8 +260,9 @@ def searched(truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: fl
             [SimulatedWorker(truth, clock)],
         )
         with (
+            Peer(sampler.peer, peers, seed) if sampler.peer and peers else nullcontext() as peer,
             mock.patch.object(driver_module, "time", clock),
-            mock.patch.object(Situation, "variation", sampler.variation or Situation.variation),
+            mock.patch.object(Situation, "variation", _variation(sampler, peer)),
         ):
             search.run()
         at_s = [budget_s * part / 20 for part in range(1, 21)]
@@ -221,6 +275,12 @@ def searched(truth: Truth, sampler: Sampler, label: str, seed: int, budget_s: fl
         "trained": count,
         "priors": others,
     }
+
+
+def _variation(sampler: Sampler, peer: Peer | None) -> "Callable[[Situation], ArchSpec | None]":
+    if peer is not None:
+        return lambda now: peer.propose(now)
+    return sampler.variation or Situation.variation
 
 
 def prior_names() -> tuple[str, ...]:
