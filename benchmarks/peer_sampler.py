@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 Genes = Mapping[str, Mapping[str, Any]]  # by name: how many "values" there are, and whether they are "ordered"
-Positions = dict[str, int]
 
 
 class OptunaGP:
@@ -23,10 +22,10 @@ class OptunaGP:
 
     def __init__(self, genes: Genes, seed: int) -> None:
         import optuna
-        from optuna.distributions import CategoricalDistribution, IntDistribution
+        from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._distributions = {
+        self._distributions: dict[str, BaseDistribution] = {
             name: IntDistribution(0, gene["values"] - 1)
             if gene["ordered"]
             else CategoricalDistribution([*range(gene["values"])])
@@ -35,15 +34,15 @@ class OptunaGP:
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GPSampler(seed=seed))
         self._trials: list[Any] = []
 
-    def ask(self) -> Positions:
+    def ask(self) -> dict[str, int]:
         self._trials.append(self._study.ask(self._distributions))
         return {name: int(value) for name, value in self._trials[-1].params.items()}
 
-    def tell(self, number: int | None, positions: Positions, score: float) -> None:
+    def tell(self, number: int | None, positions: Mapping[str, int], score: float) -> None:
         import optuna
 
         if number is None:
-            known = optuna.trial.create_trial(params=positions, distributions=self._distributions, value=score)
+            known = optuna.trial.create_trial(params=dict(positions), distributions=self._distributions, value=score)
             self._study.add_trial(known)
         else:
             self._study.tell(self._trials[number], score)
@@ -72,11 +71,11 @@ class Smac:
         self._facade = HyperparameterOptimizationFacade(scenario, _trained_elsewhere, overwrite=True, logging_level=50)
         self._infos: list[Any] = []
 
-    def ask(self) -> Positions:
+    def ask(self) -> dict[str, int]:
         self._infos.append(self._facade.ask())
         return self._fixed | {name: int(value) for name, value in dict(self._infos[-1].config).items()}
 
-    def tell(self, number: int | None, positions: Positions, score: float) -> None:
+    def tell(self, number: int | None, positions: Mapping[str, int], score: float) -> None:
         from ConfigSpace import Configuration
         from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
