@@ -7,7 +7,8 @@ within a runtime. Every row is one network from one seed, trained by the default
 judged at each. Rows are appended as they come; the same command goes on where it stopped. `--seeds 3` trains the
 first `--repeated` candidates from more seeds. `--of TABLE --best 24` trains the best of another table instead, and
 the best design, from `--first-seed` on, and then small changes of whatever was best so trained: over more steps it
-tells how far short training is to be trusted, and what gains late.
+tells how far short training is to be trusted, and what gains late. `--study FOLDER` takes in what a study trained over
+as many steps.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from training_recipes import provenance_of_rows, read
 from latency_models.device import load_device
 from nas import backend
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE
+from nas.search.candidate import Rung
 from nas.search.score import final_score
+from nas.search.study import Study, load
 from nas.train.recipe import HARDWARE_RECIPE, Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
@@ -50,6 +53,7 @@ def main() -> None:
     parser.add_argument("--of", type=Path, help="another table")
     parser.add_argument("--best", type=int, default=24, help="how many of it, by score at its last steps")
     parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--study", type=Path, help="folder of a study on the same pairs")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     backend.prepare()
@@ -57,6 +61,9 @@ def main() -> None:
     label = options.label or Path(options.data).name
     made_by = provenance_of_rows({options.data: label})
     table = Table(options.data, tuple(options.steps), options.max_runtime, options.out, made_by)
+    if options.study:
+        table.take_in(load(options.study))
+        return
     if options.of:
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             table.best_of(read(options.of), options.best, seed)
@@ -102,6 +109,17 @@ class Table:
             if row["spec"] not in done:
                 self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
 
+    def take_in(self, study: Study) -> None:
+        """Add what a study trained over as many steps: its rungs where the last one is that long, and its finals."""
+        for candidate in study.trained():
+            trainings: list[tuple[int, tuple[Rung, ...]]] = [(seed, (f,)) for seed, f in candidate.finals.items()]
+            if study.config.rungs[-1] == self._steps[-1] == max(r.steps for r in candidate.rungs.values()):
+                trainings.append((study.config.seed, tuple(r for _, r in sorted(candidate.rungs.items()))))
+            for seed, stops in trainings:
+                known = (candidate.spec.hash, seed) in {(row["spec"], row["seed"]) for row in self.rows}
+                if stops[-1].steps == self._steps[-1] and not known:
+                    self._append(candidate.spec, "search", seed, _row_of(stops))
+
     def evolve(self, candidates: int, seed: int) -> None:
         """Train small changes of the best until there are so many networks."""
         while (number := sum(row["seed"] == seed for row in self.rows)) < candidates:
@@ -127,15 +145,30 @@ class Table:
                 yield SPACE.variation(rng.choice(parents), changes, rng.choice)
 
     def _train(self, spec: ArchSpec, origin: str, seed: int) -> None:
+        self._append(spec, origin, seed, trained(build_graph(spec), spec, self._source, self._steps, seed))
+
+    def _append(self, spec: ArchSpec, origin: str, seed: int, training: dict[str, Any]) -> None:
         graph = build_graph(spec)
         row = {"spec": spec.hash, "genes": spec.to_dict(), "structure": graph.structure, "origin": origin, "seed": seed}
         row |= {"runtime_ms": runtime_ms(graph), "macs": graph.macs, "parameters": graph.parameters}
-        row |= trained(graph, spec, self._source, self._steps, seed) | {"made_by": self._made_by}
+        row |= training | {"made_by": self._made_by}
         with self._path.open("a") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self.rows.append(row)
         self._seen.add(graph.structure)
         sys.stderr.write(f"{len(self.rows)} {origin} {row.get('psnr_db', row.get('failure'))}\n")
+
+
+def _row_of(stops: Sequence[Rung]) -> dict[str, Any]:
+    return {
+        "steps": [stop.steps for stop in stops],
+        "psnr_db": [stop.psnr_db for stop in stops],
+        "ssim": [stop.ssim for stop in stops],
+        "train_s": [stop.train_s for stop in stops],
+        "compile_s": sum(stop.compile_s for stop in stops),
+        "judge_s": [stop.evaluate_s for stop in stops],
+        "rate_share": stops[-1].rate_share,
+    }
 
 
 def score(row: dict[str, Any]) -> float:
