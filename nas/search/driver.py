@@ -98,7 +98,9 @@ class Search:
         for worker in self.workers:
             worker.start()
         self._admission = Admission(self.study, self.device)
-        self._designs = designs_of(self.space, self.study.config.prior, self._admission.price)
+        self._designs = designs_of(
+            self.space, self.study.config.prior, self._admission.price, steps=self.study.ladder[-1]
+        )
         self._open_proposer()
         self._record(
             "session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest,

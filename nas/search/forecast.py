@@ -6,12 +6,11 @@ from there on. All candidates of a rung are predicted from no more than that run
 compared with the others as they are.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from nas.search.candidate import Candidate
 from nas.search.study import Study
-from nas.search.surrogate import Result, Surrogate
+from nas.search.surrogate import Prior, Result, Surrogate
 
 # With fewer candidates at a rung, its own figures say as much.
 FEWEST = 8
@@ -20,7 +19,7 @@ FEWEST = 8
 class Forecast:
     """Predictions for the candidates of one study; each is a function of the study's records."""
 
-    def __init__(self, study: Study, prior: Callable[[Any], Any] | None) -> None:
+    def __init__(self, study: Study, prior: Prior | None) -> None:
         """`prior` is that of `nas.search.surrogate`."""
         self._study, self._prior = study, prior
         self._known: dict[int, tuple[tuple[int, ...], dict[int, float]]] = {}  # by rung, with what it rests on

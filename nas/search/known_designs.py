@@ -5,16 +5,15 @@ those that may be the best design on its pairs, and spends on the others no more
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nas.search.prior import prior, spread_db
 from nas.search.proposals import Price
 from nas.search.score import final_score
-from nas.search.surrogate import features
+from nas.search.surrogate import Prior, features
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
@@ -41,17 +40,18 @@ class KnownDesigns:
         return self.likely + self.unlikely + self.refused
 
 
-def designs_of(space: SearchSpace, tables: Sequence[str], price: Price) -> KnownDesigns:
+def designs_of(space: SearchSpace, tables: Sequence[str], price: Price, *, steps: int) -> KnownDesigns:
     """Return the designs of a space but other readings of the same one; without a prior, all may be the best.
 
-    `tables` are those that the prior was learned from, `price` tells a network's runtime.
+    `tables` are those that the prior was learned from, `price` tells a network's runtime, `steps` are those
+    after which the best is looked for.
     """
     members = [d for d in DESIGNS.values() if d.variant_of is None and space.contains(d.spec)]
     by_report = sorted(members, key=lambda d: -d.table1.score)
     learned = prior(tables)
     if learned is None:
         return KnownDesigns(tuple(by_report))
-    scores = {d.name: _expected_score(d.spec, learned, spread_db(tables), price) for d in by_report}
+    scores = {d.name: _expected_score(d.spec, learned, steps, spread_db(tables), price) for d in by_report}
     refused = tuple(d for d in by_report if scores[d.name] == -math.inf)
     ranked = sorted((d for d in by_report if d not in refused), key=lambda d: -scores[d.name])
     least = max(scores.values(), default=0.0) - LIKELY_WITHIN
@@ -59,9 +59,9 @@ def designs_of(space: SearchSpace, tables: Sequence[str], price: Price) -> Known
     return KnownDesigns(tuple(likely), tuple(ranked[len(likely) :]), refused)
 
 
-def _expected_score(spec: ArchSpec, learned: Callable[[Any], Any], unit_db: float, price: Price) -> float:
+def _expected_score(spec: ArchSpec, learned: Prior, steps: int, unit_db: float, price: Price) -> float:
     """Return the score that the prior expects, up to a constant; -inf for a network that the limits refuse."""
     cost = price(spec)
     if cost is None or cost.excess > 0:
         return -math.inf
-    return final_score(unit_db * float(learned(np.array([features(spec)]))[0]), cost.runtime_ms)
+    return final_score(unit_db * float(learned(features(spec)[None], np.array([steps]))[0]), cost.runtime_ms)

@@ -3,23 +3,25 @@
 The package carries tables of networks of `mai21` that were trained alike on two sets of pairs
 (`results/table`, condensed by `benchmarks/condense_table.py`). A regression forest learns from each, by the features of
 `nas.search.surrogate`, how far above or below the others a network comes out; its unit is the table's own spread.
+Some networks were trained for longer, too: what they gained beyond that, a ridge regression says of others.
 Tables of the very pairs that are searched are left out: handing out what was found on them before would be no search.
 """
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas.search.surrogate import Vector, features
+from nas.search.surrogate import Prior, Vector, features
 from search_spaces.spec import ArchSpec
 
 TABLES = Path(__file__).parent / "priors"
 TREES, LEAF = 100, 2
+LATE_RIDGE = 10.0  # by leaving one out on the sensor pairs
 # What comes out far below the others is below them; how far depends on chance more than on the network.
 LOWEST = -3.0
 
@@ -41,24 +43,40 @@ def table_size(name: str) -> int:
 
 def spread_db(names: Sequence[str]) -> float:
     """Return the mean of the tables' units in dB."""
-    return float(np.mean([_spread_db(np.array([each["psnr_db"] for each in _table(n)["networks"]])) for n in names]))
+    return float(np.mean([_spread_db(_psnr_db(_table(name)["networks"])) for name in names]))
 
 
-def prior(names: Sequence[str]) -> Callable[[Vector], Vector] | None:
-    """Return the mean of what the tables' forests predict for features [n, f]; None without a table."""
-    forests = [_forest(name) for name in names]
-    if not forests:
+def prior(names: Sequence[str]) -> Prior | None:
+    """Return the mean of what the tables say of features [n, f] at training steps [n]; None without a table."""
+    if not names:
         return None
-    known: dict[bytes, float] = {}
+    tables = [_Model(name) for name in names]
+    return lambda x, steps: np.mean([table.predict(x, steps) for table in tables], axis=0)
 
-    def predict(x: Vector) -> Vector:
-        fresh = {row.tobytes(): row for row in x if row.tobytes() not in known}
+
+class _Model:
+    """What one table says: of its own steps by a forest, and of longer training by what is gained late."""
+
+    def __init__(self, name: str) -> None:
+        self._forest, self._late, self._known = _forest(name), _late(name), dict[bytes, tuple[float, float]]()
+        table = _table(name)
+        self._short, self._long = table["steps"], table.get("longer", {}).get("steps", 0)
+
+    def predict(self, x: Vector, steps: Vector) -> Vector:
+        fresh = {row.tobytes(): row for row in x if row.tobytes() not in self._known}
         if fresh:
-            means = np.mean([forest.predict(np.array([*fresh.values()])) for forest in forests], axis=0)
-            known.update(zip(fresh, means, strict=True))
-        return np.array([known[row.tobytes()] for row in x])
+            rows = np.array([*fresh.values()])
+            self._known.update(zip(fresh, zip(self._forest.predict(rows), self._late(rows), strict=True), strict=True))
+        both = np.array([self._known[row.tobytes()] for row in x])
+        of_table: Vector = both[:, 0] + self._share(steps) * both[:, 1]
+        return of_table
 
-    return predict
+    def _share(self, steps: Vector) -> Vector:
+        """Return how much of the late gain there is after so many steps: in proportion to their logarithm."""
+        if not self._long:
+            return np.zeros(len(steps))
+        share: Vector = np.clip(np.log(steps / self._short) / np.log(self._long / self._short), 0, 1)
+        return share
 
 
 @cache
@@ -73,9 +91,30 @@ def _forest(name: str) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor
 
     networks = _table(name)["networks"]
-    x = np.array([features(ArchSpec.from_dict(each["genes"])) for each in networks])
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=0, n_jobs=1)
-    return forest.fit(x, standardised(np.array([each["psnr_db"] for each in networks])))
+    return forest.fit(_features_of(networks), standardised(_psnr_db(networks)))
+
+
+@cache
+def _late(name: str) -> Callable[[Vector], Vector]:
+    """Return what tells how much more than others a network gains after the table's steps, in the table's unit."""
+    from sklearn.linear_model import Ridge
+
+    longer = _table(name).get("longer", {}).get("networks", [])
+    if not longer:
+        return lambda x: np.zeros(len(x))
+    x = _features_of(longer)
+    gained = _psnr_db(longer) / _spread_db(_psnr_db(_table(name)["networks"])) - _forest(name).predict(x)
+    fitted = Ridge(LATE_RIDGE).fit(x, gained - gained.mean())
+    return lambda x: np.clip(fitted.predict(x), gained.min() - gained.mean(), gained.max() - gained.mean())
+
+
+def _features_of(networks: Sequence[Mapping[str, Any]]) -> Vector:
+    return np.array([features(ArchSpec.from_dict(each["genes"])) for each in networks])
+
+
+def _psnr_db(networks: Sequence[Mapping[str, Any]]) -> Vector:
+    return np.array([each["psnr_db"] for each in networks])
 
 
 def standardised(psnr_db: Vector) -> Vector:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nas.search.score import final_score
-from nas.search.surrogate import Result, Surrogate, expected_improvement, predicted_seconds
+from nas.search.surrogate import Prior, Result, Surrogate, expected_improvement, predicted_seconds
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
@@ -79,7 +79,7 @@ class Proposals:
         seed: int,
         steps: int,
         objective: str = "score",
-        prior: Callable[[Any], Any] | None = None,
+        prior: Prior | None = None,
     ) -> None:
         """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`."""
         self._prior = prior

@@ -6,7 +6,8 @@ candidate's highest rung becomes an estimate at the final steps, the less certai
 process (scikit-learn's) over genes and structure smooths these estimates and extends them to other networks.
 
 Where a prior is given (a model of networks trained on other pairs), the process models what it leaves open:
-own results = a + b · prior + process.
+own results = a + b · prior + process. A prior also says what a network gains late, from the steps it was trained for
+here to the final ones, which no short training shows.
 """
 
 import math
@@ -25,6 +26,8 @@ from search_spaces.ops import Activation, Concat, Conv, DepthwiseConv, GlobalMea
 from search_spaces.spec import GENES, ArchSpec
 
 Vector = np.ndarray[Any, Any]
+# Features [n, f] and training steps [n] → PSNR in any unit.
+Prior = Callable[[Vector, Vector], Vector]
 # Between genes, and between figures of the structure, which all are scaled to a deviation of about one.
 STRUCTURE_WEIGHT = 2.0
 # The noise of one training, in dB, and of extrapolating it by a factor e of steps; from results/training.
@@ -53,45 +56,72 @@ class Surrogate:
         results: Sequence[Result],
         *,
         steps: int,
-        prior: Callable[[Vector], Vector] | None = None,
+        prior: Prior | None = None,
         curves: Sequence[Result] | None = None,
     ) -> None:
-        """`steps` are those at which PSNR is predicted; `prior` maps features [n, f] to PSNR in any unit.
+        """`steps` are those at which PSNR is predicted.
 
         `curves` are the results from which gains and the kernel are learned, where these are more than `results`.
         """
-        self._results, self._prior = results, prior
-        self._curves = results if curves is None else curves
-        self._x = np.array([features(r.spec) for r in results]).reshape(len(results), -1)
-        self._gain = _Gain(self._curves, steps)
+        self._results, self._steps = results, steps
+        self._curves = [r for r in (results if curves is None else curves) if not r.is_guess]
+        self._late = _Late(prior, self._curves, steps)
+        self._x = _features_of(results)
+        self._gain = _Gain(self._curves, self._late, steps)
         self.at_final = np.array([self._gain.extrapolated(r) for r in results])
         self._fit()
 
     def _fit(self) -> None:
         from sklearn.gaussian_process import GaussianProcessRegressor
 
-        of_prior = self._of_prior(self._x)
+        of_prior = self._late.prior_at_final(self._x)
         self._trend = _Trend(of_prior, self.at_final)
         left = self.at_final - self._trend.of(of_prior)
         self._scale = max(0.1, float(np.std(left)))
         noise = np.array([self._gain.noise(r) for r in self._results]) / self._scale
         kept = _most_telling(self.at_final, MOST_SMOOTHED)
-        self._process = GaussianProcessRegressor(self._kernel(), alpha=noise[kept] ** 2, optimizer=None)
+        kernel = _fitted_kernel(self._late, self._curves[:MOST_FITTED])
+        self._process = GaussianProcessRegressor(kernel, alpha=noise[kept] ** 2, optimizer=None)
         self._process.fit(scaled(self._x[kept]), left[kept] / self._scale)
-
-    def _kernel(self) -> Any:
-        trained = [r for r in self._curves if not r.is_guess][:MOST_FITTED]
-        x = np.array([features(r.spec) for r in trained]).reshape(len(trained), -1)
-        return _fitted_kernel(x, self._of_prior(x), trained)
 
     def predict(self, specs: Sequence[ArchSpec]) -> tuple[Vector, Vector]:
         """Return means and standard deviations of PSNR in dB at the final steps."""
         x = np.array([features(spec) for spec in specs])
         mean, deviation = self._process.predict(scaled(x), return_std=True)
-        return self._trend.of(self._of_prior(x)) + self._scale * mean, self._scale * deviation
+        return self._trend.of(self._late.prior_at_final(x)) + self._scale * mean, self._scale * deviation
 
-    def _of_prior(self, x: Vector) -> Vector:
-        return np.zeros(len(x)) if self._prior is None else self._prior(x)
+
+def _features_of(results: Sequence[Result]) -> Vector:
+    return np.array([features(r.spec) for r in results]).reshape(len(results), -1)
+
+
+class _Late:
+    """What the prior says, and in dB of these results, what a network gains between two numbers of steps."""
+
+    def __init__(self, prior: Prior | None, results: Sequence[Result], steps: int) -> None:
+        self._prior, self._final = prior, steps
+        self._unit_db = 0.0
+        if prior is not None and results:
+            self._unit_db = _Trend(self.prior_at_first(results), _first_db(results)).slope
+
+    def prior_at_final(self, x: Vector) -> Vector:
+        return self._at(x, np.full(len(x), self._final))
+
+    def prior_at_first(self, results: Sequence[Result]) -> Vector:
+        """Return the prior at the steps of every result's first rung."""
+        return self._at(_features_of(results), np.array([min(r.psnr_db) for r in results]))
+
+    def gain_db(self, spec: ArchSpec, first: int, last: int) -> float:
+        x = features(spec)[None].repeat(2, 0)
+        before, after = self._at(x, np.array([first, last]))
+        return float(self._unit_db * (after - before))
+
+    def _at(self, x: Vector, steps: Vector) -> Vector:
+        return np.zeros(len(x)) if self._prior is None else self._prior(x, steps)
+
+
+def _first_db(results: Sequence[Result]) -> Vector:
+    return np.array([r.psnr_db[min(r.psnr_db)] for r in results])
 
 
 class _Trend:
@@ -100,36 +130,44 @@ class _Trend:
     def __init__(self, prior: Vector, results: Vector) -> None:
         spread = float(np.std(prior))
         if not spread:
-            self._a, self._b = float(np.mean(results)), 0.0
+            self._a, self.slope = float(np.mean(results)), 0.0
             return
         expected = float(np.std(results)) / spread if len(results) > 2 else 1.0
         centred, weight = prior - prior.mean(), RIDGE * spread**2
-        self._b = float((centred @ (results - results.mean()) + weight * expected) / (centred @ centred + weight))
-        self._b = max(0.0, self._b)
-        self._a = float(results.mean() - self._b * prior.mean())
+        slope = float((centred @ (results - results.mean()) + weight * expected) / (centred @ centred + weight))
+        self.slope = max(0.0, slope)
+        self._a = float(results.mean() - self.slope * prior.mean())
 
     def of(self, prior: Vector) -> Vector:
-        return self._a + self._b * prior
+        return self._a + self.slope * prior
 
 
 class _Gain:
-    """How much PSNR rises with the logarithm of training steps, by structure."""
+    """How much PSNR rises with the logarithm of training steps, by structure, beyond what the prior says of it."""
 
-    def __init__(self, results: Sequence[Result], steps: int) -> None:
-        self._steps = steps
-        rows = [(r.spec, *pair) for r in results for pair in _pairs(r.psnr_db)]
+    def __init__(self, results: Sequence[Result], late: _Late, steps: int) -> None:
+        self._late, self._steps = late, steps
+        rows = [(r.spec, *pair) for r in results for pair in self._rises(r)]
         self._per_e = _default_gain(rows)
         self._coefficients, self._mean = _ridge(rows, self._per_e)
 
     def extrapolated(self, result: Result) -> float:
         last = max(result.psnr_db)
-        return result.psnr_db[last] + self._of(result.spec) * _folds(last, self._steps)
+        late_db = self._late.gain_db(result.spec, last, self._steps)
+        return result.psnr_db[last] + self._of(result.spec) * _folds(last, self._steps) + late_db
 
     def noise(self, result: Result) -> float:
         return TRAINING_NOISE_DB + EXTRAPOLATION_NOISE_DB * _folds(max(result.psnr_db), self._steps)
 
     def _of(self, spec: ArchSpec) -> float:
         return max(0.0, self._per_e + float(self._coefficients @ (_structure_of(spec) - self._mean)))
+
+    def _rises(self, result: Result) -> list[tuple[float, float]]:
+        """Return (folds, rise that the prior leaves open) from each rung to the next."""
+        return [
+            (_folds(a, b), result.psnr_db[b] - result.psnr_db[a] - self._late.gain_db(result.spec, a, b))
+            for a, b in pairwise(sorted(result.psnr_db))
+        ]
 
 
 # A tripling of steps gains less than the one before it; per fold of e, a third less from fold to fold.
@@ -140,12 +178,6 @@ def _folds(first: int, last: int) -> float:
     """Return how many folds of e lie between two numbers of steps, later ones counting less."""
     folds = max(0.0, math.log(last / first))
     return float((1 - DECAY**folds) / -math.log(DECAY))
-
-
-def _pairs(psnr_db: Mapping[int, float]) -> list[tuple[float, float]]:
-    """Return (folds, rise) from each rung to the next."""
-    rungs = sorted(psnr_db)
-    return [(_folds(a, b), psnr_db[b] - psnr_db[a]) for a, b in pairwise(rungs)]
 
 
 def _default_gain(rows: Sequence[tuple[ArchSpec, float, float]]) -> float:
@@ -175,17 +207,17 @@ def _most_telling(at_final: Vector, most: int) -> Vector:
     return np.concatenate([np.sort(best), np.arange(earlier, count)])
 
 
-def _fitted_kernel(x: Vector, of_prior: Vector, results: Sequence[Result]) -> Any:
+def _fitted_kernel(late: _Late, results: Sequence[Result]) -> Any:
     """Return the process's kernel, its three parameters fitted to the first results of a size that grows in steps.
 
     To what these gave at their first rung alone, which no later result changes: so a fit is made once for every size,
     and a search that was killed makes the same one.
     """
-    fitted = min(_size_to_fit(len(results)), MOST_FITTED)
-    first = np.array([r.psnr_db[min(r.psnr_db)] for r in results[:fitted]])
-    left = first - _Trend(of_prior[:fitted], first).of(of_prior[:fitted])
+    fitted = results[: _size_to_fit(len(results))]
+    x, first, of_prior = scaled(_features_of(fitted)), _first_db(fitted), late.prior_at_first(fitted)
+    left = first - _Trend(of_prior, first).of(of_prior)
     scale = max(0.1, float(np.std(left)))
-    return _fitted(scaled(x[:fitted]).tobytes(), (left / scale).tobytes(), TRAINING_NOISE_DB / scale, fitted)
+    return _fitted(x.tobytes(), (left / scale).tobytes(), TRAINING_NOISE_DB / scale, len(fitted))
 
 
 def _size_to_fit(count: int) -> int:

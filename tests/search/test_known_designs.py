@@ -1,5 +1,6 @@
 """Tests of which published designs a search trains."""
 
+import numpy as np
 import pytest
 
 from latency_models.device import load_device
@@ -25,7 +26,7 @@ def names(designs: KnownDesigns) -> list[str]:
 
 
 def test_without_a_prior_every_design_may_be_the_best_in_the_order_of_the_report() -> None:
-    designs = designs_of(SPACE, (), price)
+    designs = designs_of(SPACE, (), price, steps=900)
     scores = [design.table1.score for design in designs.likely]
     assert scores == sorted(scores, reverse=True)
     assert sorted(names(designs)) == sorted(name for name, d in DESIGNS.items() if d.variant_of is None)
@@ -34,13 +35,13 @@ def test_without_a_prior_every_design_may_be_the_best_in_the_order_of_the_report
 
 @pytest.mark.parametrize("table", known_tables())
 def test_with_a_prior_those_far_below_the_best_come_last(table: str) -> None:
-    designs = designs_of(SPACE, [table], price)
+    designs = designs_of(SPACE, [table], price, steps=900)
     learned = prior([table])
     assert learned is not None
     cost = {name: price(DESIGNS[name].spec) for name in names(designs)}
     unit_db = spread_db([table])
     score = {
-        name: final_score(unit_db * learned(features(DESIGNS[name].spec)[None])[0], of.runtime_ms)
+        name: final_score(unit_db * learned(features(DESIGNS[name].spec)[None], np.array([900]))[0], of.runtime_ms)
         for name, of in cost.items()
         if of is not None
     }
@@ -52,9 +53,11 @@ def test_with_a_prior_those_far_below_the_best_come_last(table: str) -> None:
 
 
 def test_what_the_limits_refuse_is_asked_for_all_the_same() -> None:
-    refused = designs_of(SPACE, known_tables(), lambda spec: None if "eds" in spec_name(spec) else price(spec))
+    refused = designs_of(
+        SPACE, known_tables(), lambda spec: None if "eds" in spec_name(spec) else price(spec), steps=900
+    )
     assert [design.name for design in refused.refused] == ["eds"]
-    over = designs_of(SPACE, known_tables(), lambda _: Cost(400.0, 1.0))
+    over = designs_of(SPACE, known_tables(), lambda _: Cost(400.0, 1.0), steps=900)
     assert not over.likely
     assert not over.unlikely
 

@@ -114,7 +114,7 @@ def test_a_prior_that_is_right_makes_few_results_tell_more() -> None:
         model = Surrogate(results, steps=FINAL, prior=prior_)  # type: ignore[arg-type]
         return float(spearmanr(model.predict(unseen)[0], told).statistic)
 
-    assert order(lambda x: np.array([index[row.tobytes()] / 3 for row in x])) > max(0.95, order(None))
+    assert order(lambda x, _: np.array([index[row.tobytes()] / 3 for row in x])) > max(0.95, order(None))
 
 
 def test_a_prior_that_is_wrong_is_outvoted() -> None:
@@ -124,7 +124,7 @@ def test_a_prior_that_is_wrong_is_outvoted() -> None:
     model = Surrogate(
         [Result(spec, {FIRST: truth(spec)}) for spec in seen],
         steps=FINAL,
-        prior=lambda x: -x[:, 0] + np.sin(9 * x[:, 1]),
+        prior=lambda x, _: -x[:, 0] + np.sin(9 * x[:, 1]),
     )
     assert spearmanr(model.predict(unseen)[0], [truth(spec) for spec in unseen]).statistic > 0.7
 
@@ -249,7 +249,7 @@ def test_a_forest_orders_the_designs(name: str) -> None:
     of_table = prior([name])
     assert of_table is not None
     x = np.array([features(DESIGNS[each].spec) for each in ("smallnet", "acvlab")])
-    smallnet, acvlab = of_table(x)
+    smallnet, acvlab = of_table(x, np.array([900, 900]))
     assert smallnet > acvlab
 
 
