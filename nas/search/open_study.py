@@ -19,7 +19,7 @@ from nas.data.pairs import DataConfig, Progress, identity, prepare
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
-from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS
+from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS, require_sampler
 from nas.search.study import Study, StudyConfig
 from nas.search.successive_halving import FINAL_SHARE, OBJECTIVES, check_ladder, default_final_steps, default_ladder
 from nas.train.default_recipe import default_recipe
@@ -64,8 +64,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.objective is not None and self.objective not in OBJECTIVES:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
-        if self.sampler is not None and self.sampler not in SAMPLERS:
-            raise UnknownNameError("sampler", self.sampler, SAMPLERS)
+        if self.sampler is not None:
+            require_sampler(self.sampler)
         if isinstance(self.prior, str) and self.prior not in PRIORS:
             raise UnknownNameError("prior", self.prior, PRIORS)
         if self.seed is not None and self.seed < 0:

@@ -24,7 +24,7 @@ class SearchSettings(Training, total=False):
     """What a study is started with, where it is not the default."""
 
     objective: str  # score or pareto
-    sampler: str  # model, tpe, random or nsga2
+    sampler: str  # a name of nas.search.samplers
     seed: int
     rungs: Sequence[int]  # training steps per rung
     final_steps: int  # training steps of the finals; 0: no finals

@@ -37,14 +37,15 @@ from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
 from nas.search.optuna_sampler import Proposer, expected_trials
-from nas.search.samplers import SAMPLERS
+from nas.search.samplers import SAMPLERS, require_sampler
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure
 from search_spaces.designs import DESIGNS
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, UsageError
 
+INSTALLED = [name for name, sampler in SAMPLERS.items() if sampler.is_installed]
 BUDGET = 12  # enough for TPE to leave its random start
 Run = tuple[Path, InlineWorker]
 
@@ -55,7 +56,7 @@ def _few_to_choose_from() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=SAMPLERS)
+@pytest.fixture(scope="module", params=INSTALLED)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search that nothing disturbed, one per sampler; tests only read it."""
     folder, worker = tmp_path_factory.mktemp("whole") / "s", InlineWorker()
@@ -204,7 +205,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", INSTALLED)
 def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
     said: list[str] = []
     study = make_study(tmp_path / "s", space=tiny(tmp_path), sampler=sampler)
@@ -225,14 +226,14 @@ def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path:
 
 # Of the networks that a phone can run, few are as fast as 90 ms, and a sampler that learns finds them; to one that does
 # not, hundreds would be proposed for every one that is trained.
-LIMITS_MS = dict.fromkeys(SAMPLERS, 150.0) | {"model": 90.0, "tpe": 90.0}
+LIMITS_MS = dict.fromkeys(INSTALLED, 150.0) | {"model": 90.0, "tpe": 90.0}
 
 
 def limit_ms(run: Run) -> float:
     return LIMITS_MS[sampler_of(run)]
 
 
-@pytest.fixture(scope="module", params=SAMPLERS)
+@pytest.fixture(scope="module", params=INSTALLED)
 def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with a limit that a good part of the proposals miss."""
     folder, worker = tmp_path_factory.mktemp("limited") / "s", InlineWorker()
@@ -272,14 +273,14 @@ def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_fai
 
 
 LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
-LIMITS_MB = dict.fromkeys(SAMPLERS, 120.0) | {"model": LIMIT_MB, "tpe": LIMIT_MB}
+LIMITS_MB = dict.fromkeys(INSTALLED, 120.0) | {"model": LIMIT_MB, "tpe": LIMIT_MB}
 
 
 def limit_mb(run: Run) -> float:
     return LIMITS_MB[sampler_of(run)]
 
 
-@pytest.fixture(scope="module", params=SAMPLERS)
+@pytest.fixture(scope="module", params=INSTALLED)
 def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
     folder, worker = tmp_path_factory.mktemp("cramped") / "s", InlineWorker()
@@ -357,6 +358,12 @@ def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Pa
     trial = list(optuna_trials(tmp_path / "s"))[left_out.trial]
     assert trial.state == TrialState.PRUNED
     assert all(constraint > 0 for constraint in trial.constraints.values())
+
+
+def test_a_sampler_whose_package_is_missing_is_refused_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SAMPLERS, "gp", replace(SAMPLERS["gp"], needs="no_such_package"))
+    with pytest.raises(UsageError, match="needs the package no_such_package; run `pip install no_such_package`"):
+        require_sampler("gp")
 
 
 # Designs first
