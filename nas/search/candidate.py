@@ -75,6 +75,12 @@ class Candidate:
         return _mean(list(self.finals.values())) if self.finals else self.highest
 
     @property
+    def psnr_by_steps(self) -> dict[int, float]:
+        """PSNR in dB by training steps: of the rungs, and the mean of the finals."""
+        reached = [*self.rungs.values(), *([_mean(list(self.finals.values()))] if self.finals else [])]
+        return {each.steps: each.psnr_db for each in reached}
+
+    @property
     def best_seed(self) -> int | None:
         """The seed of the best final, None without finals."""
         return max(self.finals, key=lambda seed: self.finals[seed].psnr_db, default=None)

@@ -193,7 +193,7 @@ class Search:
         if now.remaining_s <= 0:
             return None
         if now.search_left_s > 0:
-            found = now.interrupted() or self._design() or self.now.promotion() or self._new()
+            found = now.interrupted() or self._design() or self.now.early_final() or self.now.promotion() or self._new()
             if found is not None:
                 return found
         final = self.now.final()

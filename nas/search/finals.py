@@ -39,7 +39,7 @@ class Contender:
     trial: int
     is_design: bool
     expected: float  # score at the final steps as predicted, or at the highest rung; higher is better
-    reached: int  # the highest rung
+    reached: int  # the highest rung; 0 for all where a model predicts what is expected from any rung
     seconds: float  # that one final takes
     scores: Mapping[int, float]  # of finals that are done, by seed
     taken: frozenset[int] = frozenset()  # seeds that are in training, or failed
@@ -50,34 +50,45 @@ def contenders_of(
     *,
     seconds: Callable[[Candidate], float] = lambda _: 0.0,
     taken: Iterable[tuple[int, int]] = (),
-    forecast: Callable[[int], Mapping[int, float]] = lambda _: {},
+    expected_db: Mapping[int, float] | None = None,
 ) -> list[Contender]:
     """Return who is in the finals of a study or may come next; `taken` are (trial, seed) in training now.
 
-    `forecast` gives PSNR in dB at the final steps by trial, from what is known at a rung; without it the rung's own
+    `expected_db` is PSNR at the final steps by trial, where a model predicts it from any rung; else the highest rung
     counts.
     """
     busy: dict[int, set[int]] = {}
     for trial, seed in taken:
         busy.setdefault(trial, set()).add(seed)
+    chosen = _eligible(study, busy) if not expected_db else _foremost(study, busy, expected_db)
     return [
         Contender(
             c.trial,
             c.name is not None,
-            _expected(c, forecast(max(c.rungs))),
-            max(c.rungs),
+            _expected(c, expected_db or {}),
+            0 if expected_db else max(c.rungs),
             seconds(c),
             c.final_scores(),
             frozenset(busy.get(c.trial, ())) | c.final_failures.keys(),
         )
-        for c in _eligible(study, busy)
+        for c in chosen
     ]
 
 
-def _expected(candidate: Candidate, forecast: Mapping[int, float]) -> float:
+def _expected(candidate: Candidate, expected_db: Mapping[int, float]) -> float:
     assert candidate.highest is not None
     assert candidate.runtime_ms is not None
-    return final_score(forecast.get(candidate.trial, candidate.highest.psnr_db), candidate.runtime_ms)
+    return final_score(expected_db.get(candidate.trial, candidate.highest.psnr_db), candidate.runtime_ms)
+
+
+def _foremost(study: Study, busy: Container[int], expected_db: Mapping[int, float]) -> list[Candidate]:
+    """Return the candidates that have finals, and of the others the best of either kind by what is expected."""
+    trained = [c for c in study.trained() if not c.failure]
+    ranked = sorted(trained, key=lambda c: -_expected(c, expected_db))
+    within = [c for c in trained if c.finals or c.final_failures or c.trial in busy]
+    untried = [c for c in ranked if c not in within]
+    within += [c for c in untried if c.name is None][:MOST_FOUND] + [c for c in untried if c.name][:MOST_DESIGNS]
+    return sorted(within, key=lambda c: c.trial)
 
 
 def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
@@ -203,6 +214,21 @@ def next_final(
     leaders = _leaders(contenders) or entrants[:2]
     affordable = (f for f, seconds in _repeats(leaders, seeds) if seconds <= left_s)
     return next(affordable, None)
+
+
+def early_final(contenders: Sequence[Contender], seeds: Sequence[int]) -> tuple[Final, float] | None:
+    """Return the final that tells a running search most, with its seconds: of the best found that has none yet.
+
+    The best design comes after the first one found, so that there is something to compare with.
+    """
+    found, designs = ([c for c in contenders if c.is_design is kind] for kind in (False, True))
+    has_begun = [any(c.scores or c.taken for c in kind) for kind in (found, designs)]
+    of = designs if has_begun == [True, False] else found
+    untried = [c for c in of if not c.scores and not c.taken]
+    if not untried:
+        return None
+    first = max(untried, key=lambda c: (c.expected, -c.trial))
+    return Final(first.trial, seeds[0]), first.seconds
 
 
 def plan_s(contenders: Sequence[Contender], *, workers: int = 1) -> float:

@@ -25,25 +25,31 @@ class Forecast:
         self._known: dict[int, tuple[tuple[int, ...], dict[int, float]]] = {}  # by rung, with what it rests on
 
     def __call__(self, rung: int) -> Mapping[int, float]:
-        """Return PSNR in dB at the final steps by trial for all who reached `rung`; empty where these are few."""
-        reached = tuple(len(self._study.at_rung(each)) for each in range(self._study.final_rung))
+        """Return PSNR in dB at the final steps by trial, for all who reached `rung`; empty where these are few.
+
+        At the rung of the finals: for all who were trained, from everything that is known of them.
+        """
+        rungs = range(self._study.final_rung + 1)
+        reached = (*(len(self._study.at_rung(each)) for each in rungs), self._study.finals)
         if self._known.get(rung, ((), {}))[0] != reached:
             self._known[rung] = reached, self._predicted(rung)
         return self._known[rung][1]
 
     def _predicted(self, rung: int) -> dict[int, float]:
-        standing = self._study.at_rung(rung)
+        standing, steps = self._study.trained(), self._study.ladder[rung]
+        if rung < self._study.final_rung:
+            standing = self._study.at_rung(rung)
         if len(standing) < FEWEST:
             return {}
         model = Surrogate(
-            [_result(candidate, rung) for candidate in standing],
+            [_result(candidate, steps) for candidate in standing],
             steps=self._study.ladder[-1],
             prior=self._prior,
-            curves=[_result(candidate, self._study.final_rung) for candidate in self._study.trained()],
+            curves=[_result(candidate, self._study.ladder[-1]) for candidate in self._study.trained()],
         )
         means, _ = model.predict([candidate.spec for candidate in standing])
         return {candidate.trial: float(mean) for candidate, mean in zip(standing, means, strict=True)}
 
 
-def _result(candidate: Candidate, highest: int) -> Result:
-    return Result(candidate.spec, {r.steps: r.psnr_db for rung, r in candidate.rungs.items() if rung <= highest})
+def _result(candidate: Candidate, most_steps: int) -> Result:
+    return Result(candidate.spec, {at: db for at, db in candidate.psnr_by_steps.items() if at <= most_steps})

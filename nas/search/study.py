@@ -127,6 +127,7 @@ class Study:
         self._designs: list[Candidate] = []  # of the first so many candidates
         self._looked_through = 0
         self._first_rungs_s = 0.0  # seconds of all first rungs together
+        self._finals, self._finals_s = 0, 0.0
         self._reached: dict[int, list[Candidate]] = defaultdict(list)  # by rung, in order of trials
         self._failed: list[Candidate] = []
         self._best: tuple[int, Candidate] | None = None
@@ -186,6 +187,16 @@ class Study:
     def failed(self) -> Sequence[Candidate]:
         """The candidates that failed at some rung."""
         return self._failed
+
+    @property
+    def finals(self) -> int:
+        """How many finals there are."""
+        return self._finals
+
+    @property
+    def finals_s(self) -> float:
+        """Seconds of all finals together."""
+        return self._finals_s
 
     @property
     def finished(self) -> int:
@@ -340,6 +351,8 @@ class Study:
             insort(self._reached[self.final_rung], candidate, key=lambda c: c.trial)
         candidate.finals[seed] = final
         self._count(candidate, final)
+        self._finals += 1
+        self._finals_s += final.seconds
 
     def _count(self, candidate: Candidate, training: Rung) -> None:
         candidate.ended_s = self.elapsed_s

@@ -75,19 +75,21 @@ def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def promotions(
-    standings: Sequence[Standing], *, rungs: int, objective: str, draining: bool = False
+    standings: Sequence[Standing], *, rungs: int, objective: str, draining: bool = False, capped: bool = False
 ) -> Iterator[tuple[int, int]]:
     """Yield (trial, rung to climb to) of every candidate that may climb now, highest rung first.
 
     With `draining`, when no new candidate will come, the best of each rung climbs even where fewer than η
-    candidates reached it.
+    candidates reached it. With `capped`, no more than 1/η of a rung climb in all: where proposals get better, nearly
+    every new one is among the best so far, and most would climb.
     """
     for rung in range(rungs - 2, -1, -1):
         reached = [s for s in standings if rung in s.psnr_db]
         places = max(len(reached) // ETA, 1 if draining else 0)
         able = [s for s in reached if not s.ended]  # one that failed higher up leaves its place to the next
+        left = places - sum(rung + 1 in s.psnr_db for s in reached) if capped else places
         for standing in sorted(able, key=_rank_key(reached, rung, objective))[:places]:
-            if rung + 1 not in standing.psnr_db and not standing.busy:
+            if left > 0 and rung + 1 not in standing.psnr_db and not standing.busy:
                 yield standing.trial, rung + 1
 
 
