@@ -36,19 +36,19 @@ class Forecast:
         return self._known[rung][1]
 
     def _predicted(self, rung: int) -> dict[int, float]:
-        standing, steps = self._study.trained(), self._study.ladder[rung]
-        if rung < self._study.final_rung:
-            standing = self._study.at_rung(rung)
+        ladder, rungs = self._study.ladder, self._study.config.rungs
+        standing, steps = self._study.trained(), ladder[-1]
+        if rung < len(rungs):
+            standing, steps = self._study.at_rung(rung), rungs[rung]
         if len(standing) < FEWEST:
             return {}
         model = Surrogate(
             [_result(candidate, steps) for candidate in standing],
-            steps=self._study.ladder[-1],
+            steps=ladder[-1],
             prior=self._prior,
-            curves=[_result(candidate, self._study.ladder[-1]) for candidate in self._study.trained()],
+            curves=[_result(candidate, ladder[-1]) for candidate in self._study.trained()],
         )
-        means, _ = model.predict([candidate.spec for candidate in standing])
-        return {candidate.trial: float(mean) for candidate, mean in zip(standing, means, strict=True)}
+        return {c.trial: float(psnr_db) for c, psnr_db in zip(standing, model.of_results(), strict=True)}
 
 
 def _result(candidate: Candidate, most_steps: int) -> Result:

@@ -66,7 +66,9 @@ class _Model:
         fresh = {row.tobytes(): row for row in x if row.tobytes() not in self._known}
         if fresh:
             rows = np.array([*fresh.values()])
-            self._known.update(zip(fresh, zip(self._forest.predict(rows), self._late(rows), strict=True), strict=True))
+            self._known.update(
+                zip(fresh, zip(_mean_of(self._forest, rows), self._late(rows), strict=True), strict=True)
+            )
         both = np.array([self._known[row.tobytes()] for row in x])
         of_table: Vector = both[:, 0] + self._share(steps) * both[:, 1]
         return of_table
@@ -95,6 +97,13 @@ def _forest(name: str) -> Any:
     return forest.fit(_features_of(networks), standardised(_psnr_db(networks)))
 
 
+def _mean_of(forest: Any, x: Vector) -> Vector:
+    """Return what the forest predicts, without its own way of doing it, which takes 70 ms for a single row."""
+    rows = np.ascontiguousarray(x, np.float32)
+    predicted: Vector = np.mean([tree.tree_.predict(rows)[:, 0] for tree in forest.estimators_], axis=0)
+    return predicted
+
+
 @cache
 def _late(name: str) -> Callable[[Vector], Vector]:
     """Return what tells how much more than others a network gains after the table's steps, in the table's unit."""
@@ -104,7 +113,7 @@ def _late(name: str) -> Callable[[Vector], Vector]:
     if not longer:
         return lambda x: np.zeros(len(x))
     x = _features_of(longer)
-    gained = _psnr_db(longer) / _spread_db(_psnr_db(_table(name)["networks"])) - _forest(name).predict(x)
+    gained = _psnr_db(longer) / _spread_db(_psnr_db(_table(name)["networks"])) - _mean_of(_forest(name), x)
     fitted = Ridge(LATE_RIDGE).fit(x, gained - gained.mean())
     return lambda x: np.clip(fitted.predict(x), gained.min() - gained.mean(), gained.max() - gained.mean())
 

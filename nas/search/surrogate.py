@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Surrogate:
         self._late = _Late(prior, self._curves, steps)
         self._x = _features_of(results)
         self._gain = _Gain(self._curves, self._late, steps)
-        self.at_final = np.array([self._gain.extrapolated(r) for r in results])
+        self.at_final = self._gain.extrapolated(results)
         self._fit()
 
     def _fit(self) -> None:
@@ -89,6 +89,12 @@ class Surrogate:
         x = np.array([features(spec) for spec in specs])
         mean, deviation = self._process.predict(scaled(x), return_std=True)
         return self._trend.of(self._late.prior_at_final(x)) + self._scale * mean, self._scale * deviation
+
+    def of_results(self) -> Vector:
+        """Return the means for the networks of the results themselves."""
+        mean = self._process.predict(scaled(self._x))
+        expected: Vector = self._trend.of(self._late.prior_at_final(self._x)) + self._scale * mean
+        return expected
 
 
 def _features_of(results: Sequence[Result]) -> Vector:
@@ -111,10 +117,11 @@ class _Late:
         """Return the prior at the steps of every result's first rung."""
         return self._at(_features_of(results), np.array([min(r.psnr_db) for r in results]))
 
-    def gain_db(self, spec: ArchSpec, first: int, last: int) -> float:
-        x = features(spec)[None].repeat(2, 0)
-        before, after = self._at(x, np.array([first, last]))
-        return float(self._unit_db * (after - before))
+    def gains_db(self, x: Vector, first: Vector, last: Vector) -> Vector:
+        """Return what each of the networks gains from `first` steps to `last`, beyond what all gain."""
+        if not self._unit_db:
+            return np.zeros(len(x))
+        return self._unit_db * (self._at(x, last) - self._at(x, first))
 
     def _at(self, x: Vector, steps: Vector) -> Vector:
         return np.zeros(len(x)) if self._prior is None else self._prior(x, steps)
@@ -147,14 +154,17 @@ class _Gain:
 
     def __init__(self, results: Sequence[Result], late: _Late, steps: int) -> None:
         self._late, self._steps = late, steps
-        rows = [(r.spec, *pair) for r in results for pair in self._rises(r)]
+        rows = self._rises(results)
         self._per_e = _default_gain(rows)
         self._coefficients, self._mean = _ridge(rows, self._per_e)
 
-    def extrapolated(self, result: Result) -> float:
-        last = max(result.psnr_db)
-        late_db = self._late.gain_db(result.spec, last, self._steps)
-        return result.psnr_db[last] + self._of(result.spec) * _folds(last, self._steps) + late_db
+    def extrapolated(self, results: Sequence[Result]) -> Vector:
+        """Return PSNR in dB of every result at the final steps."""
+        last = np.array([max(r.psnr_db) for r in results])
+        late_db = self._late.gains_db(_features_of(results), last, np.full(len(results), self._steps))
+        rise_db = np.array([self._of(r.spec) * _folds(max(r.psnr_db), self._steps) for r in results])
+        extrapolated: Vector = np.array([r.psnr_db[max(r.psnr_db)] for r in results]) + rise_db + late_db
+        return extrapolated
 
     def noise(self, result: Result) -> float:
         return TRAINING_NOISE_DB + EXTRAPOLATION_NOISE_DB * _folds(max(result.psnr_db), self._steps)
@@ -162,12 +172,24 @@ class _Gain:
     def _of(self, spec: ArchSpec) -> float:
         return max(0.0, self._per_e + float(self._coefficients @ (_structure_of(spec) - self._mean)))
 
-    def _rises(self, result: Result) -> list[tuple[float, float]]:
-        """Return (folds, rise that the prior leaves open) from each rung to the next."""
+    def _rises(self, results: Sequence[Result]) -> list["_Rise"]:
+        pairs = [(r, *pair) for r in results for pair in pairwise(sorted(r.psnr_db))]
+        if not pairs:
+            return []
+        x, (first, last) = _features_of([r for r, _, _ in pairs]), np.array([pair[1:] for pair in pairs]).T
+        late_db = self._late.gains_db(x, first, last)
         return [
-            (_folds(a, b), result.psnr_db[b] - result.psnr_db[a] - self._late.gain_db(result.spec, a, b))
-            for a, b in pairwise(sorted(result.psnr_db))
+            _Rise(r.spec, _folds(a, b), r.psnr_db[b] - r.psnr_db[a] - float(late))
+            for (r, a, b), late in zip(pairs, late_db, strict=True)
         ]
+
+
+class _Rise(NamedTuple):
+    """How much a network gained from one rung to the next, beyond what the prior says."""
+
+    spec: ArchSpec
+    folds: float
+    db: float
 
 
 # A tripling of steps gains less than the one before it; per fold of e, a third less from fold to fold.
@@ -180,12 +202,12 @@ def _folds(first: int, last: int) -> float:
     return float((1 - DECAY**folds) / -math.log(DECAY))
 
 
-def _default_gain(rows: Sequence[tuple[ArchSpec, float, float]]) -> float:
+def _default_gain(rows: Sequence[_Rise]) -> float:
     """Return the mean rise per fold; without results, one dB for a tripling is as good a guess as any."""
     return float(np.sum([rise for _, _, rise in rows]) + RIDGE) / float(np.sum([f for _, f, _ in rows]) + RIDGE)
 
 
-def _ridge(rows: Sequence[tuple[ArchSpec, float, float]], mean_gain: float) -> tuple[Vector, Vector]:
+def _ridge(rows: Sequence[_Rise], mean_gain: float) -> tuple[Vector, Vector]:
     if len(rows) < 3:
         width = len(_structure_of(ArchSpec()))
         return np.zeros(width), np.zeros(width)

@@ -20,10 +20,11 @@ from flow import (
 )
 
 from nas.cli.search_view import running
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, driver, finals
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import InFlight
+from nas.search.policy import EARLY_SHARE
 from nas.search.study import Study
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure
@@ -271,3 +272,48 @@ def test_wrong_options_are_refused(options: tuple[str, ...], sentence: str, tmp_
     done = in_process("search", "--budget", "1", "--results", tmp_path, *options)
     assert done.returncode == 2
     assert sentence in done.stderr
+
+
+class Clock:
+    """Time that only training moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def trained(self, job: Job) -> Outcome | JobFailure:
+        outcome = seeded(job)
+        assert isinstance(outcome, Outcome)
+        seconds = 0.1 * job.steps
+        self.now += seconds
+        return replace(outcome, train_s=seconds, compile_s=0.0, evaluate_s=0.0)
+
+
+def searched_by_the_clock(folder: Path, budget_s: float, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Study:
+    clock = Clock()
+    monkeypatch.setattr(driver, "time", clock)
+    search(with_finals(folder, **changes), Budget(seconds=budget_s), workers=[InlineWorker(clock.trained)])
+    return studies.load(folder)
+
+
+def test_finals_of_the_best_found_begin_while_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = searched_by_the_clock(tmp_path / "s", 450.0, monkeypatch, sampler="model")
+    events = [r for r in records(tmp_path / "s") if r["event"] in ("rung", "final")]
+    last_rung = max(n for n, r in enumerate(events) if r["event"] == "rung")
+    early = [r for r in events[:last_rung] if r["event"] == "final"]
+    names = [opened.candidates[r["trial"]].name for r in early]
+    assert [name is None for name in names] == [True, False, *([True] * (len(names) - 2))]  # one design to compare with
+    assert len({r["trial"] for r in early}) == len(early) > 2  # each from the first seed alone
+    assert {r["seed"] for r in early} == {finals.seeds_of(opened)[0]}
+    assert sum(r["train_s"] for r in early) <= EARLY_SHARE * events[last_rung]["elapsed_s"]
+    assert finals.verdict_of(opened).seeds >= 2  # type: ignore[union-attr]
+
+
+def test_where_no_model_learns_from_them_finals_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched_by_the_clock(tmp_path / "s", 200.0, monkeypatch, sampler="random")
+    events = [r["event"] for r in records(tmp_path / "s") if r["event"] in ("rung", "final")]
+    assert events == sorted(events, reverse=True)
