@@ -101,7 +101,7 @@ def holds(row: dict[str, Any]) -> bool:
     again, half = difference(row)
     if row["verdict"]["outcome"] == "ties":
         return bool(abs(again) <= half + row["verdict"]["half_width"])
-    return (again > 0) == (row["verdict"]["outcome"] == "beats")
+    return bool((again > 0) == (row["verdict"]["outcome"] == "beats"))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
