@@ -25,7 +25,7 @@ from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 
 SEEDS = FULL_FINALS  # from which the two who are compared are trained
-MOST_SEEDS = 5  # where time is left
+FEWEST_SEEDS, MOST_SEEDS = 2, 5  # without which nothing is known of the noise, and where time is left
 MOST_FOUND, MOST_DESIGNS = 4, 2
 CONFIDENCE, DEVIATIONS_95 = 0.95, 1.96
 # Training pairs may be easier than validation pairs for every network alike; what one gains beyond another is not that.
@@ -43,6 +43,7 @@ class Contender:
     seconds: float  # that one final takes
     scores: Mapping[int, float]  # of finals that are done, by seed
     taken: frozenset[int] = frozenset()  # seeds that are in training, or failed
+    is_predicted: bool = False  # whether `expected` is of the final steps
 
 
 def contenders_of(
@@ -70,6 +71,7 @@ def contenders_of(
             seconds(c),
             c.final_scores(),
             frozenset(busy.get(c.trial, ())) | c.final_failures.keys(),
+            is_predicted=bool(expected_db),
         )
         for c in chosen
     ]
@@ -202,18 +204,30 @@ def next_final(
     """Return the next final that fits into the seconds that are left, None where none does or all are done.
 
     The best found and the best design come first, then further ones as far as two more trainings for either leader
-    remain possible, then the leaders from further seeds. A second network of a kind waits for the first of the other.
+    remain possible, or one for a network that is predicted to be better than the best found; then the leaders from
+    further seeds. A second network of a kind waits for the first of the other.
     """
-    entrants, capacity_s = _entrants(contenders), workers * left_s
-    reserved = sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in entrants[:2])
-    for waiting in sorted(entrants, key=lambda c: _is_ahead(c, entrants)):
-        needed = waiting.seconds + (0 if waiting in entrants[:2] else reserved)
-        if not waiting.scores and not waiting.taken and needed <= capacity_s and waiting.seconds <= left_s:
-            return Final(waiting.trial, seeds[0])
+    entrants = _entrants(contenders)
     # Where nobody has a score yet, idle workers train the first two from further seeds.
     leaders = _leaders(contenders) or entrants[:2]
+    for waiting in sorted(entrants, key=lambda c: _is_ahead(c, entrants)):
+        needed = waiting.seconds + _reserved_s(waiting, entrants, leaders, seeds)
+        if not waiting.scores and not waiting.taken and needed <= workers * left_s and waiting.seconds <= left_s:
+            return Final(waiting.trial, seeds[0])
     affordable = (f for f, seconds in _repeats(leaders, seeds) if seconds <= left_s)
     return next(affordable, None)
+
+
+def _reserved_s(
+    waiting: Contender, entrants: Sequence[Contender], leaders: Sequence[Contender], seeds: Sequence[int]
+) -> float:
+    """Return the seconds that must remain for others where one more network is trained."""
+    if not {True, False} <= {c.is_design for c in leaders if c.scores}:
+        kept = SEEDS if waiting not in entrants[:2] else 0
+        return sum(c.seconds * _missing(c, seeds[:kept]) for c in entrants[:2])
+    best = max(statistics.fmean(c.scores.values()) for c in leaders if not c.is_design)
+    may_be_best = waiting.is_predicted and not waiting.is_design and waiting.expected > best
+    return sum(c.seconds * _missing(c, seeds[: FEWEST_SEEDS if may_be_best else SEEDS]) for c in leaders)
 
 
 def early_final(contenders: Sequence[Contender], seeds: Sequence[int]) -> tuple[Final, float] | None:

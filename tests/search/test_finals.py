@@ -18,6 +18,7 @@ from nas.search.finals import (
     SEEDS,
     Contender,
     Final,
+    early_final,
     least_s,
     next_final,
     plan_s,
@@ -54,6 +55,33 @@ def test_the_best_found_and_the_best_design_come_first_then_the_others_then_the_
     assert order[:5] == [(2, 1), (0, 1), (3, 1), (1, 1), (4, 1)]
     # Trial 3 and CSANet came out best, so these two are trained again.
     assert order[5:] == [(trial, seed) for seed in (2, 3, 4, 5) for trial in (3, 1)]
+
+
+def trained_early(expected: float, **more: object) -> list[Contender]:
+    """Trial 2 and Smallnet were trained once while the search went on; then trial 3 came, of which `expected` is said."""
+    return [
+        contender(0, 30.0, {1: 30.0}, is_predicted=True),
+        contender(2, 31.0, {1: 31.0}, is_predicted=True),
+        contender(3, expected, is_predicted=True, **more),
+    ]
+
+
+def test_one_that_is_predicted_to_be_better_leaves_the_leaders_one_more_training_each() -> None:
+    scores = {0: 30.0, 2: 31.0, 3: 33.0}
+    assert played(trained_early(32.0), 30.0, scores) == [(3, 1), (3, 2), (0, 2)]
+    assert played(trained_early(32.0), 20.0, scores) == [(2, 2), (0, 2)], "the noise would stay unknown"
+    assert played(trained_early(30.5), 40.0, scores) == [(2, 2), (0, 2), (2, 3), (0, 3)]
+
+
+def test_the_best_found_without_a_final_is_trained_early_and_after_the_first_the_best_design() -> None:
+    field = [contender(0, 30.0), contender(1, 28.0), contender(2, 31.0), contender(3, 32.0)]
+    assert early_final(field, ALL_SEEDS) == (Final(3, 1), 10.0)
+    field[3] = replace(field[3], scores={1: 31.5})
+    assert early_final(field, ALL_SEEDS) == (Final(0, 1), 10.0)
+    field[0] = replace(field[0], taken=frozenset({1}))
+    assert early_final(field, ALL_SEEDS) == (Final(2, 1), 10.0)
+    field[2] = replace(field[2], scores={1: 30.0})
+    assert early_final(field, ALL_SEEDS) is None
 
 
 def test_where_time_is_short_the_two_that_are_compared_come_before_further_entrants() -> None:
