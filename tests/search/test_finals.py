@@ -58,7 +58,7 @@ def test_the_best_found_and_the_best_design_come_first_then_the_others_then_the_
 
 
 def trained_early(expected: float, **more: object) -> list[Contender]:
-    """Trial 2 and Smallnet were trained once while the search went on; then trial 3 came, of which `expected` is said."""
+    """Trial 2 and Smallnet were trained once while the search went on; trial 3 came later."""
     return [
         contender(0, 30.0, {1: 30.0}, is_predicted=True),
         contender(2, 31.0, {1: 31.0}, is_predicted=True),
