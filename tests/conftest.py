@@ -41,7 +41,7 @@ SHAPE_CHECKED = (
 )
 jaxtyping.install_import_hook(SHAPE_CHECKED, f"{__name__}.check_types")
 
-from nas import backend, plots  # noqa: E402 (after the hook)
+from nas import backend, launch, plots  # noqa: E402 (after the hook)
 from nas.data.pairs import DataConfig, PairSet, prepare  # noqa: E402
 from search_spaces.system.atomic_write import write_durably  # noqa: E402
 
@@ -60,6 +60,7 @@ if _MAKES_FOLDERS:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     backend.prepare()
 
+launch.loaded()  # `python -m pytest` is no start of the command: Ctrl-C is for pytest and for tests
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
