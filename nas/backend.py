@@ -59,10 +59,10 @@ def expected() -> str:
     """Return "gpu" where JAX will find an NVIDIA card, else "cpu", without loading JAX or touching the card."""
     from importlib.metadata import entry_points
 
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    has_plugin = any("cuda" in entry.name for entry in entry_points(group="jax_plugins"))
-    hidden = platforms == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return "gpu" if has_plugin and Path("/dev/nvidiactl").exists() and not hidden else "cpu"
+    hidden = os.environ.get("JAX_PLATFORMS", "") == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    return "gpu" if any("cuda" in entry.name for entry in entry_points(group="jax_plugins")) else "cpu"
 
 
 def _keep_freed_memory() -> None:

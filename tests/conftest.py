@@ -1,5 +1,6 @@
 """What every test stands on: folders of its own, JAX set up as the product sets it up, shapes checked at run time."""
 
+import io
 import os
 import shutil
 import signal
@@ -40,8 +41,9 @@ SHAPE_CHECKED = (
 )
 jaxtyping.install_import_hook(SHAPE_CHECKED, f"{__name__}.check_types")
 
-from nas import backend  # noqa: E402 (after the hook)
-from nas.data.pairs import DataConfig, prepare  # noqa: E402
+from nas import backend, launch, plots  # noqa: E402 (after the hook)
+from nas.data.pairs import DataConfig, PairSet, prepare  # noqa: E402
+from search_spaces.system.atomic_write import write_durably  # noqa: E402
 
 # Neither the user's cache nor the user's own spaces and devices may decide a test. The workers of pytest-xdist and the
 # commands that tests start inherit the folders, and with them the compile cache.
@@ -58,6 +60,7 @@ if _MAKES_FOLDERS:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     backend.prepare()
 
+launch.loaded()  # `python -m pytest` is no start of the command: Ctrl-C is for pytest and for tests
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,6 +81,31 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda _: None)
         yield
+
+
+DRAW_PATCHES = plots.save_patches
+
+
+def _save_grey(path: Path, pairs: PairSet, index: np.ndarray, outputs: np.ndarray) -> None:
+    """Stand in for `nas.plots.save_patches`: the file of a picture of one pixel."""
+    assert outputs.shape == pairs.rgb[index].shape
+    content = io.BytesIO()
+    Image.new("L", (1, 1), 128).save(content, "png")
+    write_durably(path, content.getvalue())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_drawing_of_patches() -> Iterator[None]:
+    """Each stretch of a training shows patches: a second of matplotlib's, where the stretch takes a tenth of one."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "save_patches", _save_grey)
+        yield
+
+
+@pytest.fixture
+def drawn_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw patches as users see them."""
+    monkeypatch.setattr(plots, "save_patches", DRAW_PATCHES)
 
 
 @pytest.fixture(scope="session")

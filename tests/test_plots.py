@@ -1,12 +1,17 @@
 """Pictures of fronts: no name covers another, crowds are drawn again, and names from outside are text."""
 
 import random
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from nas import plots
+from nas.data.pairs import open_prepared
 from nas.plots import PlotPoint, save_front
 
 HOSTILE = "$\\frac{x$ <b>[bold]\u202e" + "w" * 200
@@ -80,10 +85,19 @@ def test_points_apart_need_no_inset(tmp_path: Path) -> None:
 
 
 def test_letters_can_be_read_where_a_picture_is_600_pixels_wide(tmp_path: Path) -> None:
-    from PIL import Image
-
     figure = drawn(PICTURES["crowded"], tmp_path / "front.png")
     with Image.open(tmp_path / "front.png") as picture:
         shrunk = 600 / picture.width
     heights = [text.get_fontsize() / 72 * 130 * shrunk for text in labels(figure)]
     assert min(heights) >= 9
+
+
+@pytest.mark.usefixtures("drawn_patches")
+def test_patches_are_drawn_one_row_each_whatever_their_names(prepared_tiny: Path, tmp_path: Path) -> None:
+    pairs = replace(open_prepared(prepared_tiny, "val"), names=(HOSTILE,) * 4)
+    index = np.array([0, 2])
+    plots.save_patches(tmp_path / "patches.png", pairs, index, pairs.rgb[index] / 255)
+    with Image.open(tmp_path / "patches.png") as picture:
+        rows = np.asarray(picture.convert("RGB"))
+    assert rows.shape == (600, 900, 3)
+    assert all(np.ptp(row) > 100 for row in np.split(rows, 2))

@@ -16,7 +16,7 @@ import numpy as np
 
 from latency_models.device import Device
 from latency_models.memory import peak_activation_bytes
-from nas import provenance
+from nas import plots, provenance
 from nas.data.cache import cache_dir
 from nas.data.pairs import PairSet, find_pairs, identity, open_prepared, prepare
 from nas.export.card import Card, FileCard, file_card, runtime
@@ -34,7 +34,6 @@ from nas.export.folder import (
 from nas.export.layer_errors import LayerError, file_maps, half_maps, worst_layer
 from nas.export.options import ExportOptions
 from nas.export.verify import CannotRunError, FileVerifier, Judged
-from nas.plots import save_patches
 from nas.search.network_ref import NetworkRef
 from nas.tflite.input_contract import CARD_FILE
 from nas.tflite.interpreter import TfliteModel
@@ -278,7 +277,7 @@ def _fill(folder: Path, found: list[Exported], card: Card, judge: FileVerifier) 
     index = np.linspace(0, len(val) - 1, min(_SHOWN_PATCHES, len(val))).astype(int)
     twin, levels = TfliteModel(found[0].converted.twin), found[0].converted.levels
     outputs = np.concatenate([twin(levels.counts(x[None])) for x in network_input(val, index)])
-    save_patches(folder / PATCHES_FILE, val, index, outputs)
+    plots.save_patches(folder / PATCHES_FILE, val, index, outputs)
 
 
 def refusals(card: Card) -> list[str]:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nas import plots
 from nas.data import host_cache
 from nas.data.cache import cache_dir
 from nas.data.pairs import PairSet, Progress, open_prepared, prepare
-from nas.plots import save_patches
 from nas.train import checkpoint, history
 from nas.train.candidate import load_or_start
 from nas.train.checkpoint import load
@@ -222,7 +222,7 @@ class _Run:
         path = self._run.folder / PICTURES_FOLDER / f"{seen.step:08d}.png"
         path.parent.mkdir(exist_ok=True)
         outputs = self._judge.outputs(self._own(state), index)
-        save_patches(path, self._val, index, outputs)
+        plots.save_patches(path, self._val, index, outputs)
         scalars.validation(seen)
         scalars.picture(seen.step, np.round(255 * np.clip(np.concatenate(outputs, axis=1), 0, 1)).astype(np.uint8))
         if self._watcher.validated:

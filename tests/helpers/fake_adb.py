@@ -10,9 +10,13 @@ import os
 import re
 import signal
 import struct
+import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 TMP = "/data/local/tmp"
 SERIAL = "R5CT30ABCDE"
@@ -91,6 +95,21 @@ def install(folder: Path, path: str) -> tuple[FakePhone, str]:
     return phone, f"{binaries}{os.pathsep}{path}"
 
 
+def answer_here(phone: FakePhone) -> SimpleNamespace:
+    """Return what stands in for the module `subprocess` of who calls the adb of `phone`: it answers in this process.
+
+    A measurement asks adb tens of times, and each start of Python would take as long as twenty answers.
+    """
+
+    def answer(command: list[str], *, timeout: float, **_: object) -> subprocess.CompletedProcess:
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = _AdbHere(phone.home, command[1:], timeout_s=timeout).run()
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    return SimpleNamespace(run=answer, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)
+
+
 def elf(machine: str = "arm64") -> bytes:
     """Return the first bytes of a program, and some more."""
     return b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack("<HHI", 3, MACHINES[machine], 1) + b"code" * 100
@@ -109,6 +128,7 @@ class _Adb:
     def __init__(self, home: Path, arguments: list[str]) -> None:
         self.home = home
         self.arguments = arguments
+        self.caller = os.getppid()
         self.asked = " ".join(arguments)
         self.scenario = json.loads((home / "scenario.json").read_text())
         self.state = json.loads((home / "state.json").read_text())
@@ -121,7 +141,7 @@ class _Adb:
         code = self._answer(fault)
         self._remember()
         if fault.get("interrupt"):
-            os.kill(os.getppid(), signal.SIGINT)
+            os.kill(self.caller, signal.SIGINT)
         return code
 
     def _remember(self) -> None:
@@ -188,9 +208,12 @@ class _Adb:
             return 0
         command = self._local(command)
         if fault.get("interrupt"):
-            command += f"; kill -INT {os.getppid()}"
+            command += f"; kill -INT {self.caller}"
         self._remember()
-        return os.execvp("sh", ["sh", "-c", command])
+        return self._become(["sh", "-c", command])
+
+    def _become(self, command: list[str]) -> int:
+        return os.execvp(command[0], command)
 
     def _local(self, command: str) -> str:
         """Return a command of the phone's shell as one of this machine's."""
@@ -252,17 +275,41 @@ class _Adb:
         """Start a benchmark that goes on when adb ends, and note its number as the shell on the phone would."""
         command = self.arguments[-1].replace(TMP, self.root)
         program = re.search(r"(\S.*/benchmark_model) --graph", command)[1].removeprefix("{ ")
-        pid = os.fork()
-        if not pid:
-            os.setsid()
-            for stream in (1, 2):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-            os.execv(sys.executable, [sys.executable, "-ISc", "import time; time.sleep(60)", program])
+        started = [sys.executable, "-ISc", _START, program]
+        pid = int(subprocess.run(started, capture_output=True, text=True, check=True).stdout)
         (Path(program).parent / "pid").write_text(f"{pid}\n")
         with (self.home / "started").open("a") as started:
             started.write(f"{pid}\n")
         while b"time.sleep" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             time.sleep(0.001)  # until the child has become it
+
+
+# Start a program that outlives the one that starts it, and print its number.
+_START = """
+import os, subprocess, sys
+quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+print(subprocess.Popen([sys.executable, "-ISc", "import time; time.sleep(60)", sys.argv[1]],
+                       start_new_session=True, **quiet).pid, flush=True)
+os._exit(0)
+"""
+
+
+class _AdbHere(_Adb):
+    """One call of the command, answered in the process that calls it."""
+
+    def __init__(self, home: Path, arguments: list[str], *, timeout_s: float) -> None:
+        super().__init__(home, arguments)
+        self.caller = os.getpid()
+        self.timeout_s = timeout_s
+
+    def _become(self, command: list[str]) -> int:
+        done = subprocess.run(
+            command, capture_output=True, check=False, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL,
+            timeout=self.timeout_s,
+        )  # fmt: skip
+        sys.stdout.write(done.stdout)
+        sys.stderr.write(done.stderr)
+        return done.returncode
 
 
 def _fail(sentence: str, code: int = 1) -> int:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 from latency_models.delegate import BUILTIN as DELEGATES
 from latency_models.device import Device, device_path, load_device
@@ -80,14 +82,27 @@ def isp_nas(*arguments: object, cwd: Path | None = None, timeout_s: float = 120)
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
+@cache  # reading what is installed takes longer than many a command
+def _command() -> Callable[[], None]:
+    """Return the function that the installed command is."""
+    (script,) = entry_points(group="console_scripts", name="isp-nas")
+    command: Callable[[], None] = script.load()
+    return command
+
+
+# Typer makes its commands of their functions' signatures anew for every call, which takes longer than a refusal.
+_parsers = cache(typer.main.get_command)
+
+
 def in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run what the installed command runs, without the second that a process of its own takes."""
-    (script,) = entry_points(group="console_scripts", name="isp-nas")
     out, err = StringIO(), StringIO()
     given, sys.argv = sys.argv, ["isp-nas", *map(str, arguments)]
     try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
-            script.load()()
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+            patched.setattr(typer.main, "get_command", _parsers)
+            with pytest.raises(SystemExit) as left:
+                _command()()
     finally:
         sys.argv = given
     return subprocess.CompletedProcess(arguments, left.value.code, out.getvalue(), err.getvalue())
@@ -159,6 +174,14 @@ def few_to_choose_from() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def short_walks() -> Iterator[None]:
+    """Price few networks where hardly any is left: the small spaces of tests have no more, however long one looks."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(proposals, "MOST_PRICED", proposals.MOST_PRICED // 15)
+        yield
+
+
 def made_up_psnr(job: Job) -> float:
     """Return a quality that depends on nothing but the genes and the steps, and rises with both."""
     spread = int(job.spec.hash, 16) % 1000 / 1000
@@ -202,7 +225,7 @@ def search_in_process(
         made.append(InlineWorker(run, cores=cores))
         return made[-1]
 
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, short_walks():
         patched.setattr(session, "Worker", worker)
         done = in_process("search", *arguments)
     assert made or done.returncode, "it trained in processes of its own"

@@ -1,7 +1,10 @@
 """Operations to be lowered, and networks of one operation with random weights."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from search_spaces.ops import (
     Subtract,
     TransposeConv,
 )
+from search_spaces.system.atomic_write import write_durably
 
 EVEN: Shape = (1, 6, 10, 4)
 ODD: Shape = (1, 7, 9, 4)
@@ -149,3 +153,24 @@ def built(case: Case) -> Graph:
     g = GraphBuilder(case.input_shape)
     case.build(g, case.op)
     return g.build()
+
+
+def tflite(
+    graph: Graph,
+    weights: Mapping[str, np.ndarray],
+    *,
+    precision: str = "fp32",
+    calibration: Sequence[np.ndarray] = (),
+) -> bytes:
+    """Return the file of a network; what a process of this test session has converted before is not converted again."""
+    from search_spaces import lower_tf
+
+    told = sha256(repr((graph, precision, len(calibration), sorted(weights))).encode())
+    for array in (*(weights[name] for name in sorted(weights)), *calibration):
+        told.update(np.ascontiguousarray(array))
+    path = Path(os.environ["ISP_NAS_CACHE"]) / "converted by tests" / told.hexdigest()
+    if not path.exists():
+        content = lower_tf.to_tflite(graph, weights, precision=precision, calibration=calibration)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, content)
+    return path.read_bytes()

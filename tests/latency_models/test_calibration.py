@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from math import exp, log
 
 import pytest
@@ -18,7 +19,7 @@ from latency_models.calibration import (
     fit_transfer,
     leave_families_out,
 )
-from latency_models.kernels import network
+from latency_models.kernels import Network, network
 from latency_models.measured_range import range_of
 from latency_models.predictor import Core, Predictor, Transfer, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_predictor
@@ -38,12 +39,16 @@ def samples(
     count: int, networks: int, *, speed: float = 1.0, noise: float = 0.0, largest_side: int | None = None
 ) -> list[Sample]:
     rng = random.Random(0)
-    planned = [*probes.plan(count, largest_side=largest_side), *probes.candidates(SPACE, networks)]
-    made = [(probe, network(probe.graph)) for probe in planned]
     return [
         Sample(seen, truth_ms(seen, speed=speed) * exp(rng.gauss(0, noise)), probe.family, probe.name)
-        for probe, seen in made
+        for probe, seen in planned(count, networks, largest_side)
     ]
+
+
+@cache
+def planned(count: int, networks: int, largest_side: int | None) -> list[tuple[probes.Probe, Network]]:
+    made = [*probes.plan(count, largest_side=largest_side), *probes.candidates(SPACE, networks)]
+    return [(probe, network(probe.graph)) for probe in made]
 
 
 def errors(predictor: Predictor, tested: Sequence[Sample]) -> list[float]:
@@ -131,19 +136,24 @@ def quirky() -> list[Sample]:
     return found
 
 
-def test_a_residual_learns_what_the_roofline_cannot_say(quirky: list[Sample]) -> None:
+@pytest.fixture(scope="module")
+def corrected(quirky: list[Sample]) -> Predictor:
+    """What was fitted to the quirky device; it holds a residual."""
     predictor, _ = fit_measured(quirky, **FOUND)
-    assert isinstance(predictor.core, Core)
-    assert predictor.core.residual is not None
-    plain = replace(predictor, core=replace(predictor.core, residual=None))
+    return predictor
+
+
+def test_a_residual_learns_what_the_roofline_cannot_say(quirky: list[Sample], corrected: Predictor) -> None:
+    assert isinstance(corrected.core, Core)
+    assert corrected.core.residual is not None
+    plain = replace(corrected, core=replace(corrected.core, residual=None))
     fives = [s for s in quirky if s.label.startswith("conv-k5")]
-    assert sum(errors(predictor, fives)) < 0.6 * sum(errors(plain, fives))
+    assert sum(errors(corrected, fives)) < 0.6 * sum(errors(plain, fives))
 
 
-def test_the_residual_fades_far_outside_what_was_measured(quirky: list[Sample]) -> None:
-    predictor, _ = fit_measured(quirky, **FOUND)
-    assert isinstance(predictor.core, Core)
-    assert predictor.core.residual is not None
+def test_the_residual_fades_far_outside_what_was_measured(quirky: list[Sample], corrected: Predictor) -> None:
+    assert isinstance(corrected.core, Core)
+    assert corrected.core.residual is not None
     inside = next(s for s in quirky if s.label.startswith("conv-k5")).network.kernels[0]
     far = inside._replace(
         macs=inside.macs * 10**6,
@@ -152,7 +162,7 @@ def test_the_residual_fades_far_outside_what_was_measured(quirky: list[Sample]) 
         height=inside.height * 10**3,
         width=inside.width * 10**3,
     )
-    near, away = Corrector(predictor.core.residual).factors([inside, far])
+    near, away = Corrector(corrected.core.residual).factors([inside, far])
     assert abs(log(away)) < 0.01 < abs(log(near))
 
 
@@ -230,22 +240,12 @@ def test_a_class_that_was_never_measured_is_an_error_and_not_zero() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.integers(0, 10_000))
-def test_every_member_of_the_space_is_priced(seed: int) -> None:
+@given(seed=st.integers(0, 10_000))
+def test_every_member_of_the_space_is_priced(fitted: Predictor, seed: int) -> None:
     rng = random.Random(seed)
     spec = SPACE.sample(lambda _, values, __: rng.choice(values))
-    predictor = _once()
-    prediction = predictor.predict(network(build_graph(spec)))
+    prediction = fitted.predict(network(build_graph(spec)))
     assert 0 < prediction.low_ms < prediction.runtime_ms < prediction.high_ms < float("inf")
-
-
-_KNOWN: list[Predictor] = []
-
-
-def _once() -> Predictor:
-    if not _KNOWN:
-        _KNOWN.append(fit_measured(samples(160, 24), **FOUND)[0])
-    return _KNOWN[0]
 
 
 def test_the_range_holds_the_largest_kernel_of_each_class() -> None:
@@ -273,9 +273,8 @@ def test_a_damaged_predictor_is_refused_by_the_place(fitted: Predictor, change: 
         read_predictor("x.json: predictor", data)
 
 
-def test_a_tree_that_would_walk_in_circles_is_refused(quirky: list[Sample]) -> None:
-    predictor, _ = fit_measured(quirky, **FOUND)
-    data = json.loads(json.dumps(predictor_to_data(predictor)))
+def test_a_tree_that_would_walk_in_circles_is_refused(corrected: Predictor) -> None:
+    data = json.loads(json.dumps(predictor_to_data(corrected)))
     tree = data["core"]["residual"]["trees"][0]
     tree[2][0] = 0  # the root's left child is the root
     with pytest.raises(DeviceError, match=r"trees\[0\] must be five lists"):

@@ -9,7 +9,7 @@ import fake_adb
 import pytest
 from fake_adb import SERIAL, FakePhone
 
-from latency_models.measure import phone_bench
+from latency_models.measure import adb, phone_bench
 from latency_models.measure.adb import NoAnswerError, Phone, Reply
 from latency_models.measure.android import measure_on_phone, phone_conditions
 from latency_models.measure.benchmark_setup import BenchmarkSetup
@@ -26,6 +26,7 @@ GONE = {"stderr": f"error: device '{SERIAL}' not found"}
 def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePhone:
     fake, path = fake_adb.install(tmp_path, os.environ["PATH"])
     monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(adb, "subprocess", fake_adb.answer_here(fake))
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
     return fake
 

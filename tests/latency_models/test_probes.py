@@ -16,7 +16,11 @@ from search_spaces.ops import OPS, Activation, Affine, Scale
 from search_spaces.space import load_space
 
 SPACE = load_space("mai21")
-PLAN = probes.plan(300)
+
+
+@pytest.fixture(scope="module")
+def plan() -> tuple[probes.Probe, ...]:
+    return probes.plan(300)
 
 
 @settings(deadline=None, max_examples=80)
@@ -52,27 +56,27 @@ def test_other_names_are_no_probes(name: str) -> None:
     assert probes.named(name) is None
 
 
-def test_a_plan_has_no_network_twice_and_is_the_same_every_time() -> None:
-    assert len({probe.name for probe in PLAN}) == len(PLAN) == 300
-    assert probes.plan(300) == PLAN
-    assert probes.plan(300, seed=1) != PLAN
+def test_a_plan_has_no_network_twice_and_is_the_same_every_time(plan: tuple[probes.Probe, ...]) -> None:
+    assert len({probe.name for probe in plan}) == len(plan) == 300
+    assert probes.plan(300) == plan
+    assert probes.plan(300, seed=1) != plan
 
 
-def test_a_fifth_of_a_plan_is_at_the_target_resolution_or_a_strip_as_tall() -> None:
-    assert sum(probe.graph.input_shape[1] >= 544 for probe in PLAN) >= 0.2 * len(PLAN)
+def test_a_fifth_of_a_plan_is_at_the_target_resolution_or_a_strip_as_tall(plan: tuple[probes.Probe, ...]) -> None:
+    assert sum(probe.graph.input_shape[1] >= 544 for probe in plan) >= 0.2 * len(plan)
 
 
-def test_a_plan_holds_every_operation_of_networks_and_most_often_convolutions() -> None:
-    held = {type(node.op) for probe in PLAN for node in probe.graph.nodes}
+def test_a_plan_holds_every_operation_of_networks_and_most_often_convolutions(plan: tuple[probes.Probe, ...]) -> None:
+    held = {type(node.op) for probe in plan for node in probe.graph.nodes}
     assert set(OPS.values()) - held == {Affine, Scale}  # which become MUL and ADD, and are there as these
-    functions = {n.op.function for p in PLAN for n in p.graph.nodes if isinstance(n.op, Activation)}
+    functions = {n.op.function for p in plan for n in p.graph.nodes if isinstance(n.op, Activation)}
     assert functions == {*ACTIVATIONS}
-    counts = Counter(probe.name.split("-")[0] for probe in PLAN)
+    counts = Counter(probe.name.split("-")[0] for probe in plan)
     assert counts.most_common(1)[0][0] == "conv"
 
 
-def test_no_probe_is_larger_than_a_phone_can_hold() -> None:
-    for probe in PLAN:
+def test_no_probe_is_larger_than_a_phone_can_hold(plan: tuple[probes.Probe, ...]) -> None:
+    for probe in plan:
         assert max(h * w * c for _, h, w, c in probe.graph.shapes.values()) <= 4 * probes.LARGEST_MAP
         assert probe.graph.macs <= probes.LARGEST_MACS
 
@@ -82,7 +86,7 @@ def test_a_plan_may_be_held_to_small_maps() -> None:
     assert all(max(h, w) <= 480 for probe in small for _, h, w, _ in probe.graph.shapes.values())
 
 
-def test_what_is_planned_after_the_start_is_what_is_least_known() -> None:
+def test_what_is_planned_after_the_start_is_what_is_least_known(plan: tuple[probes.Probe, ...]) -> None:
     # The chosen probes leave less uncertainty than as many drawn at random from the same pool.
     import numpy as np
 
@@ -97,7 +101,7 @@ def test_what_is_planned_after_the_start_is_what_is_least_known() -> None:
         worth = np.array([probes.KINDS[probes._kind(probe)] for probe in pool])
         return float((worth * np.einsum("ij,jk,ik->i", rows, inverse, rows)).mean())
 
-    planned = [names[probe.name] for probe in PLAN]
+    planned = [names[probe.name] for probe in plan]
     drawn = [uncertainty(random.Random(seed).sample(range(len(pool)), len(planned))) for seed in range(5)]
     assert uncertainty(planned) < min(drawn)
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -59,40 +59,68 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {each: folder / f"{each}.html" for each in texts}
 
 
-@contextmanager
-def opened(browser: Any, path: Path, size: str = "laptop") -> Iterator[Any]:
-    """Open a page offline; fail where it complains, asks for anything, or opens a dialog by itself."""
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
-    page = context.new_page()
-    complaints: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(path.as_uri())
-    page.wait_for_function("document.body.dataset.drawn === 'yes'")
-    page.wait_for_timeout(300)
-    yield page
-    context.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+class Opened:
+    """A page in a tab of its own, offline, with what it complained of and asked for."""
+
+    def __init__(self, browser: Any, path: Path, size: str) -> None:
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+        self.path, self.page = path, context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page, complain = self.page, self.complaints.append
+        page.on("console", lambda message: complain(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("dialog", lambda dialog: complain(dialog.message))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_function("document.body.dataset.drawn === 'yes'")
+        page.wait_for_timeout(300)
+
+    def assert_quiet(self) -> None:
+        """Fail where it complained, asked for anything, or opened a dialog by itself."""
+        assert self.complaints == []
+        assert [url for url in self.requests if not url.startswith(("data:", "blob:"))] == [self.path.as_uri()]
+
+
+@pytest.fixture(scope="module")
+def tabs(browser: Any) -> dict[tuple[Path, str], Opened]:
+    """Pages that are open, by file and size: to draw one takes seconds."""
+    return {}
+
+
+@pytest.fixture
+def opened(
+    browser: Any, pages: dict[str, Path], tabs: dict[tuple[Path, str], Opened]
+) -> Iterator[Callable[[str, str], Any]]:
+    """Show a page by its name and size, and see at the end that it has been quiet."""
+    shown: list[Opened] = []
+
+    def show(name: str, size: str = "laptop") -> Any:
+        place = (pages[name], size)
+        if place not in tabs:
+            tabs[place] = Opened(browser, *place)
+        shown.append(tabs[place])
+        return shown[-1].page
+
+    yield show
+    for each in shown:
+        each.assert_quiet()
 
 
 @pytest.mark.parametrize(("name", "size"), [("reference", "laptop"), ("hostile", "phone"), ("compared", "phone")])
 def test_a_page_draws_everything_in_its_width_and_no_label_covers_another(
-    browser: Any, pages: dict[str, Path], name: str, size: str
+    opened: Callable[..., Any], name: str, size: str
 ) -> None:
     empty = "[...document.querySelectorAll('.chart')].filter(c => !c.querySelector('svg')).map(c => c.id)"
-    with opened(browser, pages[name], size) as page:
-        assert page.evaluate(empty) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
-        for steps in page.evaluate("[...document.querySelectorAll('#steps option')].map(o => o.value)") or [None]:
-            if steps is not None:
-                page.select_option("#steps", steps)
-                page.wait_for_timeout(300)
-            assert_apart(page.evaluate(BOXES))
+    page = opened(name, size)
+    assert page.evaluate(empty) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    for steps in page.evaluate("[...document.querySelectorAll('#steps option')].map(o => o.value)") or [None]:
+        if steps is not None:
+            page.select_option("#steps", steps)
+            page.wait_for_timeout(300)
+        assert_apart(page.evaluate(BOXES))
 
 
 BOXES = """[...document.querySelectorAll('#chart-front .annotation-text-g')]
@@ -120,51 +148,53 @@ PLACES = """name => {
 
 
 @pytest.mark.parametrize("name", ["hostile"])
-def test_hovering_tells_and_a_click_opens_the_candidate(browser: Any, pages: dict[str, Path], name: str) -> None:
-    with opened(browser, pages[name]) as page:
-        data = json.loads(page.locator("#data").text_content())
-        page.locator("#chart-front").scroll_into_view_if_needed()
-        x, y = points_of(page, "Pareto front")[-1]
-        page.mouse.move(x - 3, y - 3)
-        page.mouse.move(x, y)
-        page.wait_for_selector("#chart-front .hovertext")
-        told = page.locator("#chart-front .hovertext").first.text_content()
-        steps = str(data["front"]["chosen"])
-        trial = max((c for c in data["candidates"] if c["at"].get(steps, {}).get("on_front")),
-                    key=lambda c: c["runtime_ms"])  # fmt: skip
-        assert f"trial {trial['trial']}" in told
-        assert f"{trial['at'][steps]['psnr_db']:.2f}" in told
-        page.mouse.click(x, y)
-        page.wait_for_selector("#candidate[open]")
-        shown = page.locator("#candidate .content").inner_text()
-        assert f"trial {trial['trial']}" in shown
-        assert trial["hash"] in shown
-        for gene, value in trial["genes"].items():
-            assert gene in shown
-            assert str(value) in shown
+def test_hovering_tells_and_a_click_opens_the_candidate(opened: Callable[..., Any], name: str) -> None:
+    page = opened(name)
+    data = json.loads(page.locator("#data").text_content())
+    page.locator("#chart-front").scroll_into_view_if_needed()
+    x, y = points_of(page, "Pareto front")[-1]
+    page.mouse.move(x - 3, y - 3)
+    page.mouse.move(x, y)
+    page.wait_for_selector("#chart-front .hovertext")
+    told = page.locator("#chart-front .hovertext").first.text_content()
+    steps = str(data["front"]["chosen"])
+    trial = max((c for c in data["candidates"] if c["at"].get(steps, {}).get("on_front")),
+                key=lambda c: c["runtime_ms"])  # fmt: skip
+    assert f"trial {trial['trial']}" in told
+    assert f"{trial['at'][steps]['psnr_db']:.2f}" in told
+    page.mouse.click(x, y)
+    page.wait_for_selector("#candidate[open]")
+    shown = page.locator("#candidate .content").inner_text()
+    assert f"trial {trial['trial']}" in shown
+    assert trial["hash"] in shown
+    for gene, value in trial["genes"].items():
+        assert gene in shown
+        assert str(value) in shown
+    page.keyboard.press("Escape")  # closes what was opened, for whoever looks at the page next
+    page.wait_for_selector("#candidate", state="hidden")
 
 
-def test_the_data_can_be_taken_home(browser: Any, pages: dict[str, Path], tmp_path: Path) -> None:
-    with opened(browser, pages["hostile"]) as page:
-        with page.expect_download() as started:
-            page.click("#download")
-        started.value.save_as(tmp_path / "report.json")
-        assert json.loads((tmp_path / "report.json").read_text("utf-8"))["overview"]["name"] == HOSTILE
+def test_the_data_can_be_taken_home(opened: Callable[..., Any], tmp_path: Path) -> None:
+    page = opened("hostile")
+    with page.expect_download() as started:
+        page.click("#download")
+    started.value.save_as(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["overview"]["name"] == HOSTILE
 
 
-def test_the_table_of_the_front_has_the_numbers_of_the_data(browser: Any, pages: dict[str, Path]) -> None:
-    with opened(browser, pages["reference"]) as page:
-        page.select_option("#steps", "900")
-        page.click("summary:has-text('Table of the front')")
-        rows = page.locator("#table-front tbody tr").all_inner_texts()
-        data = json.loads(page.locator("#data").text_content())
-        front = sorted((c for c in data["candidates"] if c["at"].get("900", {}).get("on_front")),
-                       key=lambda c: c["runtime_ms"])  # fmt: skip
-        assert len(rows) == len(front)
-        for row, candidate in zip(rows, front, strict=True):
-            assert row.split("\t")[0] == str(candidate["trial"])
-            assert f"{candidate['at']['900']['psnr_db']:.2f}" in row
-            assert f"{candidate['at']['900']['score']:.2f}" in row
+def test_the_table_of_the_front_has_the_numbers_of_the_data(opened: Callable[..., Any]) -> None:
+    page = opened("reference")
+    page.select_option("#steps", "900")
+    page.click("summary:has-text('Table of the front')")
+    rows = page.locator("#table-front tbody tr").all_inner_texts()
+    data = json.loads(page.locator("#data").text_content())
+    front = sorted((c for c in data["candidates"] if c["at"].get("900", {}).get("on_front")),
+                   key=lambda c: c["runtime_ms"])  # fmt: skip
+    assert len(rows) == len(front)
+    for row, candidate in zip(rows, front, strict=True):
+        assert row.split("\t")[0] == str(candidate["trial"])
+        assert f"{candidate['at']['900']['psnr_db']:.2f}" in row
+        assert f"{candidate['at']['900']['score']:.2f}" in row
 
 
 class Quiet(WSGIRequestHandler):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from flow import (
     TINY_TRAINING,
     assert_whole,
     decisions,
+    few_to_choose_from,
     in_process,
-    isp_nas,
     made_up,
     optuna_trials,
     records,
@@ -44,9 +44,18 @@ SLOW_TRAINING = ("--rungs", "200,400", "--batch", "2", "--patch", "32")
 
 @pytest.fixture(scope="module")
 def options(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """What every search here is asked for, but for budget, rungs and results."""
+    """What every search here is asked for, but for budget, rungs and results.
+
+    Without a prior, whose forests would take seconds in each process.
+    """
     space = write_space(tmp_path_factory.mktemp("space") / "tiny.toml")
-    return ("--data", str(tiny_pairs), "--space", str(space), "--study", "s")
+    return ("--data", str(tiny_pairs), "--space", str(space), "--study", "s", "--prior", "none")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_to_choose_from() -> Iterator[None]:
+    with few_to_choose_from():
+        yield
 
 
 def asked(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> tuple[str, ...]:
@@ -62,7 +71,7 @@ def search(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> 
 def finished(options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a search that ended well; tests work on a copy."""
     results = tmp_path_factory.mktemp("finished")
-    done = isp_nas("search", *asked(options, results))
+    done = search(options, results)
     assert done.returncode == 0, done.stderr
     assert_whole(results / "s", budget=BUDGET)
     return results
@@ -137,9 +146,12 @@ def test_whatever_happens_to_the_database_the_search_continues_as_if_nothing_had
     damage(results / "s" / "study.db")
     made_up_search(options, results, budget=BUDGET + 2)
     assert decisions(results / "s") == decisions(untouched / "s")
-    told = list(optuna_trials(results / "s"))
-    assert {t.state for t in told} == {TrialState.COMPLETE}
-    assert [t.number for t in told] == list(assert_whole(results / "s", budget=BUDGET + 2).candidates)
+    told, wanted = (
+        [(t.number, t.state, t.values) for t in optuna_trials(place / "s")] for place in (results, untouched)
+    )
+    assert told == wanted
+    assert TrialState.COMPLETE in {state for _, state, _ in told}
+    assert [number for number, *_ in told] == list(assert_whole(results / "s", budget=BUDGET + 2).candidates)
 
 
 def test_a_second_damaged_database_is_kept_beside_the_first(options: tuple[str, ...], results: Path) -> None:
@@ -205,29 +217,31 @@ def test_a_damaged_checkpoint_stops_the_search_by_name_and_without_it_the_same_c
 # kill -9 of the search, wherever it stands
 
 KILLED_BUDGET = 4
-# The installed command with made-up qualities in place of training, again and again until it is not killed, each time
-# in a child of one process that has done the imports and grown the forests of the prior.
+# The installed command with made-up qualities in place of training, again and again until it is not killed, for one
+# fault after the other: each time in a child of one process that has done the imports and grown the prior's forests.
 AGAIN_AND_AGAIN = """
 import os, signal, sys
 import nas.cli.search, nas.search.driver, nas.search.session
-from flow import InlineWorker
+from flow import InlineWorker, few_to_choose_from, short_walks
 from nas.cli.main import main
 from nas.search.prior import prior, table_names
 
 prior(table_names(""))
+nas.search.session.Worker = InlineWorker
+results = sys.argv.index("--results") + 1
+base = sys.argv[results]
 
-def search():
-    nas.search.session.Worker = InlineWorker
-    exec({fault!r}, dict(os=os, signal=signal))
-    main()
-
-kills = 0
-while (child := os.fork()) and os.waitpid(child, 0)[1] == signal.SIGKILL:
-    kills += 1
-    assert kills < 20
-if not child:
-    search()
-print("killed", kills, "times")
+for name, fault in {faults!r}.items():
+    kills = 0
+    sys.argv[results] = os.path.join(base, name)
+    while (child := os.fork()) and os.waitpid(child, 0)[1] == signal.SIGKILL:
+        kills += 1
+        assert kills < 20, name
+    if not child:
+        exec(fault, dict(os=os, signal=signal))
+        with few_to_choose_from(), short_walks():
+            main()
+    print(name, kills, sep=": ", flush=True)
 """
 KILL = """
 from nas.search.{module} import {owner}
@@ -248,9 +262,15 @@ def killed(*arguments, **named):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_prior(options: tuple[str, ...]) -> tuple[str, ...]:
+    """What these searches are asked for: a prior, as users have one."""
+    return options[: options.index("--prior")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(with_prior: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("undisturbed")
-    made_up_search(options, results, budget=KILLED_BUDGET)
+    made_up_search(with_prior, results, budget=KILLED_BUDGET)
     return results / "s"
 
 
@@ -263,18 +283,27 @@ LAST_CALLS = {
 }
 
 
-@pytest.mark.parametrize("last", LAST_CALLS.values(), ids=LAST_CALLS)
-def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
-    options: tuple[str, ...], tmp_path: Path, undisturbed: Path, last: tuple[str, str, str, int, bool]
-) -> None:
-    fault = KILL.format(**dict(zip(("module", "owner", "method", "at", "before"), last, strict=True)))
-    script = AGAIN_AND_AGAIN.format(fault=fault)
-    done = run([sys.executable, "-c", script], asked(options, tmp_path, budget=KILLED_BUDGET))
+@pytest.fixture(scope="module")
+def killed(with_prior: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """Where searches are that were killed until they came to an end, by fault, and how often they were."""
+    parts = ("module", "owner", "method", "at", "before")
+    faults = {name: KILL.format(**dict(zip(parts, last, strict=True))) for name, last in LAST_CALLS.items()}
+    folder = tmp_path_factory.mktemp("killed")
+    script = AGAIN_AND_AGAIN.format(faults=faults)
+    done = run([sys.executable, "-c", script], asked(with_prior, folder, budget=KILLED_BUDGET))
     assert done.returncode == 0, done.stderr
-    kills = int(done.stdout.splitlines()[-1].split()[1])
-    assert kills > 0
-    assert decisions(tmp_path / "s") == decisions(undisturbed)
-    assert_whole(tmp_path / "s", budget=KILLED_BUDGET)
+    told = (line.split(": ") for line in done.stdout.splitlines() if line.startswith(tuple(LAST_CALLS)))
+    return folder, {name: int(kills) for name, kills in told}
+
+
+@pytest.mark.parametrize("name", LAST_CALLS)
+def test_a_search_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
+    killed: tuple[Path, dict[str, int]], undisturbed: Path, name: str
+) -> None:
+    folder, kills = killed
+    assert kills[name] > 0
+    assert decisions(folder / name / "s") == decisions(undisturbed)
+    assert_whole(folder / name / "s", budget=KILLED_BUDGET)
 
 
 # The search proper, with processes that train

@@ -1,12 +1,11 @@
 """One network three times: Flax, TensorFlow and the .tflite file answer alike, and the file's operations are known."""
 
 import random
-from functools import cache
 
 import jax
 import numpy as np
 import pytest
-from lowering_cases import CASES, EVEN, LEVELLED, built, random_weights, spread_input
+from lowering_cases import CASES, EVEN, LEVELLED, built, random_weights, spread_input, tflite
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_tf
@@ -60,16 +59,17 @@ def three_answers(graph: Graph, x: np.ndarray) -> tuple[np.ndarray, dict[str, np
     weights = random_weights(graph)
     with jax.default_matmul_precision("highest"):
         flax = np.asarray(lower_flax.jit_apply(graph)(weights, x))
-    content = lower_tf.to_tflite(graph, weights)
-    answers = {"TensorFlow": lower_tf.predict(graph, weights, x), "the .tflite file": TfliteModel(content)(x)}
+    answers = {
+        "TensorFlow": lower_tf.predict(graph, weights, x),
+        "the .tflite file": TfliteModel(tflite(graph, weights))(x),
+    }
     assert {answer.shape for answer in (flax, *answers.values())} == {graph.output_shape}
     return flax, answers
 
 
-@cache
 def exported(name: str) -> bytes:
     graph = built(CASES[name])
-    return lower_tf.to_tflite(graph, random_weights(graph))
+    return tflite(graph, random_weights(graph))
 
 
 def test_every_operation_and_activation_is_compared() -> None:
@@ -120,7 +120,7 @@ def test_a_norm_of_a_flat_map_is_its_beta() -> None:
 def test_the_file_of_csanet_holds_the_published_operations() -> None:
     graph = build_graph(DESIGNS["csanet"].spec, (1, 16, 16, 4))
     # Source: the team's own TensorFlow code converted; see search_spaces/designs.py.
-    assert op_counts(lower_tf.to_tflite(graph, random_weights(graph))) == {
+    assert op_counts(tflite(graph, random_weights(graph))) == {
         "CONV_2D": 15,
         "LOGISTIC": 5,
         "MUL": 4,
@@ -153,7 +153,7 @@ def test_what_can_take_an_activation_along_does(name: str, name_in_file: str, fu
     reads = (first, second) if isinstance(op, Add | Subtract | Multiply) else (g.add("sum", Add(), first, second),)
     g.add("f", Activation(function), g.add("op", op, *reads))
     graph = g.build()
-    last = read_ops(lower_tf.to_tflite(graph, random_weights(graph)))[-1]
+    last = read_ops(tflite(graph, random_weights(graph)))[-1]
     assert last.fused_activation == function
     assert last.name == name_in_file
     assert_three_answers_agree(graph, span=8)
@@ -166,7 +166,7 @@ def test_a_transposed_convolution_never_takes_its_activation_along(function: str
     g = GraphBuilder(EVEN)
     g.add("f", Activation(function), g.add("up", TransposeConv(3, use_bias=use_bias), INPUT))
     graph = g.build()
-    up, activation = read_ops(lower_tf.to_tflite(graph, random_weights(graph)))
+    up, activation = read_ops(tflite(graph, random_weights(graph)))
     assert (up.name, up.fused_activation) == ("TRANSPOSE_CONV", "none")
     assert up.version <= 3
     assert activation.name == TFLITE_OPS[function]
@@ -176,7 +176,7 @@ def test_a_transposed_convolution_never_takes_its_activation_along(function: str
 def test_two_transposed_convolutions_are_both_separated() -> None:
     spec = ArchSpec(width=4, scale=4, body_upsampler="transposed", output_upsampler="transposed", refine_width=4)
     graph = build_graph(spec, (1, 8, 8, 4))
-    ops = read_ops(lower_tf.to_tflite(graph, random_weights(graph)))
+    ops = read_ops(tflite(graph, random_weights(graph)))
     assert [op.fused_activation for op in ops if op.name == "TRANSPOSE_CONV"] == ["none", "none"]
     assert_three_answers_agree(graph, span=1)
 
@@ -189,7 +189,7 @@ def test_a_file_without_fused_transposed_convolutions_is_left_as_it_is() -> None
 
 def test_the_file_has_the_graphs_shapes() -> None:
     graph = build_graph(DESIGNS["smallnet"].spec, (1, 6, 10, 4))
-    model = TfliteModel(lower_tf.to_tflite(graph, random_weights(graph)))
+    model = TfliteModel(tflite(graph, random_weights(graph)))
     assert model.input_shape == (1, 6, 10, 4)
     assert model.output_shape == (1, 12, 20, 3)
 

@@ -3,12 +3,10 @@
 Ratios are the variance of the float32 answer over the mean square of what rounding added, in dB.
 """
 
-from functools import cache
-
 import numpy as np
 import pytest
 from lowered_designs import design, snr_db
-from lowering_cases import CASES, built, random_weights, spread_input
+from lowering_cases import CASES, built, random_weights, spread_input, tflite
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_tf
@@ -45,11 +43,10 @@ def assert_near(expected: np.ndarray, found: np.ndarray, least_db: float) -> Non
     assert ratio >= least_db, f"{ratio:.1f} dB, wanted {least_db}"
 
 
-@cache
 def rounded(name: str, precision: str) -> bytes:
     graph = built(CASES[name])
     calibration = [spread_input(graph.input_shape, 2)]
-    return lower_tf.to_tflite(graph, random_weights(graph), precision=precision, calibration=calibration)
+    return tflite(graph, random_weights(graph), precision=precision, calibration=calibration)
 
 
 # All of today; what is new is refused in integers until its `is_integer` brings it here.
@@ -92,7 +89,7 @@ def test_a_transposed_convolution_never_takes_its_activation_along(precision: st
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_design_answers_as_in_float32_up_to_rounding_at_every_size(name: str, precision: str) -> None:
     graph, weights, calibration = design(name)
-    twin = lower_tf.to_tflite(graph, weights, precision=precision, calibration=calibration)
+    twin = tflite(graph, weights, precision=precision, calibration=calibration)
     assert_near(
         lower_tf.predict(graph, weights, calibration[0]), TfliteModel(twin)(calibration[0]), DESIGN_DB[precision]
     )

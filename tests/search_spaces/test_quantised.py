@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lowered_designs import design, snr_db
-from lowering_cases import CASES, built, random_weights, spread_input
+from lowering_cases import CASES, built, random_weights, spread_input, tflite
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_quantised, lower_tf
@@ -26,7 +26,7 @@ NEARER_DB = 6.0
 
 
 def converted(graph: Graph, weights: Weights, x: np.ndarray) -> tuple[bytes, QuantisedMaps]:
-    content = lower_tf.to_tflite(graph, weights, precision="int8", calibration=[x])
+    content = tflite(graph, weights, precision="int8", calibration=[x])
     return content, QuantisedMaps.of_file(content, graph)
 
 

@@ -50,9 +50,26 @@ def write_weights(path: Path, *, seed: int) -> Path:
     return path
 
 
+THIN_BLOCKS = tuple((count, 4) for count, _ in vgg_weights._BLOCKS)
+THIN_CONVOLUTIONS = tuple((8, side, stride) for _, side, stride in adversarial._CONVOLUTIONS)
+
+
 @pytest.fixture(scope="module")
 def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("vgg") / "vgg19.h5", seed=0)
+    """Weights of a VGG-19 that is thin."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(vgg_weights, "_BLOCKS", THIN_BLOCKS)
+        return write_weights(tmp_path_factory.mktemp("vgg") / "vgg19.h5", seed=0)
+
+
+@pytest.fixture
+def thin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Judges of a few filters: training beside them does not depend on how many they have, and takes less time."""
+    monkeypatch.setattr(adversarial, "_CONVOLUTIONS", THIN_CONVOLUTIONS)
+    monkeypatch.setattr(vgg_weights, "_BLOCKS", THIN_BLOCKS)
+    executable.cache_clear()
+    yield
+    executable.cache_clear()
 
 
 def run(pairs: PairSet, steps: int, recipe: Recipe, *, state: Checkpoint | None = None, **more: Any) -> Checkpoint:
@@ -73,6 +90,7 @@ def differing(a: Checkpoint, b: Checkpoint) -> list[str]:
 # VGG-19
 
 
+@pytest.mark.usefixtures("thin")
 def test_the_first_loss_is_what_the_features_say(pairs: PairSet, vgg_file: Path) -> None:
     """One step on the whole of one pair: the term is that of the untrained network's output."""
     one = PairSet(pairs.raw[:1], pairs.rgb[:1], pairs.names[:1], pairs.format)
@@ -88,6 +106,7 @@ def test_the_first_loss_is_what_the_features_say(pairs: PairSet, vgg_file: Path)
     assert trained.terms["vgg"] == pytest.approx(float(wanted), rel=1e-4)
 
 
+@pytest.mark.usefixtures("thin")
 def test_training_by_features_continues_bit_for_bit_from_a_file(pairs: PairSet, vgg_file: Path, tmp_path: Path) -> None:
     phased = replace(VGG, loss={"l1": 1.0}, phases=(LossPhase(4, dict(VGG.loss)),))
     straight = run(pairs, 12, phased, vgg_file=vgg_file)
@@ -97,6 +116,7 @@ def test_training_by_features_continues_bit_for_bit_from_a_file(pairs: PairSet, 
     assert differing(straight, run(pairs, 12, replace(phased, phases=()))) != []
 
 
+@pytest.mark.usefixtures("thin")
 def test_other_weights_of_vgg_share_the_executable_and_train_otherwise(
     pairs: PairSet, vgg_file: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +130,7 @@ def test_other_weights_of_vgg_share_the_executable_and_train_otherwise(
 ASKED = ("--steps", 4, "--batch", 2, "--patch", 16, "--loss", "l1=1,vgg=1e-6", "--format", "json")
 
 
+@pytest.mark.usefixtures("thin")
 def test_a_run_tells_which_weights_took_part_and_does_not_go_on_with_others(
     tiny_pairs: Path, tmp_path: Path, vgg_file: Path
 ) -> None:
@@ -134,6 +155,7 @@ def test_without_weights_nothing_is_trained_and_the_way_to_them_is_told(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.usefixtures("thin")
 def test_weights_that_nothing_would_read_are_refused(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
     asked = ("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--out", tmp_path / "run")
     told = refusal(in_process(*asked, "--vgg-weights", vgg_file))
@@ -141,6 +163,7 @@ def test_weights_that_nothing_would_read_are_refused(tiny_pairs: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("thin")
 def test_a_search_trains_by_features(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
     options = ("--data", tiny_pairs, "--results", tmp_path, "--batch", 2, "--patch", 32, "--rungs", "2")
     asked = ("--budget", 1, "--study", "by-features", "--loss", "l1=1,vgg=1e-6", *options)
@@ -154,16 +177,6 @@ def test_a_search_trains_by_features(tiny_pairs: Path, tmp_path: Path, vgg_file:
 
 
 # The discriminator
-
-
-@pytest.fixture
-def thin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A discriminator of a few filters: training beside one does not depend on how many it has, and takes less time."""
-    filters = tuple((8, side, stride) for _, side, stride in adversarial._CONVOLUTIONS)
-    monkeypatch.setattr(adversarial, "_CONVOLUTIONS", filters)
-    executable.cache_clear()
-    yield
-    executable.cache_clear()
 
 
 @pytest.mark.usefixtures("thin")
