@@ -7,16 +7,25 @@ does, and it imports next to nothing. Before it there is Python's own start, of 
 import os
 import signal
 import sys
+from itertools import pairwise
 
 INTERRUPTED = 130
-_COMMANDS = ("isp-nas", "isp-nas.exe", "__main__.py")
+_COMMANDS = ("isp-nas", "isp-nas.exe")
 
 
 def _leave(_: int, __: object) -> None:
     os._exit(INTERRUPTED)  # nothing has begun that would need an end, or all has come to it
 
 
-_is_command = bool(sys.argv) and os.path.basename(sys.argv[0]) in _COMMANDS  # noqa: PTH119 (pathlib takes 20 ms)
+def _is_our_command() -> bool:
+    """Tell whether this process is `isp-nas` or `python -m nas`, and no program that imports `nas`."""
+    started = sys.argv[0] if sys.argv else ""
+    if started == "-m":  # as it reads while Python looks for the package that `-m` names
+        return ("-m", "nas") in pairwise(sys.orig_argv)
+    return os.path.basename(started) in _COMMANDS  # noqa: PTH119 (pathlib takes 20 ms)
+
+
+_is_command = _is_our_command()
 
 
 def loading() -> None:
