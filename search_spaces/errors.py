@@ -55,6 +55,14 @@ class TrainingError(IspNasError):
     """A candidate whose training cannot give a result: the loss is not finite or diverged."""
 
 
+class TooLargeError(TrainingError):
+    """A training that needs more memory than there is where it was to run; another machine may have it."""
+
+    def __init__(self, sentence: str, needs_bytes: int) -> None:
+        super().__init__(sentence)
+        self.needs_bytes = needs_bytes
+
+
 class DivergedError(TrainingError):
     """A training whose loss left the road; a lower learning rate may keep it there."""
 

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 from nas.search.network_ref import NetworkRef, resolve
 from nas.search.successive_halving import check_ladder
 from nas.train.checkpoint import load
-from nas.train.job import Job
+from nas.train.job import Job, JobFailure
 from nas.train.recipe import Recipe
 from nas.train.run_folder import CHECKPOINT_FILE
-from nas.train.workers import JobFailure, Worker, result_of
+from nas.train.worker import TrainingWorker
+from nas.train.workers import result_of
 from search_spaces.designs import DESIGNS, design_name
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.networks import build_graph
@@ -288,7 +289,7 @@ class RunningTraining:
     from_step: int
     steps: int
     after: list[int]
-    worker: Worker
+    worker: TrainingWorker
 
 
 class Audit:
@@ -302,7 +303,7 @@ class Audit:
         folder: Path,
         plan: Plan,
         data: Path,
-        workers: Sequence[Worker],
+        workers: Sequence[TrainingWorker],
         *,
         commit: str | None = None,
         on_message: Callable[[str], None] = lambda _: None,

@@ -20,6 +20,9 @@ class Rung(Outcome):
 
     rung: int
     worker: int | None = None  # of the session that trained it; None: not known, or the mean of several trainings
+    host: str | None = None  # where a cluster or one of several GPUs trained it; None: on the machine of the search
+    backend: str | None = None
+    processor: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -46,6 +49,7 @@ class Candidate:
     finals: dict[int, Rung] = field(default_factory=dict)  # trainings from fresh weights to the final steps, by seed
     final_failures: dict[int, str] = field(default_factory=dict)  # reasons, by seed
     failure: str = ""
+    losses: int = 0  # in a row, since something last came of it
     asked_s: float = 0.0  # seconds of the search at which it was asked for, and at which something was last known of it
     ended_s: float = 0.0
 
@@ -119,4 +123,4 @@ def _mean(finals: list[Rung]) -> Rung:
         name: statistics.fmean(getattr(final, name) for final in finals)
         for name in ("psnr_db", "ssim", "loss", "train_s", "compile_s", "evaluate_s")
     }
-    return replace(finals[0], **means, worker=None)  # type: ignore[arg-type]  # means are of the fields that are floats
+    return replace(finals[0], **means, worker=None, host=None, backend=None, processor=None)  # type: ignore[arg-type]  # means are of the fields that are floats

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,29 +28,49 @@ from nas.search.policy import UNLIKELY_SHARE, Situation, Work
 from nas.search.prior import prior
 from nas.search.proposals import Proposals, random_member
 from nas.search.samplers import SAMPLERS
+from nas.search.stalls import StallWatch
 from nas.search.study import Study
-from nas.train.job import Job, Outcome
-from nas.train.workers import JobFailure, Worker, result_of
+from nas.train.job import Job, JobFailure, Outcome
+from nas.train.worker import TrainingWorker, WorkerSource
+from nas.train.workers import result_of
 from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
+from search_spaces.system.atomic_write import clear_left_behind
 
 # A sampler that repeats itself this often in a row is helped by random draws; when those find nothing new either,
 # the space is exhausted for all practical purposes.
 PATIENCE = 50
 RANDOM_TRIES = 2000
 POLL_S = 0.2
+# A candidate that is lost so often in a row, without a result in between, is taken to be the cause.
+MOST_LOSSES = 3
 
 
-@dataclass
+@dataclass(eq=False)
 class InFlight:
     """A candidate that is being trained, where, and to which rung."""
 
     candidate: Candidate
     rung: int
     seed: int | None
-    worker: Worker
+    worker: TrainingWorker
     future: "Future[Outcome | JobFailure]"
+    steps: int  # at which it ends
+    begun: float = field(default_factory=time.monotonic)
+    first: tuple[int, float] | None = None  # the first step that was seen in it, and when
+
+    @property
+    def step(self) -> int:
+        """The step that was last reported."""
+        return self.worker.step
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """How fast it trains; None before two reports."""
+        if self.first is None or self.step <= self.first[0]:
+            return None
+        return (self.step - self.first[0]) / max(1e-6, time.monotonic() - self.first[1])
 
     @property
     def work(self) -> Work:
@@ -67,14 +87,19 @@ class Search:
     device: Device
     budget: Budget
     data: Path
-    workers: list[Worker]
+    workers: list[TrainingWorker]
     on_message: Callable[[str], None] = lambda _: None  # one line per event that a person wants to read
     on_progress: Callable[["Search"], None] = lambda _: None  # called a few times a second
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
+    source: WorkerSource | None = None  # of workers that come later
+    stall_s: float | None = None  # a training without a step for so long is lost; None: as nas.search.stalls says
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
     _finals_began: bool = False  # in this session
     _deaths: set[tuple[int, int, int | None]] = field(default_factory=set)  # work whose process died once
+    _held: list[Work] = field(default_factory=list)  # decided on, and no worker is there that can do it
+    _needs_bytes: dict[int, int] = field(default_factory=dict)  # by trial, where a worker's memory was too small
+    _numbers: dict[TrainingWorker, int] = field(default_factory=dict)  # of all workers of this session
     _members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space
     _forecast: Callable[[int], Mapping[int, float]] = lambda _: {}
 
@@ -86,15 +111,15 @@ class Search:
         with self._session():
             while True:
                 self._fill()
-                if not self.running:
+                if not self.running and not self._waits_for_workers:
                     return
                 self._collect()
 
     @contextmanager
     def _session(self) -> Iterator[None]:
         self._begun, self._before = time.monotonic(), self.study.elapsed_s
-        for unfinished in (self.study.folder / "checkpoints").glob(".*.tmp"):
-            unfinished.unlink()  # what a kill in the middle of a write left
+        clear_left_behind(self.study.folder / "checkpoints")
+        self._stalls = StallWatch(self.stall_s)
         for worker in self.workers:
             worker.start()
         self._admission = Admission(self.study, self.device)
@@ -145,6 +170,8 @@ class Search:
     def _close(self, *, kill: bool) -> None:
         for worker in self.workers:
             worker.close(kill=kill)
+        if self.source is not None:
+            self.source.close(over=not kill)
         self._database.write()
         self.study.close()
 
@@ -170,9 +197,9 @@ class Search:
             self.study,
             self.space,
             self.budget,
-            tuple(each.work for each in self.running),
+            (*(each.work for each in self.running), *self._held),
             self.elapsed_s,
-            workers=len(self.workers),
+            workers=max(1, len(self.workers)),
             exhausted=self.exhausted,
             finals_began=self._finals_began,
             members=self._members,
@@ -181,12 +208,45 @@ class Search:
 
     def _fill(self) -> None:
         """Give every free worker something to do, as long as there is something."""
+        self._welcome()
         taken = {id(f.worker) for f in self.running}
-        for worker in (each for each in self.workers if id(each) not in taken):
-            work = self._next_work()
-            if work is None:
-                return
-            self._submit(worker, work)
+        is_more = True
+        for worker in [each for each in self.workers if id(each) not in taken]:
+            work = self._held_for(worker)
+            while work is None and is_more:
+                work = self._next_work()
+                is_more = work is not None
+                if work is not None and not self._fits(work, worker):
+                    self._held.append(work)
+                    work = None
+            if work is not None:
+                self._submit(worker, work)
+        if not self.workers and not self._held and (work := self._next_work()) is not None:
+            self._held.append(work)  # for whoever comes
+
+    def _welcome(self) -> None:
+        """Take in the workers that came, and forget those that left."""
+        self.workers[:] = [each for each in self.workers if not each.has_left]
+        if self.source is not None:
+            self.workers += self.source.arrived()
+        for worker in self.workers:
+            self._numbers.setdefault(worker, len(self._numbers))
+
+    def _held_for(self, worker: TrainingWorker) -> Work | None:
+        """Return what was held back for a worker like this."""
+        work = next((each for each in self._held if self._fits(each, worker)), None)
+        if work is not None:
+            self._held.remove(work)
+        return work
+
+    def _fits(self, work: Work, worker: TrainingWorker) -> bool:
+        """Tell whether a worker may have the memory that a candidate needs, as far as that is known."""
+        needs = self._needs_bytes.get(work.candidate.trial, 0)
+        return worker.memory_bytes is None or needs <= worker.memory_bytes
+
+    @property
+    def _waits_for_workers(self) -> bool:
+        return bool(self._held) and self.source is not None and self.now.remaining_s > 0
 
     def _next_work(self) -> Work | None:
         now = self.now
@@ -200,9 +260,10 @@ class Search:
         self._finals_began |= final is not None
         return final
 
-    def _submit(self, worker: Worker, work: Work) -> None:
+    def _submit(self, worker: TrainingWorker, work: Work) -> None:
         worker.recycle()
-        self.running.append(InFlight(*work, worker, worker.submit(self._job(work))))
+        job = self._job(work)
+        self.running.append(InFlight(*work, worker, worker.submit(job), job.steps))
 
     def _job(self, work: Work) -> Job:
         config, spec = self.study.config, work.candidate.spec
@@ -315,21 +376,44 @@ class Search:
 
     def _collect(self) -> None:
         """Wait until something finished, or for a moment, and take in what did."""
-        wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
+        if self.running:
+            wait([f.future for f in self.running], timeout=POLL_S, return_when=FIRST_COMPLETED)
+        else:
+            time.sleep(POLL_S)
         self.on_progress(self)
-        for silent in [f for f in self.running if f.worker.is_silent and not f.future.done()]:
-            self.on_message(f"The worker of trial {silent.candidate.trial} shows no sign of life and is ended.")
-            silent.worker.close(kill=True)
+        self._look_after_silent()
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)
             self._take(finished, result_of(finished.future))
+
+    def _look_after_silent(self) -> None:
+        """End processes that show no sign of life, and give up trainings that do not move."""
+        working = [f for f in self.running if not f.future.done()]
+        for flight in working:
+            if flight.first is None and flight.step:
+                flight.first = flight.step, time.monotonic()
+            if flight.worker.is_silent:
+                self.on_message(f"The worker of trial {flight.candidate.trial} shows no sign of life and is ended.")
+                flight.worker.close(kill=True)
+        for stalled, reason in list(self._stalls.stalled(working)):
+            if not stalled.future.done():
+                self.running.remove(stalled)
+                stalled.worker.close(kill=True)
+                self._take(stalled, JobFailure(f"It stalled: {reason}.", lost=True))
 
     def _take(self, finished: InFlight, result: Outcome | JobFailure) -> None:
         candidate = finished.candidate
         if isinstance(result, JobFailure) and result.fatal:
             raise StudyError(f"{result.reason} Mend this; the same command continues.")
+        if isinstance(result, JobFailure) and result.returned:
+            self._give_back(finished, result)
+            return
         if isinstance(result, JobFailure) and result.died and self._is_first_death(finished):
             return
+        if isinstance(result, JobFailure) and result.lost:
+            if self._is_to_be_found_again(finished, result):
+                return
+            result = replace(result, reason=f"It was lost {MOST_LOSSES} times, at last so: {result.reason}")
         if finished.seed is not None:
             self._take_final(finished, finished.seed, result)
             return
@@ -339,11 +423,35 @@ class Search:
             self.on_message(f"Trial {candidate.trial} failed: {result.reason}")
             self.now.require_hope()
         else:
-            number = self.workers.index(finished.worker)
-            self._record("rung", trial=candidate.trial, rung=finished.rung, worker=number, **asdict(result))
+            self._record("rung", trial=candidate.trial, rung=finished.rung, **self._where(finished), **asdict(result))
             self.on_message(self._told(candidate, finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
+
+    def _where(self, finished: InFlight) -> dict[str, Any]:
+        """Return what records tell of a worker: its number, and where it is unless it is a part of this machine."""
+        place = finished.worker.place
+        return {"worker": self._numbers[finished.worker]} | ({} if place is None else asdict(place))
+
+    def _give_back(self, finished: InFlight, result: JobFailure) -> None:
+        """Take work back that a worker could not do, which is no fault of the candidate: another one gets it."""
+        trial = finished.candidate.trial
+        if result.needs_bytes is not None:
+            self._needs_bytes[trial] = max(result.needs_bytes, self._needs_bytes.get(trial, 0))
+        self.on_message(f"Trial {trial} is trained elsewhere: {result.reason}")
+
+    def _is_to_be_found_again(self, finished: InFlight, result: JobFailure) -> bool:
+        """Record that work was lost, and tell whether it is to be tried again, from the last state that is here."""
+        candidate = finished.candidate
+        place = finished.worker.place
+        self._record(
+            "lost", trial=candidate.trial, rung=finished.rung, seed=finished.seed, reason=result.reason,
+            worker=self._numbers[finished.worker], host=None if place is None else place.host,
+        )  # fmt: skip
+        if candidate.losses >= MOST_LOSSES:
+            return False
+        self.on_message(f"Trial {candidate.trial} was lost and is tried again: {result.reason}")
+        return True
 
     def _is_first_death(self, finished: InFlight) -> bool:
         """Tell whether a candidate's process died for the first time; nothing is recorded then, and it is tried again.
@@ -367,7 +475,7 @@ class Search:
             self._record("final_failed", trial=trial, seed=seed, reason=result.reason)
             self.on_message(f"Final of trial {trial} from seed {seed} failed: {result.reason}")
             return
-        self._record("final", trial=trial, seed=seed, worker=self.workers.index(finished.worker), **asdict(result))
+        self._record("final", trial=trial, seed=seed, **self._where(finished), **asdict(result))
         score = finished.candidate.final_scores()[seed]
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
         self.on_message(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")

@@ -53,7 +53,7 @@ class Session(Line):
 
     event: Literal["session"]
     budget: str
-    workers: Annotated[int, Field(ge=1, le=10**6)]
+    workers: Annotated[int, Field(ge=0, le=10**6)]  # at the beginning: those of a cluster come later
     settings: NotRequired[str]  # the digest of run.toml's settings
     began: NotRequired[str]  # when this was written, as ISO 8601 with its offset; older records do not say
 
@@ -90,6 +90,9 @@ class Quality(Line):
     memory_mb: NotRequired[Megabytes]
     rate_share: NotRequired[Share]
     worker: NotRequired[Number]  # which of the session's workers trained it; older records do not say
+    host: NotRequired[str]  # where, if not on the machine of the search: these three are told together
+    backend: NotRequired[str]
+    processor: NotRequired[str]
 
 
 @_strictly
@@ -129,6 +132,19 @@ class FinalFailed(Line):
 
 
 @_strictly
+class Lost(Line):
+    """A training was lost with the machine or agent that had it, or stalled; it is tried again."""
+
+    event: Literal["lost"]
+    trial: Number
+    rung: Annotated[int, Field(ge=0, le=1000)]
+    seed: NotRequired[Number]  # of a final
+    reason: str
+    worker: NotRequired[Number]
+    host: NotRequired[str]
+
+
+@_strictly
 class Moved(Line):
     """The same pairs lie elsewhere now."""
 
@@ -149,7 +165,7 @@ class Tested(Line):
 
 
 Record = Annotated[
-    Session | Asked | Reached | Final | Failed | FinalFailed | Moved | Tested, Field(discriminator="event")
+    Session | Asked | Reached | Final | Failed | FinalFailed | Lost | Moved | Tested, Field(discriminator="event")
 ]
 SCHEMA: stored.Schema[dict[str, Any]] = stored.Schema(Record)
 

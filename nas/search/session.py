@@ -18,7 +18,7 @@ from nas.search.budget import Budget
 from nas.search.device_pruning import runnable
 from nas.search.open_study import SearchContext, SearchOptions, open_study
 from nas.train.memory import host_bytes
-from nas.train.workers import Worker, default_workers, shares_of_cores
+from nas.train.workers import Worker, default_workers, local_workers
 from search_spaces.errors import StudyError
 from search_spaces.system import folder_lock
 from search_spaces.system.file_errors import sentence
@@ -51,15 +51,14 @@ class SearchSession:
         with only_search(self.context.study.folder):
             opened = _as_it_is_now(self.context)
             before = rungs_reached(opened.study)
-            shares = shares_of_cores(self.workers) if backend.expected() == "cpu" else [None] * self.workers
-            workers = [Worker(cores=cores) for cores in shares]
+            workers = local_workers(self.workers, backend.expected(), Worker)
             search = Search(
                 opened.study,
                 opened.space,
                 opened.device,
                 self.budget,
                 opened.pairs,
-                workers,
+                [*workers],
                 on_message,
                 on_progress,
                 vgg_file=opened.vgg_file,

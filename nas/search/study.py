@@ -103,6 +103,16 @@ class Session:
     began: str | None  # as ISO 8601; None in records made before it was written down
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A training that was lost with what had it."""
+
+    trial: int
+    host: str | None  # None: the machine of the search
+    reason: str
+    elapsed_s: float
+
+
 class Study:
     """An open study: settings, candidates by trial number, and the file that takes new records.
 
@@ -119,6 +129,8 @@ class Study:
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
         self.elapsed_s = 0.0
         self.sessions: list[Session] = []
+        self.losses: list[Loss] = []
+        self.trainings_on: Counter[str] = Counter()  # by host, where records tell it
         self.version = 0  # rises with every record
         self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
         self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
@@ -355,12 +367,17 @@ class Study:
         self._finals_s += final.seconds
 
     def _count(self, candidate: Candidate, training: Rung) -> None:
+        candidate.losses = 0
+        if training.host is not None:
+            self.trainings_on[training.host] += 1
         candidate.ended_s = self.elapsed_s
         self.train_s += training.train_s
         self.compile_s += training.compile_s
 
     def _final_failed(self, values: dict[str, Any]) -> None:
-        self._trainable(values["trial"]).final_failures[values["seed"]] = values["reason"]
+        candidate = self._trainable(values["trial"])
+        candidate.final_failures[values["seed"]] = values["reason"]
+        candidate.losses = 0
 
     def _candidate_failed(self, values: dict[str, Any]) -> None:
         candidate = self._trainable(values["trial"])
@@ -368,6 +385,11 @@ class Study:
             self._failed.append(candidate)
         candidate.failure = values["reason"]
         self.waiting.pop(candidate.trial, None)
+
+    def _lost(self, values: dict[str, Any]) -> None:
+        candidate = self._trainable(values["trial"])
+        candidate.losses += 1
+        self.losses.append(Loss(values["trial"], values.get("host"), values["reason"], self.elapsed_s))
 
     def _moved(self, values: dict[str, Any]) -> None:
         self.config = replace(self.config, data=replace(self.config.data, source=values["source"]))
@@ -381,6 +403,7 @@ class Study:
 _EVENTS = {
     "test": Study._tested,
     "moved": Study._moved,
+    "lost": Study._lost,
     "session": Study._session,
     "asked": Study._asked,
     "rung": Study._rung_reached,

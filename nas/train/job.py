@@ -37,3 +37,15 @@ class Outcome:
     memory_mb: float | None = None
     rate_share: float = 1.0  # of the recipe's learning rates; below one since the loss diverged
     train_psnr_db: float | None = None  # on as many training pairs as there are validation pairs; None: not judged
+
+
+@dataclass(frozen=True)
+class JobFailure:
+    """Why a candidate has no result; `fatal` where no other candidate would have one either (a full disk, say)."""
+
+    reason: str
+    fatal: bool = False
+    died: bool = False  # the process was gone: it needed too much, or somebody killed it
+    lost: bool = False  # the machine, its agent or the network was gone, or nothing moved any more
+    returned: bool = False  # the worker gave the job back unfinished, which no candidate is to blame for
+    needs_bytes: int | None = None  # of memory, where that is why

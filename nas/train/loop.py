@@ -21,13 +21,13 @@ from nas.data.batches import Batches, BatchSpec
 from nas.data.pairs import PairSet
 from nas.train.checkpoint import ALONE, JOINT, Arrays, Checkpoint
 from nas.train.losses import vgg_weights
-from nas.train.memory import training_bytes
+from nas.train.memory import machine_bytes, training_bytes
 from nas.train.recipe import Recipe
 from nas.train.schedules import learning_rates
 from nas.train.step import TOTAL, Constants, StepPlan, Terms, compiled_step, ready, state_of, stored
 from search_spaces import lower_flax
 from search_spaces.auxiliary_head import heads
-from search_spaces.errors import DivergedError, TrainingError, UsageError
+from search_spaces.errors import DivergedError, TooLargeError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.quantised_maps import QuantisedMaps
 
@@ -160,15 +160,17 @@ def _train_once(
 
 @contextmanager
 def _told_when_out_of_memory(graph: Graph, recipe: Recipe) -> Iterator[None]:
-    """Turn JAX's running out of memory into a TrainingError with the estimate."""
+    """Turn JAX's running out of memory into a TooLargeError with the estimate."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise TrainingError(
+        expected = training_bytes(graph, recipe)
+        raise TooLargeError(
             f"Training ran out of memory; with batch {recipe.batch} and patch {recipe.patch} about "
-            f"{training_bytes(graph, recipe) / 1e9:.2f} GB were expected. Choose a smaller --batch or --patch."
+            f"{expected / 1e9:.2f} GB were expected. Choose a smaller --batch or --patch.",
+            max(expected, (machine_bytes() or 0) + 1),
         ) from error
 
 

@@ -35,7 +35,7 @@ from nas.train import branches
 from nas.train.losses.vgg_weights import weight_shapes
 from nas.train.micro_batch import images_at_once
 from nas.train.recipe import Recipe
-from search_spaces.errors import TrainingError
+from search_spaces.errors import TooLargeError
 from search_spaces.graph import Graph
 
 # What compiling adds to a process; measured 150 MB for Smallnet and 270 MB for CSANet, and allocators keep more.
@@ -99,7 +99,7 @@ def _packed(n: int, h: int, w: int) -> tuple[int, int, int, int]:
 
 
 def require_memory(graph: Graph, recipe: Recipe, *, judged: tuple[int, int, int], available: int | None) -> None:
-    """Raise TrainingError where training, or judging mosaics of shape `judged` at once, needs more than `available`.
+    """Raise TooLargeError where training, or judging mosaics of shape `judged` at once, needs more than `available`.
 
     Where the machine does not tell what it has, None, nothing is refused: no estimate could be held against anything.
     That is logged once.
@@ -109,15 +109,18 @@ def require_memory(graph: Graph, recipe: Recipe, *, judged: tuple[int, int, int]
         return
     training, judging = training_bytes(graph, recipe) + PROCESS_BYTES, judging_bytes(graph, judged) + PROCESS_BYTES
     if training > available:
-        raise TrainingError(
+        raise TooLargeError(
             f"Training with batch {recipe.batch} and patch {recipe.patch} would take about {_gb(training)} of memory, "
-            f"this machine has {_gb(available)}; choose a smaller --batch or --patch (of a search: in another --study)."
+            f"this machine has {_gb(available)}; choose a smaller --batch or --patch (of a search: in another "
+            "--study).",
+            training,
         )
     if judging > available:
         n, h, w = judged
-        raise TrainingError(
+        raise TooLargeError(
             f"Judging {n} of the pairs of {h}×{w} at once would take about {_gb(judging)} of memory, this machine has "
-            f"{_gb(available)}; crop the pairs."
+            f"{_gb(available)}; crop the pairs.",
+            judging,
         )
 
 

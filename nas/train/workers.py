@@ -8,18 +8,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nas.train.gpus import GpuShare, local_gpus, shares_of_gpus
+from nas.train.job import Job, JobFailure, Outcome
+from nas.train.worker import Place, TrainingWorker
 from search_spaces.errors import UsageError
-
-if TYPE_CHECKING:
-    from nas.train.job import Job, Outcome
+from search_spaces.system import machine
 
 # JAX keeps what it compiled; after this many candidates a process is replaced and its memory returned.
 TASKS_PER_PROCESS = 25
@@ -33,15 +33,6 @@ SILENCE_S = 60.0
 _MOST_WATCHED_S = 2.0  # from one look to the next
 
 
-@dataclass(frozen=True)
-class JobFailure:
-    """Why a candidate has no result; `fatal` where no other candidate would have one either (a full disk, say)."""
-
-    reason: str
-    fatal: bool = False
-    died: bool = False  # the process was gone: it needed too much, or somebody killed it
-
-
 def parse_workers(text: str) -> int | None:
     """Read a number of workers, or `auto`, which is None; raise UsageError for anything else."""
     if text.strip().lower() == "auto":
@@ -52,12 +43,14 @@ def parse_workers(text: str) -> int | None:
 
 
 def default_workers(hardware: str, memory: int | None) -> int:
-    """Return one worker on a GPU; on a CPU one per core, as far as the memory goes (in bytes; None: unknown).
+    """Return one worker per GPU; on a CPU one per core, as far as the memory goes (in bytes; None: unknown).
 
     A small network trains faster alone on a core than on all of them in turn: two workers of one thread each trained
     99 candidates up to 2700 steps in the time in which one of two threads trained 84 up to 900.
     """
-    if hardware != "cpu" or not hasattr(os, "sched_setaffinity"):  # cores that cannot be divided are all one worker's
+    if hardware != "cpu":
+        return max(1, len(local_gpus()))
+    if not hasattr(os, "sched_setaffinity"):  # cores that cannot be divided are all one worker's
         return 1
     fitting = len(_cores()) if memory is None else memory // WORKER_BYTES
     return max(1, min(len(_cores()), _quota(), fitting))
@@ -70,6 +63,19 @@ def _quota(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return max(1, int(quota) // int(period))
     except (OSError, ValueError):
         return len(_cores())
+
+
+def local_workers(count: int, hardware: str, make: "Callable[..., Worker]") -> "list[Worker]":
+    """Return so many workers of this machine: each on its share of the cores, or of a GPU where there are several.
+
+    A single worker on a single card has all of it, as JAX gives it out.
+    """
+    if hardware == "cpu":
+        return [make(cores=cores) for cores in shares_of_cores(count)]
+    gpus = local_gpus()
+    if len(gpus) < 2:
+        return [make() for _ in range(count)]
+    return [make(gpu=share) for share in shares_of_gpus(count, gpus)]
 
 
 def shares_of_cores(workers: int) -> list[list[int] | None]:
@@ -85,14 +91,19 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-class Worker:
-    """One place where a candidate can train at a time."""
+class Worker(TrainingWorker):
+    """A process of this machine that trains a candidate at a time."""
 
     def __init__(
-        self, run: "Callable[[Job], Outcome | JobFailure] | None" = None, *, cores: list[int] | None = None
+        self,
+        run: Callable[[Job], Outcome | JobFailure] | None = None,
+        *,
+        cores: list[int] | None = None,
+        gpu: GpuShare | None = None,
     ) -> None:
-        """With `cores` the process keeps to these, and XLA starts as many threads."""
-        self._run, self._cores = run, cores
+        """With `cores` the process keeps to these, and XLA starts as many threads; with `gpu` it sees no other."""
+        self._run, self._cores, self._gpu = run, cores, gpu
+        self.place = None if gpu is None else Place(machine.host(), "gpu", str(gpu))
         self._context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
         self._step = self._context.Value("q", 0, lock=False)
         self._beat = self._context.Value("q", 0, lock=False)  # rises every second while the process lives
@@ -114,7 +125,7 @@ class Worker:
         """Start the process now, so that its imports run beside whatever the caller does next."""
         self._begin(_import_everything)
 
-    def submit(self, job: "Job") -> "Future[Outcome | JobFailure]":
+    def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
         """Train a candidate; the future holds its outcome or why there is none."""
         self._step.value = 0
         self._tasks += 1
@@ -155,7 +166,7 @@ class Worker:
                 1,
                 mp_context=self._context,
                 initializer=_initialise,
-                initargs=(self._step, self._beat, os.getpid(), self._cores),
+                initargs=(self._step, self._beat, os.getpid(), self._cores, self._gpu.environment if self._gpu else {}),
             )
         return self._executor
 
@@ -186,7 +197,7 @@ def _interrupts_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def result_of(future: "Future[Outcome | JobFailure]") -> "Outcome | JobFailure":
+def result_of(future: "Future[Outcome | JobFailure]") -> Outcome | JobFailure:
     """Return a finished future's result, a dead process being a failure like any other."""
     try:
         return future.result()
@@ -197,9 +208,10 @@ def result_of(future: "Future[Outcome | JobFailure]") -> "Outcome | JobFailure":
 _progress: Any = None
 
 
-def _initialise(progress: Any, beat: Any, parent: int, cores: list[int] | None) -> None:
+def _initialise(progress: Any, beat: Any, parent: int, cores: list[int] | None, environment: Mapping[str, str]) -> None:
     global _progress  # the one place through which a running job reports; set once per process
     _progress = progress
+    os.environ.update(environment)  # before anything loads CUDA
     if cores is not None:
         os.sched_setaffinity(0, cores)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -221,7 +233,7 @@ def _import_everything() -> None:
     import nas.train.candidate  # noqa: F401
 
 
-def run_job(job: "Job") -> "Outcome | JobFailure":
+def run_job(job: Job) -> Outcome | JobFailure:
     """Train one candidate in this process; what goes wrong with it alone becomes its reason."""
     _import_everything()
     import jax
@@ -233,7 +245,7 @@ def run_job(job: "Job") -> "Outcome | JobFailure":
     try:
         return evaluate(job, tick=_report)
     except TrainingError as error:
-        return JobFailure(str(error))
+        return JobFailure(str(error), needs_bytes=getattr(error, "needs_bytes", None))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         return JobFailure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
     except IspNasError as error:

@@ -1,8 +1,12 @@
 """Write files atomically: whole or not at all, whatever happens meanwhile."""
 
 import os
+import platform
+import re
 from contextlib import suppress
 from pathlib import Path
+
+_MOST_OF_HOST = 40  # characters; file systems allow 255 bytes for the whole name
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -19,7 +23,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -40,3 +44,34 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where this process writes what will be `path`: folders may be shared, and process numbers repeat."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def _host() -> str:
+    """Return this machine's name as a part of a file's."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", platform.node())[:_MOST_OF_HOST] or "unknown"
+
+
+def clear_left_behind(folder: Path) -> None:
+    """Remove what processes of this machine left in the middle of a write; those of others are theirs."""
+    own = re.compile(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp")
+    for path in folder.glob(".*.tmp"):
+        match = own.fullmatch(path.name)
+        if match and not _lives(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return False  # signal 0 would end it there; a search holds a lock on its folder
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return process != os.getpid()  # our own number at an earlier time: nothing of ours is being written now

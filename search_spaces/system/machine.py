@@ -11,6 +11,11 @@ def described() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {processor()}"
 
 
+def host() -> str:
+    """Return this machine's name in its network, without the domain."""
+    return platform.node().partition(".")[0] or "unknown"
+
+
 def usable_cores() -> int:
     """Return the processor cores that this process may run on."""
     try:

@@ -230,7 +230,7 @@ def calls_of(prepared: Path, command: str, calls: str) -> list[str]:
 
 def _plain(path: str) -> str:
     """Return a path without what differs from run to run, so that a loop of writes counts once."""
-    return re.sub(r"\.\d+\.tmp|tmp\w{8}|(?<=-)\w{8}(?=/|$)|/tmp/\w{8}$|\d{6,}", "…", path)
+    return re.sub(r"\.[\w-]+-\d+\.tmp|tmp\w{8}|(?<=-)\w{8}(?=/|$)|/tmp/\w{8}$|\d{6,}", "…", path)
 
 
 def at_each_call(prepared: Path, command: str, *, calls: str, error: str, area: str) -> Iterator[Condition]:

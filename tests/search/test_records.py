@@ -173,7 +173,7 @@ WRONG_VALUES = [
     ("rung", "ssim", 1.5), ("asked", "runtime_ms", -50.0), ("asked", "runtime_ms", float("nan")),
     ("asked", "runtime_ms", 1e6), ("asked", "verdict", "banana"), ("asked", "verdict", "duplicate"),
     ("asked", "duplicate_of", 0), ("asked", "trial", 5), ("asked", "genes", {}), ("asked", "pace", 1),
-    ("session", "elapsed_s", float("inf")), ("session", "workers", 0), ("session", "event", "nap"),
+    ("session", "elapsed_s", float("inf")), ("session", "workers", -1), ("session", "event", "nap"),
 ]  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_a_person_sees_what_trains_now(tmp_path: Path) -> None:
     candidate = made.study.best()
     worker = InlineWorker(seeded)
     for rung, seed in ((0, None), (made.study.final_rung, 2)):
-        made.running = [InFlight(candidate, rung, seed, worker, Future())]
+        made.running = [InFlight(candidate, rung, seed, worker, Future(), 270)]
         seen += running(made)
     assert ": rung 1/3, step 0/10" in seen[0]
     assert f": final from seed 2, step 0/{FINAL_STEPS}" in seen[1]

@@ -315,6 +315,7 @@ import nas.train.checkpoint
 from nas import backend
 from nas.search import study
 from nas.cli.main import main
+from search_spaces.system.atomic_write import temporary_of
 
 whole = nas.train.checkpoint.write_durably
 
@@ -323,7 +324,7 @@ def torn(path, content):
         if {after}:
             whole(path, content)
         else:
-            path.with_name("." + path.name + ".tmp").write_bytes(content[: len(content) // 2])
+            temporary_of(path).write_bytes(content[: len(content) // 2])
         os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
     whole(path, content)

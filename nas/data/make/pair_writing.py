@@ -22,7 +22,7 @@ from nas.data.make.photograph_state import FAST_PNG, Finished
 from nas.data.manifest import MADE_FILE
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
-from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.atomic_write import temporary_of, write_durably
 from search_spaces.system.file_errors import acting_on
 
 RAW_FOLDER, RGB_FOLDER = LAYOUTS[0]
@@ -52,7 +52,7 @@ def write_pair(out: Path, row: Mapping[str, str], source: Finished) -> None:
 def _write_brightened(place: Path, patch: Path, factor: float) -> None:
     with Image.open(patch) as image:
         values = np.asarray(image).astype(np.float32) * np.float32(factor)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(place)
     try:
         Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).save(
             temporary, "PNG", compress_level=FAST_PNG
