@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -34,6 +35,22 @@ def collect() -> dict[str, object]:
         "machine": machine.described(),
         "versions": {name: v for name in PACKAGES if (v := _version(name))},
     }
+
+
+def code_digest() -> str:
+    """Return a name for the code of our packages as it lies on disk: the same where trainings come out the same."""
+    content = sha256()
+    for package in ("nas", "search_spaces", "latency_models"):
+        root = Path(__file__).parents[1] / package
+        for path in sorted(root.rglob("*.py")):
+            content.update(f"{package}/{path.relative_to(root).as_posix()}\0".encode())
+            content.update(path.read_bytes())
+    return content.hexdigest()[:16]
+
+
+def training_versions() -> dict[str, str]:
+    """Return the versions of what training computes with."""
+    return {name: v for name in ("jax", "jaxlib", "flax", "optax", "numpy") if (v := _version(name))}
 
 
 def _version(package: str) -> str | None:

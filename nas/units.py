@@ -1,8 +1,11 @@
-"""Format numbers with their units: counts, milliseconds with their interval, decibels."""
+"""Format numbers with their units, and read some: counts, milliseconds with their interval, decibels, bytes."""
 
+import re
 from collections.abc import Mapping
 from math import floor, log10
 from typing import Any
+
+from search_spaces.errors import UsageError
 
 _MOST_DECIMALS = 6  # of a time
 Row = Mapping[str, Any]
@@ -60,3 +63,12 @@ def _decimals(value: float) -> int:
 def decibels(loss: float) -> str:
     """Return a loss in dB with its sign, and nothing that rounds to nothing as 0."""
     return "0" if abs(loss) < 5e-4 else f"{loss:+.3f}"
+
+
+def parse_bytes(text: str) -> int:
+    """Read "8GB", "500MB" or a number of bytes; raise UsageError for anything else."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) *([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None or not float(match[1]) > 0:
+        raise UsageError(f'A size is a number with a unit, such as "8GB" or "500MB"; got "{text[:40]}".')
+    power = " KMGT".index(match[2].upper() or " ")
+    return round(float(match[1]) * 1000.0**power)

@@ -51,6 +51,10 @@ class StudyError(IspNasError):
     """A study on disk that is missing, damaged, locked or was started with other settings."""
 
 
+class MissingStateError(StudyError):
+    """A training that was to go on from a state which is not there."""
+
+
 class TrainingError(IspNasError):
     """A candidate whose training cannot give a result: the loss is not finite or diverged."""
 

@@ -17,6 +17,7 @@ from nas.cli.config_file import ConfigFile, read_config
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
     AnyDevice,
+    ClusterSettings,
     DataOptions,
     DeviceName,
     FileOptions,
@@ -33,12 +34,13 @@ from nas.cli.options import (
     ShortForm,
     StudyOptions,
     StudySettings,
+    Tls,
     Trainable,
     TrainingOptions,
     Watch,
     parse_rungs,
 )
-from search_spaces.errors import IspNasError
+from search_spaces.errors import IspNasError, UsageError
 from search_spaces.system.file_errors import sentence
 from search_spaces.system.printable import printable
 
@@ -51,6 +53,8 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make RAW→RGB training pairs of photographs, and check them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(latency.app, name="latency")
+cluster_app = typer.Typer(help="Searches on several machines.", no_args_is_help=True)
+app.add_typer(cluster_app, name="cluster")
 
 
 _LINE_END = "\n"
@@ -162,6 +166,7 @@ def search(
     data: DataOptions,
     settings: StudySettings,
     training: TrainingOptions,
+    cluster: ClusterSettings,
     config: Annotated[
         ConfigFile | None,
         option(
@@ -185,6 +190,7 @@ def search(
         "device": search.device,
         "seed": search.seed,
         "vgg_file": training.vgg_weights,
+        "backend": cluster.backend,
         **settings.fields(),
         **training.recipe_fields(),
     }
@@ -193,7 +199,65 @@ def search(
     from nas.train.workers import parse_workers
 
     workers = parse_workers(search.workers)
-    run_search(options, search.results, spent, workers=workers, quiet=search.quiet, log_file=search.log_file)
+    run_search(
+        options,
+        search.results,
+        spent,
+        workers=workers,
+        cluster=cluster.options(),
+        stall_s=cluster.stall,
+        quiet=search.quiet,
+        log_file=search.log_file,
+    )
+
+
+@app.command()
+def worker(
+    address: Annotated[str, typer.Argument(help="HOST:PORT of a search, as it prints it.")],
+    tls: Tls = None,
+    workers: Annotated[
+        str, option("--workers", help="Candidates trained at once here; auto: one per GPU, or per CPU core.")
+    ] = "auto",
+    memory: Annotated[
+        str | None, option("--memory", help="Memory that one training may take, such as 8GB.", default="the machine's")
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None, option("--pairs", help="Folder in which prepared pairs may lie; repeatable.")
+    ] = None,
+    wait: Annotated[str, option("--wait", help="How long to look for the search where it is gone.")] = "30m",
+    output_format: ShortForm = "table",
+) -> None:
+    """Train candidates for a search that was started with --cluster, here or on another machine.
+
+    It may be started before the search, joins and leaves at any time, and ends with the search.
+    """
+    from nas.cluster.address import parse_address
+    from nas.cluster.agents import AgentOptions
+    from nas.search.budget import parse_budget
+    from nas.train.workers import parse_workers
+    from nas.units import parse_bytes
+
+    patience = parse_budget(wait).seconds
+    if patience is None:
+        raise UsageError(f'--wait takes a time such as "30m"; got "{wait}".')
+    options = AgentOptions(
+        parse_address(address), tls, parse_workers(workers), None if memory is None else parse_bytes(memory),
+        tuple(pairs or ()), patience,
+    )  # fmt: skip
+    from nas.cli.worker import run_worker
+
+    run_worker(options, output_format=output_format)
+
+
+@cluster_app.command("keys")
+def cluster_keys(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the certificates.")],
+    output_format: ShortForm = "table",
+) -> None:
+    """Make the certificates by which a search and its workers on other machines know each other."""
+    from nas.cli.worker import write_keys
+
+    write_keys(folder, output_format=output_format)
 
 
 @app.command()

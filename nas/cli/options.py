@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from nas.data.pairs import DataConfig
     from nas.export.options import ExportOptions
     from nas.render.batch import RenderOptions
+    from nas.search.cluster import ClusterOptions
     from nas.search.network_ref import NetworkRef
 
-RAW, TRAINING = "RAW", "Training"
+RAW, TRAINING, CLUSTER = "RAW", "Training", "Cluster"
 _CALIBRATED = [precision for precision in PRECISIONS.values() if precision.is_calibrated]
 _IO_TYPES = list(dict.fromkeys(io for precision in _CALIBRATED for io in precision.io_types))
 _MAX_DROPS = ", ".join(f"{p.name} {p.max_drop_db:g}" for p in PRECISIONS.values() if p.name != "fp32")
@@ -45,6 +46,9 @@ AnyDevice = Annotated[
     str | None, option("--device", help="Device name or a .json file.", default="dimensity-1000-plus")
 ]
 Seed = Annotated[int | None, option("--seed", help="Seed of sampling and training.", default="the study's, or 0")]
+Tls = Annotated[
+    Path | None, option("--tls", help="Folder of certificates, from `isp-nas cluster keys`.", panel=CLUSTER)
+]
 ResultsFolder = Annotated[Path, option("--results", help="Folder of the studies.")]
 Trainable = Annotated[str, typer.Argument(help="best, a trial number, a design or a spec file.")]
 NetworkName = Annotated[str, typer.Argument(help="best, a trial number, a design, a spec file or a checkpoint folder.")]
@@ -251,7 +255,8 @@ class SearchRunOptions:
     workers: Annotated[
         str,
         option(
-            "--workers", help="Candidates trained at once; auto: one per CPU core, one on a GPU. 1 is reproducible."
+            "--workers",
+            help="Candidates trained at once here; auto: one per CPU core, or per GPU; with --cluster none.",
         ),
     ] = "auto"
     study: Annotated[
@@ -262,6 +267,51 @@ class SearchRunOptions:
     log_file: Annotated[Path | None, option("--log-file", help="Append every message to this file, with its date.")] = (
         None
     )
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where else candidates train."""
+
+    cluster: Annotated[
+        str | None,
+        option(
+            "--cluster",
+            help="Listen for workers of other machines at HOST:PORT; :8786 is this machine alone.",
+            panel=CLUSTER,
+        ),
+    ] = None
+    tls: Tls = None
+    send_pairs: Annotated[
+        bool,
+        option("--send-pairs/--no-send-pairs", help="Send pairs to workers that do not see them.", panel=CLUSTER),
+    ] = True
+    backend: Annotated[
+        str | None,
+        option("--backend", help="What workers train on: cpu or gpu.", default="what this machine has", panel=CLUSTER),
+    ] = None
+    stall: Annotated[
+        float | None,
+        option(
+            "--stall",
+            help="Seconds without a step after which a training is lost.",
+            default="ten times the slowest step, at least 120",
+            panel=CLUSTER,
+        ),
+    ] = None
+
+    def options(self) -> "ClusterOptions | None":
+        """Return what a session takes; None for a search of this machine alone. Raises UsageError."""
+        from nas.cluster.address import parse_address
+        from nas.search.cluster import ClusterOptions
+
+        if self.stall is not None and not 0 < self.stall < float("inf"):
+            raise UsageError(f"--stall takes seconds above zero, got {self.stall:g}.")
+        if self.cluster is None:
+            if self.tls is not None:
+                raise UsageError("--tls protects --cluster; give that, too, or leave --tls out.")
+            return None
+        return ClusterOptions(parse_address(self.cluster), self.tls, self.send_pairs, self.backend)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from nas.cli.show import FRONT_COLUMNS
 from nas.cli.tables import print_rows
 from nas.search import candidate_rows, finals
 from nas.search.budget import Budget, duration
+from nas.search.cluster import ClusterOptions
 from nas.search.open_study import SearchContext, SearchOptions
-from nas.search.session import SearchInterrupted, open_session, without_refused
+from nas.search.session import SearchInterrupted, SearchSession, open_session, without_refused
 from nas.search.study import Study
 from nas.units import count
 
@@ -26,16 +27,24 @@ def run_search(
     budget: Budget,
     *,
     workers: int | None,
+    cluster: ClusterOptions | None = None,
+    stall_s: float | None = None,
     quiet: bool = False,
     log_file: Path | None = None,
 ) -> None:
     """Open or start the study, search until the budget is spent or Ctrl-C, and print what was found.
 
-    `workers` train at once; None: as many as suit the machine. With `quiet` nothing but the result is printed; every
-    message is appended to `log_file`.
+    `workers` train at once here; None: as many as suit the machine, or none with a `cluster`. With `quiet` nothing but
+    the result is printed; every message is appended to `log_file`.
     """
     with SearchLog(log_file) as log:
-        _search(asked, results, budget, workers, Voice(Console(), log, quiet))
+        voice = Voice(Console(), log, quiet)
+        with progress_bar("Reading pairs", quiet=quiet) as read:
+            session = open_session(
+                asked, results, budget, workers=workers, cluster=cluster, stall_s=stall_s, on_message=voice.say,
+                on_reading=read,
+            )  # fmt: skip
+        _search(session, budget, voice)
         if log.problem:
             Console(stderr=True).print(plain(log.problem), highlight=False)
 
@@ -67,9 +76,7 @@ class Voice:
             self.console.print(f"[dim]{plain(line)}[/]", highlight=False, **cut)
 
 
-def _search(asked: SearchOptions, results: Path, budget: Budget, workers: int | None, voice: Voice) -> None:
-    with progress_bar("Reading pairs", quiet=voice.quiet) as read:
-        session = open_session(asked, results, budget, workers=workers, on_message=voice.say, on_reading=read)
+def _search(session: SearchSession, budget: Budget, voice: Voice) -> None:
     _announce(voice, session.context, budget)
     session = without_refused(session, voice.remark)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

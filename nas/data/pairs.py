@@ -373,6 +373,11 @@ def _described(folder: Path, split: str) -> Described:
     return described
 
 
+def stored_sums(folder: Path, split: str) -> dict[str, int] | None:
+    """Return the CRC-32 of each kind of pixels of a prepared split; None in a cache of before there were any."""
+    return _described(folder, split).crc32
+
+
 def _require_arrays(raw: np.ndarray[Any, Any], rgb: np.ndarray[Any, Any], count: int) -> None:
     """Raise ValueError unless the arrays are what `prepare` writes for so many pairs."""
     for pixels, dtype, shape in ((raw, np.uint16, raw.shape[:3]), (rgb, np.uint8, (*raw.shape[:3], 3))):

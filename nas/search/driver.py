@@ -269,7 +269,10 @@ class Search:
         config, spec = self.study.config, work.candidate.spec
         if work.seed is None:
             path = self.study.checkpoint(work.candidate)
-            return Job(spec, config.rungs[work.rung], path, self.data, config.recipe, config.seed, self.vgg_file)
+            return Job(
+                spec, config.rungs[work.rung], path, self.data, config.recipe, config.seed, self.vgg_file,
+                begins_at=self._begins_at(work, path),
+            )  # fmt: skip
         assert config.final_steps is not None
         path = self.study.final_checkpoint(work.candidate, work.seed)
         return Job(
@@ -283,6 +286,19 @@ class Search:
             save_every=config.rungs[-1],
             judge_training=True,
         )
+
+    def _begins_at(self, work: Work, path: Path) -> int:
+        """Return the steps that a candidate's state must have; where it is gone, say so and begin anew."""
+        if not work.rung:
+            return 0
+        before = self.study.config.rungs[work.rung - 1]
+        if path.exists():
+            return before
+        self.on_message(
+            f"The state of trial {work.candidate.trial} at step {before} is missing at {path}; it is trained again "
+            "from the first step."
+        )
+        return 0
 
     def _design(self) -> Work | None:
         """The next published design at the first rung; when all were there, the next rung of one, best first."""

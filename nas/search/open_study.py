@@ -31,6 +31,7 @@ from search_spaces.space import SearchSpace, load_space
 from search_spaces.system.named_files import expanded
 
 PRIORS = ("auto", "none")
+BACKENDS = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,12 @@ class SearchOptions:
     reparameterise: bool | None = None
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     recipe: Recipe | None = None  # what the fields of the recipe above change; None: what suits the hardware
+    backend: str | None = None  # what networks are trained on, cpu or gpu; None: what this machine has
     recorded: Mapping[str, str] = field(default_factory=dict)  # what data, device, space and vgg have to contain
 
     def __post_init__(self) -> None:
+        if self.backend is not None and self.backend not in BACKENDS:
+            raise UnknownNameError("backend", self.backend, BACKENDS)
         if self.objective is not None and self.objective not in OBJECTIVES:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
         if self.sampler is not None:
@@ -132,7 +136,7 @@ def _start(folder: Path, options: SearchOptions, budget: Budget, read: Progress 
     device = load_device(options.device or DEFAULT_DEVICE)
     _require_fallback_costs(device, options)
     space = load_space(options.space or DEFAULT_SPACE)
-    hardware = backend.expected()
+    hardware = options.backend or backend.expected()
     rungs, final_steps = _ladder(options, budget, hardware)
     recipe = (options.recipe or default_recipe(hardware, data)).changed(**_recipe_options(options), horizon=rungs[-1])
     fingerprint = identity(data)
@@ -281,7 +285,7 @@ def _changed(what: str, recorded: str, now: str, name: str, *, of: str = "the st
 
 
 def _plain_options(options: SearchOptions) -> dict[str, Any]:
-    elsewhere = ("study", "data", "device", "space", "vgg_file", "prior", "recipe", "recorded")
+    elsewhere = ("study", "data", "device", "space", "vgg_file", "prior", "recipe", "backend", "recorded")
     names = [f.name for f in fields(SearchOptions) if f.name not in elsewhere]
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return given | ({"final_steps": None} if given.get("final_steps") == 0 else {})  # as a study says it

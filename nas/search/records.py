@@ -16,6 +16,7 @@ from typing import IO, Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # that of typing tells pydantic too little before Python 3.12
 
+from nas.train.ranges import Decibels, Finite, Megabytes, Number, Seconds, Share, Ssim, Steps
 from search_spaces.errors import StudyError
 from search_spaces.spec import GENES
 from search_spaces.system import stored
@@ -23,16 +24,7 @@ from search_spaces.system import stored
 VERDICTS = ("train", "infeasible", "unsupported", "duplicate")
 Verdict = Literal["train", "infeasible", "unsupported", "duplicate"]
 
-# The widest ranges that anything real lies in: a wrong number should be refused, a surprising one should not.
-Number = Annotated[int, Field(ge=0, le=10**9)]
-Steps = Annotated[int, Field(ge=1, le=10**12)]
-Seconds = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
 Runtime = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Megabytes = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Decibels = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]  # of pixels in [0, 1]: no error is above one
-Ssim = Annotated[float, Field(ge=-1, le=1.000001, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 _strictly = with_config(ConfigDict(extra="forbid"))
 

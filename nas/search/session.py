@@ -15,6 +15,7 @@ from nas.data.pairs import Progress
 from nas.defaults import DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
+from nas.search.cluster import ClusterOptions, open_hub
 from nas.search.device_pruning import runnable
 from nas.search.open_study import SearchContext, SearchOptions, open_study
 from nas.train.memory import host_bytes
@@ -39,7 +40,9 @@ class SearchSession:
 
     context: SearchContext
     budget: Budget
-    workers: int
+    workers: int  # of this machine
+    cluster: ClusterOptions | None = None
+    stall_s: float | None = None
 
     def run(self, *, on_message: OnMessage = _nothing, on_progress: "Callable[[Search], None]" = _nothing) -> "Ended":
         """Search until the budget is spent or nothing new is left; a KeyboardInterrupt is passed on.
@@ -52,6 +55,7 @@ class SearchSession:
             opened = _as_it_is_now(self.context)
             before = rungs_reached(opened.study)
             workers = local_workers(self.workers, backend.expected(), Worker)
+            hub = None if self.cluster is None else open_hub(self.cluster, opened, on_message)
             search = Search(
                 opened.study,
                 opened.space,
@@ -62,6 +66,8 @@ class SearchSession:
                 on_message,
                 on_progress,
                 vgg_file=opened.vgg_file,
+                source=hub,
+                stall_s=self.stall_s,
             )
             try:
                 search.run()
@@ -93,19 +99,24 @@ def open_session(
     budget: Budget,
     *,
     workers: int | None = None,
+    cluster: ClusterOptions | None = None,
+    stall_s: float | None = None,
     on_message: OnMessage = _nothing,
     on_reading: Progress | None = None,
 ) -> SearchSession:
     """Open or start the study that was asked for, and read its pairs; `on_reading` follows that.
 
-    `workers` train at once; None: as many as suit the machine. Raises StudyError where the study was started with other
-    settings, and what reading pairs, device and space raises.
+    `workers` train at once on this machine; None: as many as suit it, or with a `cluster` none. Raises StudyError where
+    the study was started with other settings, and what reading pairs, device and space raises.
     """
-    workers = workers or default_workers(backend.expected(), host_bytes())
+    if cluster is not None:
+        cluster.require()
+    if workers is None:
+        workers = default_workers(backend.expected(), host_bytes()) if cluster is None else 0
     backend.prepare(processes=workers)
     opened = open_study(options, results, budget, read=on_reading)
     warm(opened.pairs, available=host_bytes(), on_message=on_message, progress=on_reading)
-    return SearchSession(opened, budget, workers)
+    return SearchSession(opened, budget, workers, cluster, stall_s)
 
 
 def without_refused(session: SearchSession, on_message: OnMessage = _nothing) -> SearchSession:

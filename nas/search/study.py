@@ -24,7 +24,8 @@ from pydantic import ConfigDict, Field
 from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.search.candidate import Candidate, Rung, least_finals
-from nas.search.records import Number, RecordFile, Steps
+from nas.search.records import RecordFile
+from nas.train.ranges import Number, Steps
 from nas.train.recipe import Recipe, require_whole
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
 from search_spaces.system import stored

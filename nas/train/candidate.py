@@ -18,7 +18,7 @@ from nas.train import checkpoint, loop
 from nas.train.evaluation import Evaluator, judged_at_once
 from nas.train.job import Job, Outcome
 from nas.train.memory import machine_bytes, require_memory
-from search_spaces.errors import StudyError, TrainingError
+from search_spaces.errors import MissingStateError, StudyError, TrainingError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
@@ -36,7 +36,8 @@ def evaluate(
     graph = build_graph(job.spec)
     state = _state(job, graph)
     pairs, val = open_prepared(job.data, "train"), open_prepared(job.data, "val")
-    require_memory(graph, job.recipe, judged=judged_at_once(val), available=available())
+    known = [size for size in (available(), job.memory_bytes) if size is not None]
+    require_memory(graph, job.recipe, judged=judged_at_once(val), available=min(known, default=None))
     with ThreadPoolExecutor(1) as beside:  # training steps of a small batch leave cores to compile on
         judge_of_val = beside.submit(Evaluator, graph, val)
         trained = _trained(job, graph, state, pairs, tick)
@@ -91,6 +92,10 @@ def _stops(job: Job, done: int) -> list[int]:
 
 
 def _state(job: Job, graph: Graph) -> checkpoint.Checkpoint:
+    if job.begins_at and not job.checkpoint.exists():
+        raise MissingStateError(
+            f"The state of step {job.begins_at}, from which training goes on, is missing at {job.checkpoint}."
+        )
     state = load_or_start(job.spec, graph, job.checkpoint, seed=job.seed, initialiser=job.recipe.initialiser)
     if state.step > job.steps:
         raise StudyError(f"{job.checkpoint} was trained to step {state.step}, beyond {job.steps}; remove or rename it.")

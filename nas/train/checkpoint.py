@@ -15,7 +15,7 @@ from nas.train import branches
 from search_spaces.auxiliary_head import detach
 from search_spaces.errors import StudyError
 from search_spaces.system import stored
-from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.atomic_write import temporary_of, write_durably
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 # What is being trained: a network alone, or joined to its super-network.
@@ -206,3 +206,23 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise StudyError(f"{path} cannot be read ({error.strerror}); name a checkpoint that training wrote.") from None
+
+
+def receive(content: bytes, path: Path, *, spec_hash: str, steps: int) -> None:
+    """Keep a state that came from another machine at `path`, once it is known to be whole and the one that was meant.
+
+    Raises StudyError where it is not; what was at `path` is then left as it was. Raises OSError where the disk fails.
+    """
+    arrived = temporary_of(path.with_name(f"{path.name}.arrived"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        arrived.write_bytes(content)
+        state = load(arrived)
+    finally:
+        arrived.unlink(missing_ok=True)
+    if state.spec_hash != spec_hash or state.step > steps:
+        raise StudyError(
+            f"A state of network {state.spec_hash} at step {state.step} came where one of {spec_hash} up to step "
+            f"{steps} was expected."
+        )
+    write_durably(path, content)

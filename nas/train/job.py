@@ -20,6 +20,8 @@ class Job:
     vgg_file: Path | None = None  # of the weights of VGG-19; None: Keras's own copy, where they are needed
     save_every: int | None = None  # steps after which the state is kept, too; None: at the end alone
     judge_training: bool = False  # whether it is judged on training pairs, too, which shows overfitting
+    begins_at: int = 0  # steps that the state at `checkpoint` has: without it, nothing is trained
+    memory_bytes: int | None = None  # that it may take; None: all that the machine has
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,10 @@ class Worker(TrainingWorker):
         """Start the process now, so that its imports run beside whatever the caller does next."""
         self._begin(_import_everything)
 
+    def equipment(self) -> "Future[Equipment]":
+        """Start the process and have it say what it computes with."""
+        return self._begin(_equipment)
+
     def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
         """Train a candidate; the future holds its outcome or why there is none."""
         self._step.value = 0
@@ -233,13 +238,33 @@ def _import_everything() -> None:
     import nas.train.candidate  # noqa: F401
 
 
+@dataclass(frozen=True)
+class Equipment:
+    """What a training process computes with."""
+
+    backend: str  # as JAX calls it
+    processor: str
+    memory_bytes: int | None  # None: the system does not tell
+
+
+def _equipment() -> Equipment:
+    _import_everything()
+    import jax
+
+    from nas.train.memory import machine_bytes
+
+    kind = jax.default_backend()
+    processor = machine.processor() if kind == "cpu" else str(jax.devices()[0].device_kind)
+    return Equipment(kind, processor, machine_bytes())
+
+
 def run_job(job: Job) -> Outcome | JobFailure:
     """Train one candidate in this process; what goes wrong with it alone becomes its reason."""
     _import_everything()
     import jax
 
     from nas.train.candidate import evaluate
-    from search_spaces.errors import IspNasError, TrainingError
+    from search_spaces.errors import IspNasError, MissingStateError, TrainingError
     from search_spaces.system.file_errors import sentence
 
     try:
@@ -248,6 +273,8 @@ def run_job(job: Job) -> Outcome | JobFailure:
         return JobFailure(str(error), needs_bytes=getattr(error, "needs_bytes", None))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         return JobFailure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'out of memory'}.")
+    except MissingStateError as error:
+        return JobFailure(str(error), returned=True)
     except IspNasError as error:
         return JobFailure(str(error), fatal=True)
     except OSError as error:

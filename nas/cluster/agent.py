@@ -1,0 +1,274 @@
+"""An agent: a light process without JAX that owns one training process and does what a hub asks.
+
+It outlives its connection. Where the hub is gone, the training goes on and the agent looks for the hub again; asked for
+the same job, it hands over what it has instead of beginning anew.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas import provenance
+from nas.cluster import dask_setup, messages
+from nas.cluster.address import LOOPBACK, Address
+from nas.cluster.agent_files import AgentFiles, UnfitError
+from nas.cluster.messages import JOB, METRIC, PREFIX, TERMS, Facts
+from nas.train.job import Job, JobFailure, Outcome
+from nas.train.workers import Equipment, Worker, result_of
+from search_spaces.errors import IspNasError
+from search_spaces.system import machine
+from search_spaces.system.file_errors import sentence
+
+if TYPE_CHECKING:
+    from distributed import Security
+    from distributed import Worker as DaskWorker
+
+POLL_S = 0.1
+_AGAIN_S = 0.5
+_CLOSES_S = 5.0
+
+
+class End(Enum):
+    """Why an agent stopped."""
+
+    OVER = "the search is over"
+    REFUSED = "it was refused"
+    ALONE = "no search was found"
+    LEFT = "it was asked to leave"
+
+
+async def _started(dask: "DaskWorker") -> None:
+    await dask
+
+
+@dataclass
+class _Training:
+    """What the training process does, or what came of it."""
+
+    key: str  # of job and state: the same training
+    job: Job
+    future: "Future[Outcome | JobFailure]"
+    attempt: str
+    kept: float = 0.0  # when the state was last written that the hub has
+
+
+@dataclass
+class Agent:
+    """One place of this machine where a hub's candidates train."""
+
+    number: int
+    worker: Worker
+    files: AgentFiles
+    equipment: Equipment
+    memory_bytes: int | None
+    say: Callable[[str], None]
+    _training: _Training | None = None
+    _pairs: Path | None = None
+    _vgg_file: Path | None = None
+    _end: End | None = None
+    _dask: "DaskWorker | None" = None
+    _starting: "asyncio.Future[None] | None" = None
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def serve(self, address: Address, keys: Path | None, *, patience_s: float) -> End:
+        """Work for the hub at an address until the search is over; look for it for so long where it is gone."""
+        dask_setup.configure()
+        security, sought = dask_setup.security(keys), time.monotonic()
+        while self._end is None:
+            if await self._connected(address, security, patience_s - (time.monotonic() - sought)):
+                sought = time.monotonic()
+                if self._end is None:
+                    self.say(f"Lost the search at {address}; looking for it again.")
+            elif time.monotonic() - sought >= patience_s:
+                self._end = End.ALONE
+            else:
+                await asyncio.sleep(_AGAIN_S)
+        self.worker.close(kill=True)
+        return self._end
+
+    async def leave(self) -> None:
+        """Take leave of the hub, which gives what is in work to another one."""
+        self._end = self._end or End.LEFT
+        if self._starting is not None:
+            self._starting.cancel()
+        elif self._dask is not None:
+            self._send("leaving")
+            await asyncio.sleep(POLL_S)
+            with suppress(Exception):
+                await self._dask.close(reason="leaving")
+
+    async def _connected(self, address: Address, security: "Security | None", patience_s: float) -> bool:
+        """Stay connected for as long as that goes; tell whether there was a connection."""
+        from distributed import Worker as DaskWorker
+
+        self._dask = dask = DaskWorker(
+            address.url(encrypted=security is not None),
+            nthreads=1,
+            name=f"{machine.host()}-{os.getpid()}-{self.number}-{time.monotonic_ns()}",
+            host=LOOPBACK if address.is_loopback else None,
+            protocol="tcp" if security is None else "tls",
+            security=security,
+            local_directory=str(self.files.folder),
+            memory_limit=0,
+            dashboard_address=f"{LOOPBACK}:0",
+            metrics={METRIC: lambda _: self._progress()},
+        )
+        dask_setup.only(dask.handlers, dask_setup.WORKER_CALLS)
+        dask_setup.only(dask.stream_handlers, dask_setup.WORKER_STREAM)
+        for name in ("welcome", "refused", "job", "stop", "over", "pause"):
+            dask.stream_handlers[f"{PREFIX}{name}"] = getattr(self, f"_on_{name}")
+        try:
+            await asyncio.wait_for(dask, max(_AGAIN_S, patience_s))
+        except (TimeoutError, OSError, ValueError, RuntimeError):
+            with suppress(Exception):
+                await dask.close(reason="no hub")
+            return False
+        self._send("hello", facts=messages.plain(self._facts()))
+        await dask.finished()  # type: ignore[no-untyped-call]
+        return True
+
+    def _facts(self) -> Facts:
+        return Facts(
+            machine.host(), os.getpid(), self.number, provenance.code_digest(), provenance.training_versions(),
+            self.equipment.backend, self.equipment.processor, self.memory_bytes, time.time(),
+        )  # fmt: skip
+
+    def _progress(self) -> dict[str, Any]:
+        training = self._training
+        return {} if training is None else messages.progress(training.attempt, self.worker.step)
+
+    def _send(self, op: str, **values: Any) -> None:
+        if self._dask is not None:
+            with suppress(Exception):  # whatever Dask raises where the connection is gone, which ends it anyway
+                self._dask.batched_stream.send({"op": f"{PREFIX}{op}", **values})
+
+    def _begin(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What a hub says
+
+    def _on_welcome(self, terms: Any = None, **_: Any) -> None:
+        self._begin(self._prepare(terms))
+
+    async def _prepare(self, told: Any) -> None:
+        """Find or fetch what trainings read, and say whether that went well."""
+        assert self._dask is not None
+        dask = self._dask
+        try:
+            terms = TERMS.read(told)
+
+            async def fetch(name: str, offset: int) -> bytes:
+                block: bytes = await getattr(dask.scheduler, f"{PREFIX}block")(name=name, offset=offset)
+                return block
+
+            self._pairs = await self.files.pairs(terms, fetch)
+            self._vgg_file = await self.files.vgg(terms, fetch)
+        except (ValueError, UnfitError, IspNasError) as error:
+            self._send("unfit", reason=str(error))
+        except OSError as error:
+            self._send("unfit", reason=sentence(error))
+        else:
+            self.say(f"Joined study {terms.study}.")
+            self._send("ready")
+
+    async def _on_refused(self, reason: Any = "", **_: Any) -> None:
+        self.say(f"Refused: {str(reason)[:500]}")
+        self._end = End.REFUSED
+        await self._hang_up()
+
+    async def _on_over(self, **_: Any) -> None:
+        self._end = End.OVER
+        await self._hang_up()
+
+    async def _on_pause(self, **_: Any) -> None:
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        assert self._dask is not None
+        self._begin(self._dask.close(reason="told to"))
+
+    def _on_stop(self, attempt: Any = None, **_: Any) -> None:
+        if self._training is not None and self._training.attempt == attempt:
+            self._give_up()
+
+    def _on_job(self, attempt: Any = None, job: Any = None, state: Any = b"", **_: Any) -> None:
+        self._begin(self._train(str(attempt), job, state))
+
+    async def _train(self, attempt: str, told: Any, state: Any) -> None:
+        try:
+            training = self._training = self._begun(attempt, told, state)
+        except (ValueError, IspNasError) as error:
+            failure = JobFailure(f"the job cannot be read: {error}", fatal=True)
+            self._send("done", attempt=attempt, result=messages.plain_result(failure), state=b"")
+            return
+        except OSError as error:
+            failure = JobFailure(sentence(error), fatal=True)
+            self._send("done", attempt=attempt, result=messages.plain_result(failure), state=b"")
+            return
+        result = await self._waited_for(training)
+        if self._training is not training or training.attempt != attempt:
+            return  # given up meanwhile, or asked for again by another hub
+        if isinstance(result, JobFailure):
+            self._training = None
+            self.worker.close(kill=True)
+            result = self._of_this_machine(result)
+        content = training.job.checkpoint.read_bytes() if isinstance(result, Outcome) else b""
+        self._send("done", attempt=attempt, result=messages.plain_result(result), state=content)
+
+    def _begun(self, attempt: str, told: Any, state: Any) -> _Training:
+        """Begin a training, or go on with the one that is the same."""
+        message = JOB.read(told)
+        if not isinstance(state, bytes) or self._pairs is None:
+            raise ValueError("it came without a state, or before the pairs")
+        key = sha256(repr(messages.plain(message)).encode() + state).hexdigest()
+        if self._training is not None and self._training.key == key:
+            self._training.attempt = attempt
+            return self._training
+        self._give_up()
+        folder = self.files.states()
+        job = message.job(folder=folder, pairs=self._pairs, vgg_file=self._vgg_file, memory_bytes=self.memory_bytes)
+        job.checkpoint.unlink(missing_ok=True)
+        if state:
+            job.checkpoint.write_bytes(state)
+        self.worker.recycle()
+        return _Training(key, job, self.worker.submit(job), attempt, time.time())
+
+    def _give_up(self) -> None:
+        training, self._training = self._training, None
+        if training is not None and not training.future.done():
+            self.worker.close(kill=True)
+
+    async def _waited_for(self, training: _Training) -> Outcome | JobFailure:
+        """Return what comes of a training; send its state on whenever that was written in between."""
+        while not training.future.done():
+            await asyncio.sleep(POLL_S)
+            if self.worker.is_silent:
+                self.say("The training process shows no sign of life and is ended.")
+                self.worker.close(kill=True)
+            self._send_kept(training)
+        return result_of(training.future)
+
+    def _send_kept(self, training: _Training) -> None:
+        if training.job.save_every is None or self._training is not training or training.future.done():
+            return
+        with suppress(OSError):  # nothing is kept yet
+            written = training.job.checkpoint.stat().st_mtime
+            if written > training.kept:
+                training.kept = written
+                self._send("kept", attempt=training.attempt, state=training.job.checkpoint.read_bytes())
+
+    def _of_this_machine(self, failure: JobFailure) -> JobFailure:
+        """Return a failure with this machine's share in it: too little memory here is no verdict on a candidate."""
+        if failure.needs_bytes is None:
+            return failure
+        return JobFailure(failure.reason, returned=True, needs_bytes=failure.needs_bytes)
