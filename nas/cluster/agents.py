@@ -53,7 +53,7 @@ def run_agents(options: AgentOptions, say: Say) -> list[End]:
             files = stack.enter_context(agent_files(options.pairs))
             memory = _least(options.memory_bytes, equipment.memory_bytes)
             agents.append(Agent(number, worker, files, equipment, memory, _prefixed(say, number, count)))
-        return asyncio.run(_serve(agents, options, say))
+        return asyncio.run(serve(agents, options, say))
 
 
 def _known(equipment: Equipment) -> Equipment:
@@ -74,7 +74,8 @@ def _prefixed(say: Say, number: int, count: int) -> Say:
     return say if count == 1 else lambda line: say(f"[{number}] {line}")
 
 
-async def _serve(agents: Sequence[Agent], options: AgentOptions, say: Say) -> list[End]:
+async def serve(agents: Sequence[Agent], options: AgentOptions, say: Say) -> list[End]:
+    """Have agents work until each has come to its end; an interrupt makes them leave."""
     leaving: set[asyncio.Task[None]] = set()
 
     def leave() -> None:

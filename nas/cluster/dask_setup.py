@@ -20,7 +20,6 @@ SCHEDULER_CALLS = frozenset(
 )
 WORKER_CALLS = frozenset({"identity", "echo", "connection_stream", "ping"})
 WORKER_STREAM = frozenset({"close", "remove-worker", "refresh-who-has", "worker-status-change"})
-LOST_AFTER_S = 60.0  # without a heartbeat
 
 
 def configure() -> None:

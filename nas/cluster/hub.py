@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 BLOCK_BYTES = 8 << 20
+LOST_AFTER_S = 60.0  # without a heartbeat
 _OPENS_S = 60.0
 _CLOSES_S = 10.0
 VGG = "vgg"
@@ -126,7 +127,7 @@ class Hub(WorkerSource):
         vgg_file: Path | None = None,
         keys: Path | None = None,
         on_message: Callable[[str], None] = lambda _: None,
-        lost_after_s: float = dask_setup.LOST_AFTER_S,
+        lost_after_s: float = LOST_AFTER_S,
     ) -> None:
         """`on_message` is called in the driver's thread, with one line per event."""
         dask_setup.configure()

@@ -27,6 +27,7 @@ class ClusterOptions:
     keys: Path | None = None  # the folder of certificates
     sends_pairs: bool = True  # to agents that do not see them
     backend: str | None = None  # that agents must have; None: that of the study
+    lost_after_s: float = 60.0  # without a heartbeat an agent is gone
 
     def require(self) -> None:
         """Raise UsageError where this cannot be done, before anything is read."""
@@ -49,6 +50,7 @@ def open_hub(options: ClusterOptions, context: SearchContext, on_message: Callab
         vgg_file=vgg_file,
         keys=options.keys,
         on_message=on_message,
+        lost_after_s=options.lost_after_s,
     )
     hub.start()
     keys = "" if options.keys is None else " --tls DIR"
