@@ -73,10 +73,11 @@ def delete_study(results: Path, name: str, *, output_format: str) -> None:
 def show_status(results: Path, name: str | None, *, watch: bool, output_format: str) -> None:
     """Print how a study stands; with `watch` again and again while a search runs."""
     check_format(output_format, SHORT_FORMATS)
-    folder = the_study(results, name).folder
+    opened = the_study(results, name)
+    folder, read = opened.folder, [opened]
 
     def draw(console: Console, clock: Clock) -> None:
-        told = status(studies.load(folder), clock)
+        told = status(read.pop() if read else studies.load(folder), clock)  # later drawings show what is new
         if output_format == "json":
             print_status_json(told, whole=not watch)
         else:

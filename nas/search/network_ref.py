@@ -115,7 +115,7 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> NetworkR
         return _training_run(folder)
     opened = find_study(results, study_name)
     if text == "best" or (text.isascii() and text.isdigit()):
-        found = the_study(results, study_name)
+        found = opened or the_study(results, study_name)
         candidate = found.best() if text == "best" else found.candidate(int(text))
         return _ref(text, candidate.spec, results, found, candidate)
     if folder.suffix in (".json", ".toml"):

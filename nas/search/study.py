@@ -9,10 +9,12 @@ The records alone say where a search stands. A line is written before anything a
 any moment loses at most the rung in flight.
 """
 
+import gc
 import json
 from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from hashlib import sha256
@@ -145,6 +147,10 @@ class Study:
         self._failed: list[Candidate] = []
         self._best: tuple[int, Candidate] | None = None
         self._file = RecordFile(folder / RECORDS_FILE)
+        with _no_garbage_collection():
+            self._read()
+
+    def _read(self) -> None:
         for number, record in enumerate(self._file.read(), start=1):
             try:
                 self._apply(record)
@@ -345,7 +351,7 @@ class Study:
         self._require_steps(reached, self.config.rungs[reached.rung])
         candidate.rungs[reached.rung] = reached
         self._count(candidate, reached)
-        insort(self._reached[reached.rung], candidate, key=lambda c: c.trial)
+        _insert(self._reached[reached.rung], candidate)
         if reached.rung == 0:
             self.waiting.pop(candidate.trial, None)
             self._first_rungs_s += reached.seconds
@@ -361,7 +367,7 @@ class Study:
         if seed in candidate.finals:
             raise ValueError(f"trial {candidate.trial} has a final from seed {seed} before")
         if not candidate.finals:
-            insort(self._reached[self.final_rung], candidate, key=lambda c: c.trial)
+            _insert(self._reached[self.final_rung], candidate)
         candidate.finals[seed] = final
         self._count(candidate, final)
         self._finals += 1
@@ -399,6 +405,26 @@ class Study:
         self._known(values["trial"])
         quality = {name: values.get(name) for name in ("test_psnr_db", "test_ssim")}
         self.tests[values["trial"], values["steps"], values.get("seed")] = quality
+
+
+def _insert(candidates: list[Candidate], candidate: Candidate) -> None:
+    """Insert in order of trials; most come in that order."""
+    if not candidates or candidates[-1].trial < candidate.trial:
+        candidates.append(candidate)
+    else:
+        insort(candidates, candidate, key=lambda c: c.trial)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Hold the collector back while many objects are made that all stay: it takes a fifth of the time otherwise."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 _EVENTS = {
