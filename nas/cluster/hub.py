@@ -11,6 +11,7 @@ known by its name, so whatever still comes of it is passed over.
 
 import asyncio
 import queue
+import socket
 import threading
 import time
 import uuid
@@ -146,8 +147,21 @@ class Hub(WorkerSource):
 
     def start(self) -> None:
         """Listen; raise UsageError where the address cannot be had."""
+        self._require_free()
         self._thread.start()
         self.address = Address(self.address.host, self._listens.result(_OPENS_S))
+
+    def _require_free(self) -> None:
+        family = socket.AF_INET6 if ":" in self.address.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            try:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((self.address.host, self.address.port))
+            except OSError as error:
+                raise self._unavailable(error.strerror or str(error)) from None
+
+    def _unavailable(self, why: str) -> UsageError:
+        return UsageError(f"{self.address} cannot be listened at ({why}); name another address with --cluster.")
 
     def arrived(self) -> list[TrainingWorker]:
         """Return agents that were found fit since the last call, and tell what else happened."""
@@ -181,10 +195,7 @@ class Hub(WorkerSource):
             asyncio.run(self._serve())
         except (OSError, ValueError, RuntimeError) as error:
             if not self._listens.done():
-                why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                self._listens.set_exception(
-                    UsageError(f"{self.address} cannot be listened at ({why}); name another --cluster address.")
-                )
+                self._listens.set_exception(self._unavailable(str(error)))
 
     async def _serve(self) -> None:
         from distributed import Scheduler

@@ -1,0 +1,404 @@
+"""A hub and its agents in one process: who is refused, what travels, what is lost and what is given back."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas import provenance
+from nas.cluster import agent_files, messages
+from nas.cluster.address import Address
+from nas.cluster.agent import Agent, End
+from nas.cluster.hub import Hub, RemoteWorker
+from nas.cluster.keys import make_keys
+from nas.cluster.messages import Terms
+from nas.data.content import content_of, files_of
+from nas.train import checkpoint
+from nas.train.job import Job, JobFailure, Outcome
+from nas.train.recipe import Recipe
+from nas.train.workers import Equipment, Worker
+from search_spaces.errors import UsageError
+from search_spaces.spec import ArchSpec
+
+SPEC = ArchSpec()
+
+
+def outcome(job: Job) -> Outcome:
+    return Outcome(job.steps, 30.0, 0.9, 0.1, 1.0, 0.5, 0.5, 100.0)
+
+
+def trains(job: Job) -> Outcome | JobFailure:
+    """Stand in for a training: go on from the state that is there, and leave one."""
+    before = checkpoint.load(job.checkpoint).step if job.checkpoint.exists() else 0
+    if before < job.begins_at:
+        return JobFailure(f"no state of step {job.begins_at}", returned=True)
+    save(job.checkpoint, job.steps)
+    return outcome(job)
+
+
+def save(path: Path, step: int, spec: ArchSpec = SPEC) -> None:
+    arrays = {"w": np.full(3, step, np.float32)}
+    checkpoint.save(checkpoint.Checkpoint(step, spec.hash, arrays, arrays, arrays, loss=0.1), path)
+
+
+class InlineWorker(Worker):
+    """A training process that is none: jobs run in a thread, or wait for `gate`."""
+
+    def __init__(
+        self, run: Callable[[Job], Outcome | JobFailure] = trains, gate: threading.Event | None = None
+    ) -> None:
+        super().__init__()
+        self.run, self.gate, self.jobs = run, gate, 0
+
+    def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
+        self.jobs += 1
+        future: Future[Outcome | JobFailure] = Future()
+
+        def work() -> None:
+            if self.gate is not None:
+                self.gate.wait(30)
+            with suppress(Exception):
+                future.set_result(self.run(job))
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+    def close(self, *, kill: bool = False) -> None:
+        pass
+
+
+class Machine:
+    """An agent in a thread of its own, as a command on another machine."""
+
+    def __init__(
+        self, address: Address, folder: Path, worker: InlineWorker | None = None, *, keys: Path | None = None,
+        equipment: Equipment | None = None, patience_s: float = 20.0, **facts: Any,
+    ) -> None:  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        self.said: list[str] = []
+        self.worker = worker or InlineWorker()
+        known = equipment or Equipment("cpu", "test", None)
+        files = agent_files.AgentFiles(folder)
+        self.agent = Agent(0, self.worker, files, known, known.memory_bytes, self.said.append)
+        told = self.agent._facts
+        self.agent._facts = lambda: replace(told(), **facts)  # type: ignore[method-assign]
+        self.end: End | None = None
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(address, keys, patience_s), daemon=True)
+        self._thread.start()
+
+    def _run(self, address: Address, keys: Path | None, patience_s: float) -> None:
+        self.end = self.loop.run_until_complete(self.agent.serve(address, keys, patience_s=patience_s))
+        self.loop.close()
+
+    def leave(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.agent.leave(), self.loop)
+
+    def vanish(self) -> None:
+        """Cut the connection without a word."""
+        assert self.agent._dask is not None
+        dask = self.agent._dask
+        self.agent._end = End.LEFT
+        self.loop.call_soon_threadsafe(lambda: dask.batched_stream.comm.abort())
+
+    def ended(self) -> End:
+        self._thread.join(20)
+        assert self.end is not None, self.said
+        return self.end
+
+
+@pytest.fixture
+def terms(prepared_tiny: Path) -> Terms:
+    return Terms(
+        "s", provenance.code_digest(), provenance.training_versions(), "cpu", 10**6, content_of(prepared_tiny),
+        str(prepared_tiny), files_of(prepared_tiny), sends_pairs=True,
+    )  # fmt: skip
+
+
+Listens = Callable[..., Hub]
+
+
+@pytest.fixture
+def listens(prepared_tiny: Path, terms: Terms) -> Iterator[Listens]:
+    made: list[Hub] = []
+
+    def listen(**changes: Any) -> Hub:
+        keys, port = changes.pop("keys", None), changes.pop("port", 0)
+        asked = replace(terms, **changes)
+        said: list[str] = []
+        hub = Hub(Address("127.0.0.1", port), asked, pairs=prepared_tiny, keys=keys, on_message=said.append)
+        hub.said = said  # type: ignore[attr-defined]
+        hub.start()
+        made.append(hub)
+        return hub
+
+    yield listen
+    for hub in made:
+        hub.close(over=True)
+
+
+def until(found: Callable[[], Any]) -> Any:
+    last = time.monotonic() + 20
+    while not (value := found()):
+        assert time.monotonic() < last, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+def joined(hub: Hub) -> RemoteWorker:
+    (worker,) = until(hub.arrived)
+    assert isinstance(worker, RemoteWorker)
+    return worker
+
+
+def job(folder: Path, steps: int = 10, **changes: Any) -> Job:
+    return Job(SPEC, steps, folder / "0-x.safetensors", folder, Recipe(horizon=90), 0, **changes)
+
+
+def test_a_state_goes_out_with_its_job_and_comes_back_with_its_outcome(listens: Listens, tmp_path: Path) -> None:
+    hub = listens()
+    machine = Machine(hub.address, tmp_path / "there")
+    worker, here = joined(hub), job(tmp_path)
+    assert worker.submit(here).result(20) == outcome(here)
+    assert checkpoint.load(here.checkpoint).step == 10
+    further = replace(here, steps=30, begins_at=10)
+    assert worker.submit(further).result(20) == outcome(further)
+    assert checkpoint.load(here.checkpoint).step == 30
+    assert worker.place is not None
+    assert worker.place.backend == "cpu"
+    hub.close(over=True)
+    assert machine.ended() is End.OVER
+
+
+REFUSED = {
+    "code": ({"code": "0123"}, "other code of isp-nas"),
+    "version": ({"versions": {"jax": "0.1"}}, "it has jax 0.1, the search has"),
+    "backend": ({"backend": "gpu"}, "it computes on gpu, and this study is trained on cpu"),
+    "memory": ({"memory_bytes": 1000}, "it has 0.00 GB of memory for a training"),
+    "clock": ({"now_s": 1000.0}, "its clock is"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_an_agent_that_does_not_fit_is_refused_with_its_reason_and_the_hub_goes_on(
+    listens: Listens, tmp_path: Path, kind: str
+) -> None:
+    facts, reason = REFUSED[kind]
+    hub = listens()
+    machine = Machine(hub.address, tmp_path / "there", **facts)
+    assert machine.ended() is End.REFUSED
+    assert reason in machine.said[-1]
+    assert hub.arrived() == []
+    assert reason in hub.said[-1]  # type: ignore[attr-defined]
+    Machine(hub.address, tmp_path / "other")
+    assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
+
+
+def test_an_agent_without_pairs_is_refused_where_none_are_sent(listens: Listens, tmp_path: Path) -> None:
+    hub = listens(pairs=str(tmp_path / "not-here"), sends_pairs=False)
+    machine = Machine(hub.address, tmp_path / "there")
+    assert machine.ended() is End.REFUSED
+    assert "it has no pairs of content" in machine.said[-1]
+
+
+def test_pairs_are_fetched_once_and_known_by_content(
+    listens: Listens, tmp_path: Path, prepared_tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_files, "cache_dir", lambda: tmp_path / "cache")
+    fetched: list[str] = []
+    whole = agent_files._fetch_all
+
+    async def counting(folder: Path, files: Any, fetch: Any) -> None:
+        fetched.extend(files)
+        await whole(folder, files, fetch)
+
+    monkeypatch.setattr(agent_files, "_fetch_all", counting)
+    hub = listens(pairs=str(tmp_path / "not-here"))
+    for name in ("one", "two"):
+        machine = Machine(hub.address, tmp_path / name)
+        joined(hub)
+        assert machine.agent._pairs == tmp_path / "cache" / "received" / content_of(prepared_tiny)
+        assert content_of(machine.agent._pairs) == content_of(prepared_tiny)
+    assert sorted(fetched) == sorted(files_of(prepared_tiny))
+
+
+def test_pairs_that_arrive_damaged_are_not_kept(
+    listens: Listens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_files, "cache_dir", lambda: tmp_path / "cache")
+    hub = listens(pairs=str(tmp_path / "not-here"))
+    read = hub._block
+
+    async def damaged(**asked: Any) -> bytes:
+        block = await read(**asked)
+        return block[:-1] + bytes([block[-1] ^ 1]) if asked["name"] == "val_rgb.npy" else block
+
+    assert hub._scheduler is not None
+    hub._scheduler.handlers["isp-nas-block"] = damaged
+    machine = Machine(hub.address, tmp_path / "there")
+    assert machine.ended() is End.REFUSED
+    assert "are not those that were sent" in machine.said[-1]
+    assert [path for path in (tmp_path / "cache" / "received").iterdir() if path.is_dir()] == []
+
+
+def test_what_an_agent_had_in_work_is_lost_when_it_vanishes(listens: Listens, tmp_path: Path) -> None:
+    hub = listens()
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(gate=threading.Event()))
+    worker = joined(hub)
+    future = worker.submit(job(tmp_path))
+    until(lambda: machine.worker.jobs)
+    machine.vanish()
+    failure = future.result(20)
+    assert isinstance(failure, JobFailure)
+    assert failure.lost
+    assert not failure.returned
+    assert worker.has_left
+
+
+def test_what_an_agent_had_in_work_is_given_back_when_it_leaves(listens: Listens, tmp_path: Path) -> None:
+    hub = listens()
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(gate=threading.Event()))
+    future = joined(hub).submit(job(tmp_path))
+    until(lambda: machine.worker.jobs)
+    machine.leave()
+    failure = future.result(20)
+    assert isinstance(failure, JobFailure)
+    assert failure.returned
+    assert not failure.lost
+    assert machine.ended() is End.LEFT
+
+
+def test_an_agent_finds_the_search_again_and_hands_over_what_it_trained_meanwhile(
+    listens: Listens, tmp_path: Path
+) -> None:
+    hub, gate = listens(), threading.Event()
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(gate=gate))
+    joined(hub).submit(job(tmp_path))
+    until(lambda: machine.worker.jobs)
+    hub.close(over=False)
+    gate.set()
+    again = listens(port=hub.address.port)
+    assert joined(again).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
+    assert machine.worker.jobs == 1
+
+
+def test_too_little_memory_on_an_agent_gives_the_job_back_with_what_it_needs(listens: Listens, tmp_path: Path) -> None:
+    hub = listens()
+    small = InlineWorker(lambda _: JobFailure("too large", needs_bytes=5 * 10**9))
+    Machine(hub.address, tmp_path / "there", small, equipment=Equipment("cpu", "test", 10**9))
+    worker = joined(hub)
+    failure = worker.submit(job(tmp_path)).result(20)
+    assert failure == JobFailure("too large", returned=True, needs_bytes=5 * 10**9)
+    assert worker.memory_bytes == 10**9
+    assert not worker.has_left
+
+
+def test_a_full_disk_of_an_agent_ends_the_agent_and_nothing_else(listens: Listens, tmp_path: Path) -> None:
+    hub = listens()
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(lambda _: JobFailure("Disk full.", fatal=True)))
+    worker = joined(hub)
+    assert worker.submit(job(tmp_path)).result(20) == JobFailure("Disk full.", returned=True)
+    assert worker.has_left
+    assert machine.ended() is End.REFUSED
+
+
+def another_network(there: Job) -> Outcome:
+    save(there.checkpoint, there.steps, replace(SPEC, width=SPEC.width * 2))
+    return outcome(there)
+
+
+UNUSABLE = {
+    "state": lambda there: there.checkpoint.write_bytes(b"not a state") and outcome(there),
+    "network": another_network,
+    "steps": lambda there: (save(there.checkpoint, there.steps), replace(outcome(there), steps=7))[1],
+    "psnr": lambda there: (save(there.checkpoint, there.steps), replace(outcome(there), psnr_db=-1.0))[1],
+    "nan": lambda there: (save(there.checkpoint, there.steps), replace(outcome(there), loss=float("nan")))[1],
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_what_an_agent_sends_is_checked_on_arrival(listens: Listens, tmp_path: Path, kind: str) -> None:
+    hub, here = listens(), job(tmp_path, 30, begins_at=10)
+    save(here.checkpoint, 10)
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(UNUSABLE[kind]))
+    failure = joined(hub).submit(here).result(20)
+    assert isinstance(failure, JobFailure)
+    assert failure.returned
+    assert machine.ended() is End.REFUSED
+    assert checkpoint.load(here.checkpoint).step == 10
+
+
+def test_states_in_the_middle_of_a_long_training_are_kept_by_the_hub(listens: Listens, tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def long(there: Job) -> Outcome:
+        time.sleep(0.05)
+        save(there.checkpoint, 10)
+        gate.wait(20)
+        return JobFailure("enough")  # type: ignore[return-value]
+
+    hub, here = listens(), job(tmp_path, 30, save_every=10)
+    Machine(hub.address, tmp_path / "there", InlineWorker(long))
+    joined(hub).submit(here)
+    until(here.checkpoint.exists)
+    assert checkpoint.load(here.checkpoint).step == 10
+    gate.set()
+
+
+def test_an_attempt_that_was_given_up_is_passed_over(listens: Listens, tmp_path: Path) -> None:
+    hub, gate = listens(), threading.Event()
+    Machine(hub.address, tmp_path / "there", InlineWorker(gate=gate))
+    worker, here = joined(hub), job(tmp_path)
+    first = worker.submit(here)
+    worker.close(kill=True)
+    gate.set()
+    further = replace(here, seed=1)
+    assert worker.submit(further).result(20) == outcome(further)
+    assert not first.done()
+
+
+def test_neither_end_runs_functions_that_it_is_sent(listens: Listens, tmp_path: Path) -> None:
+    hub = listens()
+    machine = Machine(hub.address, tmp_path / "there")
+    joined(hub)
+    assert hub._scheduler is not None
+    assert machine.agent._dask is not None
+    for handlers in (hub._scheduler.handlers, machine.agent._dask.handlers, machine.agent._dask.stream_handlers):
+        assert not {"run_function", "run", "run_coroutine", "register-client", "feed", "compute-task", "plugin-add"} & {
+            *handlers
+        }
+
+
+def test_with_certificates_an_agent_without_them_finds_nobody(listens: Listens, tmp_path: Path) -> None:
+    make_keys(tmp_path / "keys")
+    make_keys(tmp_path / "others")
+    hub = listens(keys=tmp_path / "keys")
+    strangers = [
+        Machine(hub.address, tmp_path / str(number), keys=keys, patience_s=1.5)
+        for number, keys in enumerate((None, tmp_path / "others"))
+    ]
+    Machine(hub.address, tmp_path / "there", keys=tmp_path / "keys")
+    assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
+    assert [stranger.ended() for stranger in strangers] == [End.ALONE, End.ALONE]
+    assert hub.arrived() == []
+
+
+def test_an_address_that_is_taken_is_refused_in_one_sentence(listens: Listens) -> None:
+    hub = listens()
+    with pytest.raises(UsageError, match="cannot be listened at"):
+        listens(port=hub.address.port)
+
+
+def test_a_job_survives_the_way(tmp_path: Path) -> None:
+    here = job(tmp_path, 30, save_every=10, judge_training=True, begins_at=10)
+    told = messages.JOB.read(messages.plain(messages.JobMessage.of(here)))
+    there = told.job(folder=tmp_path, pairs=tmp_path, vgg_file=None, memory_bytes=None)
+    assert there == here
