@@ -172,7 +172,8 @@ class Chaos:
     def _start(self, part: str, *arguments: object) -> "subprocess.Popen[bytes]":
         with (self.work / f"{part}-{time.monotonic_ns()}.log").open("wb") as log:
             command = [sys.executable, str(_ME), "--part", part, *map(str, arguments)]
-            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            environment = os.environ | {"PYTHONPATH": str(_ME.parents[1])}
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def _end(self) -> None:
         """End everything that was started here, and by its number alone."""
