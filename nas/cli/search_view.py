@@ -1,6 +1,7 @@
 """Live view of a running search: budget left, counts, the best candidate, and what is training."""
 
 import time
+from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def lines_of(search: "Search", height: int) -> list[Text]:
     """Return what is shown below the bar: how the study stands, and one line per candidate in training."""
     busy = [f.candidate.trial for f in search.running]
     study = search.study
-    told = [text for text in (counted(study, busy), best_so_far(study), time_spent(study)) if text]
+    told = [text for text in (counted(study, busy), best_so_far(study), time_spent(study), crew(search)) if text]
     training = running(search)
     room = max(1, height - LEFT_TO_EVENTS - len(told))
     if len(training) > room:
@@ -113,6 +114,17 @@ def time_spent(study: Study) -> str:
     return f"training {duration(study.train_s)}, compiling {duration(study.compile_s)}"
 
 
+def crew(search: "Search") -> str:
+    """Return how many workers of which hosts are here, and what was lost; nothing where all are of this machine."""
+    if search.source is None:
+        return ""
+    hosts = Counter(worker.place.host for worker in search.workers if worker.place)
+    here = ", ".join(f"{host} {number}" for host, number in sorted(hosts.items()))
+    lost = f"; {len(search.study.losses)} trainings lost and tried again" if search.study.losses else ""
+    refused = f"; {len(search.source.refusals)} refused" if search.source.refusals else ""
+    return f"{len(search.workers)} workers" + (f" ({here})" if here else "") + lost + refused
+
+
 def running(search: "Search") -> list[str]:
     """Return one line per candidate in training."""
     ladder, rungs = search.study.ladder, len(search.study.config.rungs)
@@ -120,6 +132,8 @@ def running(search: "Search") -> list[str]:
         f"trial {f.candidate.trial}{f' {f.candidate.name}' if f.candidate.name else ''}: "
         + (f"rung {f.rung + 1}/{rungs}" if f.seed is None else f"final from seed {f.seed}")
         + f", step {f.worker.step}/{ladder[f.rung]}"
+        + (f", {f.steps_per_s:.3g}/s" if f.steps_per_s else "")
+        + (f" on {f.worker.place}" if f.worker.place else "")
         + ("" if f.candidate.name else f"  ({f.candidate.spec.description})")
         for f in search.running
     ]

@@ -106,13 +106,14 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
         share = f" ({told['budget_share']:.0%})" if told["budget_share"] is not None else ""
         console.print(
             f"Searched {duration(told['elapsed_s'])} of {plain(told['budget'])}{share}, in {told['sessions']} "
-            f"session{'s' * (told['sessions'] != 1)}, now with {told['workers']} worker{'s' * (told['workers'] != 1)}; "
+            f"session{'s' * (told['sessions'] != 1)}, now with {_workers(told)}; "
             f"training {duration(told['train_s'])}, compiling {duration(told['compile_s'])}.",
             highlight=False,
         )
     console.print(f"{in_words(told['counts'])}.", highlight=False)
     if told["begun"]:
         console.print(f"In training for the first time: trials {', '.join(map(str, told['begun']))}.", highlight=False)
+    _print_crew(console, told)
     best = told["best"]
     if best:
         name = f" {plain(best['name'])}" if best["name"] else ""
@@ -123,6 +124,36 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
         )
     if told["verdict"]:
         console.print(plain(told["verdict"]["sentence"]), highlight=False)
+
+
+def _workers(told: dict[str, Any]) -> str:
+    number = told["workers"] if told["crew"] is None else len(told["crew"]["workers"])
+    return f"{number} worker{'s' * (number != 1)}"
+
+
+def _print_crew(console: Console, told: dict[str, Any]) -> None:
+    """Print who works now, and what every machine has done."""
+    if told["crew"] is not None:
+        for row in told["crew"]["workers"]:
+            console.print(f"  {plain(_doing(row))}", highlight=False)
+        for line in told["crew"].get("refused", ()):
+            console.print(f"  {plain(line)}", highlight=False)
+        if told["crew"].get("dashboard"):
+            console.print(f"  Dask's dashboard: {plain(told['crew']['dashboard'])}", highlight=False)
+    hosts = ", ".join(
+        f"{plain(host)} {row['trainings']}" + (f" ({row['losses']} lost)" if row["losses"] else "")
+        for host, row in told["hosts"].items()
+    )
+    if hosts:
+        console.print(f"Trainings by machine: {hosts}.", highlight=False)
+
+
+def _doing(row: dict[str, Any]) -> str:
+    where = f"{row['host']} ({row['processor']})" if row.get("host") else "this machine"
+    if row.get("trial") is None:
+        return f"worker {row['worker']} on {where}: idle"
+    pace = f", {row['steps_per_s']:.3g} steps/s" if row.get("steps_per_s") else ""
+    return f"worker {row['worker']} on {where}: trial {row['trial']}, step {row['step']}/{row['steps']}{pace}"
 
 
 Draw = Callable[[Console, Clock], None]

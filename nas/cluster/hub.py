@@ -139,8 +139,7 @@ class Hub(WorkerSource):
         self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[TrainingWorker] = queue.SimpleQueue()
         self._agents: dict[str, _Agent] = {}
-        self.refusals: list[str] = []  # one line each
-        self.dashboard: str | None = None  # its address in a browser
+        self.refusals: list[str] = []
         self._scheduler: Scheduler | None = None
         self._listens: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="isp-nas-hub", daemon=True)

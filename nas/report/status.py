@@ -1,13 +1,14 @@
 """How studies stand: whether a search runs, how much of its budget is used, and what is best so far."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from nas.report.study_report import best_row
-from nas.search import finals
+from nas.search import finals, workers_file
 from nas.search import study as studies
 from nas.search.budget import read_budget
 from nas.search.standing import counts
@@ -42,6 +43,9 @@ def status(study: Study, clock: Clock) -> dict[str, Any]:
         "elapsed_s": elapsed_s,
         "sessions": len(study.sessions),
         "workers": study.sessions[-1].workers if study.sessions else None,
+        "crew": workers_file.read(study.folder, clock.now_s) if clock.running else None,
+        "hosts": _hosts(study),
+        "losses": len(study.losses),
         "silent_s": _age_s(study.folder, clock),
         "counts": counts(study, [c.trial for c in study.waiting.values()] if clock.running else ()),
         "begun": sorted(study.waiting) if clock.running else [],  # trials that have not come to their first rung
@@ -49,6 +53,15 @@ def status(study: Study, clock: Clock) -> dict[str, Any]:
         "compile_s": study.compile_s,
         "best": best_row(study),
         "verdict": judged.to_dict() if judged else None,
+    }
+
+
+def _hosts(study: Study) -> dict[str, dict[str, int]]:
+    """Return the trainings and losses of every machine that records name."""
+    lost = Counter(loss.host for loss in study.losses if loss.host is not None)
+    return {
+        host: {"trainings": study.trainings_on[host], "losses": lost[host]}
+        for host in sorted({*study.trainings_on, *lost})
     }
 
 

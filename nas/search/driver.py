@@ -30,6 +30,7 @@ from nas.search.proposals import Proposals, random_member
 from nas.search.samplers import SAMPLERS
 from nas.search.stalls import StallWatch
 from nas.search.study import Study
+from nas.search.workers_file import WorkersFile
 from nas.train.job import Job, JobFailure, Outcome
 from nas.train.worker import TrainingWorker, WorkerSource
 from nas.train.workers import result_of
@@ -96,6 +97,7 @@ class Search:
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
     _finals_began: bool = False  # in this session
+    _is_alone: bool = False  # without any worker
     _deaths: set[tuple[int, int, int | None]] = field(default_factory=set)  # work whose process died once
     _held: list[Work] = field(default_factory=list)  # decided on, and no worker is there that can do it
     _needs_bytes: dict[int, int] = field(default_factory=dict)  # by trial, where a worker's memory was too small
@@ -119,7 +121,7 @@ class Search:
     def _session(self) -> Iterator[None]:
         self._begun, self._before = time.monotonic(), self.study.elapsed_s
         clear_left_behind(self.study.folder / "checkpoints")
-        self._stalls = StallWatch(self.stall_s)
+        self._stalls, self._workers_file = StallWatch(self.stall_s), WorkersFile(self.study.folder)
         for worker in self.workers:
             worker.start()
         self._admission = Admission(self.study, self.device)
@@ -172,8 +174,13 @@ class Search:
             worker.close(kill=kill)
         if self.source is not None:
             self.source.close(over=not kill)
+        self._workers_file.remove()
         self._database.write()
         self.study.close()
+
+    def numbered(self) -> list[tuple[TrainingWorker, int]]:
+        """Return the workers that are here, with the numbers that records give them."""
+        return [(worker, self._numbers[worker]) for worker in self.workers if worker in self._numbers]
 
     @property
     def elapsed_s(self) -> float:
@@ -229,8 +236,15 @@ class Search:
         self.workers[:] = [each for each in self.workers if not each.has_left]
         if self.source is not None:
             self.workers += self.source.arrived()
+            self._say_when_alone()
         for worker in self.workers:
             self._numbers.setdefault(worker, len(self._numbers))
+
+    def _say_when_alone(self) -> None:
+        if bool(self.workers) is self._is_alone and not self.running:
+            self._is_alone = not self.workers
+            if self._is_alone:
+                self.on_message("No worker is here; the search waits for one.")
 
     def _held_for(self, worker: TrainingWorker) -> Work | None:
         """Return what was held back for a worker like this."""
@@ -397,6 +411,7 @@ class Search:
         else:
             time.sleep(POLL_S)
         self.on_progress(self)
+        self._workers_file.write_if_due(self)
         self._look_after_silent()
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)

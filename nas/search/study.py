@@ -144,6 +144,8 @@ class Study:
         self._first_rungs_s = 0.0  # seconds of all first rungs together
         self._finals, self._finals_s = 0, 0.0
         self._reached: dict[int, list[Candidate]] = defaultdict(list)  # by rung, in order of trials
+        # For each rung the negative score and the trial of what reached it, the best first.
+        self.ranked: list[list[tuple[float, int]]] = [[] for _ in config.rungs]
         self._failed: list[Candidate] = []
         self._best: tuple[int, Candidate] | None = None
         self._file = RecordFile(folder / RECORDS_FILE)
@@ -352,6 +354,7 @@ class Study:
         candidate.rungs[reached.rung] = reached
         self._count(candidate, reached)
         _insert(self._reached[reached.rung], candidate)
+        insort(self.ranked[reached.rung], (-candidate.score(reached.rung), candidate.trial))
         if reached.rung == 0:
             self.waiting.pop(candidate.trial, None)
             self._first_rungs_s += reached.seconds

@@ -7,6 +7,7 @@ The driver knows this interface alone.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -65,6 +66,9 @@ class TrainingWorker(ABC):
 
 class WorkerSource(ABC):
     """Where further workers come from while a search runs: a cluster."""
+
+    refusals: Sequence[str] = ()  # of workers that did not fit, one line each
+    dashboard: str | None = None  # a page about it, for a browser
 
     @abstractmethod
     def arrived(self) -> list[TrainingWorker]:

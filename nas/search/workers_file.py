@@ -1,0 +1,72 @@
+"""Who works on a study now: written beside the records while workers of other places take part, for `isp-nas status`.
+
+The records say what came of trainings; this says what is in training, and is worth nothing once the search has ended.
+"""
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.system import stored
+from search_spaces.system.atomic_write import temporary_of
+
+if TYPE_CHECKING:
+    from nas.search.driver import Search
+
+FILE = "workers.json"
+EVERY_S = 2.0
+FRESH_S = 30.0
+
+
+def rows(search: "Search") -> list[dict[str, Any]]:
+    """Return one row per worker: where it is, what it trains, how far and how fast."""
+    training = {id(flight.worker): flight for flight in search.running}
+    return [_row(number, worker.place, training.get(id(worker))) for worker, number in search.numbered()]
+
+
+def _row(number: int, place: Any, flight: Any) -> dict[str, Any]:
+    where = {"host": None, "backend": None, "processor": None} if place is None else vars(place)
+    if flight is None:
+        return {"worker": number, **where, "trial": None}
+    rate = flight.steps_per_s
+    return {
+        "worker": number, **where, "trial": flight.candidate.trial, "rung": flight.rung, "seed": flight.seed,
+        "step": flight.step, "steps": flight.steps, "steps_per_s": None if rate is None else round(rate, 2),
+        "seconds": round(time.monotonic() - flight.begun, 1),
+    }  # fmt: skip
+
+
+class WorkersFile:
+    """Keeps the file up to date, now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._written = folder / FILE, 0.0
+
+    def write_if_due(self, search: "Search") -> None:
+        """Write who works now; a disk that does not take it stops nothing."""
+        if time.monotonic() - self._written < EVERY_S or search.source is None:
+            return
+        self._written = time.monotonic()
+        told = {"workers": rows(search), "refused": search.source.refusals, "dashboard": search.source.dashboard}
+        temporary = temporary_of(self._path)
+        with suppress(OSError):
+            temporary.write_text(json.dumps(told), encoding="utf-8")
+            temporary.replace(self._path)
+
+    def remove(self) -> None:
+        """Remove the file: nobody works any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def read(folder: Path, now_s: float) -> dict[str, Any] | None:
+    """Return what the file told a moment ago; None where there is none, or an old one, or it is damaged."""
+    path = folder / FILE
+    try:
+        if now_s - path.stat().st_mtime > FRESH_S:
+            return None
+        told = stored.parse_json(stored.read_bytes(path))
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) and isinstance(told.get("workers"), list) else None
