@@ -5,7 +5,8 @@
 The workers are stand-ins: a training is over --rung-s simulated seconds after it was handed out, and its quality
 depends on the network and the steps. All else is real: proposals, prices, decisions, records written and checked, and
 Optuna's database. The simulated clock stands while nothing is to be done, and moves on by the CPU time that the driver
-takes and by what the disk takes to keep records. A worker is idle from the end of one training until it has the next:
+takes. How often it waits for the disk to keep a record is counted and not simulated: on a disk that takes 1 ms for
+that, it comes to 2 ms per training. A worker is idle from the end of one training until it has the next:
 
     busy = rung seconds × trainings / (rung seconds × trainings + idle seconds)
 
@@ -44,17 +45,15 @@ RUNGS = (10, 30, 90)
 
 
 class Disk:
-    """What waiting for the disk takes, apart from the CPU."""
+    """Counts how often a record waits for the disk, which is no work of the driver's core."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self._fsync = os.fsync
-        os.fsync = self._timed  # type: ignore[assignment]
+        self.syncs, self._fsync = 0, os.fsync
+        os.fsync = self._counted  # type: ignore[assignment]
 
-    def _timed(self, file: Any) -> None:
-        begun, cpu = time.perf_counter(), time.process_time()
+    def _counted(self, file: Any) -> None:
+        self.syncs += 1
         self._fsync(file)
-        self.seconds += max(0.0, time.perf_counter() - begun - (time.process_time() - cpu))
 
 
 @dataclass
@@ -74,8 +73,8 @@ class Simulation:
 
     @property
     def spent_s(self) -> float:
-        """What the driver has taken so far."""
-        return time.process_time() + self.disk.seconds
+        """What the driver has taken of its core so far."""
+        return time.process_time()
 
     def pass_time(self) -> None:
         """Let the simulated clock see what the driver took."""
@@ -171,7 +170,8 @@ def simulate(folder: Path, *, workers: int, rung_s: float, trainings: int, sampl
     return {
         "sampler": sampler, "workers": workers, "rung_s": rung_s, "trainings": simulation.trainings,
         "trials": len(study.candidates), "busy": busy, "driver_s": spent_s,
-        "ms_per_training": 1000 * spent_s / (simulation.trainings + workers), "disk_s": simulation.disk.seconds,
+        "ms_per_training": 1000 * spent_s / (simulation.trainings + workers),
+        "syncs_per_training": simulation.disk.syncs / (simulation.trainings + workers),
         "marks": search.marks,
     }  # fmt: skip
 

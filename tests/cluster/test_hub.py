@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 
@@ -389,6 +390,20 @@ def test_with_certificates_an_agent_without_them_finds_nobody(listens: Listens, 
     assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
     assert [stranger.ended() for stranger in strangers] == [End.ALONE, End.ALONE]
     assert hub.arrived() == []
+
+
+def test_workers_open_every_connection_themselves_so_that_a_tunnel_or_a_firewall_lets_them_through(
+    listens: Listens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = distributed.Worker.__init__
+
+    def unreachable(self: distributed.Worker, *arguments: Any, **options: Any) -> None:
+        made(self, *arguments, contact_address="tcp://127.0.0.1:9", **options)
+
+    monkeypatch.setattr(distributed.Worker, "__init__", unreachable)
+    hub = listens()
+    Machine(hub.address, tmp_path / "there")
+    assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
 
 
 def test_an_address_that_is_taken_is_refused_in_one_sentence(listens: Listens) -> None:
