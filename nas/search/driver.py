@@ -30,7 +30,7 @@ from nas.search.proposals import Proposals, random_member
 from nas.search.samplers import SAMPLERS
 from nas.search.stalls import StallWatch
 from nas.search.study import Study
-from nas.search.workers_file import WorkersFile
+from nas.search.workers_file import WorkersFile, rows
 from nas.train.job import Job, JobFailure, Outcome
 from nas.train.worker import TrainingWorker, WorkerSource
 from nas.train.workers import result_of
@@ -411,7 +411,7 @@ class Search:
         else:
             time.sleep(POLL_S)
         self.on_progress(self)
-        self._workers_file.write_if_due(self)
+        self._workers_file.write_if_due(self.source, lambda: rows(self.numbered(), self.running))
         self._look_after_silent()
         for finished in [f for f in self.running if f.future.done()]:
             self.running.remove(finished)

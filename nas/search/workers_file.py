@@ -5,28 +5,47 @@ The records say what came of trainings; this says what is in training, and is wo
 
 import json
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from nas.search.candidate import Candidate
+from nas.train.worker import Place, TrainingWorker, WorkerSource
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import temporary_of
-
-if TYPE_CHECKING:
-    from nas.search.driver import Search
 
 FILE = "workers.json"
 EVERY_S = 2.0
 FRESH_S = 30.0
 
 
-def rows(search: "Search") -> list[dict[str, Any]]:
+class Flight(Protocol):
+    """What is told of a training."""
+
+    candidate: Candidate
+    rung: int
+    seed: int | None
+    worker: TrainingWorker
+    steps: int
+    begun: float
+
+    @property
+    def step(self) -> int:
+        """The step that was last reported."""
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """How fast it trains."""
+
+
+def rows(numbered: Iterable[tuple[TrainingWorker, int]], running: Iterable[Flight]) -> list[dict[str, Any]]:
     """Return one row per worker: where it is, what it trains, how far and how fast."""
-    training = {id(flight.worker): flight for flight in search.running}
-    return [_row(number, worker.place, training.get(id(worker))) for worker, number in search.numbered()]
+    training = {id(flight.worker): flight for flight in running}
+    return [_row(number, worker.place, training.get(id(worker))) for worker, number in numbered]
 
 
-def _row(number: int, place: Any, flight: Any) -> dict[str, Any]:
+def _row(number: int, place: Place | None, flight: Flight | None) -> dict[str, Any]:
     where = {"host": None, "backend": None, "processor": None} if place is None else vars(place)
     if flight is None:
         return {"worker": number, **where, "trial": None}
@@ -44,12 +63,12 @@ class WorkersFile:
     def __init__(self, folder: Path) -> None:
         self._path, self._written = folder / FILE, 0.0
 
-    def write_if_due(self, search: "Search") -> None:
-        """Write who works now; a disk that does not take it stops nothing."""
-        if time.monotonic() - self._written < EVERY_S or search.source is None:
+    def write_if_due(self, source: WorkerSource | None, told_of: Callable[[], list[dict[str, Any]]]) -> None:
+        """Write who works now, where that is more than this machine; a disk that does not take it stops nothing."""
+        if source is None or time.monotonic() - self._written < EVERY_S:
             return
         self._written = time.monotonic()
-        told = {"workers": rows(search), "refused": search.source.refusals, "dashboard": search.source.dashboard}
+        told = {"workers": told_of(), "refused": list(source.refusals), "dashboard": source.dashboard}
         temporary = temporary_of(self._path)
         with suppress(OSError):
             temporary.write_text(json.dumps(told), encoding="utf-8")

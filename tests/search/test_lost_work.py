@@ -159,10 +159,10 @@ def test_who_works_now_is_told_with_place_and_pace(tmp_path: Path) -> None:
     made = search(make_study(tmp_path / "s"), 2, workers=[worker := Visitor(100)])
     candidate = made.study.candidates[0]
     made.running = [driver.InFlight(candidate, 0, None, worker, Future(), 10)]
-    (row,) = rows(made)
+    (row,) = rows(made.numbered(), made.running)
     assert (row["host"], row["processor"], row["trial"], row["steps"], row["worker"]) == ("far", "H200", 0, 10, 0)
     made.running = []
-    (row,) = rows(made)
+    (row,) = rows(made.numbered(), made.running)
     assert row["trial"] is None
 
 
