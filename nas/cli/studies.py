@@ -136,9 +136,9 @@ def _print_crew(console: Console, told: dict[str, Any]) -> None:
     if told["crew"] is not None:
         for row in told["crew"]["workers"]:
             console.print(f"  {plain(_doing(row))}", highlight=False)
-        for line in told["crew"].get("refused", ()):
+        for line in told["crew"]["refused"]:
             console.print(f"  {plain(line)}", highlight=False)
-        if told["crew"].get("dashboard"):
+        if told["crew"]["dashboard"]:
             console.print(f"  Dask's dashboard: {plain(told['crew']['dashboard'])}", highlight=False)
     hosts = ", ".join(
         f"{plain(host)} {row['trainings']}" + (f" ({row['losses']} lost)" if row["losses"] else "")
@@ -149,8 +149,8 @@ def _print_crew(console: Console, told: dict[str, Any]) -> None:
 
 
 def _doing(row: dict[str, Any]) -> str:
-    where = f"{row['host']} ({row['processor']})" if row.get("host") else "this machine"
-    if row.get("trial") is None:
+    where = f"{row['host']} ({row['processor']})" if row["host"] else "this machine"
+    if row["trial"] is None:
         return f"worker {row['worker']} on {where}: idle"
     pace = f", {row['steps_per_s']:.3g} steps/s" if row.get("steps_per_s") else ""
     return f"worker {row['worker']} on {where}: trial {row['trial']}, step {row['step']}/{row['steps']}{pace}"

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol
+
+from typing_extensions import TypedDict  # that of typing tells pydantic too little before Python 3.12
 
 from nas.search.candidate import Candidate
+from nas.train.ranges import Number, Seconds
 from nas.train.worker import Place, TrainingWorker, WorkerSource
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import temporary_of
@@ -57,6 +60,33 @@ def _row(number: int, place: Place | None, flight: Flight | None) -> dict[str, A
     }  # fmt: skip
 
 
+class Row(TypedDict):
+    """One worker, as the file has it."""
+
+    worker: Number
+    host: str | None
+    backend: str | None
+    processor: str | None
+    trial: Number | None
+    rung: NotRequired[Number]
+    seed: NotRequired[Number | None]
+    step: NotRequired[Number]
+    steps: NotRequired[Number]
+    steps_per_s: NotRequired[Seconds | None]
+    seconds: NotRequired[Seconds]
+
+
+class Crew(TypedDict):
+    """The whole file."""
+
+    workers: list[Row]
+    refused: list[str]
+    dashboard: str | None
+
+
+_CREW: stored.Schema[dict[str, Any]] = stored.Schema(Crew)
+
+
 class WorkersFile:
     """Keeps the file up to date, now and then."""
 
@@ -85,7 +115,6 @@ def read(folder: Path, now_s: float) -> dict[str, Any] | None:
     try:
         if now_s - path.stat().st_mtime > FRESH_S:
             return None
-        told = stored.parse_json(stored.read_bytes(path))
+        return _CREW.read_json(stored.read_bytes(path))
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) and isinstance(told.get("workers"), list) else None

@@ -1,5 +1,6 @@
 """What a search does with trainings that were lost, given back, or stand still, and with workers that come and go."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,7 +10,11 @@ import pytest
 from flow import InlineWorker, decisions, made_up, make_study, records, search
 
 from latency_models.device import load_device
-from nas.search import driver, stalls
+from nas.cli.console import Console
+from nas.cli.studies import print_status
+from nas.report.status import Clock as status_clock
+from nas.report.status import status
+from nas.search import driver, stalls, workers_file
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
@@ -257,3 +262,28 @@ def test_a_training_that_stalls_is_ended_and_tried_again(tmp_path: Path) -> None
     (lost,) = of_event(tmp_path / "s", "lost")
     assert str(lost["reason"]).startswith("It stalled: no step for 0 s after step 5")
     assert not study.failed
+
+
+def test_status_tells_who_works_where_and_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = search(make_study(tmp_path / "s"), 2, workers=[worker := Visitor(100, failing(1))])
+    made.running = [driver.InFlight(made.study.candidates[0], 0, None, worker, Future(), 10)]
+    source = Source([])
+    source.refusals = ["Worker old is refused: it runs other code."]
+    written = workers_file.WorkersFile(tmp_path / "s")
+    written.write_if_due(source, lambda: rows(made.numbered(), made.running))
+    told = status(studies.load(tmp_path / "s"), status_clock(time.time(), running=True))
+    (row,) = told["crew"]["workers"]
+    assert (row["host"], row["trial"], row["steps"]) == ("far", 0, 10)
+    assert told["hosts"]["far"]["losses"] == told["losses"] == 1
+    print_status(Console(), told)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "now with 1 worker;" in printed
+    assert "worker 0 on far (H200): trial 0, step 0/10" in printed
+    assert "Worker old is refused: it runs other code." in printed
+    assert "(1 lost)" in printed
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"workers": [{"worker": "x"}], "refused": [], "dashboard": null}'])
+def test_a_damaged_file_of_workers_is_passed_over(tmp_path: Path, content: str) -> None:
+    (tmp_path / workers_file.FILE).write_text(content)
+    assert workers_file.read(tmp_path, time.time()) is None
