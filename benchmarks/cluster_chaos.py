@@ -1,6 +1,7 @@
 """Search on agents that are killed, stopped and cut off, and prove by the records that nothing was lost or done twice.
 
-    python benchmarks/cluster_chaos.py --candidates 60 --agents 4 --every 20 --out benchmarks/cluster_chaos.json
+    python benchmarks/cluster_chaos.py --candidates 60 --agents 4 --every 20 --work FOLDER \\
+        --out benchmarks/cluster_chaos.json
 
 Everything is as in a real search but for the training itself, which waits a while, checks that the state it was given
 is the one of the rung below, and returns a quality that depends on the network and the steps alone. So an undisturbed
@@ -301,7 +302,11 @@ def main() -> None:
         "seconds_of_a_training": asked.seconds,
         "agents": asked.agents,
     }
-    text = json.dumps({"command": "python " + " ".join(sys.argv), **told}, indent=1)
+    command = f"python benchmarks/cluster_chaos.py --candidates {asked.candidates} --agents {asked.agents}"
+    command += f" --every {asked.every:g} --seconds {asked.seconds:g} --work FOLDER"
+    from nas import provenance
+
+    text = json.dumps({"provenance": {**provenance.collect(), "command": command}, **told}, indent=1)
     print(text)
     if asked.out:
         asked.out.write_text(text + "\n")

@@ -1,6 +1,6 @@
 """How busy one driver keeps a thousand workers: a search in simulated time, with the driver's own work in real time.
 
-    python benchmarks/cluster_driver.py --trainings 10000 --out benchmarks/cluster_driver.json
+    python benchmarks/cluster_driver.py --trainings 6000 --out benchmarks/cluster_driver.json
 
 The workers are stand-ins: a training is over --rung-s simulated seconds after it was handed out, and its quality
 depends on the network and the steps. All else is real: proposals, prices, decisions, records written and checked, and
@@ -17,7 +17,6 @@ import argparse
 import heapq
 import json
 import os
-import sys
 import time
 from concurrent.futures import Future
 from contextlib import suppress
@@ -195,7 +194,8 @@ def main() -> None:
             )  # fmt: skip
         print(json.dumps(told[-1], indent=1), flush=True)
     if asked.out:
-        command = "python " + " ".join(sys.argv)
+        command = f"python benchmarks/cluster_driver.py --workers {asked.workers} --rung-s {asked.rung_s:g}"
+        command += f" --trainings {asked.trainings}" + "".join(f" --sampler {name}" for name in asked.sampler or ())
         asked.out.write_text(
             json.dumps({"provenance": {**provenance.collect(), "command": command}, "runs": told}, indent=1) + "\n"
         )
