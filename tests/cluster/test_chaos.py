@@ -9,7 +9,7 @@ from benchmarks.cluster_chaos import BLOWS, Chaos, new_study, require_nothing_lo
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and /proc")
 
-CANDIDATES = 8
+CANDIDATES = 6
 
 
 def test_blows_to_agents_trainings_and_the_driver_lose_nothing_and_repeat_nothing(
@@ -17,7 +17,7 @@ def test_blows_to_agents_trainings_and_the_driver_lose_nothing_and_repeat_nothin
 ) -> None:
     new_study(tmp_path / "study").close()
     chaos = Chaos(
-        tmp_path, prepared_tiny, CANDIDATES, agents=3, seconds=0.3, every_trainings=2, most_blows=len(BLOWS),
+        tmp_path, prepared_tiny, CANDIDATES, agents=2, seconds=0.3, every_trainings=2, most_blows=len(BLOWS),
         blows=("training", "agent", "driver", "stop", "leave"), limit_s=150,
     )  # fmt: skip
     chaos.run()
