@@ -32,10 +32,10 @@ def terminal() -> tuple[Console, io.StringIO]:
 
 def training(study: Study, count: int) -> Any:
     running = [
-        SimpleNamespace(candidate=c, rung=1, seed=None, worker=SimpleNamespace(step=20))
+        SimpleNamespace(candidate=c, rung=1, seed=None, steps_per_s=12.5, worker=SimpleNamespace(step=20, place=None))
         for c in study.trained()[:count]
     ]
-    return SimpleNamespace(study=study, running=running)
+    return SimpleNamespace(study=study, running=running, source=None)
 
 
 def test_the_moving_part_fits_a_small_terminal_whatever_trains(study: Study) -> None:
