@@ -4,10 +4,11 @@ Source: Ignatov et al., "Learned Smartphone ISP on Mobile NPUs with Deep Learnin
 Report", arXiv 2105.07809, Table 1 and §4. Structures that the report leaves open carry a confidence.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.errors import UnknownNameError
-from search_spaces.spec import ArchSpec, Value
+from search_spaces.spec import GENES, ArchSpec, Value
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,17 @@ _VARIANTS = (
 
 DESIGNS: dict[str, Design] = {design.name: design for design in (*_PUBLISHED, *_VARIANTS)}
 _NAME_OF_HASH = {design.spec.hash: design.name for design in DESIGNS.values()}
+
+
+# Genes that have an effect beside all others are in a network as they were given: networks that differ in one of them
+# are not the same.
+_ALWAYS = tuple(name for name, gene in GENES.items() if not gene.active_when)
+_ALWAYS_IN_DESIGNS = {tuple(getattr(design.spec, name) for name in _ALWAYS) for design in DESIGNS.values()}
+
+
+def may_be_design(genes: Mapping[str, Value]) -> bool:
+    """Tell whether genes may be those of a published design, at a hundredth of the cost of reading them."""
+    return tuple(genes.get(name, GENES[name].default) for name in _ALWAYS) in _ALWAYS_IN_DESIGNS
 
 
 def find_design(name: str) -> Design:

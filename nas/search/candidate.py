@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.search.score import final_score
 from nas.train.job import Outcome
-from search_spaces.designs import design_name
+from search_spaces.designs import design_name, may_be_design
 from search_spaces.spec import ArchSpec, Value
 
 FULL_FINALS = 3  # trainings of one network, after which further ones change little
@@ -61,7 +61,7 @@ class Candidate:
     @cached_property
     def name(self) -> str | None:
         """The published name, None where this is not a published design."""
-        return design_name(self.spec)
+        return design_name(self.spec) if may_be_design(self.genes) else None
 
     @property
     def is_finished(self) -> bool:

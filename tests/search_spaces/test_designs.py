@@ -1,12 +1,13 @@
 """The published designs, layer by layer, against the reconstruction tables they were read from."""
 
 import json
+import random
 from dataclasses import astuple
 
 import pytest
 
 from latency_models.kernels import kernels
-from search_spaces.designs import DESIGNS, Design, design_name, find_design
+from search_spaces.designs import DESIGNS, Design, design_name, find_design, may_be_design
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -260,3 +261,13 @@ def test_a_variant_shares_the_row_of_what_it_is_another_reading_of() -> None:
 )
 def test_the_rows_are_those_of_table_1(name: str, row: tuple[float, ...]) -> None:
     assert astuple(DESIGNS[name].table1) == row
+
+
+def test_genes_of_designs_are_never_passed_over_before_they_are_read() -> None:
+    rng = random.Random(0)
+    for design in DESIGNS.values():
+        assert may_be_design(design.spec.to_dict())
+        assert may_be_design(design.spec.active_genes)
+    members = [load_space("mai21").sample(lambda _, values, __: rng.choice(values)) for _ in range(200)]
+    assert not any(design_name(spec) for spec in members if not may_be_design(spec.to_dict()))
+    assert sum(may_be_design(spec.to_dict()) for spec in members) < len(members) / 2
