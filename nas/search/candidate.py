@@ -104,6 +104,18 @@ class Candidate:
         assert self.runtime_ms is not None
         return final_score(self.at(rung).psnr_db, self.runtime_ms)
 
+    def summary(self, rung: int) -> str:
+        """Return in words what a rung came to; at the first one, with the network."""
+        reached = self.rungs[rung]
+        label = f"{self.name} " if self.name else ""
+        share = reached.rate_share
+        calmer = "" if share == 1 else f" at {share:.2g} of the learning rate, having diverged"
+        network = f"  ({self.spec.description})" if rung == 0 else ""
+        return (
+            f"Trial {self.trial} {label}at {reached.steps} steps{calmer}: {reached.psnr_db:.2f} dB, "
+            f"{self.runtime_ms:.1f} ms, score {self.score(rung):.3f}{network}"
+        )
+
     def final_scores(self) -> dict[int, float]:
         """Return the challenge's score of every final, by seed."""
         assert self.runtime_ms is not None

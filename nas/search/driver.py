@@ -7,7 +7,7 @@ in seconds ends where the clock says).
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from nas.search.admission import Admission, structure_of
 from nas.search.budget import Budget
 from nas.search.candidate import Candidate
 from nas.search.forecast import Forecast
+from nas.search.in_flight import InFlight
 from nas.search.known_designs import designs_of
 from nas.search.optuna_database import DatabaseFile
 from nas.search.optuna_sampler import Proposer
@@ -46,37 +47,6 @@ RANDOM_TRIES = 2000
 POLL_S = 0.2
 # A candidate that is lost so often in a row, without a result in between, is taken to be the cause.
 MOST_LOSSES = 3
-
-
-@dataclass(eq=False)
-class InFlight:
-    """A candidate that is being trained, where, and to which rung."""
-
-    candidate: Candidate
-    rung: int
-    seed: int | None
-    worker: TrainingWorker
-    future: "Future[Outcome | JobFailure]"
-    steps: int  # at which it ends
-    begun: float = field(default_factory=time.monotonic)
-    first: tuple[int, float] | None = None  # the first step that was seen in it, and when
-
-    @property
-    def step(self) -> int:
-        """The step that was last reported."""
-        return self.worker.step
-
-    @property
-    def steps_per_s(self) -> float | None:
-        """How fast it trains; None before two reports."""
-        if self.first is None or self.step <= self.first[0]:
-            return None
-        return (self.step - self.first[0]) / max(1e-6, time.monotonic() - self.first[1])
-
-    @property
-    def work(self) -> Work:
-        """What is being done."""
-        return Work(self.candidate, self.rung, self.seed)
 
 
 @dataclass
@@ -455,7 +425,7 @@ class Search:
             self.now.require_hope()
         else:
             self._record("rung", trial=candidate.trial, rung=finished.rung, **self._where(finished), **asdict(result))
-            self.on_message(self._told(candidate, finished.rung))
+            self.on_message(candidate.summary(finished.rung))
         if finished.rung == 0:
             self._tell_all(candidate)
 
@@ -516,18 +486,6 @@ class Search:
         self.proposer.tell(candidate)
         for repeat in self.study.repeats.get(candidate.trial, ()):  # those asked for from now on are told at once
             self.proposer.tell(repeat, candidate)
-
-    def _told(self, candidate: Candidate, rung: int) -> str:
-        reached = candidate.rungs[rung]
-        label = f"{candidate.name} " if candidate.name else ""
-        calmer = (
-            "" if reached.rate_share == 1 else f" at {reached.rate_share:.2g} of the learning rate, having diverged"
-        )
-        network = f"  ({candidate.spec.description})" if rung == 0 else ""  # told once
-        return (
-            f"Trial {candidate.trial} {label}at {reached.steps} steps{calmer}: {reached.psnr_db:.2f} dB, "
-            f"{candidate.runtime_ms:.1f} ms, score {candidate.score(rung):.3f}{network}"
-        )
 
     def _record(self, event: str, **values: Any) -> None:
         self.study.elapsed_s = self.elapsed_s

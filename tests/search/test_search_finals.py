@@ -23,7 +23,7 @@ from nas.cli.search_view import running
 from nas.search import candidate_rows, driver, finals
 from nas.search import study as studies
 from nas.search.budget import Budget
-from nas.search.driver import InFlight
+from nas.search.in_flight import InFlight
 from nas.search.policy import EARLY_SHARE
 from nas.search.study import Study
 from nas.train.job import Job, Outcome
