@@ -345,6 +345,7 @@ def test_a_network_without_a_form_in_a_precision_is_refused_before_anything_is_c
         exporter.export(target, tmp_path / "out", device, EVERYTHING)
 
 
+@pytest.mark.usefixtures("drawn_patches")
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_disk_that_fills_half_way_leaves_no_file(
     target: NetworkRef, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, exists: bool
