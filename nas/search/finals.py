@@ -211,23 +211,30 @@ def next_final(
     # Where nobody has a score yet, idle workers train the first two from further seeds.
     leaders = _leaders(contenders) or entrants[:2]
     for waiting in sorted(entrants, key=lambda c: _is_ahead(c, entrants)):
-        needed = waiting.seconds + _reserved_s(waiting, entrants, leaders, seeds)
-        if not waiting.scores and not waiting.taken and needed <= workers * left_s and waiting.seconds <= left_s:
+        if waiting.scores or waiting.taken:
+            continue
+        reserved_s, rounds = _reserved(waiting, entrants, leaders, seeds)
+        if waiting.seconds + reserved_s <= workers * left_s and rounds * waiting.seconds <= left_s:
             return Final(waiting.trial, seeds[0])
     affordable = (f for f, seconds in _repeats(leaders, seeds) if seconds <= left_s)
     return next(affordable, None)
 
 
-def _reserved_s(
+def _reserved(
     waiting: Contender, entrants: Sequence[Contender], leaders: Sequence[Contender], seeds: Sequence[int]
-) -> float:
-    """Return the seconds that must remain for others where one more network is trained."""
+) -> tuple[float, int]:
+    """Return the seconds that must remain where one more network is trained, and how many rounds must fit.
+
+    A second training of the one that may then be the best has to fit, or nothing is known of the noise.
+    """
     if not {True, False} <= {c.is_design for c in leaders if c.scores}:
         kept = SEEDS if waiting not in entrants[:2] else 0
-        return sum(c.seconds * _missing(c, seeds[:kept]) for c in entrants[:2])
+        return sum(c.seconds * _missing(c, seeds[:kept]) for c in entrants[:2]), 1
     best = max(statistics.fmean(c.scores.values()) for c in leaders if not c.is_design)
-    may_be_best = waiting.is_predicted and not waiting.is_design and waiting.expected > best
-    return sum(c.seconds * _missing(c, seeds[: FEWEST_SEEDS if may_be_best else SEEDS]) for c in leaders)
+    if not waiting.is_predicted or waiting.is_design or waiting.expected <= best:
+        return sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in leaders), 1
+    of_design = sum(c.seconds * _missing(c, seeds[:FEWEST_SEEDS]) for c in leaders if c.is_design)
+    return waiting.seconds + of_design, FEWEST_SEEDS
 
 
 def early_final(contenders: Sequence[Contender], seeds: Sequence[int]) -> tuple[Final, float] | None:
@@ -338,12 +345,11 @@ def verdict(contenders: Sequence[Contender], names: Mapping[int, str | None], *,
         return _undecided(found, design, names, steps)
     difference = statistics.fmean(found.scores.values()) - statistics.fmean(design.scores.values())
     tried = sum(bool(c.scores) for c in contenders if not c.is_design)
-    half = _half_width(contenders, found, design, comparisons=tried)
+    half, seeds = _half_width(contenders, found, design, comparisons=tried), min(len(found.scores), len(design.scores))
     if half is None or abs(difference) <= half:
-        outcome = "undecided" if half is None else "ties"
+        outcome = "undecided" if half is None or seeds < FEWEST_SEEDS else "ties"
     else:
         outcome = "beats" if difference > 0 else "loses"
-    seeds = min(len(found.scores), len(design.scores))
     name = names[design.trial] or f"trial {design.trial}"
     sentence = _SENTENCES[outcome].format(
         trial=found.trial,
@@ -363,7 +369,7 @@ _SENTENCES = {
     "loses": "{name}, the best published design, beats the best network found, trial {trial}, by {by} in score "
     f"({{how}}); {_MORE}.",
     "undecided": "Trial {trial} differs from {name}, the best published design, by {signed} in score ({how}), but one "
-    "training of each tells nothing of the noise; a longer search trains them from further seeds.",
+    "training of either tells too little of the noise; a longer search trains them from further seeds.",
 }
 
 

@@ -71,6 +71,15 @@ def test_one_that_is_predicted_to_be_better_leaves_the_leaders_one_more_training
     assert played(trained_early(32.0), 30.0, scores) == [(3, 1), (3, 2), (0, 2)]
     assert played(trained_early(32.0), 20.0, scores) == [(2, 2), (0, 2)], "the noise would stay unknown"
     assert played(trained_early(30.5), 40.0, scores) == [(2, 2), (0, 2), (2, 3), (0, 3)]
+    # Two at once: a second round has to fit, too.
+    assert played(trained_early(32.0), 15.0, scores, workers=2) == [(2, 2), (0, 2)]
+
+
+def test_a_lead_of_one_training_that_is_within_the_noise_of_others_decides_nothing() -> None:
+    field = [contender(0, 30.0, {1: 30.0, 2: 30.4}), contender(2, 31.0, {1: 31.4})]
+    assert verdict(field, NAMES, steps=100).outcome == "undecided"
+    field[1] = replace(field[1], scores={1: 31.4, 2: 30.1})
+    assert verdict(field, NAMES, steps=100).outcome == "ties"
 
 
 def test_the_best_found_without_a_final_is_trained_early_and_after_the_first_the_best_design() -> None:
@@ -189,7 +198,7 @@ def test_a_design_may_win() -> None:
 def test_one_training_of_each_decides_nothing() -> None:
     found = verdict([contender(0, 30.0, {1: 30.0}), contender(2, 31.0, {1: 35.0})], NAMES, steps=900)
     assert (found.outcome, found.half_width) == ("undecided", None)
-    assert "one training of each tells nothing of the noise" in found.sentence
+    assert "one training of either tells too little of the noise" in found.sentence
 
 
 @pytest.mark.parametrize(
