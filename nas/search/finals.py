@@ -299,8 +299,9 @@ def _leaders(entrants: Sequence[Contender]) -> list[Contender]:
 
 
 def _repeats(leaders: Sequence[Contender], seeds: Sequence[int]) -> Iterator[tuple[Final, float]]:
+    """Yield the leaders in turns from further seeds: the design first, as the best found may yet change."""
     for seed in seeds:
-        for leader in leaders:
+        for leader in sorted(leaders, key=lambda c: not c.is_design):
             if seed not in leader.scores and seed not in leader.taken:
                 yield Final(leader.trial, seed), leader.seconds
 
