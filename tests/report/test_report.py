@@ -125,9 +125,16 @@ def test_the_card_beside_a_study_is_shown_and_one_of_another_network_is_refused(
 def test_where_something_is_missing_the_page_says_why(report: StudyReport) -> None:
     assert report.photos.rows == ()
     assert "checkpoints of the best networks are not in the study's folder" in report.photos.note
-    assert report.spending.note == "Of 55 of 55 trainings the records do not tell which worker did them."
+    assert report.spending.note == ""  # every training's worker is known
     text = " ".join(Page(study_page(report)).text)
     assert report.photos.note.replace("'", "’") in text or report.photos.note in text
+
+
+def test_trainings_of_unknown_workers_are_counted() -> None:
+    known, unknown = {"worker": 0}, {"rung": 0}
+    assert course._worker_note([known, known]) == ""
+    told = "Of 1 of 2 trainings the records do not tell which worker did them."
+    assert course._worker_note([known, unknown]) == told
 
 
 def test_a_study_before_its_first_training_has_a_page(tmp_path: Path) -> None:
