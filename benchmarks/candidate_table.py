@@ -95,17 +95,18 @@ class Table:
                 self._train(self._fresh(origin, random.Random(number)), origin, 1)
 
     def again(self, seed: int, candidates: int) -> None:
-        done = {row["spec"] for row in self.rows if row["seed"] == seed}
-        for row in [row for row in self.rows if row["seed"] == 1][:candidates]:
-            if row["spec"] not in done:
-                self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
+        self._train_missing([row for row in self.rows if row["seed"] == 1][:candidates], seed)
 
     def best_of(self, rows: Sequence[dict[str, Any]], count: int, seed: int) -> None:
         """Train the best networks of another table, in turns from the best on, and the best design."""
-        done = {row["spec"] for row in self.rows if row["seed"] == seed}
         known = sorted((r for r in rows if r["seed"] == 1 and "psnr_db" in r), key=lambda r: -score(r))
         chosen = [next(r for r in known if r["origin"] == "published"), *known[:count]]
-        for row in {row["spec"]: row for row in chosen}.values():
+        self._train_missing(chosen, seed)
+
+    def _train_missing(self, rows: Sequence[dict[str, Any]], seed: int) -> None:
+        """Train the networks of rows from a seed, each once."""
+        done = {row["spec"] for row in self.rows if row["seed"] == seed}
+        for row in {row["spec"]: row for row in rows}.values():
             if row["spec"] not in done:
                 self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
 

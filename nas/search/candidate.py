@@ -81,7 +81,7 @@ class Candidate:
     @property
     def psnr_by_steps(self) -> dict[int, float]:
         """PSNR in dB by training steps: of the rungs, and the mean of the finals."""
-        reached = [*self.rungs.values(), *([_mean(list(self.finals.values()))] if self.finals else [])]
+        reached = [*self.rungs.values(), *([self.longest] if self.longest else [])]
         return {each.steps: each.psnr_db for each in reached}
 
     @property

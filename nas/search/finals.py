@@ -17,9 +17,9 @@ from latency_models.device import load_device
 from latency_models.kernels import network
 from latency_models.samples import HeldOut
 from nas.search.candidate import FULL_FINALS, Candidate, least_finals
+from nas.search.known_designs import published_in
 from nas.search.score import final_score
 from nas.search.study import Study
-from search_spaces.designs import DESIGNS
 from search_spaces.errors import IspNasError
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space
@@ -183,10 +183,7 @@ def _untried_designs(study: Study) -> list[str]:
     """Return the published designs of the space that the search left for a longer one."""
     tried = {candidate.name for candidate in study.designs}
     with suppress(IspNasError):  # a space that is no longer where it was
-        space = load_space(study.config.space)
-        return [
-            name for name, d in DESIGNS.items() if d.variant_of is None and name not in tried and space.contains(d.spec)
-        ]
+        return [design.name for design in published_in(load_space(study.config.space)) if design.name not in tried]
     return []
 
 

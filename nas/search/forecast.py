@@ -29,8 +29,7 @@ class Forecast:
 
         At the rung of the finals: for all who were trained, from everything that is known of them.
         """
-        rungs = range(self._study.final_rung + 1)
-        reached = (*(len(self._study.at_rung(each)) for each in rungs), self._study.finals)
+        reached = (*map(len, self._study.ranked), self._study.finals)
         if self._known.get(rung, ((), {}))[0] != reached:
             self._known[rung] = reached, self._predicted(rung)
         return self._known[rung][1]

@@ -40,14 +40,18 @@ class KnownDesigns:
         return self.likely + self.unlikely + self.refused
 
 
+def published_in(space: SearchSpace) -> list[Design]:
+    """Return the published designs that are members of a space, other readings of the same one left out."""
+    return [d for d in DESIGNS.values() if d.variant_of is None and space.contains(d.spec)]
+
+
 def designs_of(space: SearchSpace, tables: Sequence[str], price: Price, *, steps: int) -> KnownDesigns:
     """Return the designs of a space but other readings of the same one; without a prior, all may be the best.
 
     `tables` are those that the prior was learned from, `price` tells a network's runtime, `steps` are those
     after which the best is looked for.
     """
-    members = [d for d in DESIGNS.values() if d.variant_of is None and space.contains(d.spec)]
-    by_report = sorted(members, key=lambda d: -d.table1.score)
+    by_report = sorted(published_in(space), key=lambda d: -d.table1.score)
     learned = prior(tables)
     if learned is None:
         return KnownDesigns(tuple(by_report))

@@ -145,28 +145,28 @@ class Situation:
         )
 
     def _by_rank(self) -> Iterator[tuple[int, int]]:
+        below_top = range(len(self.study.config.rungs) - 1)  # from the top nobody climbs
+        expected_db = {rung: self.forecast(rung) for rung in below_top}
         return successive_halving.promotions(
-            [self._standing(c) for c in self.study.trained()],
+            [self._standing(c, expected_db) for c in self.study.trained()],
             rungs=len(self.study.config.rungs),
             objective=self.study.config.objective,
             draining=not self.may_begin,
             capped=bool(self._expected_finally),
         )
 
-    def _standing(self, candidate: Candidate) -> successive_halving.Standing:
+    def _standing(
+        self, candidate: Candidate, expected_db: Mapping[int, Mapping[int, float]]
+    ) -> successive_halving.Standing:
         assert candidate.runtime_ms is not None
         return successive_halving.Standing(
             candidate.trial,
             candidate.runtime_ms,
             {rung: reached.psnr_db for rung, reached in candidate.rungs.items()},
-            self._expected_db(candidate),
+            {rung: of[candidate.trial] for rung, of in expected_db.items() if candidate.trial in of},
             busy=candidate.trial in self.busy,
             ended=bool(candidate.failure),
         )
-
-    def _expected_db(self, candidate: Candidate) -> dict[int, float]:
-        predicted = {rung: self.forecast(rung) for rung in candidate.rungs}
-        return {rung: of[candidate.trial] for rung, of in predicted.items() if candidate.trial in of}
 
     # Published designs
 
@@ -174,7 +174,8 @@ class Situation:
         """Whether one more published design may be asked for; `is_likely`: it may be the best one."""
         if self.budget.candidates is not None:
             asked = sum(c.verdict == "train" for c in self.study.designs)
-            return self.may_ask and asked < max(1, _design_share(is_likely) * self.budget.candidates)
+            share = DESIGN_SHARE if is_likely else UNLIKELY_SHARE
+            return self.may_ask and asked < max(1, share * self.budget.candidates)
         return self._design_time_left() if is_likely else self._has_time_for_unlikely(spec)
 
     def _has_time_for_unlikely(self, spec: ArchSpec) -> bool:
@@ -339,7 +340,3 @@ class Situation:
                 f"The first {len(failures)} candidates all failed, the last one because: {failures[-1]} "
                 "Nothing more is tried; mend the cause and start a new study."
             )
-
-
-def _design_share(is_likely: bool) -> float:
-    return DESIGN_SHARE if is_likely else UNLIKELY_SHARE

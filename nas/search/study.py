@@ -139,10 +139,10 @@ class Study:
         self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
         self.verdicts: Counter[str] = Counter()
         self.train_s, self.compile_s = 0.0, 0.0  # of all trainings
+        self.finals, self.finals_s = 0, 0.0  # how many there are, and their seconds
         self._designs: list[Candidate] = []  # of the first so many candidates
         self._looked_through = 0
         self._first_rungs_s = 0.0  # seconds of all first rungs together
-        self._finals, self._finals_s = 0, 0.0
         self._reached: dict[int, list[Candidate]] = defaultdict(list)  # by rung, in order of trials
         # For each rung the negative score and the trial of what reached it, the best first.
         self.ranked: list[list[tuple[float, int]]] = [[] for _ in config.rungs]
@@ -208,16 +208,6 @@ class Study:
     def failed(self) -> Sequence[Candidate]:
         """The candidates that failed at some rung."""
         return self._failed
-
-    @property
-    def finals(self) -> int:
-        """How many finals there are."""
-        return self._finals
-
-    @property
-    def finals_s(self) -> float:
-        """Seconds of all finals together."""
-        return self._finals_s
 
     @property
     def finished(self) -> int:
@@ -373,8 +363,8 @@ class Study:
             _insert(self._reached[self.final_rung], candidate)
         candidate.finals[seed] = final
         self._count(candidate, final)
-        self._finals += 1
-        self._finals_s += final.seconds
+        self.finals += 1
+        self.finals_s += final.seconds
 
     def _count(self, candidate: Candidate, training: Rung) -> None:
         candidate.losses = 0
