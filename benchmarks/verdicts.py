@@ -53,7 +53,7 @@ def train_all(options: argparse.Namespace) -> None:
         known = [{name: row[name] for name in key} for row in read(options.out)]
         if verdict is None or verdict.found is None or verdict.design is None or key in known:
             continue
-        row = key | searched(study, verdict) | compared(study, verdict, options.data, options.seeds)
+        row = key | searched(study, verdict) | compared(study, verdict, options, label)
         with options.out.open("a") as file:
             file.write(json.dumps(row | {"made_by": made_by}, ensure_ascii=False) + "\n")
 
@@ -75,15 +75,23 @@ def searched(study: Study, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def compared(study: Study, verdict: Verdict, source: str, seeds: Sequence[int]) -> dict[str, Any]:
+def compared(study: Study, verdict: Verdict, options: argparse.Namespace, label: str) -> dict[str, Any]:
+    """Return what both networks come to from the seeds of the options; what another row has trained is read from it."""
+    known = {
+        (row["data"], row["verdict"]["steps"], *row["seeds"], again["spec"]): again["psnr_db"]
+        for row in read(options.out)
+        for again in row["again"].values()
+    }
     found = {}
     for name, trial in (("found", verdict.found), ("design", verdict.design)):
         candidate = study.candidates[trial or 0]
-        graph = build_graph(candidate.spec)
-        trainings = [trained(graph, candidate.spec, source, [verdict.steps], seed) for seed in seeds]
+        graph, spec = build_graph(candidate.spec), candidate.spec
         assert candidate.runtime_ms is not None
-        psnr_db = [training["psnr_db"][-1] for training in trainings]
-        found[name] = {"psnr_db": psnr_db, "score": [final_score(each, candidate.runtime_ms) for each in psnr_db]}
+        if (psnr_db := known.get((label, verdict.steps, *options.seeds, spec.hash))) is None:
+            trainings = [trained(graph, spec, options.data, [verdict.steps], seed) for seed in options.seeds]
+            psnr_db = [training["psnr_db"][-1] for training in trainings]
+        score = [final_score(each, candidate.runtime_ms) for each in psnr_db]
+        found[name] = {"spec": spec.hash, "psnr_db": psnr_db, "score": score}
         sys.stderr.write(f"{study.config.name} {name}: {psnr_db}\n")
     return {"again": found}
 
