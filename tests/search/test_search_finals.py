@@ -104,7 +104,7 @@ def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     assert found.half_width is not None
     assert found.outcome == (
         "ties" if abs(found.difference) <= found.half_width else "beats"
-    )  # seeds differ by hundredths, networks by tenths
+    )
     assert found.probability_faster is not None
     assert found.runtime_half_width is not None
     assert 0 < found.probability_faster < 1
