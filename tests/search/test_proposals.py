@@ -177,6 +177,22 @@ def test_proposals_find_more_than_chance_does() -> None:
     assert np.mean(ours) > np.mean(chance), (ours, chance)
 
 
+def test_how_long_a_network_was_trained_does_not_decide_how_good_it_is_held_for() -> None:
+    """Each tripling of steps brings about half of what the one before brought; most were stopped on the way."""
+    rng = np.random.default_rng(0)
+    curve = {300: 0.0, 900: 0.9, 2700: 1.45, FINAL: 1.7}
+    ends = [300] * 12 + [900] * 12 + [2700] * 6 + [FINAL] * 2
+    offsets = rng.normal(0, 0.3, len(ends))
+    results = [
+        Result(spec, {at: 30 + offset + db for at, db in curve.items() if at <= end})
+        for spec, offset, end in zip(members(len(ends)), offsets, ends, strict=True)
+    ]
+    model = Surrogate(results, steps=FINAL)
+    errors = model.at_final - (30 + offsets + curve[FINAL])
+    by_end = [abs(float(np.mean([e for e, at in zip(errors, ends, strict=True) if at == end]))) for end in curve]
+    assert max(by_end) < 0.15
+
+
 @pytest.mark.parametrize("limit_ms", [55.0, 50.0])
 def test_tight_limits_are_walked_to(limit_ms: float) -> None:
     """Not one of the designs is as fast, and random members hardly ever are."""

@@ -102,9 +102,7 @@ def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     fresh = list(ours.values())[1:]  # the first chose it among others
     assert found.difference == pytest.approx(statistics.fmean(fresh) - statistics.fmean(theirs.values()))
     assert found.half_width is not None
-    assert found.outcome == (
-        "ties" if abs(found.difference) <= found.half_width else "beats"
-    )
+    assert found.outcome == ("ties" if abs(found.difference) <= found.half_width else "beats")
     assert found.probability_faster is not None
     assert found.runtime_half_width is not None
     assert 0 < found.probability_faster < 1
