@@ -60,6 +60,10 @@ class Console(console.Console):
         except MarkupError:  # a name that looks like one of our own tags
             return super().render_str(printable(text, keep="\n"), **options | {"markup": False})
 
+    def print_command(self, line: str) -> None:
+        """Print a line with a command in one piece, to be copied, however narrow the terminal is."""
+        self.print(line, highlight=False, soft_wrap=True)
+
 
 class _Whole:
     """Standard output or error as it is at the moment, written to the end."""

@@ -84,4 +84,4 @@ def _show(report: "MakeReport", output_format: str) -> None:
     out = Path(report.out)
     console.print(f"{report.written} pairs written; look at {plain(out / REPORT_FILE)}", highlight=False)
     command = f"isp-nas data check {plain(shlex.quote(report.out))}{report.check_options}"
-    console.print(f"Next: {command}", highlight=False, soft_wrap=True)  # in one piece, to be copied
+    console.print_command(f"Next: {command}")

@@ -63,6 +63,12 @@ class Voice:
         if not self.quiet:
             self.console.print(line, highlight=False)
 
+    def suggest(self, line: str) -> None:
+        """Tell a command that may come next, in one piece."""
+        self.log.write(line)
+        if not self.quiet:
+            self.console.print_command(line)
+
     def conclude(self, line: str) -> None:
         """Tell a part of the result."""
         self.log.write(line)
@@ -124,9 +130,9 @@ def _conclude(voice: Voice, found: Study) -> None:
     title = f"Pareto front at {found.ladder[rung]} steps"
     print_rows(best, FRONT_COLUMNS, output_format="table", console=voice.console, title=title)
     where = _typed(found.folder)
-    voice.say(f"\nLook:   isp-nas pareto {where} --plot front.png")
-    voice.say(f"Page:   isp-nas report {where}")
-    voice.say(f"Export: isp-nas export best {where} --out export")
+    voice.suggest(f"\nLook:   isp-nas pareto {where} --plot front.png")
+    voice.suggest(f"Page:   isp-nas report {where}")
+    voice.suggest(f"Export: isp-nas export best {where} --out export")
 
 
 def _typed(folder: Path) -> str:

@@ -88,3 +88,10 @@ def test_standard_output_on_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         pytest.skip("needs /dev/full")
     with Path("/dev/full").open("w") as full, pytest.raises(UsageError, match="Could not write to"):
         write_whole(full, "x" * 100_000)
+
+
+def test_a_command_stays_in_one_piece_on_a_narrow_terminal() -> None:
+    shown = io.StringIO()
+    command = "Look:   isp-nas pareto --study " + "a-long-name-" * 12 + " --plot front.png"
+    Console(file=shown, width=80).print_command(command)
+    assert shown.getvalue() == f"{command}\n"
