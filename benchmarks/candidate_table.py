@@ -34,9 +34,10 @@ from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space
-from search_spaces.spec import ArchSpec
+from search_spaces.spec import GENES, ArchSpec, Value
 
 BEST, MEAN_CHANGES = 15, 2
+MANY = 40  # of the best, whose genes are mixed
 ORIGINS = ("random", "design", "evolved")
 SPACE, DEVICE = load_space("mai21"), load_device(DEFAULT_DEVICE)
 
@@ -122,9 +123,10 @@ class Table:
                     self._append(candidate.spec, "search", seed, _row_of(stops))
 
     def evolve(self, candidates: int, seed: int) -> None:
-        """Train small changes of the best until there are so many networks."""
+        """Train small changes of the best, and mixtures of many of the best, until there are so many networks."""
         while (number := sum(row["seed"] == seed for row in self.rows)) < candidates:
-            self._train(self._fresh("evolved", random.Random(number)), "evolved", seed)
+            origin = ("evolved", "recombined")[number % 2]
+            self._train(self._fresh(origin, random.Random(number)), origin, seed)
 
     def _fresh(self, origin: str, rng: random.Random) -> ArchSpec:
         for spec in self._proposals(origin, rng):
@@ -135,12 +137,15 @@ class Table:
 
     def _proposals(self, origin: str, rng: random.Random) -> Iterator[ArchSpec]:
         parents = [design.spec for design in DESIGNS.values() if design.variant_of is None]
-        if origin == "evolved":
+        if origin in ("evolved", "recombined"):
             known = sorted((r for r in self.rows if "psnr_db" in r), key=lambda r: -score(r))
-            parents = [ArchSpec.from_dict(row["genes"]) for row in known[:BEST]]
+            parents = [ArchSpec.from_dict(row["genes"]) for row in known[: BEST if origin == "evolved" else MANY]]
         while True:
             if origin == "random":
                 yield SPACE.sample(lambda _, values, __: rng.choice(values))
+            elif origin == "recombined":
+                genes: dict[str, Value] = {name: SPACE.genes_of(rng.choice(parents))[name] for name in GENES}
+                yield SPACE.variation(ArchSpec(**genes), 2, rng.choice)  # type: ignore[arg-type]
             else:
                 changes = 1 + min(5, int(rng.expovariate(1 / MEAN_CHANGES)))
                 yield SPACE.variation(rng.choice(parents), changes, rng.choice)

@@ -107,7 +107,7 @@ def measure(spec: ArchSpec) -> dict[str, float]:
     begun = time.perf_counter()
     evaluation.executable(graph, PAIRS)
     judge_s = time.perf_counter() - begun
-    state = state_of(ready(graph, loop.start(graph, seed=0, spec_hash=""), plan, seed=0), plan)
+    state = state_of(graph, ready(graph, loop.start(graph, seed=0, spec_hash=""), plan, seed=0), plan)
     n, patch = recipe.batch, recipe.patch
     batch = np.full((n, patch // 2, patch // 2, 4), 99, np.uint16), np.full((n, patch, patch, 3), 99, np.uint8)
     constants, times = Constants.of(recipe, RawFormat(), {}), []

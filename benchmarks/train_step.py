@@ -130,7 +130,8 @@ class Ours:
         plan = step.StepPlan.of(recipe)
         start = step.ready(case.graph, loop.start(case.graph, seed=SEED, spec_hash=""), plan, seed=SEED)
         self._jax, self._case, self._data = jax, case, case.data()
-        self._state = step.state_of(start, plan)
+        self._state = step.state_of(case.graph, start, plan)
+        self._start, self._plan = start, plan
         self._constants = step.Constants.of(recipe, RawFormat(), {})
         self._step, self.compile_s = step.compiled_step(case.graph, plan)
 
@@ -141,10 +142,13 @@ class Ours:
         return float(losses["loss"])
 
     def output(self) -> np.ndarray[Any, Any]:
+        from nas.train import step
         from search_spaces import lower_flax
 
         x = self._jax.numpy.asarray(self._data[0].astype(np.float32) / 1023)
-        return np.asarray(lower_flax.jit_apply(self._case.graph)(self._state.parameters, x))
+        trained = step.stored(self._case.graph, self._plan, self._start, self._state, step=0)
+        weights = {name: self._jax.numpy.asarray(value) for name, value in trained.parameters.items()}
+        return np.asarray(lower_flax.jit_apply(self._case.graph)(weights, x))
 
     def matrix_flops(self, size: int) -> float:
         dtype = self._case.precision

@@ -197,7 +197,7 @@ def _train_phase(
     constants = Constants.of(present, pairs.format, features)
     step_fn, compile_s = compiled_step(graph, plan)
     checkpoint = ready(graph, checkpoint, plan, seed=seed)
-    state, rates = state_of(checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
+    state, rates = state_of(graph, checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
     watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
@@ -209,7 +209,7 @@ def _train_phase(
             watch.see(step + 1, terms, tick, last=step + 1 == steps)
     state = jax.block_until_ready(state)
     train_s = time.perf_counter() - begun
-    done = replace(stored(checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
+    done = replace(stored(graph, plan, checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
     return Trained(done, train_s, compile_s, watch.terms, batches.waited_s)
 
 

@@ -10,16 +10,20 @@ with it (`nas.train.branches`): what such a branch would be moved by is linear i
 parameters of its own. results/training/README.md says what that gains.
 
 `optax.contrib.muon` iterates on each kernel alone, and compiles that for each kernel. Here the polynomial is evaluated
-on the Gram matrix of the kernel's shorter side, M·p(MᵀM) being the same as the iteration on M; Gram matrices of about
-one size are stacked and iterated together, whatever the kernels' longer sides are.
+on the Gram matrix of the kernel's shorter side, M·p(MᵀM) being the same as the iteration on M. Kernels of about one
+size are stacked, zeros beside the smaller ones, and everything is done once for a stack: what is compiled and started
+does not grow with the number of kernels.
 """
 
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from nas.train import branches
@@ -31,6 +35,9 @@ MOMENTUM = 0.95
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
 _TINY = 1e-20
+# Kernels share a stack where their shorter sides have the same power of two above them, from this one on, and their
+# longer sides are of one magnitude. Zeros are cheap to multiply, another stack is dear to compile.
+_LEAST_SIDE, _HEIGHTS = 16, 8
 # Parts of a k×k kernel that learn as branches of their own.
 PATTERNS = {name: branches.PATTERNS[name] for name in ("centre", "laplace")}
 # Orthogonalising a kernel may cost this share of computing its gradient and that of its input. Dearer ones (the lowest
@@ -59,7 +66,10 @@ def _kernels(graph: Graph) -> Iterator[tuple[str, type[Op]]]:
 
 
 def orthogonalising_flops(rows: int, columns: int) -> int:
-    """Return what one step of Muon costs a matrix: two products with its shorter side, and the iterations on that."""
+    """Return what one step of Muon costs a matrix: two products with its shorter side, and those that the result needs.
+
+    Zeros beside it in a stack are not counted.
+    """
     side = min(rows, columns)
     if side == 1:
         return 2 * rows * columns
@@ -80,23 +90,27 @@ def directions(kinds: Mapping[str, type[Op]], momentum: Mapping[str, Array]) -> 
     2410.21265), and is that of `optax.contrib.muon`.
     """
     matrices = {name: _matrix(kinds[name], momentum[name]) for name in kinds if kinds[name] is not DepthwiseConv}
-    parts = list(_parts({name: momentum[name].shape for name in matrices if kinds[name] is Conv}))
-    of_parts = [jnp.tensordot(pattern, momentum[name], 2) for name, pattern in parts]
-    orthogonal = [_scaled(matrix) for matrix in _orthogonalised([*matrices.values(), *of_parts])]
+    parts = list(_parts({name: momentum[name] for name in matrices if kinds[name] is Conv}))
+    orthogonal = [_scaled(matrix) for matrix in _orthogonalised([*matrices.values(), *(part for *_, part in parts)])]
     steps = {name: _normalised(momentum[name]) for name in kinds if kinds[name] is DepthwiseConv}
     for name, matrix in zip(matrices, orthogonal, strict=False):
         steps[name] = _tensor(kinds[name], matrix, momentum[name].shape)
-    for (name, pattern), matrix in zip(parts, orthogonal[len(matrices) :], strict=True):
+    for (name, pattern, _), matrix in zip(parts, orthogonal[len(matrices) :], strict=True):
         steps[name] += pattern[:, :, None, None] * matrix
     return steps
 
 
-def _parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """Yield each kernel that has parts with the pattern [k, k] of each."""
-    for name, shape in shapes.items():
-        if branches.has(shape):
+def _parts(kernels: Mapping[str, Array]) -> Iterator[tuple[str, np.ndarray[Any, Any], Array]]:
+    """Yield the name of each kernel that has parts, with each part: its pattern [k, k], and itself [inputs, outputs].
+
+    Written as a sum of the few taps that are not zero, which joins what reads it; a product would stand alone.
+    """
+    for name, kernel in kernels.items():
+        if branches.has(kernel.shape):
             for pattern in PATTERNS.values():
-                yield name, branches.within(pattern, shape[0])
+                placed = branches.within(pattern, kernel.shape[0])
+                taps = [placed[y, x] * kernel[y, x] for y, x in zip(*np.nonzero(placed), strict=True)]
+                yield name, placed, reduce(operator.add, taps)
 
 
 def _scaled(matrix: Array) -> Array:
@@ -124,47 +138,48 @@ def _tensor(kind: type[Op], matrix: Array, shape: tuple[int, ...]) -> Array:
 
 def _orthogonalised(matrices: Sequence[Float[Array, "_ _"]]) -> list[Float[Array, "_ _"]]:
     """Return the matrices after the Newton–Schulz iteration, those of about one size together."""
-    by_size: dict[int, list[int]] = {}
-    for index, matrix in enumerate(matrices):
-        by_size.setdefault(_padded(min(matrix.shape)), []).append(index)
+    high = [matrix if _is_high(matrix) else matrix.T for matrix in matrices]
+    stacks = [(indices, _stacked([high[i] for i in indices])) for indices in _alike([m.shape for m in high])]
+    factors = _polynomials([jnp.einsum("nri,nrj->nij", stack, stack) for _, stack in stacks])
     done: dict[int, Array] = {}
-    for size, indices in by_size.items():
-        stacked = jnp.stack([_padded_gram(matrices[index], size) for index in indices])
-        for index, factor in zip(indices, _polynomial(stacked), strict=True):
-            matrix = matrices[index]
-            side = min(matrix.shape)
-            own = factor[:side, :side]
-            done[index] = matrix @ own if _is_high(matrix) else own @ matrix
+    for (indices, stack), factor in zip(stacks, factors, strict=True):
+        for index, product in zip(indices, stack @ factor, strict=True):
+            own = product[: high[index].shape[0], : high[index].shape[1]]
+            done[index] = own if _is_high(matrices[index]) else own.T
     return [done[index] for index in range(len(matrices))]
-
-
-def _padded(side: int) -> int:
-    """Return the next power of two, of four at least: zeros around a Gram matrix change nothing within it."""
-    return max(4, 1 << (side - 1).bit_length())
 
 
 def _is_high(matrix: Array) -> bool:
     return matrix.shape[0] >= matrix.shape[1]
 
 
-def _padded_gram(matrix: Array, size: int) -> Float[Array, "s s"]:
-    gram = matrix.T @ matrix if _is_high(matrix) else matrix @ matrix.T
-    beyond = size - gram.shape[0]
-    return jnp.pad(gram, ((0, beyond), (0, beyond)))
+def _alike(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Return the indices of high matrices in groups that share a stack."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, (rows, columns) in enumerate(shapes):
+        padded = max(_LEAST_SIDE, 1 << (columns - 1).bit_length())
+        groups.setdefault((padded, math.ceil(math.log(max(rows, padded) / padded, _HEIGHTS))), []).append(index)
+    return list(groups.values())
 
 
-def _polynomial(gram: Float[Array, "k s s"]) -> Float[Array, "k s s"]:
-    """Return by what the matrices are multiplied: all iterations, and the first division by the Frobenius norm.
+def _stacked(matrices: Sequence[Float[Array, "_ _"]]) -> Float[Array, "n r c"]:
+    """Stack matrices; zeros beside one change nothing within it."""
+    rows, columns = (max(_LEAST_SIDE, *(matrix.shape[axis] for matrix in matrices)) for axis in (0, 1))
+    return jnp.stack([jnp.pad(m, ((0, rows - m.shape[0]), (0, columns - m.shape[1]))) for m in matrices])
 
-    With G = XᵀX, an iteration X ← X·Q, Q = a + b·G + c·G², makes G ← Q·G·Q.
+
+def _polynomials(grams: Sequence[Array]) -> list[Array]:
+    """Return by what matrices of these Gram matrices [n, s, s] are multiplied: all iterations, and the first division.
+
+    With G = XᵀX, an iteration X ← X·Q, Q = a + b·G + c·G², makes G ← Q·G·Q. A loop, whose body is compiled once.
     """
-    square = jnp.trace(gram, axis1=1, axis2=2)[:, None, None] + _TINY
-    one = jnp.eye(gram.shape[1], dtype=gram.dtype)
-    g, factor = gram / square, jnp.broadcast_to(one, gram.shape)
-    for iteration in range(_ITERATIONS):
-        q = _A * one + _B * g + _C * (g @ g)
-        factor = factor @ q if iteration else q
-        if iteration < _ITERATIONS - 1:
-            g = q @ g @ q
-    inverse: Array = jnp.reciprocal(jnp.sqrt(square))
-    return factor * inverse
+    squares = [jnp.trace(gram, axis1=1, axis2=2)[:, None, None] + _TINY for gram in grams]
+    ones = [jnp.broadcast_to(jnp.eye(gram.shape[1], dtype=gram.dtype), gram.shape) for gram in grams]
+
+    def iterate(_: Any, state: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+        factors = [_A * one + _B * g + _C * (g @ g) for one, (g, _) in zip(ones, state, strict=True)]
+        return [(q @ g @ q, factor @ q) for q, (g, factor) in zip(factors, state, strict=True)]
+
+    start = [(gram / square, one) for gram, square, one in zip(grams, squares, ones, strict=True)]
+    state = lax.fori_loop(0, _ITERATIONS, iterate, start)
+    return [factor * jnp.reciprocal(jnp.sqrt(square)) for (_, factor), square in zip(state, squares, strict=True)]

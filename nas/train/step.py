@@ -26,6 +26,7 @@ from nas.train.losses.vgg_weights import weight_shapes
 from nas.train.micro_batch import images_at_once
 from nas.train.recipe import Recipe
 from nas.train.registry import LOSSES
+from nas.train.vectors import Layout
 from search_spaces import lower_flax, lower_quantised
 from search_spaces.auxiliary_head import heads
 from search_spaces.graph import Graph
@@ -43,12 +44,18 @@ Terms = dict[str, Float[Array, ""]]
 TOTAL = "loss"  # the weighted sum, beside the terms of which it is made
 
 
-class State(NamedTuple):
-    """What a step changes; empty where the recipe has no use for it."""
+# What a step changes of a network, by the rule that moves it: kernels that Muon orthogonalises, and what is Adam's:
+# other kernels, which may decay, and all the rest.
+MUON, KERNELS, REST = "muon", "kernels", "rest"
+Vectors = dict[str, Float[Array, "_"]]
 
-    parameters: lower_flax.Parameters
-    adam: optax.ScaleByAdamState
-    average: lower_flax.Parameters  # the weights' moving average
+
+class State(NamedTuple):
+    """What a step changes, a network's arrays as vectors (`_layout`); empty where the recipe has no use for it."""
+
+    parameters: Vectors
+    adam: optax.ScaleByAdamState  # Muon's momentum is among its first moments; of its second ones there are none
+    average: Vectors  # the weights' moving average
     discriminator: lower_flax.Parameters
     discriminator_adam: optax.ScaleByAdamState | None
 
@@ -126,17 +133,34 @@ def _average_rule(recipe: Recipe) -> tuple[float, float, float]:
     return recipe.ema, 1.0, 1.0 + _AVERAGE_LAG
 
 
-def state_of(checkpoint: Checkpoint, plan: StepPlan) -> State:
+def state_of(graph: Graph, checkpoint: Checkpoint, plan: StepPlan) -> State:
     """Put a checkpoint, which must be `ready` for the plan, on the device."""
     critic = "texture" in plan.losses
-    moments = checkpoint.discriminator_first_moment, checkpoint.discriminator_second_moment
+    layout = _layout(graph, plan)
+    moments = _vectors(layout, checkpoint.first_moment), _vectors(layout, checkpoint.second_moment)
+    moments[1].pop(MUON, None)
+    of_critic = checkpoint.discriminator_first_moment, checkpoint.discriminator_second_moment
     return State(
-        _on_device(checkpoint.parameters),
-        _adam(checkpoint.step, checkpoint.first_moment, checkpoint.second_moment),
-        _on_device(checkpoint.average) if plan.averages else {},
+        _vectors(layout, checkpoint.parameters),
+        _adam(checkpoint.step, *moments),
+        _vectors(layout, checkpoint.average) if plan.averages else {},
         _on_device(checkpoint.discriminator) if critic else {},
-        _adam(checkpoint.discriminator_step, *moments) if critic else None,
+        _adam(checkpoint.discriminator_step, *map(_on_device, of_critic)) if critic else None,
     )
+
+
+def _layout(graph: Graph, plan: StepPlan) -> Layout:
+    """Return the vectors of a network's arrays, branches and ranges of quantised maps included."""
+    ranges = plan.quantised.first_logarithms if plan.quantised else {}
+    shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
+    shapes |= branches.shapes(graph) if plan.reparameterises else {}
+    of_muon = muon.kernels(graph, batch=plan.batch, patch=plan.patch) if plan.orthogonalises else {}
+    vectors: dict[str, dict[str, tuple[int, ...]]] = {MUON: {}, KERNELS: {}, REST: {}}
+    for name, shape in shapes.items():
+        kernel = branches.kernel_of(name)
+        vector = MUON if kernel in of_muon else KERNELS if kernel.endswith("/kernel") else REST
+        vectors[vector][name] = shape
+    return Layout({vector: within for vector, within in vectors.items() if within})
 
 
 def ready(graph: Graph, checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
@@ -174,19 +198,24 @@ def _on_device(arrays: Arrays) -> lower_flax.Parameters:
     return {name: jnp.asarray(value) for name, value in arrays.items()}
 
 
-def _adam(step: int, first: Arrays, second: Arrays) -> optax.ScaleByAdamState:
-    return optax.ScaleByAdamState(count=jnp.asarray(np.int32(step)), mu=_on_device(first), nu=_on_device(second))
+def _vectors(layout: Layout, arrays: Arrays) -> Vectors:
+    return _on_device(layout.joined(arrays, np))
 
 
-def stored(checkpoint: Checkpoint, state: State, *, step: int) -> Checkpoint:
+def _adam(step: int, first: lower_flax.Parameters, second: lower_flax.Parameters) -> optax.ScaleByAdamState:
+    return optax.ScaleByAdamState(count=jnp.asarray(np.int32(step)), mu=first, nu=second)
+
+
+def stored(graph: Graph, plan: StepPlan, checkpoint: Checkpoint, state: State, *, step: int) -> Checkpoint:
     """Return the checkpoint after the steps that led to `state`."""
+    layout = _layout(graph, plan)
     changed: dict[str, Any] = {
-        "parameters": _to_numpy(state.parameters),
-        "first_moment": _to_numpy(state.adam.mu),
-        "second_moment": _to_numpy(state.adam.nu),
+        "parameters": layout.split(_to_numpy(state.parameters)),
+        "first_moment": layout.split(_to_numpy(state.adam.mu)),
+        "second_moment": checkpoint.second_moment | layout.split(_to_numpy(state.adam.nu)),
     }
     if state.average:
-        changed["average"] = _to_numpy(state.average)
+        changed["average"] = layout.split(_to_numpy(state.average))
     if state.discriminator_adam is not None:
         changed |= {
             "discriminator": _to_numpy(state.discriminator),
@@ -230,14 +259,12 @@ def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
     """Return the shapes of what the step reads, as JAX describes arrays."""
     n, half = plan.batch, plan.patch // 2
     f32: Callable[[tuple[int, ...]], Any] = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    ranges = plan.quantised.first_logarithms if plan.quantised else {}
-    shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
-    shapes |= branches.shapes(graph) if plan.reparameterises else {}
-    parameters = {name: f32(shape) for name, shape in shapes.items()}
+    parameters = {vector: f32((size,)) for vector, size in _layout(graph, plan).sizes.items()}
+    second = {vector: shape for vector, shape in parameters.items() if vector != MUON}
     discriminator = _discriminator_shapes(plan)
     state = State(
         parameters,
-        jax.eval_shape(ADAM.init, parameters),
+        optax.ScaleByAdamState(jax.ShapeDtypeStruct((), jnp.int32), parameters, second),
         parameters if plan.averages else {},
         discriminator,
         jax.eval_shape(ADAM.init, discriminator) if discriminator else None,
@@ -266,8 +293,10 @@ def _step(
     rate: Float[Array, ""],
     constants: Constants,
 ) -> tuple[State, Terms]:
+    layout = _layout(graph, plan)
     found = _found(graph, plan, state, raw, rgb, constants)
-    parameters, adam = _optimised(graph, plan, state.parameters, state.adam, found.gradients, rate, constants)
+    gradients = layout.joined(found.gradients, jnp)
+    parameters, adam = _optimised(graph, plan, state.parameters, state.adam, gradients, rate, constants)
     average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
     adam_rate = constants.vector_rate * rate
     critic = _improved_discriminator(state, found.discriminator, adam_rate) if "texture" in plan.losses else ({}, None)
@@ -277,7 +306,7 @@ def _step(
 class StepGradients(NamedTuple):
     """What a pass over images finds, each a mean over them."""
 
-    gradients: lower_flax.Parameters
+    gradients: lower_flax.Parameters  # of every array
     discriminator: lower_flax.Parameters  # its gradients; empty where it takes no part
     terms: Terms
 
@@ -310,6 +339,7 @@ def _pass(
 ) -> StepGradients:
     x = (raw.astype(jnp.float32) - constants.black) / constants.span
     target = rgb.astype(jnp.float32) / 255
+    parameters = _layout(graph, plan).split(state.parameters)
 
     def objective(parameters: lower_flax.Parameters) -> tuple[Float[Array, ""], tuple[Terms, list[Array]]]:
         folded = branches.fold(parameters)
@@ -318,7 +348,7 @@ def _pass(
         total = sum((constants.weights[name] * terms[name] for name in plan.losses), start=jnp.zeros(()))
         return total, (terms, outputs)
 
-    (total, (terms, outputs)), gradients = jax.value_and_grad(objective, has_aux=True)(state.parameters)
+    (total, (terms, outputs)), gradients = jax.value_and_grad(objective, has_aux=True)(parameters)
     mistakes = _gradients_of_mistakes(state.discriminator, outputs, target) if "texture" in plan.losses else {}
     return StepGradients(gradients, mistakes, {TOTAL: total, **terms})
 
@@ -350,12 +380,12 @@ def _sum_of_terms(every: Iterable[Terms]) -> Terms:
 def _optimised(
     graph: Graph,
     plan: StepPlan,
-    parameters: lower_flax.Parameters,
+    parameters: Vectors,
     adam: optax.ScaleByAdamState,
-    gradients: lower_flax.Parameters,
+    gradients: Vectors,
     rate: Array,
     constants: Constants,
-) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
+) -> tuple[Vectors, optax.ScaleByAdamState]:
     """Muon with Adam, Adam, or AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101), which decays weights itself."""
     if plan.clips:
         gradients, _ = optax.clip_by_global_norm(constants.clip_norm).update(gradients, optax.EmptyState())
@@ -363,48 +393,37 @@ def _optimised(
         updates, adam = _muon_updates(graph, plan, adam, gradients, constants)
     else:
         updates, adam = ADAM.update(gradients, adam, parameters)
-    if plan.decays_weights:
-        updates = {name: u + _decay(name, parameters[name], constants) for name, u in updates.items()}
+    if plan.decays_weights:  # biases, slopes and normalisations have few values and are not what overfits
+        updates = {v: u if v == REST else u + constants.weight_decay * parameters[v] for v, u in updates.items()}
     return optax.apply_updates(parameters, jax.tree.map(lambda u: -rate * u, updates)), adam
 
 
 def _muon_updates(
-    graph: Graph,
-    plan: StepPlan,
-    moments: optax.ScaleByAdamState,
-    gradients: lower_flax.Parameters,
-    constants: Constants,
-) -> tuple[lower_flax.Parameters, optax.ScaleByAdamState]:
-    """Muon with Nesterov's momentum for kernels, Adam for the rest; the second moments of kernels stay zero.
-
-    They stay in the state, so that checkpoints have one form whatever the optimiser.
-    """
+    graph: Graph, plan: StepPlan, moments: optax.ScaleByAdamState, gradients: Vectors, constants: Constants
+) -> tuple[Vectors, optax.ScaleByAdamState]:
+    """Muon with Nesterov's momentum for kernels, Adam for the rest."""
+    of_rest = optax.ScaleByAdamState(moments.count, _but_muon(moments.mu), moments.nu)
+    updates, of_rest = ADAM.update(_but_muon(gradients), of_rest)
+    steps = {vector: constants.vector_rate * u for vector, u in updates.items()}
+    if MUON not in gradients:
+        return steps, of_rest
+    momentum = _mixed(moments.mu[MUON], gradients[MUON])
+    ahead = _layout(graph, plan).split({MUON: _mixed(momentum, gradients[MUON])})
     of_kernels = muon.kernels(graph, batch=plan.batch, patch=plan.patch)
-    kinds = {name: of_kernels[whole] for name in gradients if (whole := branches.kernel_of(name)) in of_kernels}
-    rest = [name for name in gradients if name not in kinds]
-    of_rest = optax.ScaleByAdamState(
-        moments.count, {name: moments.mu[name] for name in rest}, {name: moments.nu[name] for name in rest}
-    )
-    updates, of_rest = ADAM.update({name: gradients[name] for name in rest}, of_rest)
-    momentum = {name: _mixed(moments.mu[name], gradients[name]) for name in kinds}
-    ahead = {name: _mixed(momentum[name], gradients[name]) for name in kinds}
-    steps = muon.directions(kinds, ahead) | {name: constants.vector_rate * u for name, u in updates.items()}
-    changed = optax.ScaleByAdamState(of_rest.count, moments.mu | momentum | of_rest.mu, moments.nu | of_rest.nu)
-    return {name: steps[name] for name in gradients}, changed
+    moved = muon.directions({name: of_kernels[branches.kernel_of(name)] for name in ahead}, ahead)
+    steps[MUON] = jnp.concatenate([moved[name].ravel() for name in ahead])
+    return steps, of_rest._replace(mu=of_rest.mu | {MUON: momentum})
+
+
+def _but_muon(vectors: Vectors) -> Vectors:
+    return {vector: values for vector, values in vectors.items() if vector != MUON}
 
 
 def _mixed(momentum: Array, gradient: Array) -> Array:
     return muon.MOMENTUM * momentum + (1 - muon.MOMENTUM) * gradient
 
 
-def _decay(name: str, value: Array, constants: Constants) -> Array | float:
-    """Biases, slopes and normalisations have few values and are not what overfits: only kernels decay."""
-    return constants.weight_decay * value if branches.kernel_of(name).endswith("/kernel") else 0.0
-
-
-def _averaged(
-    average: lower_flax.Parameters, parameters: lower_flax.Parameters, count: Array, constants: Constants
-) -> lower_flax.Parameters:
+def _averaged(average: Vectors, parameters: Vectors, count: Array, constants: Constants) -> Vectors:
     most, lead, lag = constants.average
     decay = jnp.minimum(most, (lead + count) / (lag + count))
     return {name: decay * value + (1 - decay) * parameters[name] for name, value in average.items()}

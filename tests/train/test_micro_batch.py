@@ -38,7 +38,8 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def after_a_step(recipe: Recipe, at_once: int, monkeypatch: pytest.MonkeyPatch) -> tuple[State, dict[str, float]]:
     monkeypatch.setattr(train_step, "images_at_once", lambda *_, **__: at_once)
     graph, plan = build_graph(SPEC), StepPlan.of(recipe)
-    state = train_step.state_of(train_step.ready(graph, loop.start(graph, seed=0, spec_hash=""), plan, seed=0), plan)
+    start = train_step.ready(graph, loop.start(graph, seed=0, spec_hash=""), plan, seed=0)
+    state = train_step.state_of(graph, start, plan)
     rng, half = np.random.default_rng(0), recipe.patch // 2
     raw = rng.integers(0, 1024, (recipe.batch, half, half, 4), dtype=np.uint16)
     rgb = rng.integers(0, 256, (recipe.batch, recipe.patch, recipe.patch, 3), dtype=np.uint8)
