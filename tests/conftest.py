@@ -46,6 +46,9 @@ from nas import backend, launch, plots  # noqa: E402 (after the hook)
 from nas.data.pairs import DataConfig, PairSet, prepare  # noqa: E402
 from search_spaces.system.atomic_write import write_durably  # noqa: E402
 
+# Collecting tests and tracing programs make many objects and few cycles, so cycles are searched for seldom.
+gc.set_threshold(50_000, 20, 100)
+
 # Neither the user's cache nor the user's own spaces and devices may decide a test. The workers of pytest-xdist and the
 # commands that tests start inherit the folders, and with them the compile cache.
 _MAKES_FOLDERS = "PYTEST_XDIST_WORKER" not in os.environ
@@ -77,10 +80,9 @@ GAMMA = 2.2
 
 
 def pytest_collection_finish() -> None:
-    """Search for cycles of objects seldom, and not among modules and tests: tracing makes many objects, few cycles."""
+    """Leave out modules and tests where cycles of objects are searched for."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_unconfigure() -> None:
