@@ -11,7 +11,7 @@ and where whole networks are among the measurements, a calibration of start, sca
 is by family: all networks of one family are left out together, because siblings of a network tell its time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import product
@@ -194,7 +194,7 @@ def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
 
 
 @lru_cache(maxsize=4096)  # every fold of a layout asks for nearly all samples
-def _amounts(sample: Sample, layout: Layout) -> Mapping[str, float]:
+def _amounts(sample: Sample, layout: Layout) -> dict[str, float]:
     if sample.whole:
         return total_amounts(sample.network, layout)
     return kernel_amounts(sample.network.kernels[0], layout)
