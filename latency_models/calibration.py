@@ -13,6 +13,7 @@ is by family: all networks of one family are left out together, because siblings
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache, lru_cache
 from itertools import product
 from math import log, pi, sqrt
 
@@ -147,6 +148,7 @@ def _coefficients(samples: Sequence[Sample], layout: Layout) -> set[str]:
 def choose_layout(samples: Sequence[Sample], start: Layout) -> Layout:
     """Return `start` with the lanes and the cache under which a plain roofline foresees held-out measurements best."""
 
+    @cache
     def error(layout: Layout) -> float:
         held_out = leave_families_out(samples, lambda some: Predictor(_roofline(some, layout), NO_INTERVAL))
         return sum(abs(log(h.predicted_ms / h.measured_ms)) for h in held_out) / len(held_out)
@@ -191,6 +193,7 @@ def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
     return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))
 
 
+@lru_cache(maxsize=4096)  # every fold of a layout asks for nearly all samples
 def _amounts(sample: Sample, layout: Layout) -> dict[str, float]:
     if sample.whole:
         return total_amounts(sample.network, layout)
@@ -277,14 +280,10 @@ def leave_families_out(
     for out in _folds(judged):
         seen = [s for s in samples if s.family not in out]
         predictor = fitted(seen)
-        found += [held_out(predictor, s) for s in judged if s.family in out and (has_prior or _is_foreseeable(s, seen))]
+        classes = {kernel.cls for s in seen for kernel in s.network.kernels}  # those of one family alone are not there
+        foreseeable = [s for s in judged if has_prior or all(kernel.cls in classes for kernel in s.network.kernels)]
+        found += [held_out(predictor, s) for s in foreseeable if s.family in out]
     return tuple(found)
-
-
-def _is_foreseeable(sample: Sample, seen: Sequence[Sample]) -> bool:
-    """Whether the classes of a sample's kernels are among those seen; a class of one family alone is not."""
-    classes = {kernel.cls for s in seen for kernel in s.network.kernels}
-    return all(kernel.cls in classes for kernel in sample.network.kernels)
 
 
 def held_out(predictor: Predictor, sample: Sample) -> HeldOut:

@@ -180,8 +180,11 @@ def plan(count: int, *, seed: int = 0, largest_side: int | None = None) -> tuple
     rows = _rows([network(probe.graph) for probe in pool])
     covariance = np.linalg.inv(RIDGE * np.eye(rows.shape[1]) + rows[chosen].T @ rows[chosen])
     left = set(range(len(pool))) - set(chosen)
+    worth = np.array([KINDS[_kind(probe)] for probe in pool])
+    large = {index for index, probe in enumerate(pool) if _is_large(probe)}
     while len(chosen) < count:
-        index = _least_certain(pool, sorted(left), rows, covariance, chosen)
+        missing = left & large if len(large.intersection(chosen)) < TARGET_SHARE * (len(chosen) + 1) else set()
+        index = _least_certain(sorted(missing or left), rows, covariance, worth)
         x = covariance @ rows[index]
         covariance -= np.outer(x, x) / (1 + rows[index] @ x)  # Sherman and Morrison 1950
         chosen.append(index)
@@ -229,21 +232,15 @@ def _planned_cost(name: str) -> float:
     return next((cost for unit, cost in by_unit.items() if name.endswith(unit)), PLANNED_KERNEL)
 
 
-def _least_certain(
-    pool: Sequence[Probe], left: Sequence[int], rows: Any, covariance: Any, chosen: Sequence[int]
-) -> int:
-    """Return the index whose planned time has the largest variance; of large inputs while there are too few.
+def _least_certain(able: Sequence[int], rows: Any, covariance: Any, worth: Any) -> int:
+    """Return the index whose planned time has the largest variance.
 
     Variance counts by how much of a network's time its kind takes, for which the pool's frequencies stand.
     """
     import numpy as np
 
-    large = [index for index in left if _is_large(pool[index])]
-    have = sum(_is_large(pool[index]) for index in chosen)
-    able = large if large and have < TARGET_SHARE * (len(chosen) + 1) else left
     x = rows[able]
-    worth = np.array([KINDS[_kind(pool[index])] for index in able])
-    return able[int((worth * np.einsum("ij,jk,ik->i", x, covariance, x)).argmax())]
+    return able[int((worth[able] * np.einsum("ij,jk,ik->i", x, covariance, x)).argmax())]
 
 
 def _kind(probe: Probe) -> str:

@@ -6,6 +6,7 @@ same that `lower_tf` reads, so nothing is renamed or transposed on the way to a 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -81,11 +82,18 @@ class GraphModule(nn.Module):
         return {name: self._parameter(node, name, shape) for name, shape in shapes.items()}
 
     def _parameter(self, node: Node, name: str, shape: tuple[int, ...]) -> Array:
-        def initialise(_: Array, shape: tuple[int, ...]) -> Array:
-            return jnp.asarray(initial_value(node, name, shape, seed=self.seed))
-
-        value: Array = self.param(f"{node.name}/{name}", initialise, shape)
+        place = f"{node.name}/{name}"
+        # `param` works out the shape of a first value even where there is a value: a fifth of tracing a network.
+        if self.has_variable("params", place):
+            given: Array = self.get_variable("params", place)
+            if given.shape == shape:
+                return given
+        value: Array = self.param(place, partial(_first_value, node, name, self.seed), shape)
         return value
+
+
+def _first_value(node: Node, name: str, seed: int, _: Array, shape: tuple[int, ...]) -> Array:
+    return jnp.asarray(initial_value(node, name, shape, seed=seed))
 
 
 def initial_value(

@@ -1,5 +1,6 @@
 """What every test stands on: folders of its own, JAX set up as the product sets it up, shapes checked at run time."""
 
+import gc
 import io
 import os
 import shutil
@@ -45,6 +46,9 @@ from nas import backend, launch, plots  # noqa: E402 (after the hook)
 from nas.data.pairs import DataConfig, PairSet, prepare  # noqa: E402
 from search_spaces.system.atomic_write import write_durably  # noqa: E402
 
+# Collecting tests and tracing programs make many objects and few cycles, so cycles are searched for seldom.
+gc.set_threshold(50_000, 20, 100)
+
 # Neither the user's cache nor the user's own spaces and devices may decide a test. The workers of pytest-xdist and the
 # commands that tests start inherit the folders, and with them the compile cache.
 _MAKES_FOLDERS = "PYTEST_XDIST_WORKER" not in os.environ
@@ -52,10 +56,15 @@ if _MAKES_FOLDERS:
     _SESSION = Path(tempfile.mkdtemp(prefix="isp-nas-tests-"))
     os.environ["ISP_NAS_CACHE"] = str(_SESSION / "cache")
     os.environ["ISP_NAS_HOME"] = str(_SESSION / "home")
-    # What tests compute is small, and most of their time is LLVM's: it takes a third as long at its lowest level. Flags
-    # of the user's own win, so XLA_FLAGS=--xla_backend_optimization_level=1 tests with the code that users run.
+    # What tests compute is small, and most of their time is LLVM's: it takes a third as long at its lowest level, and
+    # half of that again where it is given a program as a whole and not in parts for cores that are busy. Flags of the
+    # user's own win, so XLA_FLAGS=--xla_backend_optimization_level=1 tests with the code that users run.
     if backend.expected() == "cpu":
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+        )
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # an operation's place in Python is read by nobody
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")  # or every entry has JAX look through all of them
     # Several processes of one test session may share a graphics card.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     backend.prepare()
@@ -68,6 +77,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 TINY_PAIRS = {"train": 8, "val": 4, "test": 2}
 TINY_SIDE = 64  # pixels of the mosaic
 GAMMA = 2.2
+
+
+def pytest_collection_finish() -> None:
+    """Leave out modules and tests where cycles of objects are searched for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

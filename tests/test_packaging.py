@@ -40,7 +40,8 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         assert not missing
     assert "search_spaces/mai21.toml" in packed
     assert "search_spaces/design_files.json" in packed
-    assert {f"nas/report/templates/{path.name}" for path in (ROOT / "nas/report/templates").iterdir()} <= packed
+    for templates in ("nas/report/templates", "nas/data/make/templates"):
+        assert {f"{templates}/{path.name}" for path in (ROOT / templates).iterdir()} <= packed
     assert "latency_models/devices/dimensity-1000-plus.json" in packed
 
 

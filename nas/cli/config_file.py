@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
+from nas.cli.command_options import SearchRunOptions, StudySettings
 from nas.cli.option_groups import options_of
-from nas.cli.options import DataOptions, SearchRunOptions, StudySettings, TrainingOptions
+from nas.cli.options import DataOptions, TrainingOptions
 from search_spaces.errors import IspNasError, UnknownNameError, UsageError
 from search_spaces.system import stored
 

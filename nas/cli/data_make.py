@@ -10,7 +10,8 @@ from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 
 if TYPE_CHECKING:
-    from nas.cli.options import MakeOptions, RawOptions
+    from nas.cli.command_options import MakeOptions
+    from nas.cli.options import RawOptions
     from nas.data.make.assembly import AssemblySettings
     from nas.data.make.maker import MakeReport
     from nas.data.make.photograph import MakeSettings

@@ -3,46 +3,39 @@
 `isp-nas --help` must answer at once, so nothing at the top of this file loads NumPy, JAX, Optuna or TensorFlow.
 """
 
-import os
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
-from nas import launch
-from nas.cli import latency
+from nas.cli import cluster, data, latency, process
+from nas.cli.command_options import (
+    ClusterSettings,
+    FileOptions,
+    PictureOptions,
+    RunOptions,
+    SearchRunOptions,
+    StudySettings,
+)
 from nas.cli.config_file import ConfigFile, read_config
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import (
     AnyDevice,
-    ClusterSettings,
     DataOptions,
     DeviceName,
-    FileOptions,
     Form,
-    MakeOptions,
     NetworkName,
-    PairOptions,
-    PictureOptions,
     RawOptions,
     ResultsFolder,
-    RunOptions,
-    SearchRunOptions,
     Seed,
     ShortForm,
     StudyOptions,
-    StudySettings,
-    Tls,
     Trainable,
     TrainingOptions,
     Watch,
     parse_rungs,
 )
-from search_spaces.errors import IspNasError, UsageError
-from search_spaces.system.file_errors import sentence
-from search_spaces.system.printable import printable
 
 app = typer.Typer(
     name="isp-nas",
@@ -50,92 +43,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Make RAW→RGB training pairs of photographs, and check them.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data.app, name="data")
 app.add_typer(latency.app, name="latency")
-cluster_app = typer.Typer(help="Searches on several machines.", no_args_is_help=True)
-app.add_typer(cluster_app, name="cluster")
-
-
-_LINE_END = "\n"
+app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:
     """Run the command line; what the user can mend is one sentence and exit code 2."""
-    _open_missing_streams()
-    try:
-        launch.loaded()
-        code = app(standalone_mode=False)
-    except IspNasError as error:
-        if "--debug" in sys.argv:
-            raise
-        code = _complain(str(error))
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        _drop(sys.stdout)
-        code = 0
-    except OSError as error:
-        if "--debug" in sys.argv:
-            raise
-        code = _complain(sentence(error))
-    except UnicodeEncodeError as error:
-        if "--debug" in sys.argv or error.reason != "surrogates not allowed":
-            raise
-        code = _complain(
-            f'"{_around(error)}" is no text in UTF-8, so that no file can hold it; rename what is called so.'
-        )
-    except Exception as error:
-        # The option parser's own complaints carry their sentence in `format_message`; the rest are bugs.
-        if not hasattr(error, "format_message"):
-            raise
-        code = _complain(error.format_message())  # empty where the parser has just shown the help
-    code = _flushed(code if isinstance(code, int) else 0)
-    launch.leaving()
-    sys.exit(code)
-
-
-def _complain(text: str) -> int:
-    if text:
-        with suppress(OSError):  # there is nobody else to tell
-            sys.stderr.write(f"isp-nas: {printable(text, keep=_LINE_END)}\n")
-    return 2
-
-
-def _open_missing_streams() -> None:
-    """Give the standard streams that were closed a place, or the next file to be opened would be one of them."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        pass
-    os.close(descriptor)
-    sys.stdout, sys.stderr = (s or Path(os.devnull).open("w", encoding="utf-8") for s in (sys.stdout, sys.stderr))  # noqa: SIM115 (until the end)
-
-
-_STDERR = 2  # its descriptor
-
-
-def _flushed(code: int) -> int:
-    """Write what is still unwritten and return the exit code; one that says that all went well needs all of it."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            _drop(stream)
-        except OSError as error:
-            # Where the command failed, that was said, perhaps of this very stream.
-            code = code or _complain(sentence(error, path="<stdout>", action="write to"))
-            _drop(stream)
-    return code
-
-
-def _around(error: UnicodeEncodeError) -> str:
-    """Return the part of a text that cannot be written: the name of a file, with what stands beside it in the text."""
-    start, end = (error.object.rfind('"', 0, error.start) + 1, error.object.find('"', error.end))
-    return error.object[max(start, error.start - 60) : end if 0 <= end < error.end + 60 else error.end + 60]
-
-
-def _drop(stream: TextIO) -> None:
-    """Have what is still unwritten go nowhere, or Python complains of it while it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    process.run(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -156,7 +71,7 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Version = False,
 ) -> None:
-    """Options of the command as a whole; `main` looks for --debug itself."""
+    """Options of the command as a whole; `process` looks for --debug itself."""
 
 
 @app.command()
@@ -211,53 +126,7 @@ def search(
     )
 
 
-@app.command()
-def worker(
-    address: Annotated[str, typer.Argument(help="HOST:PORT of a search, as it prints it.")],
-    tls: Tls = None,
-    workers: Annotated[
-        str, option("--workers", help="Candidates trained at once here; auto: one per GPU, or per CPU core.")
-    ] = "auto",
-    memory: Annotated[
-        str | None, option("--memory", help="Memory that one training may take, such as 8GB.", default="the machine's")
-    ] = None,
-    pairs: Annotated[
-        list[Path] | None, option("--pairs", help="Folder in which prepared pairs may lie; repeatable.")
-    ] = None,
-    wait: Annotated[str, option("--wait", help="How long to look for the search where it is gone.")] = "30m",
-    output_format: ShortForm = "table",
-) -> None:
-    """Train candidates for a search that was started with --cluster, here or on another machine.
-
-    It may be started before the search, joins and leaves at any time, and ends with the search.
-    """
-    from nas.cluster.address import parse_address
-    from nas.cluster.agents import AgentOptions
-    from nas.search.budget import parse_budget
-    from nas.train.workers import parse_workers
-    from nas.units import parse_bytes
-
-    patience = parse_budget(wait).seconds
-    if patience is None:
-        raise UsageError(f'--wait takes a time such as "30m"; got "{wait}".')
-    options = AgentOptions(
-        parse_address(address), tls, parse_workers(workers), None if memory is None else parse_bytes(memory),
-        tuple(pairs or ()), patience,
-    )  # fmt: skip
-    from nas.cli.worker import run_worker
-
-    run_worker(options, output_format=output_format)
-
-
-@cluster_app.command("keys")
-def cluster_keys(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the certificates.")],
-    output_format: ShortForm = "table",
-) -> None:
-    """Make the certificates by which a search and its workers on other machines know each other."""
-    from nas.cli.worker import write_keys
-
-    write_keys(folder, output_format=output_format)
+app.command()(cluster.worker)
 
 
 @app.command()
@@ -558,48 +427,3 @@ def render(
     from nas.cli.render import run_render
 
     run_render(model, inputs, out, picture.options(raw), output_format=output_format)
-
-
-@data_app.command("check")
-@grouped
-def data_check(
-    folder: Annotated[str, typer.Argument(help='Folder or .csv of RAW→RGB pairs, or "demo".')],
-    pairs: PairOptions,
-    output_format: ShortForm = "table",
-) -> None:
-    """Read every pair and report what would spoil a training; exit code 2 if anything would."""
-    config = pairs.config(folder)
-    assert config is not None
-    from nas.cli.data_check import run_check
-
-    if not run_check(config, output_format=output_format):
-        raise typer.Exit(2)
-
-
-@data_app.command("make")
-@grouped
-def data_make(
-    raw: Annotated[Path, option("--raw", help="A RAW file, or a folder of them: all that `render` reads.")],
-    target: Annotated[
-        str,
-        option(
-            "--target",
-            help="Folder of another camera's photographs, or sidecar, embedded (the phone's own JPEG) or libraw.",
-        ),
-    ],
-    out: Annotated[Path, option("--out", help="Folder for the pairs; no file in it is overwritten.")],
-    options: MakeOptions,
-    format_of_raw: RawOptions,
-    output_format: ShortForm = "table",
-) -> None:
-    """Make training pairs of photographs: align, cut and judge patches. The same command continues.
-
-    Mosaics stay as the sensor wrote them, only targets are moved. Options that say how RAW is read hold for mosaics
-    without metadata; --black, --white and --pattern for a camera's RAW, too, where its own are wrong.
-    """
-    from nas.cli.data_make import run_make, settings_of
-
-    settings, assembly = settings_of(target, options, format_of_raw)
-    run_make(
-        raw, target, out, settings, assembly, match=options.match, workers=options.workers, output_format=output_format
-    )

@@ -1,26 +1,25 @@
 """Put studies, or networks, side by side: where they differ in settings, data, training and genes, and the outcome."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from latency_models.device import Device, load_device
-from nas import backend
 from nas.defaults import DEFAULT_DEVICE
 from nas.report import candidates, course
 from nas.report.data import Front, Layers, Photos
 from nas.report.layers import layers_of
-from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, label, overview
+from nas.report.network_photos import LEFT_OUT, OnMessage, Trained, network_photos
+from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, label, overview, verdict
 from nas.search import candidate_rows, finals
 from nas.search import study as studies
 from nas.search.candidate import Candidate
-from nas.search.network_ref import NetworkRef, require_same_data, resolve
+from nas.search.network_ref import NetworkRef, resolve
 from nas.search.study import Study
-from search_spaces.errors import IspNasError, UsageError
+from search_spaces.errors import UsageError
 from search_spaces.spec import GENES
 
-OnMessage = Callable[[str], None]
 STUDIES, NETWORKS = "studies", "networks"
 _FOUND = ("trial", "name", "steps", "psnr_db", "psnr_half_width_db", "seeds", "ssim", "score", "runtime_ms",
           "runtime_low_ms", "runtime_high_ms", "parameters", "macs", "hash")  # fmt: skip
@@ -157,7 +156,7 @@ def _row(study: Study, candidate: Candidate) -> dict[str, Any]:
 def _sentence(each: Compared) -> str:
     if each.target is None:
         assert each.study is not None
-        return overview(each.study).sentence
+        return overview(each.study, verdict(each.study)).sentence
     candidate = each.target.candidate
     of_study = f", trial {candidate.trial} of {each.study.folder.name}" if each.study and candidate else ""
     return f"{each.target.spec.description}{of_study}"
@@ -200,34 +199,16 @@ def _layers(each: Compared) -> Layers:
 def _photos(found: Sequence[Compared], count: int, on_message: OnMessage) -> Photos:
     """Return what each makes of the same validation pairs, or why that cannot be shown."""
     if not count:
-        return Photos(note="Photos were left out (--photos 0).")
-    trained = [(each, c) for each in found if (c := _candidate(each)) is not None and each.study is not None]
+        return LEFT_OUT
+    trained = [Trained(each.label, each.study, c) for each in found if (c := _candidate(each)) and each.study]
     if len(trained) < len(found):
         return Photos(note="Photos need networks that a study has trained.")
-    if len({each.study.config.data_fingerprint for each, _ in trained if each.study}) > 1:
+    if len({each.study.config.data_fingerprint for each in trained}) > 1:
         return Photos(note="They were trained on other pairs, so that no pair belongs to both.")
-    try:
-        on_message("Making photos of validation pairs…")
-        return Photos(_photo_rows(trained, count))
-    except (IspNasError, OSError) as error:
-        return Photos(note=f"The photos could not be made: {error}")
+    return network_photos(trained, count, on_message)
 
 
 def _candidate(each: Compared) -> Candidate | None:
     if each.target is not None:
         return each.target.candidate
     return each.study.best() if each.study is not None and each.study.trained() else None
-
-
-def _photo_rows(trained: Sequence[tuple[Compared, Candidate]], count: int) -> Any:
-    backend.prepare()
-    from nas.report.photos import Shown, photo_rows
-
-    shown = []
-    for each, candidate in trained:
-        assert each.study is not None
-        require_same_data(each.study)
-        shown.append(
-            Shown(each.label, candidate.spec, each.study.longest_checkpoint(candidate), each.study.config.data)
-        )
-    return photo_rows(shown, count)

@@ -16,13 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from nas import units
 from nas.report.comparison import Comparison
 from nas.report.data import Front, StudyReport
 from nas.search.budget import duration
+from nas.templates import environment
 from search_spaces.errors import UsageError
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.printable import json_printable, printable
@@ -79,10 +80,7 @@ def _packed_plotly() -> Markup:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=lambda value: printable(value) if type(value) is str else value,
-    )  # fmt: skip
+    made = environment(TEMPLATES)
     made.filters |= {
         "count": units.count,
         "duration": duration,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nas.report.study_report import best_row
-from nas.search import finals, workers_file
+from nas.report.study_report import best_row, verdict
 from nas.search import study as studies
+from nas.search import workers_file
 from nas.search.budget import read_budget
 from nas.search.standing import counts
 from nas.search.study import RECORDS_FILE, Study
@@ -32,7 +32,7 @@ def clock_of(folder: Path) -> Clock:
 
 def status(study: Study, clock: Clock) -> dict[str, Any]:
     """Return how a study stands, under the names that programs rely on."""
-    judged = finals.verdict_of(study) if study.trained() else None
+    judged = verdict(study)
     elapsed_s = _elapsed_s(study, clock)
     return {
         "study": study.folder.name,

@@ -1,20 +1,20 @@
 """Gather what the page of one study shows, from its records and from what lies beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latency_models.device import Device, load_device
-from nas import backend
 from nas.report import candidates, course
 from nas.report.cards import precisions
 from nas.report.data import Front, Genes, Layers, Overview, Photos, Precisions, StudyReport
 from nas.report.layers import layers_of
+from nas.report.network_photos import LEFT_OUT, OnMessage, Trained, network_photos
 from nas.search import candidate_rows, finals
 from nas.search import study as studies
 from nas.search.candidate import Candidate
-from nas.search.network_ref import require_same_data
+from nas.search.finals import Verdict
 from nas.search.standing import counts
 from nas.search.study import RUN_FILE, Study
 from search_spaces.errors import IspNasError
@@ -22,7 +22,6 @@ from search_spaces.spec import GENES
 from search_spaces.system import stored
 
 DEFAULT_PHOTOS = 3
-OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,16 @@ def study_report(
     Raises UsageError for an export that cannot be read.
     """
     options = options or ReportOptions()
+    judged = verdict(study)
     cards = precisions(study, options.exports) if study.trained() else Precisions(note=NOTHING_TRAINED)
     events = list(studies.events(study.folder))
     runtimes = {c.trial: c.runtime_ms for c in study.candidates.values() if c.runtime_ms is not None}
     device = device_of(study)
     return StudyReport(
-        overview=overview(study),
+        overview=overview(study, judged),
         candidates=candidates.candidate_rows(study),
         front=front(study, device),
-        photos=photos(study, options.photos, on_message=on_message),
+        photos=photos(study, judged, options.photos, on_message=on_message),
         anytime=course.anytime(events, runtimes),
         spending=course.spending(events, final_rung=study.final_rung),
         finalists=candidates.finalists(study),
@@ -65,9 +65,13 @@ def study_report(
 NOTHING_TRAINED = "No candidate is trained yet."
 
 
-def overview(study: Study) -> Overview:
-    """Return what a study is, and its verdict."""
-    judged = finals.verdict_of(study) if study.trained() else None
+def verdict(study: Study) -> Verdict | None:
+    """Return the verdict of a study's finals, None without finals."""
+    return finals.verdict_of(study) if study.trained() else None
+
+
+def overview(study: Study, judged: Verdict | None) -> Overview:
+    """Return what a study is, with the verdict of its finals."""
     config, last = study.config, study.sessions[-1] if study.sessions else None
     return Overview(
         name=config.name,
@@ -133,36 +137,20 @@ def device_of(study: Study) -> Device | None:
         return None
 
 
-def photos(study: Study, count: int, *, on_message: OnMessage = lambda _: None) -> Photos:
+def photos(study: Study, judged: Verdict | None, count: int, *, on_message: OnMessage = lambda _: None) -> Photos:
     """Return some validation pairs with what the best found and the best design make of them, or why there are none."""
     if not count:
-        return Photos(note="Photos were left out (--photos 0).")
+        return LEFT_OUT
     if not study.trained():
         return Photos(note=NOTHING_TRAINED)
-    shown = [c for c in contestants(study) if c and study.longest_checkpoint(c).exists()]
+    best = [c for c in contestants(study, judged) if c]
+    shown = [c for c in best if study.longest_checkpoint(c).exists()]
     if not shown:
         return Photos(
             note="The checkpoints of the best networks are not in the study's folder, so their pictures cannot be made."
         )
-    try:
-        require_same_data(study)
-        on_message("Making photos of validation pairs…")
-        backend.prepare()
-        from nas.report.photos import Shown, photo_rows
-
-        networks = [
-            Shown(label(c), c.spec, study.longest_checkpoint(c), study.config.data) for c in shown
-        ]  # fmt: skip
-        return Photos(photo_rows(networks, count), "" if len(shown) > 1 else _alone(study, shown[0]))
-    except (IspNasError, OSError) as error:
-        return Photos(note=f"The photos could not be made: {error}")
-
-
-def _alone(study: Study, candidate: Candidate) -> str:
-    missing = next((c for c in contestants(study) if c and c is not candidate), None)
-    if missing is None:
-        return ""
-    return f"{label(missing)} is not shown: its checkpoint is not in the study's folder."
+    missing = [f"{label(c)} is not shown: its checkpoint is not in the study's folder." for c in best if c not in shown]
+    return network_photos([Trained(label(c), study, c) for c in shown], count, on_message, note=" ".join(missing))
 
 
 def label(candidate: Candidate) -> str:
@@ -170,9 +158,8 @@ def label(candidate: Candidate) -> str:
     return candidate.name or f"trial {candidate.trial}"
 
 
-def contestants(study: Study) -> tuple[Candidate | None, Candidate | None]:
+def contestants(study: Study, judged: Verdict | None) -> tuple[Candidate | None, Candidate | None]:
     """Return the best network found and the best published design: those of the verdict, else by score."""
-    judged = finals.verdict_of(study)
     if judged and judged.found is not None and judged.design is not None:
         return study.candidates[judged.found], study.candidates[judged.design]
     rung = study.comparison_rung()

@@ -11,8 +11,9 @@ import typer
 from flow import in_process, refusal
 
 from nas.cli import main, option_groups
+from nas.cli.command_options import FileOptions
 from nas.cli.option_groups import grouped, option
-from nas.cli.options import DataOptions, FileOptions, TrainingOptions
+from nas.cli.options import DataOptions, TrainingOptions
 from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.search.open_study import SearchOptions

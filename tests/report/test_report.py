@@ -16,10 +16,11 @@ from made_up_study import FINAL_STEPS, made_up_study
 
 from nas.data.pairs import DataConfig, identity
 from nas.report import candidates, cards, course, photos, study_report
-from nas.report.data import StudyReport
+from nas.report.data import Photos, StudyReport
 from nas.report.page import study_page
-from nas.search import candidate_rows
+from nas.search import candidate_rows, finals
 from nas.search import study as studies
+from nas.search.candidate import Candidate
 from nas.search.finals import verdict_of
 from nas.search.gene_importance import gene_importances
 from nas.search.study import Study
@@ -248,7 +249,7 @@ class Blurred:
 def with_pairs(tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     data = DataConfig(str(tiny_pairs))
     study = made_up_study(tmp_path / "s", 40, data=data, data_fingerprint=identity(data))
-    for candidate, error in zip(study_report.contestants(study), (b"0.01", b"0.02"), strict=True):
+    for candidate, error in zip(contestants(study), (b"0.01", b"0.02"), strict=True):
         assert candidate is not None
         study.longest_checkpoint(candidate).write_bytes(error)
     monkeypatch.setattr(photos, "Evaluator", Blurred)
@@ -256,10 +257,18 @@ def with_pairs(tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return study
 
 
+def contestants(study: Study) -> tuple[Candidate | None, Candidate | None]:
+    return study_report.contestants(study, study_report.verdict(study))
+
+
+def photos_of(study: Study, count: int) -> Photos:
+    return study_report.photos(study, study_report.verdict(study), count)
+
+
 def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(with_pairs: Study) -> None:
-    shown = study_report.photos(with_pairs, 3)
+    shown = photos_of(with_pairs, 3)
     assert shown.note == ""
-    found, design = (study_report.label(c) for c in study_report.contestants(with_pairs) if c)
+    found, design = (study_report.label(c) for c in contestants(with_pairs) if c)
     for row in shown.rows:
         titles = [picture.title.split(",")[0].split(" (")[0] for picture in row.pictures]
         assert titles == ["RAW mosaic", "target", found, f"error of {found}", design, f"error of {design}"]
@@ -271,10 +280,10 @@ def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(wit
 
 
 def test_photos_of_one_network_alone_name_the_other(with_pairs: Study) -> None:
-    design = study_report.contestants(with_pairs)[1]
+    design = contestants(with_pairs)[1]
     assert design is not None
     with_pairs.longest_checkpoint(design).unlink()
-    shown = study_report.photos(with_pairs, 1)
+    shown = photos_of(with_pairs, 1)
     assert shown.note == f"{design.name} is not shown: its checkpoint is not in the study's folder."
     assert len(shown.rows[0].pictures) == 4
 
@@ -283,7 +292,7 @@ def test_photos_of_pairs_that_have_changed_are_not_made(with_pairs: Study) -> No
     from dataclasses import replace
 
     with_pairs.config = replace(with_pairs.config, data_fingerprint="another")
-    assert "are not those that study s was trained on" in study_report.photos(with_pairs, 1).note
+    assert "are not those that study s was trained on" in photos_of(with_pairs, 1).note
 
 
 # The command
@@ -334,3 +343,10 @@ def test_a_page_of_somebody_else_is_not_overwritten(made: Path, tmp_path: Path) 
 def test_a_report_is_the_same_data_twice(made: Path) -> None:
     study = studies.load(made / "s")
     assert asdict(study_report.study_report(study)) == asdict(study_report.study_report(study))
+
+
+def test_a_report_works_its_verdict_out_once(with_pairs: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    worked_out = []
+    monkeypatch.setattr(finals, "verdict_of", lambda study: worked_out.append(study) or verdict_of(study))
+    assert study_report.study_report(with_pairs).photos.rows
+    assert worked_out == [with_pairs]

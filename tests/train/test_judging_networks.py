@@ -1,8 +1,8 @@
 """Losses with a network of their own: VGG-19's weights come from a file, the discriminator is trained alongside."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import pytest
 from flow import in_process, refusal, search_in_process
 
 from nas.data.pairs import PairSet, open_prepared
-from nas.train import checkpoint
+from nas.train import checkpoint, step
 from nas.train.checkpoint import Checkpoint
 from nas.train.evaluation import network_input, targets
 from nas.train.loop import LossWatch, start, train
 from nas.train.losses import adversarial, perceptual, vgg_weights
 from nas.train.memory import training_bytes
 from nas.train.recipe import LossPhase, Recipe
-from nas.train.step import StepPlan, compiled_step, executable
 from search_spaces import lower_flax
 from search_spaces.errors import TrainingError
 from search_spaces.networks import build_graph
@@ -62,14 +61,16 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write_weights(tmp_path_factory.mktemp("vgg") / "vgg19.h5", seed=0)
 
 
+# The same plan stands for another program beside judges of a few filters, so these are kept by themselves.
+thin_executable = lru_cache(maxsize=None)(step.executable.__wrapped__)
+
+
 @pytest.fixture
-def thin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judges of a few filters: training beside them does not depend on how many they have, and takes less time."""
     monkeypatch.setattr(adversarial, "_CONVOLUTIONS", THIN_CONVOLUTIONS)
     monkeypatch.setattr(vgg_weights, "_BLOCKS", THIN_BLOCKS)
-    executable.cache_clear()
-    yield
-    executable.cache_clear()
+    monkeypatch.setattr(step, "executable", thin_executable)
 
 
 def run(pairs: PairSet, steps: int, recipe: Recipe, *, state: Checkpoint | None = None, **more: Any) -> Checkpoint:
@@ -122,9 +123,9 @@ def test_other_weights_of_vgg_share_the_executable_and_train_otherwise(
 ) -> None:
     other = write_weights(tmp_path / "other.h5", seed=1)
     first = run(pairs, 2, VGG, vgg_file=vgg_file)
-    compiled = executable.cache_info().misses
+    compiled = thin_executable.cache_info().misses
     assert differing(first, run(pairs, 2, VGG, vgg_file=other)) != []
-    assert executable.cache_info().misses == compiled
+    assert thin_executable.cache_info().misses == compiled
 
 
 ASKED = ("--steps", 4, "--batch", 2, "--patch", 16, "--loss", "l1=1,vgg=1e-6", "--format", "json")
@@ -259,7 +260,7 @@ def test_all_terms_of_a_team_train_together_and_the_result_is_exported_without_t
     ids=["vgg", "shallow", "texture", "average"],
 )
 def test_the_memory_estimate_is_near_what_xla_plans(recipe: Recipe) -> None:
-    step, _ = compiled_step(GRAPH, StepPlan.of(recipe))
-    plan = step.memory_analysis()  # type: ignore[attr-defined]  # a compiled function
+    compiled, _ = step.compiled_step(GRAPH, step.StepPlan.of(recipe))
+    plan = compiled.memory_analysis()  # type: ignore[attr-defined]  # a compiled function
     planned = plan.temp_size_in_bytes + plan.argument_size_in_bytes
     assert 0.5 < planned / training_bytes(GRAPH, recipe) < 2, f"{planned} bytes planned"
