@@ -20,12 +20,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.search.network_ref import NetworkRef, resolve
 from nas.search.successive_halving import check_ladder
 from nas.train.checkpoint import load
 from nas.train.job import Job, JobFailure
+from nas.train.ranges import Decibels, Finite, Number, Seconds, Ssim, Steps
 from nas.train.recipe import Recipe
 from nas.train.run_folder import CHECKPOINT_FILE
 from nas.train.worker import TrainingWorker
@@ -35,7 +36,7 @@ from search_spaces.errors import StudyError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import cause, listed
 
@@ -124,19 +125,24 @@ class Training:
 class Record:
     """What a training came to at `steps`: figures, or the reason why there are none."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     hash: str
-    seed: int
-    horizon: int
-    steps: int
-    from_step: int  # where this stretch began
+    seed: Number
+    horizon: Steps
+    steps: Steps
+    from_step: Number  # where this stretch began
     failure: str | None = None
-    psnr_db: float | None = None  # on the validation pairs, as ssim
-    ssim: float | None = None
-    loss: float | None = None
-    train_s: float | None = None  # of this stretch alone; None where it was trained before a kill
-    compile_s: float | None = None
-    evaluate_s: float | None = None
+    psnr_db: Decibels | None = None  # on the validation pairs, as ssim
+    ssim: Ssim | None = None
+    loss: Finite | None = None
+    train_s: Seconds | None = None  # of this stretch alone; None where it was trained before a kill
+    compile_s: Seconds | None = None
+    evaluate_s: Seconds | None = None
     commit: str | None = None
+
+
+_RECORD: stored.Schema[Record] = stored.Schema(Record)
 
 
 def _check_networks(networks: Sequence[AuditedNetwork]) -> None:
@@ -271,8 +277,8 @@ def recorded(folder: Path, training: Training) -> dict[int, Record]:
     found = {}
     for path in (p for p in listed(folder / RUNS / training.key, StudyError) if p.suffix == ".json"):
         try:
-            record = Record(**read(path))
-        except TypeError as error:
+            record = _RECORD.read(checksums.without_sum(read(path)))
+        except ValueError as error:
             raise StudyError(f"{path} is no record of an audit ({error}); remove it, and it is made again.") from None
         found[record.steps] = record
     return found
@@ -389,7 +395,7 @@ class Audit:
             raise StudyError(result.reason)
         training = at.training
         record = self._record(at, result)
-        save(self.folder / RUNS / training.key / f"{record.steps}.json", asdict(record))
+        save(self.folder / RUNS / training.key / f"{record.steps}.json", checksums.summed(asdict(record)))
         self._tell(training, record)
         self._done += at.steps - at.from_step
         if record.failure:

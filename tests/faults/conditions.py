@@ -9,6 +9,7 @@ import argparse
 import errno
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -26,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "tests")]
 
+NOBODY = 65534
 COMMAND = Path(sys.executable).parent / "isp-nas"
 SOURCE = Path(__file__).with_name("failing_disk.c")
 LONGEST_S = 300
@@ -46,6 +48,8 @@ class Condition:
     error: str = "ENOSPC"
     signal: str = ""
     after_s: float = 0.0
+    to: str = "group"  # who gets the signal: the command with its workers, the command alone, or a worker
+    chmod: tuple[str, str] = ("", "")  # path below the work folder and mode, for a command that another user runs
     what: str = ""  # in words
 
 
@@ -61,11 +65,31 @@ class Outcome:
 
 # The commands, by what they read and write. Trainings are over at once.
 TRAINING = "--batch 2 --patch 16"
+CONTINUED = (
+    "search",
+    "search on",
+    "train",
+    "audit",
+    "data make",
+    "measure",
+    "render",
+    "render dng",
+    "export",
+    "report",
+)
 COMMANDS = {
     "data check": "data check pairs",
     "search": f"search --budget 1 --data pairs --space tiny.toml --study new --workers 1 --rungs 2 {TRAINING}",
     "search on": f"search --budget 4 --data pairs --space tiny.toml --study s --workers 1 --rungs 2,4 {TRAINING}",
     "pareto": "pareto --study s",
+    "report": "report --study s --photos 0 --out mine.html",
+    "compare": "compare s:0 s:1 --study s --photos 0 --out mine.html",
+    "delete": "delete s",
+    "designs": "designs",
+    "audit": f"audit a.json b.json c.json d.json --rungs 2 --steps 4 --seeds 1 --data pairs --out audited {TRAINING}",
+    "data make": "data make --raw phone --target libraw --out made --patch 64 --workers 1",
+    "measure": "latency measure net.tflite --out timed",
+    "calibrate": "latency calibrate measured.csv --name mine",
     "plot": "pareto --study s --plot mine.png",
     "page": "pareto --study s --plot mine.html",
     "show": "show best --study s",
@@ -87,7 +111,10 @@ def prepare(folder: Path, *, searched: bool = True) -> None:
     from dng import Camera, noise, write_mosaic
     from flow import write_device, write_space
     from isp_builder import isp
+    from photographed import photograph
     from PIL import Image
+
+    from search_spaces.space import load_space
 
     work = folder / "work"
     rng = np.random.default_rng(0)
@@ -103,6 +130,15 @@ def prepare(folder: Path, *, searched: bool = True) -> None:
     Camera().write(work / "m.dng", noise(32, 32))
     write_mosaic(work / "m.png", noise(32, 32))
     (work / "given.csv").write_text("network,runtime_ms\na,3.5\nb,4.5\n")
+    rows = (f"{name},{20 + 5 * at},fp16" for at, name in enumerate(("smallnet", "csanet", "acvlab", "cvml")))
+    (work / "measured.csv").write_text("\n".join(("network,runtime_ms,precision", *rows)))
+    (work / "phone").mkdir()
+    for number in range(2):
+        Camera().write(work / "phone" / f"{number}.dng", photograph(258, 322, seed=60 + number).mosaic)
+    space, choices = load_space(str(work / "tiny.toml")), random.Random(0)
+    sampled = {space.sample(lambda _, values, __: choices.choice(values)): None for _ in range(40)}
+    for name, spec in zip("abcd", sampled, strict=False):
+        (work / f"{name}.json").write_text(json.dumps({"spec": spec.to_dict()}))
     (work / "mine.png").write_bytes(b"a picture of the user's own")
     (work / "mine.html").write_bytes(b"a page of the user's own")
     if not searched:
@@ -123,8 +159,15 @@ def failing_disk() -> Path | None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    places = {"ISP_NAS_CACHE": "cache", "ISP_NAS_HOME": "home", "TMPDIR": "tmp"}
-    (folder / "tmp").mkdir(exist_ok=True)
+    places = {
+        "ISP_NAS_CACHE": "cache",
+        "ISP_NAS_HOME": "home",
+        "TMPDIR": "tmp",
+        "HOME": "user",
+        "XDG_DATA_HOME": "user",
+    }
+    for place in ("tmp", "user"):
+        (folder / place).mkdir(exist_ok=True)
     return os.environ | {name: str(folder / place) for name, place in places.items()} | {"PYTHONPATH": str(ROOT)}
 
 
@@ -134,10 +177,14 @@ _HEARS_CTRL_C = (
 )
 
 
-def started(folder: Path, arguments: str | Sequence[str], **more: str) -> "subprocess.Popen[str]":
+def started(
+    folder: Path, arguments: str | Sequence[str], *, as_other: bool = False, **more: str
+) -> "subprocess.Popen[str]":
+    """Start a command; `as_other`: by a user who owns nothing of the folder, which takes root to do."""
     given = arguments.split() if isinstance(arguments, str) else arguments
     return subprocess.Popen(
         [sys.executable, "-c", _HEARS_CTRL_C, str(COMMAND), *given],
+        **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_other else {}),
         cwd=folder / "work",
         env=environment(folder) | more,
         text=True,
@@ -166,22 +213,49 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def run(prepared: Path, condition: Condition) -> Outcome:
-    """Run a command under a condition, in a copy of the prepared folder."""
+    """Run a command under a condition, in a copy of the prepared folder, and once more without it."""
     with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
-        folder = Path(name) / "at"
+        folder, is_other = Path(name) / "at", bool(condition.chmod[1])
         shutil.copytree(prepared, folder)
         before = snapshot(folder / "work")
-        process = started(folder, COMMANDS.get(condition.command, condition.command), **failing(folder, condition))
+        if is_other:
+            _hand_over(folder, condition)
+        arguments = COMMANDS.get(condition.command, condition.command)
+        process = started(folder, arguments, as_other=is_other, **failing(folder, condition))
         code, out, err = _ended(process, condition)
-        return Outcome(condition, code, (err or out)[-400:], tuple(_wrong(condition, code, out, err, before, folder)))
+        wrong = [*_wrong(condition, code, out, err, before, folder)]
+        wrong += _again(folder, condition, before, is_done=code == 0)
+        return Outcome(condition, code, (err or out)[-400:], tuple(wrong))
+
+
+def _hand_over(folder: Path, condition: Condition) -> None:
+    """Give everything to another user, and one path of it a mode."""
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    path, mode = condition.chmod
+    (folder / path).chmod(int(mode, 8))
+
+
+def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, is_done: bool) -> list[str]:
+    """Give the same command once more, where it is one that goes on; return what does not hold then."""
+    name = next((n for n in CONTINUED if condition.command in (n, COMMANDS[n], LONG.get(n))), None)
+    if name is None:
+        return []
+    if condition.chmod[1]:
+        (folder / condition.chmod[0]).chmod(0o755)
+    code, out, err = _ended(started(folder, COMMANDS.get(condition.command, condition.command)), Condition("", ""))
+    calm = replace(condition, signal="", calls="", command=name)
+    wrong = [*_wrong(calm, code, out, err, before, folder)]
+    if code != 0 and not (is_done and "exist" in err):
+        wrong.append(f"exit code {code}: {err[-300:]}")
+    return [f"again: {each}" for each in wrong]
 
 
 def _ended(process: "subprocess.Popen[str]", condition: Condition) -> tuple[int | None, str, str]:
     if condition.signal:
         time.sleep(condition.after_s)
-        with_group = getattr(signal, condition.signal)
         if process.poll() is None:
-            os.killpg(process.pid, with_group)
+            _signal(process, condition)
     try:
         out, err = process.communicate(timeout=LONGEST_S)
     except subprocess.TimeoutExpired:
@@ -191,11 +265,33 @@ def _ended(process: "subprocess.Popen[str]", condition: Condition) -> tuple[int 
     return process.returncode, out, err
 
 
+STOPPED_S = 2.0
+
+
+def _signal(process: "subprocess.Popen[str]", condition: Condition) -> None:
+    """Send the signal; who is stopped as a whole goes on after a while, a worker alone does not."""
+    number = signal.Signals[condition.signal]
+    if condition.to == "group":
+        os.killpg(process.pid, number)
+    else:
+        for pid in [process.pid] if condition.to == "command" else workers_of(process.pid):
+            os.kill(pid, number)
+    if number == signal.SIGSTOP and condition.to != "worker":
+        time.sleep(STOPPED_S)
+        os.killpg(process.pid, signal.SIGCONT)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that a command has started to work for it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 def _wrong(
     condition: Condition, code: int | None, out: str, err: str, before: Mapping[str, bytes], folder: Path
 ) -> Iterator[str]:
     after = snapshot(folder / "work")
-    allowed = {0, 2, 130, -getattr(signal, condition.signal)} if condition.signal else {0, 2}
+    allowed = {0, 2} if not condition.signal else {0, 130} if condition.to == "worker" else _codes_of(condition)
     if code not in allowed:
         yield f"exit code {code}"
     if "Traceback" in out + err or "Exception ignored" in err:
@@ -209,8 +305,18 @@ def _wrong(
         now = after.get(path)
         if now == content or (GROWS.search(path) and now is not None and now.startswith(content)):
             continue
+        if now is None and code == 0 and condition.command.startswith("delete") and _STUDIES.search(path):
+            continue  # in the trash
         if now is None or not (OWN.search(path) or (code == 0 and path.startswith("mine."))):
             yield f"{path} was {'removed' if now is None else 'changed'}"
+
+
+_STUDIES = re.compile(r"^results/s/|-copies/copied/", re.DOTALL)
+
+
+def _codes_of(condition: Condition) -> set[int]:
+    number = int(signal.Signals[condition.signal])
+    return {0} if number == signal.SIGSTOP else {0, 130, 128 + number, -number}
 
 
 _CAUSES = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EMFILE))
@@ -233,16 +339,21 @@ def _plain(path: str) -> str:
     return re.sub(r"\.[\w-]+-\d+\.tmp|tmp\w{8}|(?<=-)\w{8}(?=/|$)|/tmp/\w{8}$|\d{6,}", "…", path)
 
 
-def at_each_call(prepared: Path, command: str, *, calls: str, error: str, area: str) -> Iterator[Condition]:
+def at_each_call(prepared: Path, command: str, *, calls: str, error: str, area: str, most: int) -> Iterator[Condition]:
     """Yield the command with each of its calls failing first; of equal ones in a row the first and the last."""
     made = calls_of(prepared, command, calls)
-    for at, call in enumerate(made):
-        is_within = 0 < at < len(made) - 1 and made[at - 1] == call == made[at + 1]
-        if not is_within:
-            yield Condition(area, command, calls, at, error=error, what=call)
+    ends = [
+        Condition(area, command, calls, at, error=error, what=call)
+        for at, call in enumerate(made)
+        if not (0 < at < len(made) - 1 and made[at - 1] == call == made[at + 1])
+    ]
+    yield from ends[:: max(1, -(-len(ends) // most))]
 
 
-WRITERS = ("render", "plot", "page", "import", "train", "search", "search on", "export")
+WRITERS = (
+    "render", "plot", "page", "import", "report", "compare", "calibrate", "delete", "data make", "measure", "search on",
+    "search", "train", "audit", "export",
+)  # fmt: skip
 # Area, commands, calls that fail, and how.
 AT_EACH_CALL = (
     ("full disk", WRITERS, "wom", "ENOSPC"),
@@ -252,13 +363,18 @@ AT_EACH_CALL = (
 READ_ONLY = ("cache", "home", "tmp", "work/results")
 
 
-def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]) -> Iterator[Condition]:
-    """Yield everything that is tried in a whole run, or what is asked for of it; empty: everything."""
+def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str], most: int) -> Iterator[Condition]:
+    """Yield everything that is tried in a whole run, or what is asked for of it; empty: everything.
+
+    `most` is how many calls of a command are tried in an area, spread over all that it makes.
+    """
     for area, affected, calls, error in AT_EACH_CALL if failing_disk() else ():
         for command in affected:
             if _is_asked(area, areas) and _is_asked(command, commands):
-                yield from at_each_call(prepared, command, calls=calls, error=error, area=area)
-    rest = [*signals(), *names()]
+                yield from at_each_call(prepared, command, calls=calls, error=error, area=area, most=most)
+    rest = [*names(), *closed_to_others(commands)]
+    if _is_asked("signals", areas):
+        yield from signals(prepared, commands)
     if failing_disk():
         rest += [
             Condition("read-only place", command, "womn", under=place, error="EROFS", what=place)
@@ -272,22 +388,60 @@ def _is_asked(name: str, asked: Sequence[str]) -> bool:
     return not asked or name in asked
 
 
-PHASES_S = (0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0)
+LONG = {
+    "search": COMMANDS["search"]
+    .replace("--budget 1", "--budget 3 --final-steps 8")
+    .replace("--rungs 2", "--rungs 2,4"),
+    "train": COMMANDS["train"].replace("--steps 2", "--steps 400"),
+}
+SIGNALLED = ("data check", "render", "data make", "report", "audit", "search", "train", "export", "measure")
+STARTS_S = (0.05, 0.2, 0.4, 0.7)  # Python's own start, and ours
+SHARES = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)  # of the time that an undisturbed run takes
+SIGNALS = (
+    ("SIGINT", "group"), ("SIGTERM", "group"), ("SIGKILL", "command"), ("SIGKILL", "worker"), ("SIGSTOP", "group"),
+    ("SIGHUP", "group"), ("SIGSTOP", "worker"),
+)  # fmt: skip
+WITH_WORKERS = ("search", "audit")
 
 
-def signals(kinds: Iterable[str] = ("SIGINT", "SIGTERM", "SIGHUP")) -> Iterator[Condition]:
-    """Yield a long search, a training and a rendering that get a signal, from Python's own start on."""
-    commands = {
-        "search": COMMANDS["search"].replace("--budget 1", "--budget 5").replace("--rungs 2", "--rungs 200"),
-        "train": COMMANDS["train"].replace("--steps 2", "--steps 400"),
-        "render": COMMANDS["render"],
-    }
-    for kind in kinds:
-        for command in commands.values():
-            yield from (
-                Condition("signals", command, signal=kind, after_s=after, what=f"{kind} after {after} s")
-                for after in PHASES_S
-            )
+def signals(prepared: Path, commands: Sequence[str] = ()) -> Iterator[Condition]:
+    """Yield commands that get a signal, from Python's own start to their last moments."""
+    for command in (name for name in SIGNALLED if _is_asked(name, commands)):
+        arguments, lasts_s = LONG.get(command, COMMANDS[command]), 0.0
+        for kind, to in SIGNALS:
+            if to == "worker" and command not in WITH_WORKERS:
+                continue
+            lasts_s = lasts_s or duration_s(prepared, arguments)
+            phases = [*STARTS_S, *(round(share * lasts_s, 2) for share in SHARES)]
+            for after in phases if to != "worker" else phases[-4:-1] if kind == "SIGKILL" else phases[-3:-2]:
+                yield Condition("signals", arguments, signal=kind, to=to, after_s=after, what=f"{command}: {kind}")
+
+
+def duration_s(prepared: Path, arguments: str) -> float:
+    """Return how long a command takes when nothing disturbs it."""
+    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
+        folder = Path(name) / "at"
+        shutil.copytree(prepared, folder)
+        begun = time.monotonic()
+        started(folder, arguments).communicate(timeout=LONGEST_S)
+        return time.monotonic() - begun
+
+
+# What another user may not read or write, whatever calls a command makes for it.
+CLOSED = {
+    "work": "0555", "work/pairs": "0000", "work/pairs/train/fujifilm/0.png": "0000", "work/results": "0000",
+    "work/results/s/records.jsonl": "0400", "work/results/s/run.toml": "0000", "work/results/s/checkpoints": "0000",
+    "work/results/s": "0555", "work/net.tflite": "0000", "work/m.png": "0000", "work/phone.json": "0000", "work/tiny.toml": "0000",
+    "work/given.csv": "0000", "work/phone": "0000", "work/a.json": "0000", "cache": "0555", "user": "0555", "tmp": "0555",
+}  # fmt: skip
+
+
+def closed_to_others(commands: Sequence[str]) -> Iterator[Condition]:
+    """Yield commands of a user without rights to one path; only root can become another user."""
+    for command in COMMANDS if os.getuid() == 0 else ():
+        if _is_asked(command, commands):
+            for path, mode in CLOSED.items():
+                yield Condition("closed to the user", command, chmod=(path, mode), what=f"{path} {mode}")
 
 
 ODD_NAMES = (
@@ -312,6 +466,17 @@ NAMED = (
     ["pareto", "--study", "s", "--plot", "./{}-plot.html"],
     ["show", "./{}.json"],
     ["pareto", "--results", "./{}-copies"],
+    ["report", "--results", "./{}-copies", "--photos", "0", "--out", "./{}-report.html"],
+    ["compare", "s:0", "s:1", "--study", "s", "--photos", "0", "--out", "./{}-compare.html"],
+    ["designs", "--results", "./{}-copies"],
+    ["data", "make", "--raw", "./{}-phone", "--target", "libraw", "--out", "./{}-made", "--patch", "64", "--workers", "1"],
+    ["latency", "calibrate", "./{}.csv", "--name", "{}"],
+    ["latency", "measure", "./{}.tflite", "--out", "./{}-timed"],
+    ["train", "smallnet", "--steps", "2", "--data", "./{}", "--out", "./{}-run", "--batch", "2", "--patch", "16"],
+    ["audit", "a.json", "b.json", "c.json", "d.json", "--rungs", "2", "--steps", "4", "--seeds", "1", "--data", "./{}",
+     "--out", "./{}-audited", "--batch", "2", "--patch", "16"],
+    ["export", "./{}-run", "--out", "./{}-export"],
+    ["delete", "copied", "--results", "./{}-copies"],
 )  # fmt: skip
 
 
@@ -326,16 +491,18 @@ def run_named(prepared: Path, condition: Condition) -> list[Outcome]:
         for kind, source in (("tflite", "net.tflite"), ("png", "m.png")):
             shutil.copy(work / source, work / f"{name}.{kind}")
         (work / f"{name}.json").write_text("{}")
+        shutil.copy(work / "measured.csv", work / f"{name}.csv")
+        shutil.copytree(work / "phone", work / f"{name}-phone")
         shutil.copytree(work / "results" / "s", work / f"{name}-copies" / "copied")
         before = snapshot(work)
         for form in NAMED:
             process = started(folder, [part.replace("{}", name) for part in form])
             code, out, err = _ended(process, condition)
-            wrong = [*_wrong(condition, code, out, err, before, folder)]
+            told = replace(condition, command=" ".join(form[:2]), what=ascii(name))
+            wrong = [*_wrong(told, code, out, err, before, folder)]
             wrong += ["control characters"] if re.search("[\x00-\x09\x0b-\x1f\u202e]", out + err) else []
             if form[-1].endswith("-copies") and code == 0 and "copied" not in out:
                 wrong.append("a copied study goes by the name of the original")
-            told = replace(condition, command=" ".join(form[:2]), what=ascii(name))
             found.append(Outcome(told, code, (err or out)[-400:], tuple(wrong)))
     return found
 
@@ -355,11 +522,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON; what is in it already is not run again")
     parser.add_argument("--area", nargs="*", default=(), help="only these areas")
     parser.add_argument("--command", nargs="*", default=(), help="only these commands")
+    parser.add_argument("--most", type=int, default=10**6, help="calls of a command in an area; all without it")
     asked = parser.parse_args()
     known = json.loads(asked.out.read_text())["outcomes"] if asked.out.exists() else []
     with tempfile.TemporaryDirectory(prefix="isp-nas-prepared-") as name:
         prepare(Path(name))
-        for condition in all_conditions(Path(name), asked.area, asked.command):
+        for condition in all_conditions(Path(name), asked.area, asked.command, asked.most):
             for outcome in [] if _is_known(condition, known) else run_each(Path(name), condition):
                 known.append(asdict(outcome))
                 told = condition.area, outcome.condition.command, condition.what, outcome.code
