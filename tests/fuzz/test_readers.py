@@ -23,7 +23,9 @@ from isp_builder import isp
 from mutations import ODD_NAMES, ODD_NUMBERS, flipped, holds, manifest, numbers, tries
 from PIL import Image
 
+from nas.tflite.input_contract import METADATA
 from search_spaces.tflite_file import pack, parse
+from search_spaces.tflite_metadata import with_metadata
 
 # Pictures
 
@@ -110,6 +112,8 @@ def seeds(folder: Path) -> dict[str, bytes]:
     Image.fromarray(picture).save(folder / "t.jpg")
     Image.fromarray(picture).save(folder / "t.png")
     Camera().write(folder / "m.dng", mosaic)
+    Camera().write_with_preview(folder / "preview.dng", mosaic, picture)
+    Camera(orientation=5, active=(0, 0, 30, 30)).write(folder / "turned.dng", mosaic)
     write_mosaic(folder / "m.png", mosaic)
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
@@ -156,11 +160,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @tries(300)
 @given(data=st.data())
-@pytest.mark.parametrize("name", ["m.dng", "m.png"])
+@pytest.mark.parametrize("name", ["m.dng", "preview.dng", "turned.dng", "m.png"])
 def test_raw_files(
     folder: Path, seeds: dict[str, bytes], network: Path, name: str, data: st.DataObject, tmp_path_factory: Any
 ) -> None:
-    content = data.draw((tiff if name == "m.dng" else png)(seeds[name]))
+    content = data.draw((tiff if name.endswith(".dng") else png)(seeds[name]))
     place = tmp_path_factory.mktemp("raw")
     (place / name).write_bytes(content)
     holds("render", network, place / name, "--out", place / "out", "--convert")
@@ -244,6 +248,22 @@ def test_networks_are_run_apart(seeds: dict[str, bytes], data: st.DataObject, tm
     (place / "net.tflite").write_bytes(data.draw(tflite(isp(16, 16))))
     (place / "m.png").write_bytes(seeds["m.png"])
     holds("render", place / "net.tflite", place / "m.png", "--out", place / "out")
+    shutil.rmtree(place)
+
+
+CONTRACT = {"raw": {"bits": 10, "black": 0, "white": 1023, "pattern": "RGGB", "packing": "challenge"},
+            "input_levels": {"black": 0.0, "white": 1.0}}  # fmt: skip
+
+
+@tries(100)
+@given(data=st.data())
+def test_what_networks_say_of_their_input(seeds: dict[str, bytes], data: st.DataObject, tmp_path_factory: Any) -> None:
+    place = tmp_path_factory.mktemp("net")
+    told = data.draw(manifest(json.dumps(CONTRACT)))
+    (place / "net.tflite").write_bytes(with_metadata(isp(16, 16), METADATA, told))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.tflite.isp_file.require_runs", lambda *_: None)  # the file is whole
+        holds("render", place / "net.tflite", folder_of(seeds, place), "--out", place / "out")
     shutil.rmtree(place)
 
 
