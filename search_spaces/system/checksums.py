@@ -50,4 +50,5 @@ def without_sum(data: Any) -> Any:
 
 
 def _sum(data: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    told = json.loads(json.dumps(data))  # as it will be read: keys that are numbers are texts then
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
