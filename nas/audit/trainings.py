@@ -32,7 +32,7 @@ from nas.train.run_folder import CHECKPOINT_FILE
 from nas.train.worker import TrainingWorker
 from nas.train.workers import result_of
 from search_spaces.designs import DESIGNS, design_name
-from search_spaces.errors import StudyError, UsageError
+from search_spaces.errors import IspNasError, StudyError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
@@ -217,7 +217,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if not path.exists():
         save(path, settings)
-    told = _with_defaults(read(path))
+    told = _with_defaults(path)
     differs = [
         f"{name} {_written(value)}, the audit has {_written(told.get(name))}"
         for name, value in json.loads(json.dumps(settings)).items()
@@ -236,11 +236,23 @@ def begun(folder: Path) -> dict[str, Any] | None:
     return read(path) if path.exists() else None
 
 
-def _with_defaults(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings with what recipes could not say when they were written: its default is what was done."""
+def _with_defaults(path: Path) -> dict[str, Any]:
+    """Return stored settings with what recipes could not say when they were written: its default is what was done.
+
+    Raises StudyError where they are damaged.
+    """
+    told = read(path)
     others = {name: told.get(name) for name in ("data", "hardware")}
-    recipe = Recipe.from_dict({name: value for name, value in told.items() if name not in others})
+    rest = {name: value for name, value in told.items() if name not in others}
+    try:
+        recipe = _RECIPE.read(rest) and Recipe.from_dict(rest)
+    except (ValueError, IspNasError) as error:
+        why = str(error).removesuffix(".")
+        raise StudyError(f"{path} is damaged ({why}); restore it, or name another folder with --out.") from None
     return {**json.loads(json.dumps(recipe.to_dict())), **others}
+
+
+_RECIPE: stored.Schema[Recipe] = stored.Schema(Recipe)
 
 
 def _written(value: object) -> str:
