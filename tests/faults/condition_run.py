@@ -54,10 +54,11 @@ class Outcome:
 
     condition: Condition
     code: int | None  # None: it did not end
-    said: str  # the end of what it printed
+    said: str  # the end of what it printed, where something did not hold
     wrong: tuple[str, ...]  # what did not hold
 
 
+MEASURED = ("smallnet", "csanet", "acvlab", "cvml", "enerzai-dense", "noahtcv")
 # The commands, by what they read and write. Trainings are over at once.
 TRAINING = "--batch 2 --patch 16"
 CONTINUED = (
@@ -132,7 +133,7 @@ def prepare(folder: Path, *, searched: bool = True) -> None:
     Camera().write(work / "m.dng", noise(32, 32))
     write_mosaic(work / "m.png", noise(32, 32))
     (work / "given.csv").write_text("network,runtime_ms\na,3.5\nb,4.5\n")
-    rows = (f"{name},{20 + 5 * at},fp16" for at, name in enumerate(("smallnet", "csanet", "acvlab", "cvml")))
+    rows = (f"{name},{20 + 5 * at},fp16" for at, name in enumerate(MEASURED))
     (work / "measured.csv").write_text("\n".join(("network,runtime_ms,precision", *rows)))
     (work / "phone").mkdir()
     for number in range(2):
@@ -227,7 +228,7 @@ def run(prepared: Path, condition: Condition) -> Outcome:
         code, out, err = _ended(process, condition)
         wrong = [*_wrong(condition, code, out, err, before, folder)]
         wrong += _again(folder, condition, before, is_done=code == 0)
-        return Outcome(condition, code, (err or out)[-400:], tuple(wrong))
+        return Outcome(condition, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
 
 
 def _hand_over(folder: Path, condition: Condition) -> None:
@@ -333,7 +334,7 @@ def calls_of(prepared: Path, command: str, calls: str) -> list[str]:
         process.communicate(timeout=LONGEST_S)
         told = log.read_text(errors="replace").splitlines() if log.exists() else []
         own = [line.split(" ", 2)[1:] for line in told if line.startswith(f"{process.pid} ")]
-        return [f"{kind} {_plain(path.replace(str(folder), ''))}" for kind, path in own]
+        return [f"{kind} {_plain(path.replace(f'{folder}/', ''))}" for kind, path in own]
 
 
 def _plain(path: str) -> str:
@@ -364,5 +365,6 @@ def run_named(prepared: Path, condition: Condition, forms: Sequence[list[str]]) 
             wrong += ["control characters"] if re.search("[\x00-\x09\x0b-\x1f\u202e]", out + err) else []
             if form[-1].endswith("-copies") and code == 0 and "copied" not in out:
                 wrong.append("a copied study goes by the name of the original")
-            found.append(Outcome(told, code, (err or out)[-400:], tuple(wrong)))
+            said = (err or out).replace(str(folder), "")[-400:] if wrong else ""
+            found.append(Outcome(told, code, said, tuple(wrong)))
     return found

@@ -158,7 +158,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "model.tflite"
 
 
-@tries(300)
+@tries(150)
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["m.dng", "preview.dng", "turned.dng", "m.png"])
 def test_raw_files(

@@ -310,7 +310,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-@tries(60)
+@tries(25)
 @given(data=st.data())
 def test_cards_in_reports(place: Path, reported: Path, data: st.DataObject) -> None:
     best = studies.load(reported / "s").best().spec
