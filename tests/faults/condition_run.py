@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "tests")]
 
-NOBODY = 65534
+# Root may read and write whatever the mode; without these rights it is a user like others.
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 COMMAND = Path(sys.executable).parent / "isp-nas"
 SOURCE = Path(__file__).with_name("failing_disk.c")
 LONGEST_S = 300
@@ -44,7 +45,7 @@ class Condition:
     signal: str = ""
     after_s: float = 0.0
     to: str = "group"  # who gets the signal: the command with its workers, the command alone, or a worker
-    chmod: tuple[str, str] = ("", "")  # path below the work folder and mode, for a command that another user runs
+    chmod: tuple[str, str] = ("", "")  # a path and its mode, for a user whom modes stop
     what: str = ""  # in words
 
 
@@ -181,13 +182,13 @@ _HEARS_CTRL_C = (
 
 
 def started(
-    folder: Path, arguments: str | Sequence[str], *, as_other: bool = False, **more: str
+    folder: Path, arguments: str | Sequence[str], *, is_stopped_by_modes: bool = False, **more: str
 ) -> "subprocess.Popen[str]":
-    """Start a command; `as_other`: by a user who owns nothing of the folder, which takes root to do."""
+    """Start a command; `is_stopped_by_modes`: also where root starts it."""
     given = arguments.split() if isinstance(arguments, str) else arguments
     return subprocess.Popen(
-        [sys.executable, "-c", _HEARS_CTRL_C, str(COMMAND), *given],
-        **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_other else {}),
+        [*(WITHOUT_RIGHTS if is_stopped_by_modes and os.getuid() == 0 else ()), sys.executable, "-c", _HEARS_CTRL_C,
+         str(COMMAND), *given],
         cwd=folder / "work",
         env=environment(folder) | more,
         text=True,
@@ -195,7 +196,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-    )
+    )  # fmt: skip
 
 
 def failing(folder: Path, condition: Condition, *, log: Path | None = None) -> dict[str, str]:
@@ -218,25 +219,18 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def run(prepared: Path, condition: Condition) -> Outcome:
     """Run a command under a condition, in a copy of the prepared folder, and once more without it."""
     with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
-        folder, is_other = Path(name) / "at", bool(condition.chmod[1])
+        folder = Path(name) / "at"
         shutil.copytree(prepared, folder)
         before = snapshot(folder / "work")
-        if is_other:
-            _hand_over(folder, condition)
+        if condition.chmod[1]:
+            (folder / condition.chmod[0]).chmod(int(condition.chmod[1], 8))
         arguments = COMMANDS.get(condition.command, condition.command)
-        process = started(folder, arguments, as_other=is_other, **failing(folder, condition))
+        is_closed = bool(condition.chmod[1])
+        process = started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition))
         code, out, err = _ended(process, condition)
         wrong = [*_wrong(condition, code, out, err, before, folder)]
         wrong += _again(folder, condition, before, is_done=code == 0)
         return Outcome(condition, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
-
-
-def _hand_over(folder: Path, condition: Condition) -> None:
-    """Give everything to another user, and one path of it a mode."""
-    for path in (folder.parent, folder, *folder.rglob("*")):
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    path, mode = condition.chmod
-    (folder / path).chmod(int(mode, 8))
 
 
 def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, is_done: bool) -> list[str]:

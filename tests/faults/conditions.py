@@ -24,6 +24,7 @@ from condition_run import (
     COMMANDS,
     LONG,
     LONGEST_S,
+    WITHOUT_RIGHTS,
     Condition,
     Outcome,
     calls_of,
@@ -137,8 +138,8 @@ CLOSED = {
 
 
 def closed_to_others(commands: Sequence[str]) -> Iterator[Condition]:
-    """Yield commands of a user without rights to one path; only root can become another user."""
-    for command in COMMANDS if os.getuid() == 0 else ():
+    """Yield commands of a user without rights to one path."""
+    for command in COMMANDS if os.getuid() or shutil.which(WITHOUT_RIGHTS[0]) else ():
         if _is_asked(command, commands):
             for path, mode in CLOSED.items():
                 yield Condition("closed to the user", command, chmod=(path, mode), what=f"{path} {mode}")
