@@ -289,9 +289,10 @@ def _wrong(
 ) -> Iterator[str]:
     after = snapshot(folder / "work")
     allowed = {0, 2} if not condition.signal else {0, 130} if condition.to == "worker" else _codes_of(condition)
-    if code not in allowed:
+    is_pythons = condition.signal == "SIGINT" and "KeyboardInterrupt" in err and not _OURS.search(err)
+    if code not in allowed and not is_pythons:
         yield f"exit code {code}"
-    if "Traceback" in out + err or "Exception ignored" in err:
+    if ("Traceback" in out + err or "Exception ignored" in err) and not is_pythons:
         yield "a traceback"
     refusals = [line for line in err.splitlines() if line.startswith("isp-nas: ")]
     if code == 2 and len(refusals) != 1 and condition.command not in ("data check", "check"):
@@ -308,6 +309,8 @@ def _wrong(
             yield f"{path} was {'removed' if now is None else 'changed'}"
 
 
+# Until our first line is run, Ctrl-C is Python's to answer, which it does with a traceback that names no file of ours.
+_OURS = re.compile(r'File "[^"]*/(nas|latency_models|search_spaces)/')
 _STUDIES = re.compile(r"^results/s/|-copies/copied/", re.DOTALL)
 
 
