@@ -112,7 +112,11 @@ def parse_measurements(text: str, *, where: str, rename: Mapping[str, str] | Non
 
     `rename` gives our names of columns that the text calls otherwise.
     """
-    reader = csv.reader(io.StringIO(with_commas(text), newline=""), strict=True)  # an open quotation is a torn file
+    try:
+        plain = with_commas(text)
+    except csv.Error as error:
+        raise MeasurementError(f"{where} is no CSV ({error}); correct the file.") from None
+    reader = csv.reader(io.StringIO(plain, newline=""), strict=True)  # an open quotation is a torn file
     placed: list[Placed] = []
     columns: list[_Column] = []
     try:

@@ -6,7 +6,6 @@ and tables with a column per delegate (see `wide_tables`).
 """
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -104,8 +103,8 @@ def _json(text: str) -> object:
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return stored.parse_json(text)
+    except ValueError:
         return None
 
 

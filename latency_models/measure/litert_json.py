@@ -1,6 +1,5 @@
 """Parse the --result_json of `litert-benchmark` from the ai-edge-litert wheel: one run, in milliseconds. Pure."""
 
-import json
 from collections.abc import Mapping
 from math import inf
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from latency_models.measure.benchmark_log import LITERT_PYTHON_TOOL, LogResult
 from latency_models.measure.delegation import Delegation, accelerated, require_delegated
 from search_spaces.errors import MeasurementError
+from search_spaces.system import stored
 
 
 def parse_litert_json(text: str, *, allow_partial: bool = False) -> LogResult:
@@ -32,8 +32,8 @@ def parse_litert_json(text: str, *, allow_partial: bool = False) -> LogResult:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = stored.parse_json(text)
+    except ValueError as error:
         raise MeasurementError(
             f"This is no whole JSON ({error}); give the file as litert-benchmark wrote it."
         ) from None

@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from latency_models.measure.delegation import delegate_name
 from latency_models.measure.typed_results import typed_columns
@@ -163,7 +163,7 @@ def _narrow(text: str, headings: Sequence[str], wide: dict[int, Heading], group:
 def _lines(text: str, width: int) -> Iterator[list[str]]:
     """Yield the cells of every line, none where it is empty; raise MeasurementError where their number is wrong."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    for row in reader:
+    for row in _rows(reader):
         cells = [cell.strip() for cell in row]
         if any(cells) and len(cells) != width:
             raise MeasurementError(
@@ -171,6 +171,13 @@ def _lines(text: str, width: int) -> Iterator[list[str]]:
                 "commas into quotation marks."
             )
         yield cells if any(cells) else []
+
+
+def _rows(reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise MeasurementError(f"Line {reader.line_num} is no CSV ({error}); correct the file.") from None
 
 
 def _renamed(headings: Sequence[str], wide: dict[int, Heading]) -> dict[int, str]:

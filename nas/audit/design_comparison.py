@@ -8,8 +8,12 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict  # that of typing tells pydantic too little before Python 3.12
+
+from nas.train.ranges import Decibels, Finite, Number, Seconds, Ssim, Steps
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
 from search_spaces.system import stored
@@ -26,15 +30,17 @@ FEWEST_TO_RANK = 3
 class Run:
     """One design trained from one seed: either its figures or the reason why there are none."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     design: str
     hash: str  # of the genes that were trained
-    seed: int
+    seed: Number
     failure: str | None = None
-    val_psnr_db: float | None = None
-    val_ssim: float | None = None
-    test_psnr_db: float | None = None  # None also where the data has no test pairs
-    test_ssim: float | None = None
-    train_s: float | None = None  # compiling and validation included; None where training was broken off meanwhile
+    val_psnr_db: Decibels | None = None
+    val_ssim: Ssim | None = None
+    test_psnr_db: Decibels | None = None  # None also where the data has no test pairs
+    test_ssim: Ssim | None = None
+    train_s: Seconds | None = None  # compiling and validation included; None where training was broken off meanwhile
 
 
 @dataclass(frozen=True)
@@ -75,18 +81,46 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> "Comparison":
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote; raise ValueError where it is something else, or its means are not of its runs."""
         if told["schema"] != SCHEMA:
             raise ValueError(f"schema {told['schema']}, wanted {SCHEMA}")
-        return cls(
-            label=str(told["label"]),
-            pairs=dict(told["data"]["pairs"]),
-            data_identity=str(told["data"]["identity"]),
-            recipe=dict(told["recipe"]),
-            seeds=tuple(told["seeds"]),
-            runs=tuple(Run(**run) for run in told["runs"]),
-            provenance=dict(told["provenance"]),
+        read = _FILE.read(dict(told))
+        made = cls(
+            label=read["label"],
+            pairs=read["data"]["pairs"],
+            data_identity=read["data"]["identity"],
+            recipe=read["recipe"],
+            seeds=tuple(read["seeds"]),
+            runs=tuple(read["runs"]),
+            provenance=read["provenance"],
         )
+        if (summaries(made.runs), made.recipe.get("horizon")) != (read["designs"], read["steps"]):
+            raise ValueError("its means and steps are not those of its runs and recipe")
+        return made
+
+
+class _Data(TypedDict):
+    pairs: dict[str, Number]
+    identity: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _File(TypedDict):
+    """What `to_dict` writes."""
+
+    schema: int
+    label: str
+    provenance: dict[str, Any]
+    data: _Data
+    recipe: dict[str, Any]
+    steps: Steps
+    seeds: list[Number]
+    designs: dict[str, dict[str, dict[str, Finite] | None]]
+    rank_correlation: dict[str, dict[str, Finite] | None]
+    runs: list[Run]
+
+
+_FILE: stored.Schema[_File] = stored.Schema(_File)
 
 
 def read_comparisons(results: Path) -> dict[str, Comparison]:

@@ -20,22 +20,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.search.network_ref import NetworkRef, resolve
 from nas.search.successive_halving import check_ladder
 from nas.train.checkpoint import load
 from nas.train.job import Job, JobFailure
+from nas.train.ranges import Decibels, Finite, Number, Seconds, Ssim, Steps
 from nas.train.recipe import Recipe
 from nas.train.run_folder import CHECKPOINT_FILE
 from nas.train.worker import TrainingWorker
 from nas.train.workers import result_of
 from search_spaces.designs import DESIGNS, design_name
-from search_spaces.errors import StudyError, UsageError
+from search_spaces.errors import IspNasError, StudyError, UsageError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import cause, listed
 
@@ -124,19 +125,24 @@ class Training:
 class Record:
     """What a training came to at `steps`: figures, or the reason why there are none."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     hash: str
-    seed: int
-    horizon: int
-    steps: int
-    from_step: int  # where this stretch began
+    seed: Number
+    horizon: Steps
+    steps: Steps
+    from_step: Number  # where this stretch began
     failure: str | None = None
-    psnr_db: float | None = None  # on the validation pairs, as ssim
-    ssim: float | None = None
-    loss: float | None = None
-    train_s: float | None = None  # of this stretch alone; None where it was trained before a kill
-    compile_s: float | None = None
-    evaluate_s: float | None = None
+    psnr_db: Decibels | None = None  # on the validation pairs, as ssim
+    ssim: Ssim | None = None
+    loss: Finite | None = None
+    train_s: Seconds | None = None  # of this stretch alone; None where it was trained before a kill
+    compile_s: Seconds | None = None
+    evaluate_s: Seconds | None = None
     commit: str | None = None
+
+
+_RECORD: stored.Schema[Record] = stored.Schema(Record)
 
 
 def _check_networks(networks: Sequence[AuditedNetwork]) -> None:
@@ -211,7 +217,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if not path.exists():
         save(path, settings)
-    told = _with_defaults(read(path))
+    told = _with_defaults(path)
     differs = [
         f"{name} {_written(value)}, the audit has {_written(told.get(name))}"
         for name, value in json.loads(json.dumps(settings)).items()
@@ -230,11 +236,23 @@ def begun(folder: Path) -> dict[str, Any] | None:
     return read(path) if path.exists() else None
 
 
-def _with_defaults(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings with what recipes could not say when they were written: its default is what was done."""
+def _with_defaults(path: Path) -> dict[str, Any]:
+    """Return stored settings with what recipes could not say when they were written: its default is what was done.
+
+    Raises StudyError where they are damaged.
+    """
+    told = read(path)
     others = {name: told.get(name) for name in ("data", "hardware")}
-    recipe = Recipe.from_dict({name: value for name, value in told.items() if name not in others})
+    rest = {name: value for name, value in told.items() if name not in others}
+    try:
+        recipe = _RECIPE.read(rest) and Recipe.from_dict(rest)
+    except (ValueError, IspNasError) as error:
+        why = str(error).removesuffix(".")
+        raise StudyError(f"{path} is damaged ({why}); restore it, or name another folder with --out.") from None
     return {**json.loads(json.dumps(recipe.to_dict())), **others}
+
+
+_RECIPE: stored.Schema[Recipe] = stored.Schema(Recipe)
 
 
 def _written(value: object) -> str:
@@ -271,8 +289,8 @@ def recorded(folder: Path, training: Training) -> dict[int, Record]:
     found = {}
     for path in (p for p in listed(folder / RUNS / training.key, StudyError) if p.suffix == ".json"):
         try:
-            record = Record(**read(path))
-        except TypeError as error:
+            record = _RECORD.read(checksums.without_sum(read(path)))
+        except ValueError as error:
             raise StudyError(f"{path} is no record of an audit ({error}); remove it, and it is made again.") from None
         found[record.steps] = record
     return found
@@ -389,7 +407,7 @@ class Audit:
             raise StudyError(result.reason)
         training = at.training
         record = self._record(at, result)
-        save(self.folder / RUNS / training.key / f"{record.steps}.json", asdict(record))
+        save(self.folder / RUNS / training.key / f"{record.steps}.json", checksums.summed(asdict(record)))
         self._tell(training, record)
         self._done += at.steps - at.from_step
         if record.failure:

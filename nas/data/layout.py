@@ -195,7 +195,7 @@ def divide(
 
     Pairs are drawn one by one. Where many were cut from one photograph, folders made by hand judge more honestly.
     """
-    given: dict[Split, list[Pair]] = {"train": found} if isinstance(found, list) else dict(found)
+    given: dict[Split, list[Pair]] = {"train": found} if isinstance(found, list) else {"train": [], **found}
     pool = given["train"]
     order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))]
     taken = 0

@@ -70,13 +70,17 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
         raise DataError(f'Could not read the table of pairs "{path}": {error.strerror}; check the path.') from None
     first = text.partition("\n")[0]
     rows = csv.DictReader(StringIO(text), delimiter=";" if ";" in first and "," not in first else ",")
-    missing = [name for name in _PATHS if name not in (rows.fieldnames or ())]
+    try:
+        names = rows.fieldnames or ()
+        read = [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise DataError(f'Line {rows.line_num} of "{path}" is no CSV ({error}); mend it.') from None
+    missing = [name for name in _PATHS if name not in names]
     if missing:
         raise DataError(
             f'The first line of "{path}" names no column {" and ".join(missing)}; a table of pairs has raw and rgb, '
             "and may have split, black, white, bits, pattern and packing."
         )
-    read = [(rows.line_num, row) for row in rows]
     if not read:
         raise DataError(f'The table of pairs "{path}" has no rows; add a line for each pair.')
     return read

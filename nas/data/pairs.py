@@ -18,12 +18,13 @@ from zlib import crc32
 import numpy as np
 from jaxtyping import Int, UInt8, UInt16
 
+from nas.data.array_file import mapped
 from nas.data.cache import build_once
 from nas.data.layout import SPLITS, Pair, Split, divide, find_splits, is_mosaic_alone, known_layouts
 from nas.data.manifest import MADE_FILE, is_manifest, manifest_format, read_manifest
 from nas.data.raw_format import RawFormat, pack
 from search_spaces.errors import DataError, IspNasError, UnknownNameError, UsageError
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 from search_spaces.system.named_files import expanded
 from search_spaces.system.printable import is_text
 
@@ -328,7 +329,7 @@ def _write_split(
                 sums[kind] = crc32(pixels, sums[kind])
             _report(progress, done + 1, len(pairs))
     described = {"names": [pair.name for pair in pairs], "format": asdict(fmt), "crc32": sums}
-    (folder / f"{split}.json").write_text(json.dumps(described), encoding="utf-8")
+    (folder / f"{split}.json").write_text(json.dumps(checksums.summed(described)), encoding="utf-8")
 
 
 def _array_path(folder: Path, split: str, kind: str) -> Path:
@@ -346,7 +347,7 @@ def open_prepared(folder: Path, split: str) -> PairSet:
         raise UnknownNameError("prepared split", split, PREPARED_SPLITS)
     try:
         described = _described(folder, split)
-        raw, rgb = (np.load(_array_path(folder, split, kind), mmap_mode="r") for kind in KINDS)
+        raw, rgb = (mapped(_array_path(folder, split, kind)) for kind in KINDS)
         _require_arrays(raw, rgb, len(described.names))
     except (OSError, EOFError, ValueError, IspNasError) as error:
         raise _unusable(folder, split, str(error)) from error
@@ -368,7 +369,8 @@ _DESCRIBED: stored.Schema[Described] = stored.Schema(Described)
 
 
 def _described(folder: Path, split: str) -> Described:
-    described = _DESCRIBED.read(stored.parse_json(stored.read_bytes(folder / f"{split}.json")))
+    told = stored.parse_json(stored.read_bytes(folder / f"{split}.json"))
+    described = _DESCRIBED.read(checksums.without_sum(told))
     described.format.validate()
     return described
 

@@ -43,6 +43,7 @@ from search_spaces.errors import ExportError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.precision import Precision, unconvertible
+from search_spaces.system import checksums
 from search_spaces.system.named_files import expanded
 from search_spaces.system.work_folder import work_folder
 
@@ -271,7 +272,8 @@ def _fill(folder: Path, found: list[Exported], card: Card, judge: FileVerifier) 
             (folder / told.file).write_bytes(each.converted.deploy)
         if told.dynamic_file and each.converted.dynamic:
             (folder / told.dynamic_file).write_bytes(each.converted.dynamic)
-    (folder / CARD_FILE).write_text(json.dumps(card.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    content = checksums.summed(card.to_dict())
+    (folder / CARD_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / CARD_TEXT_FILE).write_text(to_markdown(card), "utf-8")
     val = judge.val
     index = np.linspace(0, len(val) - 1, min(_SHOWN_PATCHES, len(val))).astype(int)

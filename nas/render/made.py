@@ -38,10 +38,10 @@ class Made:
             lines = []
         for line in lines:
             try:
-                note = json.loads(line)
+                note = stored.parse_json(line)
                 if note["how"] == how:
                     known[str(note["key"])] = str(note["sha256"])
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError):
                 continue
         return cls(folder, how, known)
 

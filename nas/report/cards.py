@@ -8,7 +8,7 @@ from nas.report.data import Precisions
 from nas.search.study import Study
 from nas.tflite.input_contract import CARD_FILE
 from search_spaces.errors import UsageError
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 
 FIELDS = ("precision", "file", "refused", "size_bytes", "val_psnr_db", "val_ssim", "drop_db", "max_drop_db",
           "test_psnr_db", "runtime_ms", "runtime_low_ms", "runtime_high_ms", "local_runtime_ms")  # fmt: skip
@@ -50,7 +50,7 @@ def _readable(path: Path) -> dict[str, Any] | None:
 def _read(path: Path) -> dict[str, Any]:
     file = path / CARD_FILE if path.is_dir() else path
     try:
-        card = stored.parse_json(stored.read_bytes(file))
+        card = checksums.without_sum(stored.parse_json(stored.read_bytes(file)))
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror}); name the folder of an export.") from None
     except ValueError as error:

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, NotRequired
 
@@ -19,7 +18,7 @@ from typing_extensions import TypedDict  # that of typing tells pydantic too lit
 from nas.train.ranges import Decibels, Finite, Megabytes, Number, Seconds, Share, Ssim, Steps
 from search_spaces.errors import StudyError
 from search_spaces.spec import GENES
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 
 VERDICTS = ("train", "infeasible", "unsupported", "duplicate")
 Verdict = Literal["train", "infeasible", "unsupported", "duplicate"]
@@ -162,8 +161,6 @@ Record = Annotated[
 SCHEMA: stored.Schema[dict[str, Any]] = stored.Schema(Record)
 
 _BEGINNING = b'{"event": "'
-_CHECKSUM, _DIGITS = b', "checksum": "', 16
-_ENDING = len(_CHECKSUM) + _DIGITS + len(b'"}')
 
 
 class RecordFile:
@@ -209,11 +206,11 @@ class RecordFile:
         """Return the record of a line that is as it was written; raise ValueError where it is not."""
         if b"\r" in line:
             raise ValueError("it has a carriage return, which no record has")
-        told, is_checked = _split(line)
-        self._chain = _chained(self._chain, told)
-        if is_checked:
+        told, checksum = checksums.split(line)
+        self._chain = checksums.chained(self._chain, told)
+        if checksum is not None:
             self._are_checked = True
-            if line[-2 - _DIGITS : -2] != self._chain.encode():
+            if checksum != self._chain:
                 raise ValueError("its checksum is not that of this line behind the ones before it")
         elif self._are_checked:
             raise ValueError("its checksum is missing")
@@ -231,9 +228,9 @@ class RecordFile:
         told = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
         whole = SCHEMA.read_json(told)  # a record that cannot be read again is never written
         file = self._file = self._file or self._opened()
-        chain = _chained(self._chain, told)
+        chain = checksums.chained(self._chain, told)
         start = b"\n" if self._ends_open else b""
-        self._write(file, start + told[:-1] + _CHECKSUM + chain.encode() + b'"}\n')
+        self._write(file, start + checksums.signed(told, chain) + b"\n")
         self._chain, self._ends_open, self._are_checked = chain, False, True
         return whole
 
@@ -270,17 +267,6 @@ class RecordFile:
             f"Line {number} of {self.path} is damaged ({why}); restore the file, or remove that line and what "
             "follows it."
         )
-
-
-def _chained(chain: str, told: bytes) -> str:
-    return sha256(chain.encode() + told).hexdigest()[:_DIGITS]
-
-
-def _split(line: bytes) -> tuple[bytes, bool]:
-    """Return a line as it was before its checksum was added, and whether it has one."""
-    if line[-_ENDING:].startswith(_CHECKSUM) and line.endswith(b'"}'):
-        return line[:-_ENDING] + b"}", True
-    return line, False
 
 
 def _is_torn(last: bytes) -> bool:

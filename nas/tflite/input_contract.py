@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import ExportError, UnknownNameError, UsageError
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 from search_spaces.tflite_metadata import read_metadata, with_metadata
 
 CARD_FILE = "card.json"
@@ -171,7 +171,7 @@ def is_carded(model: Path) -> bool:
 
 
 def _load_card(path: Path) -> Any:
-    return stored.parse_json(stored.read_bytes(path))
+    return checksums.without_sum(stored.parse_json(stored.read_bytes(path)))
 
 
 def _refuse_other_files(model: Path, files: Mapping[str, str]) -> None:

@@ -1,19 +1,20 @@
 """History of a long training: one line per validation, from which best step and plateau are computed.
 
-The lines are JSON in `history.jsonl`, rewritten whole each time: a crash leaves those before the last stretch, and the
-stretch that is trained again writes the same ones but for the seconds.
+The lines are JSON in `history.jsonl`, each with a checksum, rewritten whole each time: a crash leaves those before the
+last stretch, and the stretch that is trained again writes the same ones but for the seconds and the checksums.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import ConfigDict
 
+from nas.train.ranges import Seconds, Steps
 from search_spaces.errors import StudyError
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import cause
 
@@ -26,13 +27,13 @@ class Validation:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    step: int
+    step: Steps
     psnr_db: float
     ssim: float
     losses: dict[str, float]  # means over the last training steps, "loss" being their weighted sum
     learning_rate: float
-    train_s: float  # of the steps since the validation before
-    waited_s: float  # of these, for batches
+    train_s: Seconds  # of the steps since the validation before
+    waited_s: Seconds  # of these, for batches
 
 
 _VALIDATION: stored.Schema[Validation] = stored.Schema(Validation)
@@ -44,7 +45,7 @@ def read(folder: Path, *, until: int) -> list[Validation]:
     if not path.exists():
         return []
     try:
-        lines = [_VALIDATION.read_json(line) for line in stored.read_bytes(path).splitlines()]
+        lines = list(_validations(stored.read_bytes(path)))
     except (OSError, ValueError) as error:
         raise StudyError(
             f"{path} cannot be read ({cause(error)}); remove it, and the training goes on from its last state."
@@ -52,10 +53,26 @@ def read(folder: Path, *, until: int) -> list[Validation]:
     return [line for line in lines if line.step <= until]
 
 
+def _validations(content: bytes) -> Iterator[Validation]:
+    """Yield what the lines hold; raise ValueError where one is none, or not as it was written."""
+    chain, are_checked = "", False
+    for line in content.splitlines():
+        told, checksum = checksums.split(line)
+        chain = checksums.chained(chain, told)
+        are_checked = are_checked or checksum is not None  # of before there were any, they have none
+        if are_checked and checksum != chain:
+            raise ValueError("a line is not as it was written")
+        yield _VALIDATION.read_json(told)
+
+
 def write(folder: Path, validations: Sequence[Validation]) -> None:
     """Replace a run's history; OSError where the disk does not take it."""
-    text = "".join(f"{json.dumps(asdict(each))}\n" for each in validations)
-    write_durably(folder / HISTORY_FILE, text.encode())
+    lines, chain = [], ""
+    for each in validations:
+        told = json.dumps(asdict(each)).encode()
+        chain = checksums.chained(chain, told)
+        lines.append(checksums.signed(told, chain) + b"\n")
+    write_durably(folder / HISTORY_FILE, b"".join(lines))
 
 
 def best(validations: Sequence[Validation]) -> Validation | None:

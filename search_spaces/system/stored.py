@@ -10,6 +10,7 @@ whose text says what is wrong and nothing else; who calls adds the file's name a
 import errno
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -60,9 +61,12 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON text holds; raise ValueError also for a key given twice, NaN, and too deep nesting."""
+    """Return what JSON text holds; raise ValueError also for a key given twice, NaN, and what nests or counts too far.
+
+    A whole number of so many digits that no float holds it would be no figure, wherever it is used as one.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _shallow(json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_whole))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -70,7 +74,9 @@ def parse_json(text: str | bytes) -> Any:
 def parse_toml(content: bytes) -> dict[str, Any]:
     """Return what TOML text holds; raise ValueError where it is none, or nested too deeply."""
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        if _TOO_MANY_DIGITS.search(content):
+            raise ValueError(f"a number of more than {_MOST_DIGITS} digits")
+        return _shallow(tomllib.loads(content.decode("utf-8")))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -82,6 +88,31 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'the key "{_short(twice)}" is there twice')
     return made
+
+
+_MOST_DIGITS = 300  # of a whole number; a float holds 308
+_TOO_MANY_DIGITS = re.compile(rb"[0-9_]{%d}" % (_MOST_DIGITS + 1))
+
+
+_MOST_LEVELS = 100  # below one another; readers walk down them by calling themselves
+
+
+def _shallow(data: T) -> T:
+    """Return data as it is; raise RecursionError where it is nested deeper than anything that is meant."""
+    level: list[Any] = [data]
+    for _ in range(_MOST_LEVELS):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for part in inner for each in part if isinstance(each, dict | list)]
+        level = [each for each in level if each]
+        if not level:
+            return data
+    raise RecursionError
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _no_constant(name: str) -> Any:

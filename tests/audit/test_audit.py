@@ -547,7 +547,26 @@ def test_an_audit_from_before_a_recipe_had_a_field_continues_with_its_default(ma
 
 
 @pytest.mark.parametrize(
-    "spoil", [truncate, lambda path: path.write_text("[]"), lambda path: path.write_text('{"a": 1}')]
+    ("name", "value"), [("horizon", None), ("phases", {"a": 1}), ("batch", "2"), ("flip", 3), ("rotat", True)]
+)
+def test_damaged_settings_are_refused_by_name(made: Path, tiny_pairs: Path, name: str, value: object) -> None:
+    path = made / audit.SETTINGS_FILE
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {name: value}))
+    assert f"{path} is damaged" in refusal(ask(tiny_pairs, made))
+
+
+OLD_RECORD = {"hash": "0" * 12, "seed": 0, "horizon": 8, "steps": 4, "from_step": 0, "ssim": 0.5, "loss": 0.1}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        truncate,
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text('{"a": 1}'),
+        lambda path: path.write_text(path.read_text().replace('"psnr_db": ', '"psnr_db": 1')),  # a better figure
+        lambda path: path.write_text(json.dumps({**OLD_RECORD, "psnr_db": "30"})),
+    ],
 )
 def test_a_damaged_record_is_refused_by_name(made: Path, tiny_pairs: Path, spoil: Callable[[Path], object]) -> None:
     damaged = sorted(made.glob("runs/*/4.json"))[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
+from written_comparison import write_comparison
 
 from nas.audit import design_comparison
 from nas.audit.design_comparison import (
@@ -331,6 +332,25 @@ def read_comparisons_at(path: Path) -> Comparison:
 def test_a_comparison_is_read_as_it_was_written(made: Path, tmp_path: Path) -> None:
     read = read_comparisons_at(made / "tiny.json")
     assert read.to_dict() == json.loads((made / "tiny.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"val_psnr_db": 20.125', '"val_psnr_db": 29.125'),  # of the first run: its mean is another one then
+        ('"val_psnr_db": 20.125', '"val_psnr_db": "20"'),
+        ('"val_psnr_db": 20.125', '"val_psnr_db": 20.125, "more": 1'),
+        ('"horizon": 2000', '"horizon": 200'),
+        ('"horizon": 2000', '"horizon": null'),
+        ('"steps": 2000', '"steps": [2000]'),
+    ],
+)
+def test_a_comparison_that_is_not_as_it_was_written_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    write_comparison(tmp_path)
+    path = tmp_path / "designs" / "demo.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(StudyError, match=r"demo\.json is no comparison of designs"):
+        read_comparisons(tmp_path)
 
 
 def test_no_folder_holds_no_comparison_and_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:

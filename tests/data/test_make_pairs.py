@@ -185,6 +185,29 @@ def test_other_settings_need_another_folder(made: tuple[Path, MakeReport], shot:
         run(shot, made[0], replace(SETTINGS, stride=32))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "old", "new"),
+    [
+        ("photographs/*/record.json", b'"white": 1023.0', b'"white": 1020.0'),
+        ("photographs/*/sight.npz", b"PK", b"KP"),
+        ("levels.json", b'"black": 64', b'"black": 60'),
+        ("planned.csv", b"train/mediatek_raw/1.png", b"train/../../elsewhere.png"),
+        ("planned.csv", b"train,", b"tr\xffin,"),
+        ("planned.csv", b",raw,", b",row,"),
+    ],
+)
+def test_a_state_that_is_not_as_it_was_written_is_refused(
+    made: tuple[Path, MakeReport], shot: Path, tmp_path: Path, pattern: str, old: bytes, new: bytes
+) -> None:
+    out = Path(shutil.copytree(made[0], tmp_path / "pairs"))
+    path = sorted((out / ".isp-nas-make").glob(pattern))[0]
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(DataError, match=r"remove that folder and run again|name a new folder with --out"):
+        run(shot, out)
+    assert files_of(out) == files_of(made[0])
+
+
 def _halve_target(folder: Path) -> None:
     truncate(folder / "camera" / "b.jpg")
 

@@ -476,9 +476,45 @@ def test_decoded_pairs_from_before_checksums_open(tmp_path: Path) -> None:
     folder = prepare(config, tmp_path / "cache")
     for split in ("train", "val"):
         described = json.loads((folder / f"{split}.json").read_text())
-        described.pop("crc32")
+        described = {name: value for name, value in described.items() if name not in ("crc32", "sha256")}
         (folder / f"{split}.json").write_text(json.dumps(described))
     assert len(open_prepared(prepare(config, tmp_path / "cache"), "train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("train.json", b'"bits": 10', b'"bits": 12'),  # levels and names decide what the pixels mean
+        ("val.json", b'["0"]', b'["7"]'),
+        ("train_raw.npy", b"'descr'", b"('descr"),  # NumPy's own parser fails in ways of its own
+    ],
+)
+def test_decoded_pairs_that_are_described_otherwise_are_refused(
+    tmp_path: Path, name: str, old: bytes, new: bytes
+) -> None:
+    config = write_splits(tmp_path / "pairs", train=2, val=1)
+    path = prepare(config, tmp_path / "cache") / name
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(DataError, match="remove that folder and run again"):
+        prepare(config, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raw,rgb,split\nraw/0.png,rgb/0.png,val\n", "None of the 1 pairs .* is left for train"),
+        ("raw,rgb\nraw/0.png,rgb\r0.png\n", "Line 1 of .* is no CSV"),
+        ("raw,rgb\nraw/0.png," + "x" * 200_000 + "\n", "is no CSV"),
+    ],
+)
+def test_tables_of_pairs_that_are_none_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    for kind in ("raw", "rgb"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "0.png").touch()
+    (tmp_path / "pairs.csv").write_bytes(text.encode())
+    with pytest.raises(DataError, match=said):
+        find_pairs(DataConfig(str(tmp_path / "pairs.csv")))
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 8, 8), "f4"), np.zeros((2, 8), "u2"), np.zeros((3, 8, 8), "u2")])

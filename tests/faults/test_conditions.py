@@ -19,8 +19,8 @@ from search_spaces.system.file_errors import listed
 from search_spaces.system.named_files import names
 
 sys.path.insert(0, str(Path(__file__).parent))
-import conditions
-from conditions import Condition
+import condition_run as conditions
+from condition_run import Condition
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, and paths of any bytes")
 needs_a_compiler = pytest.mark.skipif(conditions.failing_disk() is None, reason="calls fail by LD_PRELOAD")

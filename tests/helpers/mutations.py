@@ -121,7 +121,7 @@ def manifest(draw: st.DrawFn, text: str) -> bytes:
     if how == "bytes":
         return draw(flipped(text.encode()))
     if how == "deep":
-        return b'{"raw": ' + b"[" * draw(st.sampled_from((100, 5000, 100_000)))
+        return b'{"raw": ' + b"[" * draw(st.sampled_from((90, 500, 900, 5000, 100_000)))
     changed = draw(_changed(json.loads(text), "key" if how == "key" else "value"))
     told = json.dumps(changed).encode()
     return told[:-1] + b", " + told[1:] if how == "twin" and isinstance(changed, dict) else told
@@ -134,7 +134,7 @@ def toml(draw: st.DrawFn, text: str) -> bytes:
     if how == "bytes":
         return draw(flipped(text.encode()))
     if how == "deep":
-        return text.encode() + b"\nx = " + b"[" * draw(st.sampled_from((100, 5000, 100_000)))
+        return text.encode() + b"\nx = " + b"[" * draw(st.sampled_from((90, 500, 900, 5000, 100_000)))
     try:
         return tomli_w.dumps(draw(_changed(tomllib.loads(text), how))).encode()
     except (TypeError, ValueError):  # TOML has no null, and no text that is no UTF-8

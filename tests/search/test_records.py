@@ -271,3 +271,12 @@ def test_a_pipe_a_folder_and_a_deep_file_are_no_files_to_read(tmp_path: Path) ->
     for parse in (stored.parse_json, stored.parse_toml):
         with pytest.raises(ValueError, match="nested too deeply"):
             parse(b"a = " * (parse is stored.parse_toml) + b"[" * 100_000)
+        with pytest.raises(ValueError, match="nested too deeply"):  # no recursion ends it, but that of a reader would
+            parse(b"a = " * (parse is stored.parse_toml) + b"[" * 150 + b"1" + b"]" * 150)
+
+
+def test_a_whole_number_that_no_float_holds_is_refused_where_it_is_read() -> None:
+    for parse, text in ((stored.parse_json, '{"a": %s}'), (stored.parse_toml, "a = %s")):
+        assert parse((text % (2**63)).encode()) == {"a": 2**63}
+        with pytest.raises(ValueError, match="digits"):
+            parse((text % 10**400).encode())

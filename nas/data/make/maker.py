@@ -39,7 +39,7 @@ from nas.data.make.report_page import REPORT_FILE, report_page
 from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs
 from nas.data.pairs import Progress
 from search_spaces.errors import DataError, UnknownNameError, UsageError
-from search_spaces.system import stored
+from search_spaces.system import checksums, stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.folder_lock import lock
@@ -244,7 +244,7 @@ def _assembled(
         raise DataError(f"No pair could be made of {total} photographs.{first}")
     fmt = replace(settings.raw, pattern=settings.phase)
     rows = [*planned, *(row_of(pair, decided.levels, fmt) for pair in decided.pairs)]
-    write_durably(state / LEVELS_FILE, json.dumps(asdict(decided.levels)).encode())
+    write_durably(state / LEVELS_FILE, json.dumps(checksums.summed(asdict(decided.levels))).encode())
     write_table(state / PLANNED_FILE, COLUMNS, rows)
     _write_files(out, rows, known)
     write_table(out / DROPPED_FILE, DROPPED_COLUMNS, dropped_rows(known.values()))
@@ -277,7 +277,7 @@ def _read_levels(state: Path) -> SetLevels | None:
     if not path.exists():
         return None
     try:
-        return _LEVELS.read(stored.parse_json(stored.read_bytes(path)))
+        return _LEVELS.read(checksums.without_sum(stored.parse_json(stored.read_bytes(path))))
     except (OSError, ValueError) as error:
         raise DataError(f'Cannot read "{path}": {error}; name a new folder with --out.') from None
 

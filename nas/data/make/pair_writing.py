@@ -7,7 +7,9 @@ A file that is there is left as it is: the same bytes are what a killed run wrot
 
 import csv
 import errno
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -15,15 +17,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nas.data.layout import LAYOUTS, Split
+from nas.data.layout import LAYOUTS, SPLITS, Split
 from nas.data.make.assembly import PlannedPair, SetLevels
 from nas.data.make.patch_judging import WORDS
 from nas.data.make.photograph_state import FAST_PNG, Finished
 from nas.data.manifest import MADE_FILE
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import temporary_of, write_durably
-from search_spaces.system.file_errors import acting_on
+from search_spaces.system.file_errors import acting_on, cause
 
 RAW_FOLDER, RGB_FOLDER = LAYOUTS[0]
 PAIRS_FILE, DROPPED_FILE = MADE_FILE, "dropped.csv"
@@ -127,11 +130,27 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows that an earlier run wrote, none where it wrote none."""
     if not path.exists():
         return []
-    with acting_on(path, "read", DataError):
-        rows = list(csv.DictReader(StringIO(path.read_text("utf-8"))))
-    if any(set(row) != set(COLUMNS) for row in rows):
-        raise DataError(f'"{path}" has other columns than are written there; name a new folder with --out.')
+    try:
+        rows = list(csv.DictReader(StringIO(stored.read_text(path))))
+        for row in rows:
+            _require_ours(row)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f'Cannot go on from "{path}": {cause(error)}; name a new folder with --out.') from None
     return rows
+
+
+def _require_ours(row: Mapping[str, str]) -> None:
+    """Raise ValueError where a row is none that `row_of` makes."""
+    if set(row) != set(COLUMNS) or None in row.values():
+        raise ValueError("it has other columns than are written there")
+    places = (f"{row['split']}/{folder}" for folder in (RAW_FOLDER, RGB_FOLDER))
+    for kind, place in zip(("raw", "rgb"), places, strict=True):
+        if row["split"] not in SPLITS or not re.fullmatch(rf"{re.escape(place)}/[0-9]{{1,9}}\.png", row[kind]):
+            raise ValueError(
+                f"{stored.shown(row[kind])} is no place of a pair of the split {stored.shown(row['split'])}"
+            )
+    if not (row["row"].isdecimal() and row["column"].isdecimal() and 0 < float(row["brightened"]) < math.inf):
+        raise ValueError(f"{stored.shown(row['raw'])} has no place in a photograph, or is brightened by no number")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nas.data.array_file import Array, unpacked
 from nas.data.cache import build_once
 from nas.data.check.near_duplicates import SIDE, Thumbnail, thumbnail
 from nas.data.make.capture_time import taken_at
@@ -25,8 +26,8 @@ from nas.data.make.photograph import Made, MakeSettings, make
 from nas.data.make.scenes import Sight, sight
 from nas.data.make.sources import Photograph, Refused
 from search_spaces.errors import DataError
-from search_spaces.system import stored
-from search_spaces.system.file_errors import acting_on
+from search_spaces.system import checksums, stored
+from search_spaces.system.file_errors import acting_on, cause
 from search_spaces.system.printable import printable
 
 STATE_FOLDER = ".isp-nas-make"
@@ -84,9 +85,10 @@ class Finished:
     def read(cls, folder: Path) -> "Finished":
         """Read what was written; raises DataError where it is damaged."""
         try:
-            return cls(folder, _RECORD.read(stored.parse_json(stored.read_bytes(folder / "record.json"))))
+            told = stored.parse_json(stored.read_bytes(folder / "record.json"))
+            return cls(folder, _RECORD.read(checksums.without_sum(told)))
         except (OSError, ValueError) as error:
-            raise DataError(f'Cannot read "{folder}": {error}; remove that folder and run again.') from None
+            raise _damaged(folder, error) from None
 
     @property
     def key(self) -> str:
@@ -104,16 +106,23 @@ class Finished:
 
     def sight(self) -> Sight:
         """What scenes are told by."""
-        with acting_on(self.folder, "read", DataError), np.load(self.folder / "sight.npz") as kept:
-            small = kept["thumbnail"]
-            return Sight(small if small.size else None, kept["places"], kept["descriptors"])
+        small, places, descriptors = self._sight_file("thumbnail", "places", "descriptors")
+        return Sight(small if small.size else None, places, descriptors)
 
     def thumbnails(self) -> dict[tuple[int, int], Thumbnail]:
         """The small pictures of the targets of kept patches, by row and column, as far as they show something."""
-        with acting_on(self.folder, "read", DataError), np.load(self.folder / "sight.npz") as kept:
-            return {
-                (int(row), int(column)): small for (row, column), small in zip(kept["at"], kept["patches"], strict=True)
-            }
+        at, patches = self._sight_file("at", "patches")
+        return {(int(row), int(column)): small for (row, column), small in zip(at, patches, strict=True)}
+
+    def _sight_file(self, *names: str) -> tuple[Array, ...]:
+        try:
+            return unpacked(self.folder / "sight.npz", *names)
+        except (OSError, ValueError) as error:
+            raise _damaged(self.folder, error) from None
+
+
+def _damaged(folder: Path, error: Exception) -> DataError:
+    return DataError(f'Cannot read "{folder}": {cause(error)}; remove that folder and run again.')
 
 
 def state_folder(out: Path) -> Path:
@@ -189,7 +198,7 @@ def _record(made: Made, named: dict[str, Any]) -> Record:
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    (folder / "record.json").write_text(json.dumps(asdict(record)), encoding="utf-8")
+    (folder / "record.json").write_text(json.dumps(checksums.summed(asdict(record))), encoding="utf-8")
 
 
 def _write_sight(path: Path, seen: Sight, made: Made) -> None:

@@ -159,19 +159,24 @@ def _by_csv(table: Path, root: Path, folder: Path) -> Iterator[Photograph | Refu
     """Read which belongs to which; paths are below the two folders, or beside the CSV."""
     with acting_on(table, "read", DataError):
         text = table.read_text("utf-8-sig", errors="surrogateescape")
-    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ",")
-    if not {_RAW, _TARGET} <= set(rows.fieldnames or ()):
-        got = ", ".join(rows.fieldnames or ()) or "nothing"
+    reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ",")
+    try:
+        names = reader.fieldnames or ()
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise DataError(f'Line {reader.line_num} of "{table}" is no CSV ({error}); mend it.') from None
+    if not {_RAW, _TARGET} <= set(names):
+        got = ", ".join(names) or "nothing"
         raise DataError(f'Wanted the columns raw and target in the first line of "{table}", got {got}; name them so.')
     base = folder if folder.is_dir() else folder.parent
-    for row in rows:
+    for line, row in rows:
         raw = _existing(row[_RAW], (root, table.parent))
         target = _existing(row[_TARGET], (base, table.parent))
         if raw is not None and target is not None:
             yield Photograph(row[_RAW].strip(), raw, target, (row.get(_SCENE) or "").strip() or None)
         else:
             missing = row[_RAW] if raw is None else row[_TARGET]
-            yield Refused(str(row[_RAW]), f'Line {rows.line_num} of "{table}" names "{missing}", which is not there.')
+            yield Refused(str(row[_RAW]), f'Line {line} of "{table}" names "{missing}", which is not there.')
 
 
 def _existing(name: str | None, folders: Sequence[Path]) -> Path | None:
