@@ -7,7 +7,7 @@ behind the same `choose`, so what one of them can draw, the others can too.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -70,6 +70,16 @@ class SearchSpace:
             free.remove(name)
             values[name] = choose(_nearest(self.values(name), values[name], ordered=GENES[name].ordered))
         return ArchSpec(**values)  # type: ignore[arg-type]
+
+    def neighbours(self, spec: ArchSpec) -> Iterator[ArchSpec]:
+        """Yield every network that differs in one gene from `spec`, in an ordered one by one step.
+
+        Raises UsageError where `spec` is not a member of this space.
+        """
+        values = self.genes_of(spec)
+        for name in spec.active_genes:
+            for value in _nearest(self.values(name), values[name], ordered=GENES[name].ordered):
+                yield ArchSpec(**values | {name: value})  # type: ignore[arg-type]
 
     @property
     def raw_size(self) -> int:

@@ -8,6 +8,7 @@ less.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec, Value
 
 PARENTS = 10
-VARIATIONS, CROSSINGS, RANDOM = 90, 30, 30
+# Of the first few parents every change of one gene is looked at: what has an effect on PSNR may be any one of forty.
+# These are priced once, as the best seldom change.
+CENTRES = 2
+VARIATIONS, CROSSINGS, RANDOM = 60, 30, 15
 MEAN_CHANGES = 2
 # With fewer members within the limits than this, more are looked for by walking; so many networks are priced at most.
 FEWEST_WITHIN, MOST_PRICED = 12, 1500
@@ -92,45 +96,48 @@ class Proposals:
     ) -> ArchSpec | None:
         """Return the next network, None where none was found that was not `seen` and is within the limits."""
         rng = np.random.default_rng([self._seed, number])
-        pool = self._pool(rng, [k.spec for k in self._best(known)], seen)
-        if not pool:
-            return None
         if len(known) < 2:
-            return pool[int(rng.integers(len(pool)))]
-        return pool[int(np.argmax(self._gain(rng, pool, known, running)))]
+            pool = self._pool(rng, [k.spec for k in known if self._contains(k.spec)], seen)
+            return pool[int(rng.integers(len(pool)))] if pool else None
+        value, model = self._value(rng), self._model(known, running)
+        expected = [value(m, k.runtime_ms) for m, k in zip(model.of_results(), known, strict=False)]
+        pool = self._pool(rng, self._best(known, expected), seen)
+        return pool[int(np.argmax(self._gain(pool, known, model, value, max(expected))))] if pool else None
 
-    def _best(self, known: Sequence[Known]) -> list[Known]:
-        """Return the best of those trained longest first: parents."""
-        inside = [k for k in known if self._contains(k.spec)]
-        inside.sort(key=lambda k: (-max(k.psnr_db), -final_score(k.psnr_db[max(k.psnr_db)], k.runtime_ms)))
-        reach = max((max(k.psnr_db) for k in inside), default=0)
-        longest = [k for k in inside if max(k.psnr_db) == reach]
-        others = [k for k in inside if max(k.psnr_db) < reach]
-        return (longest[: PARENTS // 2] + others + longest[PARENTS // 2 :])[:PARENTS]
+    def _best(self, known: Sequence[Known], expected: Sequence[float]) -> list[ArchSpec]:
+        """Return the members from which the most is expected at the final steps, best first: parents."""
+        ranked = sorted(range(len(known)), key=lambda index: -expected[index])
+        members = (known[index].spec for index in ranked if self._contains(known[index].spec))
+        return list(islice(members, PARENTS))
 
     def _contains(self, spec: ArchSpec) -> bool:
         if spec not in self._inside:
             self._inside[spec] = self._space.contains(spec)
         return self._inside[spec]
 
-    def _gain(
-        self, rng: np.random.Generator, pool: Sequence[ArchSpec], known: Sequence[Known], running: Sequence[ArchSpec]
-    ) -> Any:
-        """Return the expected improvement per second (Snoek et al. 2012) of each of the pool.
-
-        What is in training counts as its prediction.
-        """
+    def _model(self, known: Sequence[Known], running: Sequence[ArchSpec]) -> Surrogate:
+        """Return the model of all results; what is in training counts as its prediction."""
         results = [Result(k.spec, k.psnr_db) for k in known]
         model = Surrogate(results, steps=self._steps, prior=self._prior)
-        if running:
-            means, _ = model.predict(running)
-            lies = [
-                Result(spec, {self._steps: float(m)}, is_guess=True) for spec, m in zip(running, means, strict=True)
-            ]
-            model = Surrogate([*results, *lies], steps=self._steps, prior=self._prior)
-        value = self._value(rng)
-        runtimes = [k.runtime_ms for k in known]
-        best = max(value(p, r) for p, r in zip(model.at_final[: len(known)], runtimes, strict=True))
+        if not running:
+            return model
+        means, _ = model.predict(running)
+        lies = [Result(spec, {self._steps: float(m)}, is_guess=True) for spec, m in zip(running, means, strict=True)]
+        return Surrogate([*results, *lies], steps=self._steps, prior=self._prior)
+
+    def _gain(
+        self,
+        pool: Sequence[ArchSpec],
+        known: Sequence[Known],
+        model: Surrogate,
+        value: Callable[[float, float], float],
+        best: float,
+    ) -> Any:
+        """Return the expected improvement on `best` per second (Snoek et al. 2012) of each of the pool.
+
+        `best` is the most that is expected of a known network, not the most that was seen: the luck of one training
+        is not to be beaten.
+        """
         mean, deviation = model.predict(pool)
         of_pool = [self._cost(spec) for spec in pool]
         worth = np.array([value(m, c.runtime_ms) for m, c in zip(mean, of_pool, strict=True) if c is not None])
@@ -160,6 +167,8 @@ class Proposals:
         return within
 
     def _drawn(self, rng: np.random.Generator, parents: Sequence[ArchSpec]) -> Iterator[ArchSpec]:
+        for parent in parents[:CENTRES]:
+            yield from self._space.neighbours(parent)
         for _ in range(VARIATIONS if parents else 0):
             yield variation(self._space, rng, parents[int(rng.integers(len(parents)))])
         for _ in range(CROSSINGS if len(parents) > 1 else 0):

@@ -38,7 +38,7 @@ RIDGE = 3.0  # in results: so many are needed to believe in a slope half
 # Hyperparameters are fitted anew when there are so many more results, and to this many of them at most.
 REFIT_GROWTH, MOST_FITTED = 1.15, 400
 # The process rests on so many results at most, for its cost grows with their cube: half the best, half the last.
-MOST_SMOOTHED = 1000
+MOST_SMOOTHED = 500
 
 
 @dataclass(frozen=True)
