@@ -216,9 +216,9 @@ def test_where_steps_are_slow_ten_of_them_are_waited_for(monkeypatch: pytest.Mon
 
 
 def test_the_limit_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, watch = Clock(monkeypatch), StallWatch(30)
-    assert clock.watch(watch, moving(10), 29) == []
-    assert clock.watch(watch, moving(10), 5)
+    clock, watch, training = Clock(monkeypatch), StallWatch(30), moving(10)
+    assert clock.watch(watch, training, 29) == []
+    assert clock.watch(watch, training, 5)
 
 
 @pytest.mark.parametrize("step", [0, 100], ids=["compiling", "judging"])
