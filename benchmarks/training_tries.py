@@ -109,7 +109,7 @@ def moved(
     """One step; `interpolates` is β of Defazio et al. 2024 (arXiv 2405.15682), whose x is the average."""
     parameters, memory, average = state
     at = jax.tree.map(lambda z, x: (1 - interpolates) * z + interpolates * x, parameters, average)
-    held = step.State(at, step.ADAM.init({}), {}, {}, None)
+    held = step.State(step._layout(graph, plan).joined(at, jnp), step.ADAM.init({}), {}, {}, None)
     gradients = step._found(graph, plan, held, raw, rgb, constants).gradients
     updates, memory = optimiser.update(gradients, memory, parameters)
     parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
