@@ -46,7 +46,7 @@ def status(study: Study, clock: Clock) -> dict[str, Any]:
         "crew": workers_file.read(study.folder, clock.now_s) if clock.running else None,
         "hosts": _hosts(study),
         "losses": len(study.losses),
-        "silent_s": _age_s(study.folder, clock),
+        "silent_s": _age_s(study.folder, clock, study),
         "counts": counts(study, [c.trial for c in study.waiting.values()] if clock.running else ()),
         "begun": sorted(study.waiting) if clock.running else [],  # trials that have not come to their first rung
         "train_s": study.train_s,
@@ -89,12 +89,20 @@ def _share(study: Study, elapsed_s: float) -> float | None:
     return min(1.0, elapsed_s / budget.seconds) if budget.seconds else None
 
 
-def _age_s(folder: Path, clock: Clock) -> float | None:
-    """Return the seconds since the last record, None without records."""
+def _age_s(folder: Path, clock: Clock, study: Study | None) -> float | None:
+    """Return the seconds since the last record, None without records.
+
+    Once a search has ended, by what its records say: a copied file may have another time. While it runs, and where
+    older records do not say when they began, by the file's time.
+    """
+    last = study.sessions[-1] if study and study.sessions else None
     try:
-        return max(0.0, clock.now_s - (folder / RECORDS_FILE).stat().st_mtime)
+        written_s = (folder / RECORDS_FILE).stat().st_mtime
+        if study and last and last.began and not clock.running:
+            written_s = datetime.fromisoformat(last.began).timestamp() + study.elapsed_s - last.elapsed_s
     except OSError:
         return None
+    return max(0.0, clock.now_s - written_s)
 
 
 def listing(results: Path) -> list[dict[str, Any]]:
@@ -104,13 +112,14 @@ def listing(results: Path) -> list[dict[str, Any]]:
 
 def _listed(folder: Path) -> dict[str, Any]:
     clock = clock_of(folder)
-    row: dict[str, Any] = {"study": folder.name, "running": clock.running, "age_s": _age_s(folder, clock)}
+    row: dict[str, Any] = {"study": folder.name, "running": clock.running}
     try:
         study = studies.load(folder)
     except IspNasError as error:
-        return row | dict.fromkeys(LISTED) | {"problem": str(error)}
+        return row | {"age_s": _age_s(folder, clock, None)} | dict.fromkeys(LISTED) | {"problem": str(error)}
     best = best_row(study) or {}
     return row | {
+        "age_s": _age_s(folder, clock, study),
         "budget": _budget(study),
         "elapsed_s": _elapsed_s(study, clock),
         "trained": len(study.trained()),

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def test_studies_are_listed_with_their_best_and_a_damaged_one_with_its_problem(r
     lines = in_process("studies", "--results", results).stdout.splitlines()
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80
+
+
+def test_a_copied_study_is_as_old_as_its_last_record(results: Path) -> None:
+    study = studies.load(results / "a")  # its file is new, its session began in January
+    last = study.sessions[-1]
+    ended_s = datetime.fromisoformat(last.began or "").timestamp() + study.elapsed_s - last.elapsed_s
+    assert status(study, Clock(ended_s + 100, running=False))["silent_s"] == pytest.approx(100)
 
 
 def test_no_study_is_said(tmp_path: Path) -> None:
