@@ -210,3 +210,12 @@ def test_a_variation_is_a_member_with_at_most_so_many_active_genes_changed_and_o
 def test_only_members_are_varied() -> None:
     with pytest.raises(UsageError, match="is not in space widths"):
         SearchSpace("widths", {"width": (8, 16)}).variation(ArchSpec(depth=2), 1, random.Random(0).choice)
+
+
+@pytest.mark.parametrize("name", ["smallnet", "csanet", "tuned-unet"])
+def test_neighbours_are_every_change_of_one_gene(name: str) -> None:
+    spec = DESIGNS[name].spec
+    found = list(MAI21.neighbours(spec))
+    drawn = {MAI21.variation(spec, 1, random.Random(seed).choice) for seed in range(2000)}
+    assert drawn == {each for each in found if each != spec}
+    assert all(MAI21.contains(each) for each in found)
