@@ -349,32 +349,38 @@ def verdict(contenders: Sequence[Contender], names: Mapping[int, str | None], *,
     It is Student's, with the variance between seeds pooled over all networks that were trained more than once, and
     over what is known of it from other data (`SEED_DB`): a moderated t-statistic (Smyth 2004).
     """
-    counts = [[len(c.scores) for c in contenders if c.is_design is kind] for kind in (False, True)]
-    leaders = _leaders([c for c in contenders if len(c.scores) >= least_finals(*counts)])
-    found = next((c for c in leaders if not c.is_design), None)
-    design = next((c for c in leaders if c.is_design), None)
+    found, design = _compared(contenders)
     if found is None or design is None:
         return _undecided(found, design, names, steps)
     rivals = [c for c in contenders if not c.is_design and c.scores]
     ours, theirs = _unflattered(found, rivals), list(design.scores.values())
-    difference = statistics.fmean(ours) - statistics.fmean(theirs)
-    tried = sum(len(c.scores) >= FEWEST_SEEDS for c in rivals)
-    seeds = min(len(ours), len(theirs))
-    of_one = _half_width_of_one([list(c.scores.values()) for c in contenders], steps, comparisons=tried)
+    again = sum(len(c.scores) >= FEWEST_SEEDS for c in rivals)
+    of_one = _half_width_of_one([list(c.scores.values()) for c in contenders], steps, comparisons=again)
     half = None if of_one is None else of_one * math.sqrt(1 / len(ours) + 1 / len(theirs))
+    difference, seeds = statistics.fmean(ours) - statistics.fmean(theirs), min(len(ours), len(theirs))
     if half is None or min(len(found.scores), len(design.scores)) < FEWEST_SEEDS:
         outcome = "undecided"
     else:
         outcome = "ties" if abs(difference) <= half else "beats" if difference > 0 else "loses"
     name = names[design.trial] or f"trial {design.trial}"
+    interval = "" if half is None else f" ± {half:.2f}"
+    fresh = "fresh " if len(ours) < len(found.scores) else ""
     sentence = _SENTENCES[outcome].format(
         trial=found.trial,
         name=name,
-        by=f"{abs(difference):.2f}" + ("" if half is None else f" ± {half:.2f}"),
-        signed=f"{difference:+.2f}" + ("" if half is None else f" ± {half:.2f}"),
-        how=f"{seeds} {'fresh ' * (len(ours) < len(found.scores))}seed{'s' * (seeds > 1)}, {steps} steps",
+        by=f"{abs(difference):.2f}{interval}",
+        signed=f"{difference:+.2f}{interval}",
+        how=f"{seeds} {fresh}seed{'s' * (seeds > 1)}, {steps} steps",
     )
     return Verdict(outcome, steps, found.trial, design.trial, name, difference, half, seeds, sentence)
+
+
+def _compared(contenders: Sequence[Contender]) -> tuple[Contender | None, Contender | None]:
+    """Return the best found and the best design among those that were trained often enough."""
+    counts = [[len(c.scores) for c in contenders if c.is_design is kind] for kind in (False, True)]
+    leaders = _leaders([c for c in contenders if len(c.scores) >= least_finals(*counts)])
+    of_kind = {leader.is_design: leader for leader in leaders}
+    return of_kind.get(False), of_kind.get(True)
 
 
 def _unflattered(found: Contender, rivals: Sequence[Contender]) -> list[float]:
