@@ -22,6 +22,7 @@ from nas.render.image_file import FileKind
 from nas.search import network_latency
 from nas.search import study as studies
 from nas.search.budget import parse_budget
+from nas.search.cluster import cluster_options
 from nas.search.finals import Verdict
 from nas.search.network_ref import NetworkRef, network_of, resolve
 from nas.search.network_training import TrainOptions, plan_training
@@ -107,6 +108,8 @@ def search(
     study: str | None = None,
     results: Folder = "results",
     workers: int | None = None,
+    cluster: str | None = None,
+    tls: Folder | None = None,
     on_message: Callable[[str], None] | None = None,
     on_progress: Callable[[SearchProgress], None] | None = None,
     **settings: Unpack[SearchSettings],
@@ -123,7 +126,11 @@ def search(
             user's data folder, where later sessions find it.
         study: Name of the study; by default from data, device and space.
         results: Folder in which studies live.
-        workers: Candidates trained at once; by default as many as suit the machine. One repeats exactly.
+        workers: Candidates trained at once here; by default as many as suit the machine, with a cluster none. One
+            repeats exactly.
+        cluster: HOST:PORT at which the search listens for workers of other machines (`isp-nas worker`); ":8786" is
+            this machine alone.
+        tls: Folder of certificates for the cluster, from `isp-nas cluster keys`; an address that others reach needs it.
         on_message: Called with a sentence for every event.
         on_progress: Called a few times a second.
         **settings: Fields of `SearchSettings`, with those of `Training`.
@@ -154,7 +161,9 @@ def search(
         **recipe_fields(settings),
     )
     on_message = on_message or _nothing
-    session = open_session(options, Path(results), parse_budget(str(budget)), workers=workers, on_message=on_message)
+    listens = cluster_options(cluster, _path(tls))
+    asked = parse_budget(str(budget))
+    session = open_session(options, Path(results), asked, workers=workers, cluster=listens, on_message=on_message)
     session = without_refused(session, on_message)
     return Study(session.run(on_message=on_message, on_progress=_reporting(on_progress)).study)
 

@@ -78,16 +78,11 @@ class ClusterSettings:
 
     def options(self) -> "ClusterOptions | None":
         """Return what a session takes; None for a search of this machine alone. Raises UsageError."""
-        from nas.cluster.address import parse_address
-        from nas.search.cluster import ClusterOptions
+        from nas.search.cluster import cluster_options
 
         if self.stall is not None and not 0 < self.stall < float("inf"):
             raise UsageError(f"--stall takes seconds above zero, got {self.stall:g}.")
-        if self.cluster is None:
-            if self.tls is not None:
-                raise UsageError("--tls protects --cluster; give that, too, or leave --tls out.")
-            return None
-        return ClusterOptions(parse_address(self.cluster), self.tls, self.send_pairs, self.backend)
+        return cluster_options(self.cluster, self.tls, sends_pairs=self.send_pairs, backend=self.backend)
 
 
 @dataclass(frozen=True)

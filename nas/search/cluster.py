@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas import backend, provenance
-from nas.cluster.address import Address, reachable, require_protected
+from nas.cluster.address import Address, parse_address, reachable, require_protected
 from nas.cluster.messages import Terms
 from nas.data.content import content_of, files_of
 from nas.search.open_study import SearchContext
 from nas.train.losses import vgg_weights
 from nas.train.memory import PROCESS_BYTES, training_bytes
+from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
@@ -36,6 +37,17 @@ class ClusterOptions:
         require_protected(self.address, self.keys)
         dask_setup.configure()
         dask_setup.security(self.keys)
+
+
+def cluster_options(
+    address: str | None, keys: Path | None, *, sends_pairs: bool = True, backend: str | None = None
+) -> ClusterOptions | None:
+    """Return the options of a search that listens at HOST:PORT, None without one; raise UsageError for wrong ones."""
+    if address is not None:
+        return ClusterOptions(parse_address(address), keys, sends_pairs, backend)
+    if keys is not None:
+        raise UsageError("Certificates (--tls) protect a cluster; give --cluster, too, or leave them out.")
+    return None
 
 
 def open_hub(options: ClusterOptions, context: SearchContext, on_message: Callable[[str], None]) -> "Hub":

@@ -71,7 +71,7 @@ def test_certificates_that_are_missing_or_damaged_are_named(tmp_path: Path) -> N
 REFUSED = {
     ("search", "--budget", "1", "--cluster", "0.0.0.0:8786"): "can run programs as you",
     ("search", "--budget", "1", "--cluster", "8786"): "An address is HOST:PORT",
-    ("search", "--budget", "1", "--tls", "keys"): "--tls protects --cluster",
+    ("search", "--budget", "1", "--tls", "keys"): "protect a cluster; give --cluster",
     ("search", "--budget", "1", "--cluster", ":0", "--tls", "nowhere"): "has no ca.pem",
     ("search", "--budget", "1", "--cluster", ":0", "--backend", "tpu"): "tpu",
     ("search", "--budget", "1", "--stall", "0"): "--stall takes seconds above zero",
