@@ -24,6 +24,8 @@ PARENTS = 10
 # Of the first few parents every change of one gene is looked at: what has an effect on PSNR may be any one of forty.
 # These are priced once, as the best seldom change.
 CENTRES = 2
+# A model and a pool take some tenths of a second: of so many networks in training one is finished meanwhile at most.
+WORKERS_PER_BATCH = 4
 VARIATIONS, CROSSINGS, RANDOM = 60, 30, 15
 MEAN_CHANGES = 2
 # With fewer members within the limits than this, more are looked for by walking; so many networks are priced at most.
@@ -88,13 +90,21 @@ class Proposals:
         """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`."""
         self._prior = prior
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective
+        self._ahead: list[ArchSpec] = []  # chosen beside the last one from the same pool
         self._costs: dict[str, Cost | None] = {}
         self._inside: dict[ArchSpec, bool] = {}
 
     def propose(
         self, number: int, known: Sequence[Known], running: Sequence[ArchSpec], seen: Callable[[Graph], bool]
     ) -> ArchSpec | None:
-        """Return the next network, None where none was found that was not `seen` and is within the limits."""
+        """Return the next network, None where none was found that was not `seen` and is within the limits.
+
+        Where many are `running`, one model and one pool serve a quarter as many proposals.
+        """
+        while self._ahead:
+            ahead = self._ahead.pop(0)
+            if not seen(build_graph(ahead)):
+                return ahead
         rng = np.random.default_rng([self._seed, number])
         if len(known) < 2:
             pool = self._pool(rng, [k.spec for k in known if self._contains(k.spec)], seen)
@@ -102,7 +112,23 @@ class Proposals:
         value, model = self._value(rng), self._model(known, running)
         expected = [value(m, k.runtime_ms) for m, k in zip(model.of_results(), known, strict=False)]
         pool = self._pool(rng, self._best(known, expected), seen)
-        return pool[int(np.argmax(self._gain(pool, known, model, value, max(expected))))] if pool else None
+        if not pool:
+            return None
+        gain = self._gain(pool, known, model, value, max(expected))
+        first, *self._ahead = self._apart(pool, gain, model, 1 + len(running) // WORKERS_PER_BATCH)
+        return first
+
+    def _apart(self, pool: Sequence[ArchSpec], gain: Any, model: Surrogate, count: int) -> list[ArchSpec]:
+        """Return so many of the pool, best first, each counting less the more it is like one that was chosen before."""
+        chosen: list[int] = []
+        likeness = model.correlation(pool) if count > 1 else None
+        for _ in range(min(count, len(pool))):
+            best = int(np.argmax(gain))
+            chosen.append(best)
+            if likeness is not None:
+                gain = gain * np.clip(1 - likeness[best], 0, 1)
+                gain[chosen] = -1.0
+        return [pool[index] for index in chosen]
 
     def _best(self, known: Sequence[Known], expected: Sequence[float]) -> list[ArchSpec]:
         """Return the members from which the most is expected at the final steps, best first: parents."""

@@ -88,9 +88,16 @@ class Surrogate:
 
     def predict(self, specs: Sequence[ArchSpec]) -> tuple[Vector, Vector]:
         """Return means and standard deviations of PSNR in dB at the final steps."""
-        x = np.array([features(spec) for spec in specs])
+        x = _features_of_specs(specs)
         mean, deviation = self._process.predict(scaled(x), return_std=True)
         return self._trend.of(self._prior.final(x)) + self._scale * mean, self._scale * deviation
+
+    def correlation(self, specs: Sequence[ArchSpec]) -> Vector:
+        """Return how far each of the networks [n] says what each other comes to, from 0 to 1, as [n, n]."""
+        covariance = self._process.kernel_(scaled(_features_of_specs(specs)))
+        deviation = np.sqrt(np.diag(covariance))
+        correlation: Vector = covariance / np.outer(deviation, deviation)
+        return correlation
 
     def of_results(self) -> Vector:
         """Return the means for the networks of the results themselves."""
@@ -100,7 +107,11 @@ class Surrogate:
 
 
 def _features_of(results: Sequence[Result]) -> Vector:
-    return np.array([features(r.spec) for r in results]).reshape(len(results), -1)
+    return _features_of_specs([r.spec for r in results])
+
+
+def _features_of_specs(specs: Sequence[ArchSpec]) -> Vector:
+    return np.array([features(spec) for spec in specs]).reshape(len(specs), -1)
 
 
 class _PriorAt:

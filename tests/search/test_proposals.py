@@ -12,7 +12,7 @@ from nas.defaults import DEFAULT_DEVICE
 from nas.search.constraints import Limits
 from nas.search.optuna_sampler import ModelSampler
 from nas.search.prior import TABLES, prior, standardised, table_names, table_size
-from nas.search.proposals import MOST_PRICED, RANDOM, VARIATIONS, Cost, Known, Proposals
+from nas.search.proposals import MOST_PRICED, RANDOM, VARIATIONS, WORKERS_PER_BATCH, Cost, Known, Proposals
 from nas.search.score import final_score
 from nas.search.surrogate import Result, Surrogate, expected_improvement, features, predicted_seconds, structure
 from search_spaces.designs import DESIGNS
@@ -226,6 +226,28 @@ def test_what_is_in_training_is_not_asked_for_twice() -> None:
     assert alone is not None
     beside = proposals().propose(12, results, [alone], lambda graph: graph.structure == build_graph(alone).structure)
     assert beside != alone
+
+
+def test_where_many_train_at_once_one_model_serves_several_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
+    results, running = known(members(20)), members(16, seed=1)
+    maker, fitted = proposals(), []
+    monkeypatch.setattr(maker, "_model", lambda *given, made=maker._model: fitted.append(1) or made(*given))
+    proposed: list[ArchSpec] = []
+    for number in range(10):
+        seen = {build_graph(spec).structure for spec in proposed}
+        spec = maker.propose(20 + number, results, running, lambda graph, seen=seen: graph.structure in seen)  # type: ignore[misc]
+        assert spec is not None
+        proposed.append(spec)
+    assert len(fitted) == 10 / (1 + len(running) // WORKERS_PER_BATCH)
+    assert len({build_graph(spec).structure for spec in proposed}) == 10
+
+
+def test_what_is_chosen_beside_the_best_is_not_much_like_it() -> None:
+    results = known(members(30))
+    model = Surrogate([Result(k.spec, k.psnr_db) for k in results], steps=FINAL)
+    smallnet = DESIGNS["smallnet"].spec
+    pool = [smallnet, smallnet.with_genes(output_activation="sigmoid"), DESIGNS["csanet"].spec]
+    assert proposals()._apart(pool, np.array([1.0, 0.95, 0.8]), model, 3) == [pool[0], pool[2], pool[1]]
 
 
 # Optuna
