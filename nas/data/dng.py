@@ -5,6 +5,7 @@ places of tiles are checked before it is asked: inside the file, not empty, and 
 """
 
 import itertools
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ def mosaics(path: Path) -> Iterator[DngMosaic]:
     """Yield the images of a DNG that are mosaics; nothing of files of other kinds."""
     from tifffile import TiffFile
 
+    _silence_tifffile()
     try:
         with TiffFile(path) as file:
             found = [_mosaic(page) for page in _pages(file)]
@@ -130,6 +132,14 @@ def mosaics(path: Path) -> Iterator[DngMosaic]:
 
 
 _MOST_PAGES = 64
+
+
+def _silence_tifffile() -> None:
+    """Keep what tifffile logs of odd structure off the terminal, unless somebody has set up logging."""
+    logging.getLogger("tifffile").addHandler(_NOWHERE)  # the same one again changes nothing
+
+
+_NOWHERE = logging.NullHandler()
 
 
 def _pages(file: Any) -> list[Any]:

@@ -1,7 +1,9 @@
 """Of made photographs every shift is known: what is kept lies right, and what must not be kept is dropped."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nas.data.make.one_phase import in_phase, phase_offset, without_black
 from nas.data.make.patch_judging import BLURRED, CLIPPED, MOTION, UNSURE, positions
 from nas.data.make.photograph import Made, MakeSettings, make
 from nas.data.make.sources import Photograph
+from nas.data.make.target_picture import read_embedded
 from nas.data.raw_format import PATTERNS
 from search_spaces.errors import DataError
 
@@ -188,6 +191,64 @@ def test_the_picture_inside_of_a_raw_is_aligned_with_it(tmp_path: Path) -> None:
     Camera().write(tmp_path / "b.dng", truth.mosaic)
     with pytest.raises(DataError, match="has no picture inside"):
         make(Photograph("b.dng", tmp_path / "b.dng"), MakeSettings("embedded", patch=PATCH))
+
+
+def test_the_largest_picture_inside_of_a_raw_is_taken_and_a_small_one_is_refused(tmp_path: Path) -> None:
+    truth = photograph(*SMALL, seed=3)
+    small, larger = truth.picture[:80, :112], truth.picture[16:-16, 16:-16]
+    Camera().write_with_jpegs(tmp_path / "a.dng", truth.mosaic, [jpeg(small), jpeg(larger), jpeg(small)])
+    pixels = read_embedded(tmp_path / "a.dng").pixels
+    assert pixels.shape == larger.shape
+    assert np.abs(pixels.astype(int) - larger).mean() < 8
+    reduced = cv2.resize(truth.picture, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    Camera().write_with_jpegs(tmp_path / "b.dng", truth.mosaic, [jpeg(reduced)])
+    with pytest.raises(DataError, match=r"0.3. px for one of the mosaic"):
+        make(Photograph("b.dng", tmp_path / "b.dng"), MakeSettings("embedded", patch=PATCH))
+
+
+def test_a_crop_inside_of_a_raw_is_laid_on_the_mosaic(tmp_path: Path) -> None:
+    truth = photograph(*SMALL, seed=3)
+    top, left = 24, 8
+    Camera(orientation=6).write_with_jpegs(tmp_path / "a.dng", truth.mosaic, [jpeg(truth.picture[top:-8, left:-24])])
+    made = make(Photograph("a.dng", tmp_path / "a.dng"), MakeSettings("embedded", patch=PATCH))
+    assert len(made.cuts) > 3
+    # LibRaw marks what has no mark with the RAW's orientation: the picture is turned clockwise.
+    turned = made.alignment.full()
+    assert made.degrees == pytest.approx(90 - View().degrees, abs=2)
+    height = truth.picture.shape[0] - top - 8
+    field = np.stack([turned[..., 1] + left, height - 1 - turned[..., 0] + top], axis=-1)
+    shifts = [
+        truth.residual_px(field)[c.judgement.row :, c.judgement.column :][:PATCH, :PATCH].ravel() for c in made.cuts
+    ]
+    assert np.median(np.concatenate(shifts)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(lambda data: data[: len(data) // 2], "is damaged"), (lambda data: bytes(len(data)), "is damaged or of a kind")],
+    ids=["half", "zeros"],
+)
+def test_a_damaged_picture_inside_of_a_raw_is_refused(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], said: str
+) -> None:
+    truth = photograph(*SMALL, seed=3)
+    content, size = jpeg(truth.picture)
+    Camera().write_with_jpegs(tmp_path / "a.dng", truth.mosaic, [(spoil(content), size)])
+    with pytest.raises(DataError, match=f'The picture inside of ".*a.dng" {said}'):
+        read_embedded(tmp_path / "a.dng")
+
+
+def test_a_target_in_black_and_white_teaches_no_colours(tmp_path: Path) -> None:
+    truth = photograph(*SMALL, seed=3)
+    grey = np.repeat(truth.picture[..., 1:2], 3, axis=2)
+    with pytest.raises(DataError, match="black and white"):
+        make(write(tmp_path, truth, grey), SETTINGS)
+
+
+def jpeg(picture: np.ndarray) -> tuple[bytes, tuple[int, int]]:
+    file = BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "JPEG", quality=95)
+    return file.getvalue(), picture.shape[:2]
 
 
 @pytest.mark.parametrize("target", ["embedded", "libraw"])

@@ -1,5 +1,6 @@
 """DNG files as a camera writes them, small enough to be made by a test."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,7 +13,10 @@ from PIL import Image
 
 _SHORT, _LONG, _RATIONAL, _SIGNED_RATIONAL, _BYTE, _TEXT = 3, 4, 5, 10, 1, 2
 _CFA_DIM, _CFA_PATTERN, _BLACK_DIM, _BLACK, _WHITE, _ACTIVE = 33421, 33422, 50713, 50714, 50717, 50829
-_CFA = 32803  # a photometric interpretation
+_CFA, _YCBCR = 32803, 6  # photometric interpretations
+_JPEG, _SUB_FILES = 7, 330
+_SIZES = {_SHORT: 2, _LONG: 4, _RATIONAL: 8, _SIGNED_RATIONAL: 8, _BYTE: 1, _TEXT: 1}
+Jpeg = tuple[bytes, tuple[int, int]]  # and its rows and columns
 _IDENTITY = [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]  # of XYZ to the camera's colours, as fractions
 COLOURS = {"R": 0, "G": 1, "B": 2}
 XTRANS = "GGRGGBGGBGGRBRGRBGGGBGGRGGRGGBRBGBRG"
@@ -69,6 +73,66 @@ class Camera:
             rest = [(*tag, True) for tag in tags if tag[0] in described]
             file.write(mosaic, photometric=_CFA, subfiletype=0, extratags=rest, metadata=None)
         return path
+
+    def write_with_jpegs(self, path: Path, mosaic: np.ndarray, previews: Sequence[Jpeg]) -> Path:
+        """Write a mosaic and JPEG pictures of it, the first where a TIFF shows it and the others in sub-files."""
+        described = {_CFA_DIM, _CFA_PATTERN, _BLACK_DIM, _BLACK, _WHITE, _ACTIVE}
+        tags = self._tags()
+        file = _TiffFile()
+        raw = [*_image(mosaic.shape, _CFA, file.put(mosaic.tobytes()), mosaic.nbytes), (254, _LONG, 1, 0)]
+        raw += [(258, _SHORT, 1, 16), (259, _SHORT, 1, 1), (277, _SHORT, 1, 1)]
+        folders = [file.folder([*raw, *(tag for tag in tags if tag[0] in described)])]
+        shown = []
+        for content, size in previews:
+            more = [(254, _LONG, 1, 1), (258, _SHORT, 3, (8, 8, 8)), (259, _SHORT, 1, _JPEG), (277, _SHORT, 1, 3)]
+            shown.append([*_image(size, _YCBCR, file.put(content), len(content)), *more])
+        folders += [file.folder(tags) for tags in shown[1:]]
+        top = [tag for tag in tags if tag[0] not in described]
+        path.write_bytes(file.whole([*shown[0], *top, (_SUB_FILES, _LONG, len(folders), tuple(folders))]))
+        return path
+
+
+class _TiffFile:
+    """A TIFF put together byte by byte: tifffile writes no JPEG without another package."""
+
+    def __init__(self) -> None:
+        self._content = bytearray(b"II*\0\0\0\0\0")
+
+    def put(self, content: bytes) -> int:
+        """Append content and return where it lies."""
+        self._content += bytes(len(self._content) % 2)
+        begin = len(self._content)
+        self._content += content
+        return begin
+
+    def folder(self, tags: Sequence[tuple[Any, ...]]) -> int:
+        """Append a folder of tags and return where it lies."""
+        entries = []
+        for code, kind, _, value in sorted(tags, key=lambda tag: tag[0]):
+            content = value if isinstance(value, bytes) else _encoded(kind, value)
+            count = len(content) // _SIZES[kind]
+            place = content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", self.put(content))
+            entries.append(struct.pack("<HHI", code, kind, count) + place)
+        return self.put(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
+
+    def whole(self, tags: Sequence[tuple[Any, ...]]) -> bytes:
+        """Return the file with its first folder."""
+        struct.pack_into("<I", self._content, 4, self.folder(tags))
+        return bytes(self._content)
+
+
+def _encoded(kind: int, value: Any) -> bytes:
+    if kind == _TEXT:
+        return value.encode() + b"\0"
+    values = value if isinstance(value, tuple) else (value,)
+    letter = {_BYTE: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", _SIGNED_RATIONAL: "i"}[kind]
+    return struct.pack(f"<{len(values)}{letter}", *values)
+
+
+def _image(size: Sequence[int], photometric: int, offset: int, length: int) -> list[tuple[Any, ...]]:
+    rows, columns = size[0], size[1]
+    told = {256: columns, 257: rows, 262: photometric, 273: offset, 278: rows, 279: length, 284: 1}
+    return [(code, _LONG, 1, value) for code, value in told.items()]
 
 
 def write_mosaic(path: Path, mosaic: np.ndarray) -> Path:

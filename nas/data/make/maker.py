@@ -318,5 +318,6 @@ def report_facts(report: MakeReport) -> dict[str, str]:
         "photographs": f"{report.photographs}, of {report.scenes} scenes; {len(report.refused)} gave no pairs",
         "patches": ", ".join(f"{count} {reason}" for reason, count in report.patches.items()),
         "pairs": pairs,
+        "targets": "8 bits, sRGB",
         "mosaics": f"{report.bits} bits, black {report.black}, white {report.white}, {report.pattern}",
     }

@@ -33,7 +33,7 @@ PAIRS_FILE, DROPPED_FILE = MADE_FILE, "dropped.csv"
 COLUMNS = (
     "split", "raw", "rgb", "source", "target", "scene", "row", "column", "shift_down_px", "shift_right_px",
     "disagreement_px", "correlation", "sharpness", "exposure_stops", "brightened", "black", "white", "bits", "pattern",
-    "packing", "why", "key",
+    "packing", "target_bits", "target_colours", "why", "key",
 )  # fmt: skip
 _EXACT = 1e-6
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.EINVAL)
@@ -108,6 +108,8 @@ def row_of(pair: PlannedPair, levels: SetLevels, fmt: RawFormat) -> dict[str, st
         "bits": levels.bits,
         "pattern": fmt.pattern,
         "packing": fmt.packing,
+        "target_bits": record.target_bits,
+        "target_colours": record.target_colours,
         "why": _why(pair),
         "key": pair.source.key,
     }

@@ -8,12 +8,13 @@ from jaxtyping import Shaped, UInt8, UInt16
 
 from nas.data.camera_raw import Mosaic, read_mosaic
 from nas.data.make.coarse_alignment import View, find_view, quarter_turns
+from nas.data.make.colour_profile import narrowed
 from nas.data.make.dense_alignment import Alignment, identity, refine
 from nas.data.make.development import develop
 from nas.data.make.one_phase import in_phase, with_levels, without_black
 from nas.data.make.patch_judging import Judgement, judge, measure_maps, positions
 from nas.data.make.sources import EMBEDDED, LIBRAW, Photograph
-from nas.data.make.target_picture import Picture, read_embedded, read_picture, render_libraw
+from nas.data.make.target_picture import Picture, TargetPicture, read_embedded, read_picture, render_libraw
 from nas.data.raw_dump import RawDump
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError, UnknownNameError, UsageError
@@ -23,7 +24,7 @@ KEEP, SUBTRACT = BLACK_CHOICES = ("keep", "subtract")
 _QUARTERS = {3: 2, 5: 3, 6: 1}
 LEAST_SCALE = 0.5  # px of the target for one of the mosaic
 LEAST_PATCH, PATCH_MULTIPLE = 64, 2
-_SIXTEEN_TO_EIGHT = 257
+GREY_WITHIN = 1  # of 255, between the channels of a picture without colours
 SHOWN_SIDE = 480  # px of a photograph in the report
 
 
@@ -77,6 +78,8 @@ class Made:
     agreeing: int | None  # features; None where nothing had to be matched
     degrees: float
     scale: float  # px of the target for one of the mosaic
+    target_bits: int  # of a channel, in the file
+    target_colours: str
     notes: tuple[str, ...]
 
 
@@ -90,8 +93,10 @@ def make(photograph: Photograph, settings: MakeSettings) -> Made:
             f"{mosaic.values.shape[0]}×{mosaic.values.shape[1]}; give a smaller --patch."
         )
     grey = develop(mosaic.values, mosaic.black, mosaic.white)
-    picture = _read_target(photograph, settings)
+    read_target = _read_target(photograph, settings)
+    picture = read_target.pixels
     alignment, view = _aligned(grey, picture, read, begins, is_rendering=settings.target == LIBRAW)
+    _require_colours(picture)
     if settings.black_levels == SUBTRACT:
         mosaic = without_black(mosaic)
     target = _moved(picture, alignment)
@@ -108,11 +113,13 @@ def make(photograph: Photograph, settings: MakeSettings) -> Made:
         agreeing=None if view is None else view.agreeing,
         degrees=degrees,
         scale=1.0 if view is None else view.scale(grey.shape) / 2,
-        notes=mosaic.notes if view is None else (*mosaic.notes, *_turned(degrees, read)),
+        target_bits=read_target.bits,
+        target_colours=read_target.colours,
+        notes=(*mosaic.notes, *read_target.notes, *(() if view is None else _turned(degrees, read))),
     )
 
 
-def _read_target(photograph: Photograph, settings: MakeSettings) -> Picture:
+def _read_target(photograph: Photograph, settings: MakeSettings) -> TargetPicture:
     if photograph.target is not None:
         return read_picture(photograph.target)
     return read_embedded(photograph.raw) if settings.target == EMBEDDED else render_libraw(photograph.raw)
@@ -120,7 +127,13 @@ def _read_target(photograph: Photograph, settings: MakeSettings) -> Picture:
 
 def _grey(picture: Picture) -> UInt8[np.ndarray, "rows columns"]:
     grey: Shaped[np.ndarray, "rows columns"] = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    return grey if grey.dtype == np.uint8 else (grey // _SIXTEEN_TO_EIGHT).astype(np.uint8)
+    return grey if grey.dtype == np.uint8 else narrowed(grey)
+
+
+def _require_colours(picture: Picture) -> None:
+    """Raise DataError for a picture in black and white that is stored as one of colours."""
+    if np.ptp(narrowed(picture) if picture.dtype == np.uint16 else picture, axis=-1).max() <= GREY_WITHIN:
+        raise DataError("the target is black and white, and a network would learn that; give it in colour")
 
 
 def _aligned(
@@ -160,7 +173,7 @@ def _moved(picture: Picture, alignment: Alignment) -> UInt8[np.ndarray, "h w 3"]
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         places = (places + np.float32(0.5)) * scale - np.float32(0.5)
     moved: Picture = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return moved if moved.dtype == np.uint8 else np.rint(moved / np.float32(_SIXTEEN_TO_EIGHT)).astype(np.uint8)
+    return moved if moved.dtype == np.uint8 else narrowed(moved)
 
 
 def _small(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

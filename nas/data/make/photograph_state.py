@@ -32,7 +32,7 @@ from search_spaces.system.printable import printable
 
 STATE_FOLDER = ".isp-nas-make"
 KEY_DIGITS = 20
-VERSION = 2  # of what is made of a photograph; another makes all anew
+VERSION = 3  # of what is made of a photograph; another makes all anew
 FAST_PNG = 1
 SHOWN_QUALITY = 80
 
@@ -56,6 +56,8 @@ class Record:
     agreeing: int | None = None  # features
     degrees: float = 0.0
     scale: float = 1.0
+    target_bits: int | None = None  # of a channel, in the file; None where no patch was cut
+    target_colours: str | None = None  # which it had, and what was done with them
     notes: tuple[str, ...] = ()
     judgements: tuple[Judgement, ...] = ()
 
@@ -192,6 +194,8 @@ def _record(made: Made, named: dict[str, Any]) -> Record:
         agreeing=made.agreeing,
         degrees=made.degrees,
         scale=made.scale,
+        target_bits=made.target_bits,
+        target_colours=made.target_colours,
         notes=made.notes,
         judgements=made.judgements,
     )

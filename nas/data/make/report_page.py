@@ -65,6 +65,8 @@ def _photograph(each: Finished) -> dict[str, Any]:
     facts = f"{len(record.kept)} of {len(record.judgements)} patches kept"
     if record.agreeing is not None:
         facts += f"; {record.agreeing} features agree; turned by {record.degrees:.1f}°, scale {record.scale:.3f}"
+    if record.target_bits is not None:
+        facts += f"; target of {record.target_bits} bits, colours {record.target_colours}"
     side = _side(record.judgements)
     height, width = record.size
     return {
