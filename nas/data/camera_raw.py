@@ -25,6 +25,7 @@ from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.native_stderr import quiet
+from search_spaces.system.printable import is_text
 
 if TYPE_CHECKING:
     from rawpy import RawPy
@@ -163,7 +164,7 @@ def opened(path: Path) -> "Iterator[RawPy]":
     import rawpy
 
     try:
-        with quiet(drop=True), rawpy.imread(str(path)) as raw:
+        with quiet(drop=True), rawpy.imread(_openable(path)) as raw:
             yield raw
     except rawpy.LibRawFileUnsupportedError:
         raise DataError(
@@ -172,6 +173,11 @@ def opened(path: Path) -> "Iterator[RawPy]":
     except rawpy.LibRawError as error:
         told = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise DataError(f'The RAW file "{path}" is damaged (LibRaw: {told}); copy it again.') from None
+
+
+def _openable(path: Path) -> str | BytesIO:
+    """Return a name, or the content of a file whose name is no UTF-8: rawpy takes none else."""
+    return str(path) if is_text(str(path)) else BytesIO(path.read_bytes())
 
 
 def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:

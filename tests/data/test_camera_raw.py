@@ -1,5 +1,6 @@
 """A RAW file is read with all it says of itself, and what is no Bayer mosaic is refused in one sentence."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -45,6 +46,15 @@ def test_a_cameras_raw_brings_its_pattern_and_the_black_level_of_every_place(tmp
     )
     np.testing.assert_array_equal(found.values, np.minimum(mosaic, 1000))
     assert found.levels == "60/61/62/63–1000"
+
+
+def test_a_raw_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.dng")
+    try:
+        Camera().write(path, noise(32, 48))
+    except OSError:
+        pytest.skip("this disk holds no such names")
+    assert read_mosaic(path, FMT).values.shape == (32, 48)
 
 
 @pytest.mark.parametrize(("top", "left"), [(2, 4), (2, 5), (3, 4), (3, 5)])

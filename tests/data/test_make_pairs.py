@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
+from colour_profiles import CAMERAS
 from dng import Camera
 from flow import truncate
 from photographed import FMT, View, photograph
@@ -18,7 +20,7 @@ from PIL import Image
 
 from nas.data.check.near_duplicates import thumbnail
 from nas.data.check.report import check
-from nas.data.make import assembly, maker, pair_writing
+from nas.data.make import assembly, maker, pair_writing, report_page
 from nas.data.make.assembly import AssemblySettings
 from nas.data.make.capture_time import clock_offset, taken_at
 from nas.data.make.maker import MakeReport, make_pairs
@@ -309,6 +311,56 @@ def test_names_that_are_markup_are_escaped_in_the_report(photographs: Path, tmp_
     page = (out / "report.html").read_text("utf-8")
     assert "<b onload" not in page
     assert "&lt;b onload=x&gt;&amp;\\n" in page
+
+
+def test_a_name_that_is_no_text_is_shown_by_its_bytes_and_stops_nothing(photographs: Path, prepared: Path) -> None:
+    for kind, suffix in (("camera", "jpg"), ("phone", "png")):
+        path = photographs / kind / f"b.{suffix}"
+        try:
+            path.rename(path.with_name(os.fsdecode(b"b\xff.") + suffix))
+        except OSError:
+            pytest.skip("this disk holds no such names")
+    truncate(photographs / "camera" / os.fsdecode(b"b\xff.jpg"))
+    report = run(photographs, prepared)
+    [refused] = report.refused
+    assert refused.name == r"b\udcff.png"
+    assert refused.name in (prepared / "report.html").read_text("utf-8")
+
+
+def test_the_report_holds_each_photograph_once_and_fits_a_phone(made: tuple[Path, MakeReport]) -> None:
+    page = (made[0] / "report.html").read_text("utf-8")
+    assert page.count('<image id="photograph-') == page.count('<use href="#photograph-') == len(NAMES)
+    assert "width=device-width" in page
+    assert "prefers-color-scheme:dark" in page
+
+
+def test_of_very_many_photographs_the_report_shows_some_and_says_how_many_are_left_out(
+    made: tuple[Path, MakeReport], prepared: Path, shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_page, "SHOWN_PHOTOGRAPHS", 3)
+    run(shot, prepared)
+    page = (prepared / "report.html").read_text("utf-8")
+    assert page.count('<image id="photograph-') == 3
+    assert "1 more photographs are in pairs.csv" in page
+
+
+def test_pairs_say_which_bits_and_colours_their_targets_had(photographs: Path, prepared: Path) -> None:
+    path = photographs / "camera" / "b.jpg"
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    path.unlink()
+    tifffile.imwrite(
+        path.with_suffix(".tif"),
+        pixels.astype(np.uint16) * 257,
+        photometric="rgb",
+        iccprofile=CAMERAS["Display P3"],
+    )
+    report = run(photographs, prepared)
+    told = {row["source"]: (row["target_bits"], row["target_colours"]) for row in rows_of(prepared)}
+    assert told["a.png"] == ("8", "not told, taken for sRGB")
+    assert told["b.png"] == ("16", "Display P3, converted to sRGB")
+    assert "a.png and 2 more: the target does not say which colours it has; they were taken for sRGB" in report.notes
+    assert "b.png: the colours of the target were converted from Display P3 to sRGB" in report.notes
 
 
 def test_targets_are_matched_in_exposure_where_that_is_asked_for(photographs: Path, prepared: Path) -> None:

@@ -62,6 +62,11 @@ class Colours:
         return pixels if self.transform is None else self.to_srgb(Image.fromarray(narrowed(pixels)))
 
 
+UNTOLD = Colours(
+    f"not told, taken for {SRGB}", f"the target does not say which colours it has; they were taken for {SRGB}"
+)
+
+
 def narrowed(pixels: UInt16[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
     """Round 16 bits to 8."""
     found: UInt8[np.ndarray, "h w *c"] = cv2.convertScaleAbs(pixels, alpha=1 / 257)
@@ -77,10 +82,7 @@ def colours_of(image: Image.Image) -> Colours:
             "CMYK without a profile",
             "the target is CMYK without a profile, so its colours were guessed; store it as sRGB",
         )
-    told = _of_exif(image) or _of_png(image)
-    return told or Colours(
-        f"not told, taken for {SRGB}", f"the target does not say which colours it has; they were taken for {SRGB}"
-    )
+    return _of_exif(image) or _of_png(image) or UNTOLD
 
 
 def _of_profile(profile: bytes | None, wanted: str) -> Colours:

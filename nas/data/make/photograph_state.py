@@ -168,7 +168,7 @@ def _write(folder: Path, photograph: Photograph, settings: MakeSettings) -> None
     try:
         made = make(photograph, settings)
     except DataError as error:
-        _write_record(folder, Record(**named, refused=_sentence(str(error))))
+        _write_record(folder, Record(**named, refused=_sentence(printable(error))))
         return
     for cut in made.cuts:
         for kind, pixels in (("raw", cut.mosaic), ("rgb", cut.target)):

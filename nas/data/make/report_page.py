@@ -10,7 +10,7 @@ from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jinja2 import Template
@@ -26,11 +26,12 @@ REPORT_FILE = "report.html"
 KEPT = "kept"
 _SHADES = ("#2a9d3a", "#777", "#e8c100", "#d9534f", "#b5179e", "#8a2be2", "#e07000", "#0077b6", "#444")
 COLOURS = dict(zip((KEPT, *REASONS), _SHADES, strict=True))
-SHOWN_PHOTOGRAPHS = 300
+SHOWN_PHOTOGRAPHS = 100  # a page of 12 MB where each is of 12 megapixels
 SHOWN_PAIRS = 48
 PAIR_SIDE = 128  # px
 MOST_SHIFT_PX = 1.0  # at the end of the scale of colours
 ARROW = 60.0  # times as long as the shift
+T = TypeVar("T")
 
 
 def report_page(
@@ -42,16 +43,19 @@ def report_page(
 ) -> str:
     """Return the page."""
     known = {each.key: each for each in photographs}
+    aligned = [each for each in photographs if each.record.refused is None]
+    shown = _spread(aligned, SHOWN_PHOTOGRAPHS)
     words = {KEPT: KEPT, **WORDS}
     return _template().render(
         facts=list(facts.items()),
         notes=notes,
         refused=[(each.name, each.why) for each in refused],
         legend=[(colour, words[name]) for name, colour in COLOURS.items()],
-        photographs=[_photograph(each) for each in photographs[:SHOWN_PHOTOGRAPHS] if each.record.refused is None],
-        more=len(photographs) - SHOWN_PHOTOGRAPHS,
+        photographs=[{"number": number, **_photograph(each)} for number, each in enumerate(shown)],
+        more=len(aligned) - len(shown),
+        boxes_caption="patches by what became of them",
         shifts_caption=(f"shift that remains, arrows {ARROW:g} times as long; green 0 px, red {MOST_SHIFT_PX:g} px"),
-        pairs=[pair for row in _sample(rows) if (pair := _pair(row, known[row["key"]]))],
+        pairs=[pair for row in _spread(rows, SHOWN_PAIRS) if (pair := _pair(row, known[row["key"]]))],
     )
 
 
@@ -125,10 +129,10 @@ def _shifts(judgements: Sequence[Judgement], side: int) -> Iterator[dict[str, An
         }
 
 
-def _sample(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Return some of the pairs, spread over all of them."""
-    step = max(1, len(rows) // SHOWN_PAIRS)
-    return list(rows[::step])[:SHOWN_PAIRS]
+def _spread(every: Sequence[T], most: int) -> list[T]:
+    """Return some, spread over all of them."""
+    count = min(most, len(every))
+    return [every[number * len(every) // count] for number in range(count)]
 
 
 def _pair(row: Mapping[str, str], source: Finished) -> dict[str, str] | None:

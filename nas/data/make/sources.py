@@ -14,6 +14,7 @@ from nas.data.layout import RGB_SUFFIXES
 from nas.data.make.capture_time import clock_offset, taken_at
 from search_spaces.errors import DataError, UnknownNameError
 from search_spaces.system.file_errors import acting_on
+from search_spaces.system.printable import printable
 
 EMBEDDED, SIDECAR, LIBRAW = "embedded", "sidecar", "libraw"
 OWN_TARGETS = (EMBEDDED, SIDECAR, LIBRAW)
@@ -38,6 +39,11 @@ class Refused:
 
     name: str
     why: str
+
+    def __post_init__(self) -> None:
+        """Show bytes that are no text: paths in sentences may hold some, and no page may."""
+        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "why", printable(self.why))
 
 
 def find_photographs(raw: Path, target: str, *, match: str = BY_NAME) -> tuple[list[Photograph], list[Refused]]:
@@ -73,7 +79,7 @@ def _is_below(path: Path, folder: Path | None, raw: Path) -> bool:
 
 
 def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return printable(path.relative_to(root).as_posix())  # a name may hold bytes that are no text
 
 
 def _pictures(folder: Path) -> list[Path]:

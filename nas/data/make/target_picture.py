@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from nas.data.camera_raw import has_signature, opened, upright
 from nas.data.layout import is_mosaic_alone
-from nas.data.make.colour_profile import SRGB, colours_of
+from nas.data.make.colour_profile import SRGB, UNTOLD, colours_of
 from nas.data.picture_file import DAMAGE, HEADER_BYTES, NotAPictureError, bits_per_channel, open_picture
 from search_spaces.errors import DataError
 from search_spaces.system.native_stderr import quiet
@@ -27,6 +27,7 @@ _FLIPS = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}  # TIFF's numbers for how a 
 _WHOLE_BYTE, _WHOLE_TWO_BYTES = 8, 65535
 _TRANSPARENT = "the target is transparent in places; its colours there were taken as they are stored"
 _ROUNDED = "the target has 16 bits, and was rounded to the 8 bits that pairs have once it was aligned"
+_ROUNDED_BEFORE = "the target has 16 bits, and its profile is a table: it was rounded to 8 bits before its colours"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _of_16_bits(image: Image.Image, path: Path) -> TargetPicture:
         raise _no_colours(path)
     colours = colours_of(image)
     pixels = colours.to_srgb_of_16_bits(np.ascontiguousarray(stored[..., :_COLOURS]))
-    notes = [colours.note, _ROUNDED]
+    notes = [colours.note, _ROUNDED if pixels.dtype == np.uint16 else _ROUNDED_BEFORE]
     if (stored[..., _COLOURS:] < _WHOLE_TWO_BYTES).any():
         notes.append(_TRANSPARENT)
     return TargetPicture(pixels, 2 * _WHOLE_BYTE, colours.told, tuple(filter(None, notes)))
@@ -130,7 +131,7 @@ def read_embedded(path: Path) -> TargetPicture:
                 "sidecar or --target libraw."
             ) from None
     if preview.format == rawpy.ThumbFormat.BITMAP:
-        return TargetPicture(np.asarray(preview.data), _WHOLE_BYTE, f"not told, taken for {SRGB}")
+        return TargetPicture(np.asarray(preview.data), _WHOLE_BYTE, UNTOLD.told, (str(UNTOLD.note),))
     try:
         with open_picture(BytesIO(bytes(preview.data)), ["JPEG"]) as image:
             return _of_8_bits(image)
