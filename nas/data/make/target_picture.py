@@ -89,7 +89,7 @@ def _stored(image: Image.Image, path: Path) -> np.ndarray:
     if found is None:
         raise DataError(f'The photograph "{path}" is damaged; copy it again.')
     if found.ndim > 2:  # OpenCV has blue first
-        found = np.concatenate([found[..., _COLOURS - 1 :: -1], found[..., _COLOURS:]], axis=-1)
+        found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB if found.shape[2] == _COLOURS else cv2.COLOR_BGRA2RGBA)
     return found if image.format == "TIFF" else _turned(found, image)  # OpenCV turns TIFF alone
 
 
