@@ -148,6 +148,16 @@ def test_the_marks_of_a_png_are_heeded(tmp_path: Path, name: bytes, content: byt
     assert len(found.notes) == (1 if colours == "sRGB" else 2)  # that it was rounded, and of its colours
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "CMYK without a profile"), (CAMERAS["Display P3"], "is one of RGB, and the picture is CMYK")],
+)
+def test_inks_without_a_profile_of_their_own_are_told(tmp_path: Path, content: bytes | None, said: str) -> None:
+    Image.fromarray(EIGHT).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=content, quality=100)
+    [note] = read_picture(tmp_path / "a.jpg").notes
+    assert said in note
+
+
 # 16 bits
 
 
@@ -217,6 +227,12 @@ def test_transparency_is_told(tmp_path: Path, bits: int) -> None:
     found = read_picture(tmp_path / "a.png")
     assert any("transparent in places" in note for note in found.notes)
     np.testing.assert_array_equal(found.pixels, EIGHT if bits == 8 else SIXTEEN)
+
+
+def test_12_bits_in_the_lower_ones_of_16_are_no_dark_photograph(tmp_path: Path) -> None:
+    tiff(SIXTEEN >> 4)(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"is 4095 of 65535, .*scale its values"):
+        read_picture(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("cut", [1000, 3000])

@@ -24,7 +24,7 @@ _COLOURED = ("RGB", "RGBA", "P", "YCbCr", "CMYK")
 _COLOURS = 3
 _ORIENTATION, _PLANES, _APART = 274, 284, 2
 _FLIPS = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}  # TIFF's numbers for how a picture is turned, and LibRaw's
-_WHOLE_BYTE, _WHOLE_TWO_BYTES = 8, 65535
+_WHOLE_BYTE, _WHOLE_TWO_BYTES, _TWELVE_BITS = 8, 65535, 4095
 _TRANSPARENT = "the target is transparent in places; its colours there were taken as they are stored"
 _ROUNDED = "the target has 16 bits, and was rounded to the 8 bits that pairs have once it was aligned"
 _ROUNDED_BEFORE = "the target has 16 bits, and its profile is a table: it was rounded to 8 bits before its colours"
@@ -72,6 +72,11 @@ def _of_16_bits(image: Image.Image, path: Path) -> TargetPicture:
     stored = _stored(image, path)
     if stored.dtype != np.uint16 or stored.ndim <= 2 or stored.shape[2] < _COLOURS:
         raise _no_colours(path)
+    if (brightest := int(stored[..., :_COLOURS].max())) <= _TWELVE_BITS:
+        raise DataError(
+            f'The brightest value of "{path}" is {brightest} of {_WHOLE_TWO_BYTES}, as where 12 bits or fewer lie in '
+            "the lower ones of 16; scale its values to the whole range."
+        )
     colours = colours_of(image)
     pixels = colours.to_srgb_of_16_bits(np.ascontiguousarray(stored[..., :_COLOURS]))
     notes = [colours.note, _ROUNDED if pixels.dtype == np.uint16 else _ROUNDED_BEFORE]
