@@ -330,7 +330,7 @@ class Verdict:
     design_name: str | None
     difference: float | None
     half_width: float | None  # of the difference's interval of 95 %; None where no network was trained twice
-    seeds: int  # of the one with fewer
+    seeds: int  # that count, of the one with fewer: not the one that chose the best found among others
     sentence: str
     # Of the predicted runtimes alone; None where the device is no longer the study's.
     probability_faster: float | None = None  # that the best found takes less time than the design
