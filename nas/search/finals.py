@@ -112,6 +112,16 @@ def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
     return [c for _, c in sorted(within.items()) if not c.failure]
 
 
+def affordable(contenders: Sequence[Contender], seconds: float) -> list[Contender]:
+    """Leave out networks of which two trainings take longer than that, where others of their kind do not.
+
+    A design that is dear to train would keep the finals from comparing anything with the others.
+    """
+    fitting = [c for c in contenders if c.scores or c.taken or FEWEST_SEEDS * c.seconds <= seconds]
+    kinds = {c.is_design for c in fitting}
+    return [c for c in contenders if c in fitting or c.is_design not in kinds]
+
+
 def seeds_of(study: Study) -> list[int]:
     """Return the seeds of a study's finals, none of which the rungs have seen."""
     return [study.config.seed + number for number in range(1, MOST_SEEDS + 1)]

@@ -255,7 +255,13 @@ class Situation:
 
     def _contenders(self) -> list[finals.Contender]:
         taken = [(work.candidate.trial, work.seed) for work in self.training if work.seed is not None]
-        return finals.contenders_of(self.study, seconds=self._final_s, taken=taken, expected_db=self._expected_finally)
+        contenders = finals.contenders_of(
+            self.study, seconds=self._final_s, taken=taken, expected_db=self._expected_finally
+        )
+        if self.budget.seconds is None:
+            return contenders
+        room_s = FINALS_STRETCH * self.study.config.final_share * self.budget.seconds * self.workers
+        return finals.affordable(contenders, room_s)
 
     def _final_s(self, candidate: Candidate) -> float:
         """Seconds of one final of a candidate."""

@@ -19,6 +19,7 @@ from nas.search.finals import (
     SEEDS,
     Contender,
     Final,
+    affordable,
     early_final,
     least_s,
     next_final,
@@ -74,6 +75,14 @@ def test_one_that_is_predicted_to_be_better_leaves_the_leaders_one_more_training
     assert played(trained_early(30.5), 40.0, scores) == [(0, 2), (2, 2), (2, 3), (0, 3)]
     # Two at once: a second round has to fit, too.
     assert played(trained_early(32.0), 15.0, scores, workers=2) == [(0, 2), (2, 2)]
+
+
+def test_a_design_that_is_too_dear_leaves_its_place_to_one_that_can_be_trained_twice() -> None:
+    dear, cheap, found = contender(1, 31.0, seconds=130.0), contender(0, 30.0), contender(2, 32.0)
+    assert affordable([dear, cheap, found], 200.0) == [cheap, found]
+    assert affordable([dear, found], 200.0) == [dear, found], "it is the only one"
+    assert affordable([replace(dear, scores={1: 31.0}), cheap, found], 200.0)[0].trial == 1, "it was trained"
+    assert played(affordable([dear, cheap, found], 200.0), 50.0, {0: 30.0, 2: 32.0})[:2] == [(2, 1), (0, 1)]
 
 
 def test_a_lead_of_one_training_that_is_within_the_noise_of_others_decides_nothing() -> None:
