@@ -245,7 +245,8 @@ def _with_defaults(path: Path) -> dict[str, Any]:
     others = {name: told.get(name) for name in ("data", "hardware")}
     rest = {name: value for name, value in told.items() if name not in others}
     try:
-        recipe = _RECIPE.read(rest) and Recipe.from_dict(rest)
+        _RECIPE.read(rest)  # types and ranges; what is missing is filled in here
+        recipe = Recipe.from_dict(rest)
     except (ValueError, IspNasError) as error:
         why = str(error).removesuffix(".")
         raise StudyError(f"{path} is damaged ({why}); restore it, or name another folder with --out.") from None

@@ -99,7 +99,7 @@ class Proposals:
     ) -> ArchSpec | None:
         """Return the next network, None where none was found that was not `seen` and is within the limits.
 
-        Where many are `running`, one model and one pool serve a quarter as many proposals.
+        Where many are `running`, one model and one pool serve several proposals: see WORKERS_PER_BATCH.
         """
         while self._ahead:
             ahead = self._ahead.pop(0)

@@ -18,7 +18,8 @@ from typing_extensions import TypedDict  # that of typing tells pydantic too lit
 from nas.train.ranges import Decibels, Finite, Megabytes, Number, Seconds, Share, Ssim, Steps
 from search_spaces.errors import StudyError
 from search_spaces.spec import GENES
-from search_spaces.system import checksums, stored
+from search_spaces.system import stored
+from search_spaces.system.checksums import Chain
 
 VERDICTS = ("train", "infeasible", "unsupported", "duplicate")
 Verdict = Literal["train", "infeasible", "unsupported", "duplicate"]
@@ -168,8 +169,7 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._chain = ""  # over all lines so far
-        self._are_checked = False  # since some line had a checksum
+        self._chain = Chain()
         self._size, self._whole = 0, 0  # bytes that were read, and how many of them are whole lines
         self._ends_open = False  # the last line is whole but for its line end
         self._file: IO[bytes] | None = None
@@ -206,15 +206,8 @@ class RecordFile:
         """Return the record of a line that is as it was written; raise ValueError where it is not."""
         if b"\r" in line:
             raise ValueError("it has a carriage return, which no record has")
-        told, checksum = checksums.split(line)
-        self._chain = checksums.chained(self._chain, told)
-        if checksum is not None:
-            self._are_checked = True
-            if checksum != self._chain:
-                raise ValueError("its checksum is not that of this line behind the ones before it")
-        elif self._are_checked:
-            raise ValueError("its checksum is missing")
-        else:
+        _, self._chain = self._chain.follow(line)
+        if not self._chain.is_signed:
             stored.parse_json(line)  # for keys that are there twice, of which the schema sees the last
         record = SCHEMA.read_json(line)
         record.pop("checksum", None)
@@ -228,10 +221,9 @@ class RecordFile:
         told = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
         whole = SCHEMA.read_json(told)  # a record that cannot be read again is never written
         file = self._file = self._file or self._opened()
-        chain = checksums.chained(self._chain, told)
-        start = b"\n" if self._ends_open else b""
-        self._write(file, start + checksums.signed(told, chain) + b"\n")
-        self._chain, self._ends_open, self._are_checked = chain, False, True
+        line, chain = self._chain.add(told)
+        self._write(file, b"\n" + line if self._ends_open else line)
+        self._chain, self._ends_open = chain, False
         return whole
 
     def _write(self, file: IO[bytes], line: bytes) -> None:

@@ -14,8 +14,9 @@ from pydantic import ConfigDict
 
 from nas.train.ranges import Seconds, Steps
 from search_spaces.errors import StudyError
-from search_spaces.system import checksums, stored
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.checksums import Chain
 from search_spaces.system.file_errors import cause
 
 HISTORY_FILE = "history.jsonl"
@@ -55,23 +56,21 @@ def read(folder: Path, *, until: int) -> list[Validation]:
 
 def _validations(content: bytes) -> Iterator[Validation]:
     """Yield what the lines hold; raise ValueError where one is none, or not as it was written."""
-    chain, are_checked = "", False
+    chain = Chain()
     for line in content.splitlines():
-        told, checksum = checksums.split(line)
-        chain = checksums.chained(chain, told)
-        are_checked = are_checked or checksum is not None  # of before there were any, they have none
-        if are_checked and checksum != chain:
-            raise ValueError("a line is not as it was written")
+        try:
+            told, chain = chain.follow(line)
+        except ValueError:
+            raise ValueError("a line is not as it was written") from None
         yield _VALIDATION.read_json(told)
 
 
 def write(folder: Path, validations: Sequence[Validation]) -> None:
     """Replace a run's history; OSError where the disk does not take it."""
-    lines, chain = [], ""
+    lines, chain = [], Chain()
     for each in validations:
-        told = json.dumps(asdict(each)).encode()
-        chain = checksums.chained(chain, told)
-        lines.append(checksums.signed(told, chain) + b"\n")
+        line, chain = chain.add(json.dumps(asdict(each)).encode())
+        lines.append(line)
     write_durably(folder / HISTORY_FILE, b"".join(lines))
 
 

@@ -137,8 +137,7 @@ def state_of(graph: Graph, checkpoint: Checkpoint, plan: StepPlan) -> State:
     """Put a checkpoint, which must be `ready` for the plan, on the device."""
     critic = "texture" in plan.losses
     layout = _layout(graph, plan)
-    moments = _vectors(layout, checkpoint.first_moment), _vectors(layout, checkpoint.second_moment)
-    moments[1].pop(MUON, None)
+    moments = _vectors(layout, checkpoint.first_moment), _but_muon(_vectors(layout, checkpoint.second_moment))
     of_critic = checkpoint.discriminator_first_moment, checkpoint.discriminator_second_moment
     return State(
         _vectors(layout, checkpoint.parameters),
@@ -149,8 +148,12 @@ def state_of(graph: Graph, checkpoint: Checkpoint, plan: StepPlan) -> State:
     )
 
 
+@lru_cache(maxsize=EXECUTABLES)
 def _layout(graph: Graph, plan: StepPlan) -> Layout:
-    """Return the vectors of a network's arrays, branches and ranges of quantised maps included."""
+    """Return the vectors of a network's arrays, branches and ranges of quantised maps included.
+
+    Kept, as tracing a step asks for it several times, and each stretch of training twice.
+    """
     ranges = plan.quantised.first_logarithms if plan.quantised else {}
     shapes = graph.parameter_shapes | {name: value.shape for name, value in ranges.items()}
     shapes |= branches.shapes(graph) if plan.reparameterises else {}
@@ -260,11 +263,10 @@ def step_shapes(graph: Graph, plan: StepPlan) -> tuple[Any, ...]:
     n, half = plan.batch, plan.patch // 2
     f32: Callable[[tuple[int, ...]], Any] = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     parameters = {vector: f32((size,)) for vector, size in _layout(graph, plan).sizes.items()}
-    second = {vector: shape for vector, shape in parameters.items() if vector != MUON}
     discriminator = _discriminator_shapes(plan)
     state = State(
         parameters,
-        optax.ScaleByAdamState(jax.ShapeDtypeStruct((), jnp.int32), parameters, second),
+        optax.ScaleByAdamState(jax.ShapeDtypeStruct((), jnp.int32), parameters, _but_muon(parameters)),
         parameters if plan.averages else {},
         discriminator,
         jax.eval_shape(ADAM.init, discriminator) if discriminator else None,
@@ -408,14 +410,15 @@ def _muon_updates(
     if MUON not in gradients:
         return steps, of_rest
     momentum = _mixed(moments.mu[MUON], gradients[MUON])
-    ahead = _layout(graph, plan).split({MUON: _mixed(momentum, gradients[MUON])})
+    layout = _layout(graph, plan)
+    ahead = layout.split({MUON: _mixed(momentum, gradients[MUON])})
     of_kernels = muon.kernels(graph, batch=plan.batch, patch=plan.patch)
     moved = muon.directions({name: of_kernels[branches.kernel_of(name)] for name in ahead}, ahead)
-    steps[MUON] = jnp.concatenate([moved[name].ravel() for name in ahead])
+    steps[MUON] = layout.join(MUON, moved, jnp)
     return steps, of_rest._replace(mu=of_rest.mu | {MUON: momentum})
 
 
-def _but_muon(vectors: Vectors) -> Vectors:
+def _but_muon(vectors: Mapping[str, Any]) -> dict[str, Any]:  # of arrays, or of their shapes
     return {vector: values for vector, values in vectors.items() if vector != MUON}
 
 

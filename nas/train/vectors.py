@@ -22,10 +22,11 @@ class Layout:
 
     def joined(self, arrays: Mapping[str, Any], numpy: ModuleType) -> dict[str, Any]:
         """Return the vectors; `numpy` is the module that the arrays belong to, NumPy or JAX's."""
-        return {
-            vector: numpy.concatenate([numpy.ravel(arrays[name]) for name in within])
-            for vector, within in self.shapes.items()
-        }
+        return {vector: self.join(vector, arrays, numpy) for vector in self.shapes}
+
+    def join(self, vector: str, arrays: Mapping[str, Any], numpy: ModuleType) -> Any:
+        """Return one of the vectors."""
+        return numpy.concatenate([numpy.ravel(arrays[name]) for name in self.shapes[vector]])
 
     def split(self, vectors: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arrays of all vectors that are given, by name."""

@@ -6,6 +6,7 @@ there were checksums has none and is read as it stands.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -29,6 +30,29 @@ def split(line: bytes) -> tuple[bytes, str | None]:
     if line[-_ENDING:].startswith(_CHECKSUM) and line.endswith(b'"}'):
         return line[:-_ENDING] + b"}", line[-2 - DIGITS : -2].decode("latin-1")
     return line, None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Lines one behind the other so far, each with a checksum over itself and all lines before."""
+
+    digest: str = ""
+    is_signed: bool = False  # some line had a checksum: all behind it have one
+
+    def follow(self, line: bytes) -> tuple[bytes, "Chain"]:
+        """Return what a line told before its checksum, and the chain with it; raise ValueError where it is not next."""
+        told, checksum = split(line)
+        digest = chained(self.digest, told)
+        if checksum is None and self.is_signed:
+            raise ValueError("its checksum is missing")
+        if checksum is not None and checksum != digest:
+            raise ValueError("its checksum is not that of this line behind the ones before it")
+        return told, Chain(digest, checksum is not None)
+
+    def add(self, told: bytes) -> tuple[bytes, "Chain"]:
+        """Return the line of an object's text, with its checksum, and the chain with it."""
+        digest = chained(self.digest, told)
+        return signed(told, digest) + b"\n", Chain(digest, is_signed=True)
 
 
 SHA256 = "sha256"
