@@ -5,7 +5,7 @@ same that `lower_tf` reads, so nothing is renamed or transposed on the way to a 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -168,6 +168,19 @@ def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> F
     n, h, w, c = x.shape
     y: Array = GraphModule(graph.at((n, h, w, c))).apply({"params": parameters}, x)  # type: ignore[assignment]
     return y
+
+
+def maps(
+    graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"], errors: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return every map by its node's name, the input included, each with `errors` of its shape added to it."""
+    found = {INPUT: x + errors[INPUT]}
+    for node in graph.nodes:
+        names = node.op.parameter_shapes(*graph.input_shapes(node))
+        own = {name: parameters[f"{node.name}/{name}"] for name in names}
+        found[node.name] = RULES[type(node.op)](node.op, own, *(found[name] for name in node.inputs))
+        found[node.name] += errors[node.name]
+    return found
 
 
 def _conv(op: Op, p: Parameters, x: Map) -> Map:

@@ -21,6 +21,7 @@ with quiet():
 
 from search_spaces.activations import ENTRIES, function_of
 from search_spaces.errors import ExportError
+from search_spaces.file_ranges import with_ranges
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
     Activation,
@@ -41,7 +42,6 @@ from search_spaces.ops import (
     TransposeConv,
 )
 from search_spaces.precision import Precision, find_precision, unconvertible
-from search_spaces.quantised_maps import with_ranges
 from search_spaces.tflite_file import separate_transpose_conv_activations
 from search_spaces.tflite_names import named_after_nodes
 

@@ -8,7 +8,7 @@ before) is rounded once, at the end. Some operations must answer in the scale of
 depth-to-space): their maps share one range. The ranges of tanh and sigmoid are those of the format.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import exp
 from typing import Any
@@ -17,8 +17,7 @@ import numpy as np
 
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import Activation, Conv, DepthwiseConv, Op, TransposeConv
-from search_spaces.tflite_file import FileGraph, FileTensor, pack, parse, read_graph
-from search_spaces.tflite_names import tensor_names
+from search_spaces.tflite_file import FileGraph, FileTensor, read_graph
 
 STEPS = 255  # between the smallest and the largest of 256 values
 LOWEST, HIGHEST = -128, 127
@@ -118,20 +117,6 @@ def channel_axis(node: Node, parameter: str) -> int | None:
 def has_one_scale(node: Node, parameter: str) -> bool:
     """Tell whether a weight is rounded to 8 bits with one scale: PReLU's slopes."""
     return isinstance(node.op, Activation) and parameter == "alpha"
-
-
-def with_ranges(content: bytes, ranges: Mapping[str, Range], nodes: Sequence[str]) -> bytes:
-    """Return a calibrated float32 file of a network of `nodes` in which the maps of these nodes have these ranges.
-
-    What is quantised from it then has their scales. A node without a map of its own in the file, because it was fused
-    into the next, is left aside.
-    """
-    model, names = parse(content), tensor_names(read_graph(content), nodes)
-    for index, tensor in enumerate(model.subgraphs[0].tensors):
-        told = ranges.get(names.get(index, ""))
-        if told is not None and tensor.quantization is not None and tensor.quantization.min is not None:
-            tensor.quantization.min, tensor.quantization.max = [told[0]], [told[1]]
-    return pack(model)
 
 
 def _maps(file: FileGraph) -> Iterator[tuple[int, str]]:

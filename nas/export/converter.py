@@ -6,11 +6,13 @@ judged on the pairs is, weight by weight and range by range, what goes on the ph
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from nas.data.pairs import PairSet
+from nas.export.integers.calibration import Calibrated, Calibration
 from nas.export.options import ExportOptions
 from nas.tflite.input_contract import Contract, embed_contract
 from nas.train.checkpoint import Arrays
@@ -19,6 +21,7 @@ from search_spaces.errors import ExportError
 from search_spaces.graph import INPUT, Graph
 from search_spaces.input_levels import InputLevels, fold_raw_levels
 from search_spaces.precision import Precision
+from search_spaces.quantised_maps import Range
 from search_spaces.tflite_counts import add_count_input
 from search_spaces.tflite_resize import dynamic, resized
 
@@ -46,6 +49,7 @@ class Converted:
     twin: bytes
     deploy: bytes
     dynamic: bytes | None
+    exact: Arrays  # weights of float32 that compute what the file does before rounding, channel by channel
     fine_tuned: FineTuned | None = None
 
 
@@ -70,26 +74,39 @@ class Converter:
         """Return the files of one precision; raise ExportError where they cannot be made."""
         io = self._options.io_of(precision)
         tuned = self._fine_tuned if precision.name == "int8" else None
-        trained = tuned.weights if tuned else self._weights
-        graph, weights = fold_raw_levels(self._graph, trained, self._levels, fold=precision.is_calibrated)
-        twin = self._twin(graph, weights, precision, io, self._ranges(tuned))
+        held = self._held(precision, tuned)
+        graph, weights = fold_raw_levels(self._graph, held.weights, self._levels, fold=precision.is_calibrated)
+        twin = self._twin(graph, weights, precision, io, self._ranges(held.ranges))
         if io == "int16" and not self._levels.is_normalized:
             twin = add_count_input(twin)
         twin = embed_contract(twin, Contract(self._train.format, self._levels.black, self._levels.white))
         deploy = resized(twin, self._options.packed_shape)
         at_any_size = dynamic(twin) if self._options.dynamic else None
-        return Converted(precision, io, self._levels, graph, twin, deploy, at_any_size, tuned)
+        return Converted(precision, io, self._levels, graph, twin, deploy, at_any_size, held.exact, tuned)
 
-    def _ranges(self, tuned: FineTuned | None) -> dict[str, tuple[float, float]]:
-        """Return the trained ranges, that of the input in what the file reads."""
-        if tuned is None:
-            return {}
-        low, high = map(float, self._levels.counts(np.array(tuned.ranges[INPUT])))
-        return {**tuned.ranges, INPUT: (min(low, 0.0), high)}
+    def _held(self, precision: Precision, tuned: FineTuned | None) -> Calibrated:
+        """Return what the file of this precision holds; training for it has rounded weights as the converter does."""
+        if tuned:
+            return Calibrated(tuned.weights, tuned.weights, tuned.ranges)
+        if not precision.is_calibrated:
+            return Calibrated(self._weights, self._weights, {})
+        return self.calibration.int8 if precision.name == "int8" else self.calibration.int16
 
-    def _twin(
-        self, graph: Graph, weights: Arrays, precision: Precision, io: str, ranges: Mapping[str, tuple[float, float]]
-    ) -> bytes:
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What the calibration pictures tell; found once for all precisions."""
+        index = calibration_index(self._train, self._options.calibration)
+        _require_variety(self._train, index)
+        return Calibration(self._graph, self._weights, network_input(self._train, index))
+
+    def _ranges(self, found: Mapping[str, Range]) -> dict[str, Range]:
+        """Return these ranges, that of the input in what the file reads."""
+        if INPUT not in found:
+            return dict(found)
+        low, high = map(float, self._levels.counts(np.array(found[INPUT])))
+        return {**found, INPUT: (min(low, 0.0), high)}
+
+    def _twin(self, graph: Graph, weights: Arrays, precision: Precision, io: str, ranges: Mapping[str, Range]) -> bytes:
         from search_spaces import lower_tf
 
         n, h, w, c = graph.input_shape

@@ -164,8 +164,7 @@ def _layer(converted: Converted, judged: Judged, judge: FileVerifier) -> LayerEr
     from search_spaces import lower_tf
 
     x = judge.patches[:1]
-    weights = converted.fine_tuned.weights if converted.fine_tuned else judge.weights
-    expected = lower_tf.predict_maps(judge.graph, weights, x)
+    expected = lower_tf.predict_maps(judge.graph, converted.exact, x)
     by_rounding_maps = judged.half_drop_db is not None and judged.half_drop_db >= judged.drop_db
     found = half_maps(judge.graph, judge.weights, x) if by_rounding_maps else file_maps(converted, x)
     return worst_layer(judge.graph, expected, found, best_db=converted.precision.best_snr_db)

@@ -4,8 +4,11 @@ trained checkpoint ─ calibrate, convert ─► where the file rounds ─ `isp-
 folder of a run ─ the state of its best validation ─► FineTuned ─► `isp-nas export --qat`
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.data.cache import cache_dir
 from nas.data.pairs import DataConfig, open_prepared, prepare
@@ -34,18 +37,22 @@ def quantisation(network: NetworkRef, data: DataConfig, folder: Path, *, calibra
         told = read_training(folder).get(QUANTISATION)
         if told is not None:
             begun = Quantisation.from_dict(told)
-            return Quantisation(begun.maps, start, calibration)  # the run refuses another start than its own
-    return Quantisation(_maps(network, data, calibration), start, calibration)
+            return replace(begun, start=start, calibration=calibration)  # the run refuses another start than its own
+    return _of_file(network, data, start, calibration)
 
 
-def _maps(network: NetworkRef, data: DataConfig, calibration: int) -> QuantisedMaps:
+def _of_file(network: NetworkRef, data: DataConfig, start: str, calibration: int) -> Quantisation:
     train = open_prepared(prepare(data, cache_dir() / "pairs"), "train")
     _, h, w = train.raw.shape
     graph = build_graph(network.spec, (1, h // 2, w // 2, 4))
     options = ExportOptions(precisions=("int8",), calibration=calibration, size=(h, w))
     options.validate()
-    converted = Converter(graph, network.trained.load().parameters, train, options).convert(PRECISIONS["int8"])
-    return QuantisedMaps.of_file(converted.twin, graph)
+    converter = Converter(graph, network.trained.load().weights, train, options)
+    maps = QuantisedMaps.of_file(converter.convert(PRECISIONS["int8"]).twin, graph)
+    changed = {name: factors for name, factors in converter.calibration.int8.scales.items() if np.any(factors != 1)}
+    return Quantisation(
+        maps, start, calibration, {name: tuple(map(float, factors)) for name, factors in changed.items()}
+    )
 
 
 def fine_tune(

@@ -113,11 +113,17 @@ def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
 
 
 def affordable(contenders: Sequence[Contender], seconds: float) -> list[Contender]:
-    """Leave out networks of which two trainings take longer than that, where others of their kind do not.
+    """Leave out networks that cannot be compared in that time, where others of their kind can.
 
-    A design that is dear to train would keep the finals from comparing anything with the others.
+    A comparison takes two trainings of either side; the other side's cheapest network stands for it. A design that is
+    dear to train would keep the finals from comparing anything with the others.
     """
-    fitting = [c for c in contenders if c.scores or c.taken or FEWEST_SEEDS * c.seconds <= seconds]
+
+    def compared_s(contender: Contender) -> float:
+        opposite = [c.seconds for c in contenders if c.is_design is not contender.is_design]
+        return FEWEST_SEEDS * (contender.seconds + min(opposite, default=0.0))
+
+    fitting = [c for c in contenders if c.scores or c.taken or compared_s(c) <= seconds]
     kinds = {c.is_design for c in fitting}
     return [c for c in contenders if c in fitting or c.is_design not in kinds]
 
@@ -135,8 +141,8 @@ def verdict_of(study: Study) -> "Verdict | None":
     names = {c.trial: study.candidates[c.trial].name for c in finalists}
     found = verdict(finalists, names, steps=study.config.final_steps)
     found = _with_runtimes(study, found)
-    notes = [note for note in (overfitting(study, found), _of_runtimes(found), _of_prior(study)) if note]
-    return replace(found, sentence=" ".join([found.sentence, *notes]))
+    notes = (overfitting(study, found), _of_runtimes(found), _of_dear_designs(study, found), _of_prior(study))
+    return replace(found, sentence=" ".join(note for note in (found.sentence, *notes) if note))
 
 
 def _with_runtimes(study: Study, found: "Verdict") -> "Verdict":
@@ -183,6 +189,20 @@ def overfitting(study: Study, found: "Verdict") -> str:
         f"Trial {found.found} overfits: its lead of training pairs over validation pairs is {ours - theirs:.1f} dB "
         f"larger than that of {found.design_name}; more pairs or a smaller network would help."
     )
+
+
+def _of_dear_designs(study: Study, found: "Verdict") -> str:
+    """Name the designs that were ahead of the one compared when both were trained alike, and were not in the finals."""
+    if found.design is None:
+        return ""
+    compared, steps = study.candidates[found.design], study.config.rungs
+    told = [
+        f"{c.name} was ahead of it after {steps[rung]} steps"
+        for c in study.designs
+        if not c.finals and not c.failure and (rung := min(len(c.rungs), len(compared.rungs)) - 1) >= 0
+        if c.score(rung) > compared.score(rung)
+    ]
+    return f"{' and '.join(told)}, and not trained to {found.steps} steps." if told else ""
 
 
 def _of_prior(study: Study) -> str:

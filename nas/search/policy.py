@@ -261,7 +261,7 @@ class Situation:
         if self.budget.seconds is None:
             return contenders
         room_s = FINALS_STRETCH * self.study.config.final_share * self.budget.seconds * self.workers
-        return finals.affordable(contenders, room_s)
+        return finals.affordable(contenders, room_s / FINALS_MARGIN)
 
     def _final_s(self, candidate: Candidate) -> float:
         """Seconds of one final of a candidate."""

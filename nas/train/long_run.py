@@ -36,6 +36,7 @@ from nas.train.memory import bytes_beside_training, machine_bytes, require_memor
 from nas.train.run_folder import (
     BEST_FILE,
     CHECKPOINT_FILE,
+    Quantisation,
     TrainingRun,
     claim,
     only_training,
@@ -44,6 +45,7 @@ from nas.train.run_folder import (
 from nas.train.schedules import learning_rates
 from nas.train.tensorboard import Scalars
 from search_spaces.auxiliary_head import detach, heads, with_super_head
+from search_spaces.channel_scales import scaled
 from search_spaces.errors import StudyError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -112,7 +114,15 @@ def _first_state(long_run: TrainingRun, joint: Graph, find: Callable[[str], Path
         return state
     if long_run.init_from is not None:
         state = _initialised(state, long_run, find(long_run.init_from))
-    return with_ranges(state, long_run.quantised) if long_run.quantised else state
+    return _quantised(state, joint, long_run.quantisation) if long_run.quantisation else state
+
+
+def _quantised(state: checkpoint.Checkpoint, graph: Graph, quantisation: Quantisation) -> checkpoint.Checkpoint:
+    """Return the state with the ranges of an int8 file and the equal channels that they are for."""
+    scales = {name: np.ones(shape[3], np.float32) for name, shape in graph.shapes.items()}
+    scales |= {name: np.array(factors, np.float32) for name, factors in quantisation.scales.items()}
+    equal = replace(state, parameters=state.parameters | scaled(graph, state.parameters, scales))
+    return with_ranges(equal, quantisation.maps)
 
 
 def _initialised(state: checkpoint.Checkpoint, long_run: TrainingRun, path: Path) -> checkpoint.Checkpoint:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -112,15 +112,19 @@ class Quantisation:
     maps: QuantisedMaps
     start: str  # SHA-256 of the checkpoint whose weights are fine-tuned
     calibration: int  # pairs from which the first ranges were taken
+    scales: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # of its maps' channels, at the start
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as training.toml has it."""
-        return {"start": self.start, "calibration": self.calibration, "maps": self.maps.to_dict()}
+        told = {"start": self.start, "calibration": self.calibration, "maps": self.maps.to_dict()}
+        scales = {name: list(factors) for name, factors in self.scales.items()}
+        return {**told, "scales": scales} if scales else told
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Quantisation":
         """Read what `to_dict` wrote."""
-        return cls(QuantisedMaps.from_dict(data["maps"]), data["start"], data["calibration"])
+        scales = {name: tuple(factors) for name, factors in data.get("scales", {}).items()}  # none before they existed
+        return cls(QuantisedMaps.from_dict(data["maps"]), data["start"], data["calibration"], scales)
 
 
 @dataclass(frozen=True)

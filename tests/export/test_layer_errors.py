@@ -42,7 +42,7 @@ def test_noise_that_enters_at_a_node_is_found_there(node: str) -> None:
 
 def converted(graph: Graph, weights: dict[str, np.ndarray], x: np.ndarray, precision: str) -> Converted:
     twin = lower_tf.to_tflite(graph, weights, precision=precision, calibration=[x])
-    return Converted(PRECISIONS[precision], "float32", InputLevels(), graph, twin, twin, None)
+    return Converted(PRECISIONS[precision], "float32", InputLevels(), graph, twin, twin, None, weights)
 
 
 @pytest.mark.parametrize("layer", ["block1.conv", "head"])

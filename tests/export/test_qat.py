@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from flow import in_process, refusal
 
-from nas.data.pairs import DataConfig
+from nas.data.pairs import DataConfig, open_prepared, prepare
 from nas.export import qat
 from nas.search.network_ref import NetworkRef, resolve
 from nas.search.network_training import TrainOptions, run_folder
 from nas.tflite.interpreter import TfliteModel
 from nas.train import checkpoint, history, long_run
+from nas.train.evaluation import network_input
 from nas.train.long_run import Callbacks
 from nas.train.recipe import Recipe
-from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, TrainingRun
+from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, Quantisation, TrainingRun
+from search_spaces import lower_flax
 from search_spaces.errors import StudyError, UsageError
+from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)
@@ -79,7 +82,22 @@ def test_a_run_begins_with_the_targets_weights_and_the_ranges_of_its_int8_file(
     parameters, given = first[0].parameters, trained.trained.load().parameters
     assert run.quantised is not None
     assert parameters.keys() == given.keys() | run.quantised.first_logarithms.keys()
-    np.testing.assert_equal({name: parameters[name] for name in given}, given)
+    assert run.quantisation is not None
+    factors = run.quantisation.scales["stem1"]
+    assert max(factors) > 1
+    np.testing.assert_allclose(parameters["stem1/kernel"], given["stem1/kernel"] * np.array(factors), rtol=1e-6)
+    x = network_input(open_prepared(prepare(run.data, tmp_path / "pairs"), "val"), np.arange(2))
+    own = {name: parameters[name] for name in given}
+    exact, equal = (np.asarray(lower_flax.jit_apply(build_graph(SPEC))(each, x)) for each in (given, own))  # type: ignore[arg-type]
+    np.testing.assert_allclose(equal, exact, atol=1e-5)  # the same network
+
+
+def test_a_run_from_before_channels_were_made_equal_goes_on_as_it_began(tuned: TrainingRun) -> None:
+    assert tuned.quantisation is not None
+    told = {name: value for name, value in tuned.quantisation.to_dict().items() if name != "scales"}
+    begun = Quantisation.from_dict(told)
+    assert begun.scales == {}
+    assert begun.to_dict() == told
 
 
 def test_fine_tuning_moves_weights_and_ranges(trained: NetworkRef, tuned: TrainingRun) -> None:

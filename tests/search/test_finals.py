@@ -80,6 +80,8 @@ def test_one_that_is_predicted_to_be_better_leaves_the_leaders_one_more_training
 def test_a_design_that_is_too_dear_leaves_its_place_to_one_that_can_be_trained_twice() -> None:
     dear, cheap, found = contender(1, 31.0, seconds=130.0), contender(0, 30.0), contender(2, 32.0)
     assert affordable([dear, cheap, found], 200.0) == [cheap, found]
+    assert affordable([dear, cheap, found], 280.0) == [dear, cheap, found]
+    assert affordable([dear, cheap, replace(found, seconds=30.0)], 280.0) == [cheap, replace(found, seconds=30.0)]
     assert affordable([dear, found], 200.0) == [dear, found], "it is the only one"
     assert affordable([replace(dear, scores={1: 31.0}), cheap, found], 200.0)[0].trial == 1, "it was trained"
     assert played(affordable([dear, cheap, found], 200.0), 50.0, {0: 30.0, 2: 32.0})[:2] == [(2, 1), (0, 1)]
