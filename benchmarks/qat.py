@@ -3,12 +3,12 @@
     python benchmarks/qat.py --data pairs/ --label my-pairs [--out benchmarks/qat.json]
     python benchmarks/qat.py smallnet csanet results/reference/demo-5m/card.json --data demo --label demo
 
-Every network is trained in float32, and from that one state come: the fp16 and int16 files, the int8 file as a
-converter makes it from weights as they are and the ranges of all their maps' values (`plain_int8`, `plain_int16`), as
-`isp-nas export` writes it (`ptq`, `int16`), after as many more steps in float32 (`longer_ptq`, with `longer` the
-network itself), and after quantisation-aware fine-tuning (`qat`, what `isp-nas export --qat` writes). Each is judged as a file
-by LiteRT on the validation pairs. `--optimiser adam` trains as it was done before Muon. Networks are designs or files
-with genes; checkpoints stay in --work, and after a stop the same command continues.
+Every network is trained in float32, and from that one state come: the fp16 and int16 files; the int8 file as a
+converter makes it from weights as they are and the ranges of all their maps' values (`plain_int8`, `plain_int16`), and
+as `isp-nas export` writes it (`ptq`, `int16`); that after as many more steps in float32 (`longer_ptq`, with `longer`
+the network itself); and that after quantisation-aware fine-tuning (`qat`, what `isp-nas export --qat` writes). Each is
+judged as a file by LiteRT on the validation pairs. `--optimiser adam` trains as it was done before Muon. Networks are
+designs or files with genes; checkpoints stay in --work, and after a stop the same command continues.
 """
 
 import argparse
