@@ -99,8 +99,9 @@ def judged_at(graph: Graph, name: str) -> str:
 def answer(op: Op, parameters: Arrays, values: Float[Array, "p c"]) -> Float[Array, "p c"]:
     """Return what an operation that treats every position alike makes of values."""
     own = {name: jnp.asarray(value) for name, value in parameters.items()}
-    made: Array = np.asarray(lower_flax.RULES[type(op)](op, own, jnp.asarray(values[None, None])))
-    return made[0, 0]
+    made = lower_flax.RULES[type(op)](op, own, jnp.asarray(values[None, None]))
+    rows: Array = np.asarray(made)[0, 0]
+    return rows
 
 
 def _middle(inputs: Array) -> Array:
