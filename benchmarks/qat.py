@@ -57,8 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     backend.prepare()
     made_by = provenance.collect()
-    told = f"--label {options.label} --steps {options.steps} --optimiser {options.optimiser}"
-    made_by["command"] = f"python benchmarks/qat.py {' '.join(options.networks)} --data … {told}"
+    asked = f"--label {options.label} --steps {options.steps} --optimiser {options.optimiser}"
+    made_by["command"] = f"python benchmarks/qat.py {' '.join(options.networks)} --data … {asked}"
     data = DataConfig(options.data)
     rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
     told = {

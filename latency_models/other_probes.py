@@ -103,8 +103,9 @@ def _slice(f: Figures) -> Operation:
 
 def _nearest(f: Figures) -> Operation:
     h, w = 2 * f["h"], 2 * f["w"]
-    return Operation("RESIZE_NEAREST_NEIGHBOR", _map(f), (1, h, w, f["c"]), (_numbers(h, w),), (),
-                     "ResizeNearestNeighbor")  # fmt: skip
+    return Operation(
+        "RESIZE_NEAREST_NEIGHBOR", _map(f), (1, h, w, f["c"]), (_numbers(h, w),), (), "ResizeNearestNeighbor"
+    )
 
 
 def _transpose(f: Figures) -> Operation:
@@ -130,9 +131,14 @@ def _divide(f: Figures) -> Operation:
 
 _SIZE = r"(?P<h>\d+)x(?P<w>\d+)"
 ON_MAPS: dict[str, Callable[[Figures], Operation]] = {
-    "softmax": _softmax, "strided_slice": _slice, "transpose": _transpose, "resize_nearest": _nearest, "pad": _pad,
-    "pow": _pow, "divide": _divide,
-}  # fmt: skip
+    "softmax": _softmax,
+    "strided_slice": _slice,
+    "transpose": _transpose,
+    "resize_nearest": _nearest,
+    "pad": _pad,
+    "pow": _pow,
+    "divide": _divide,
+}
 _GRAMMAR: tuple[tuple[str, Callable[[Figures], Operation]], ...] = (
     (r"fully_connected-(?P<cin>\d+)-(?P<cout>\d+)", _fully_connected),
     (rf"grouped-k(?P<k>\d+)-s(?P<s>\d+)-g(?P<g>\d+)-(?P<cin>\d+)-(?P<cout>\d+)-{_SIZE}", _grouped),
@@ -191,9 +197,14 @@ def _drawn_name(kind: str, rng: random.Random, largest_side: int) -> str:
 
 # By which probe an operation is measured where a file has it.
 _PROBE_OF = {
-    "SOFTMAX": "softmax", "STRIDED_SLICE": "strided_slice", "TRANSPOSE": "transpose", "PAD": "pad", "POW": "pow",
-    "RESIZE_NEAREST_NEIGHBOR": "resize_nearest", "DIV": "divide",
-}  # fmt: skip
+    "SOFTMAX": "softmax",
+    "STRIDED_SLICE": "strided_slice",
+    "TRANSPOSE": "transpose",
+    "PAD": "pad",
+    "POW": "pow",
+    "RESIZE_NEAREST_NEIGHBOR": "resize_nearest",
+    "DIV": "divide",
+}
 
 
 def probe_like(kernel: Kernel) -> str | None:

@@ -18,9 +18,13 @@ from latency_models.kernels import COMPUTING_CLASSES, Kernel
 FEWEST_KERNELS = 250
 TREES, DEPTH, LEARNING_RATE = 300, 4, 0.05
 _BOOSTING: dict[str, Any] = {
-    "n_estimators": TREES, "max_depth": DEPTH, "learning_rate": LEARNING_RATE, "min_samples_leaf": 4,
-    "subsample": 0.7, "random_state": 0,
-}  # fmt: skip
+    "n_estimators": TREES,
+    "max_depth": DEPTH,
+    "learning_rate": LEARNING_RATE,
+    "min_samples_leaf": 4,
+    "subsample": 0.7,
+    "random_state": 0,
+}
 # A correction beyond this factor has never been seen to be right for an unseen network.
 LARGEST_LOG = log(3.0)
 FEATURES = ("log_macs", "log_input", "log_output", "log_weights", "log_pixels", "log_cin", "log_cout",

@@ -140,8 +140,12 @@ def _round_ticks(axes: Any) -> None:
 # A name takes about this share of the axes; points nearer than that cannot all be named where they are.
 NAME_SHARE = (0.09, 0.035)
 FEWEST_CROWDED, MOST_CROWD_SHARE = 3, 0.35
-_CORNERS = {"top": (0.03, 0.55, 0.4, 0.42), "right": (0.57, 0.06, 0.4, 0.42), "left": (0.06, 0.06, 0.4, 0.42),
-            "end": (0.57, 0.55, 0.4, 0.42)}  # fmt: skip
+_CORNERS = {
+    "top": (0.03, 0.55, 0.4, 0.42),
+    "right": (0.57, 0.06, 0.4, 0.42),
+    "left": (0.06, 0.06, 0.4, 0.42),
+    "end": (0.57, 0.55, 0.4, 0.42),
+}
 _HEADROOM = (0.2, 0.53, 0.6, 0.43)
 
 

@@ -35,15 +35,20 @@ ENTRIES: dict[str, ActivationEntry] = {
         "RELU6", "flax.linen:relu6", "tensorflow:nn.relu6", body=3, is_fused=True, is_integer=True
     ),
     "leaky_relu": ActivationEntry(
-        "LEAKY_RELU", "flax.linen:leaky_relu", "tensorflow:nn.leaky_relu", body=2, is_integer=True,
-        jax_options={"negative_slope": LEAKY_SLOPE}, tensorflow_options={"alpha": LEAKY_SLOPE},
+        "LEAKY_RELU",
+        "flax.linen:leaky_relu",
+        "tensorflow:nn.leaky_relu",
+        body=2,
+        is_integer=True,
+        jax_options={"negative_slope": LEAKY_SLOPE},
+        tensorflow_options={"alpha": LEAKY_SLOPE},
     ),
     "prelu": ActivationEntry("PRELU", None, None, body=1, is_integer=True),
     "tanh": ActivationEntry("TANH", "jax.numpy:tanh", "tensorflow:nn.tanh", body=4, is_integer=True),
     "sigmoid": ActivationEntry("LOGISTIC", "flax.linen:sigmoid", "tensorflow:nn.sigmoid", is_integer=True),
     "elu": ActivationEntry("ELU", "flax.linen:elu", "tensorflow:nn.elu", body=5, is_integer=True),
     "hard_swish": ActivationEntry("HARD_SWISH", "flax.linen:hard_swish", None, body=6, is_integer=True),
-}  # fmt: skip
+}
 
 ACTIVATIONS = tuple(ENTRIES)
 _PLACES = {entry.body: name for name, entry in ENTRIES.items() if entry.body is not None}

@@ -137,9 +137,11 @@ class ArchSpec:
         ({"topology": reading(TOPOLOGIES, "scale")},),
     )
     levels: int = _ordinal(
-        "how often a U-Net, or the colour path, is halved below R/2", 2, (1, 2, 3, 4),
+        "how often a U-Net, or the colour path, is halved below R/2",
+        2,
+        (1, 2, 3, 4),
         ({"topology": reading(TOPOLOGIES, "levels")},),
-    )  # fmt: skip
+    )
     stem_depth: int = _ordinal("convolutions before the body", 1, (1, 2))
     stem_kernel: int = _ordinal("kernel of the first convolution", 3, (3, 5, 7, 9))
     stem_activation: str = _nominal("after the first convolution", "relu", ("none", *BODY_ACTIVATIONS))

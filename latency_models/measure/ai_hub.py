@@ -21,8 +21,12 @@ from search_spaces.errors import MeasurementError
 RUNTIME = "TensorFlow Lite on Qualcomm AI Hub"
 _UNITS = {"NPU": "qnn", "GPU": "gpu", "CPU": "cpu"}
 _PRECISIONS = {"float": "fp16", "fp32": "fp32", "fp16": "fp16"}  # a float file computes in fp16 on the NPU
-_TIMES = {"inference_time_milliseconds": 1.0, "inferencetimemilliseconds": 1.0, "inference_time_ms": 1.0,
-          "inference_time": 1000.0}  # fmt: skip
+_TIMES = {
+    "inference_time_milliseconds": 1.0,
+    "inferencetimemilliseconds": 1.0,
+    "inference_time_ms": 1.0,
+    "inference_time": 1000.0,
+}
 FEWEST_QUANTILES = 20
 
 
@@ -62,9 +66,11 @@ def _profiles(data: object, name: str) -> Iterator[tuple[str, Mapping[str, Any]]
 def _of_profile(name: str, profile: Mapping[str, Any], *, allow_partial: bool) -> Timing:
     summary = profile["execution_summary"]
     layers = profile.get("execution_detail")
-    units = Counter(
-        str(layer.get("compute_unit", "")).upper() for layer in layers if isinstance(layer, dict)
-    ) if isinstance(layers, list) else Counter()  # fmt: skip
+    units = (
+        Counter(str(layer.get("compute_unit", "")).upper() for layer in layers if isinstance(layer, dict))
+        if isinstance(layers, list)
+        else Counter()
+    )
     where = name or "the network"
     delegation = _delegation(units)
     require_delegated(delegation, where, allow_partial=allow_partial)
@@ -135,9 +141,13 @@ def _of_table(facts: Mapping[str, str], row: Mapping[str, Any], *, allow_partial
     name = facts.get("network", "")
     key = next(key for key in row if key.lower() in _TIMES)
     units = _counted_layers(row)
-    delegation = _delegation(units) if units else Delegation(
-        _UNITS.get(str(row.get("primary_compute_unit", row.get("primaryComputeUnit", ""))).upper(), ""), Extent.ALL
-    )  # fmt: skip
+    delegation = (
+        _delegation(units)
+        if units
+        else Delegation(
+            _UNITS.get(str(row.get("primary_compute_unit", row.get("primaryComputeUnit", ""))).upper(), ""), Extent.ALL
+        )
+    )
     require_delegated(delegation, name or "the network", allow_partial=allow_partial)
     precision = facts.get("precision", "").lower().removeprefix("precision_")
     return Timing(
@@ -147,10 +157,13 @@ def _of_table(facts: Mapping[str, str], row: Mapping[str, Any], *, allow_partial
         nodes=delegation.nodes,
         delegated_nodes=delegation.delegated_nodes,
         conditions=Conditions(
-            device=facts.get("device", ""), soc=facts.get("soc", ""), runtime=RUNTIME, delegate=delegation.delegate,
+            device=facts.get("device", ""),
+            soc=facts.get("soc", ""),
+            runtime=RUNTIME,
+            delegate=delegation.delegate,
             precision=_PRECISIONS.get(precision, precision),
         ),
-    )  # fmt: skip
+    )
 
 
 def _counted_layers(row: Mapping[str, Any]) -> Counter[str]:

@@ -165,9 +165,8 @@ def _from_csv(text: str, path: Path, defaults: Conditions, folder: Path) -> list
         except MeasurementError as error:
             raise MeasurementError(f"{path}: {error}") from None
         placed = [
-            one for table in tables
-            for one in _of_table(table.text, f'{path}, column "{table.heading}"', path, folder)
-        ]  # fmt: skip
+            one for table in tables for one in _of_table(table.text, f'{path}, column "{table.heading}"', path, folder)
+        ]
         try:
             kept = _agreeing([timing for _, timing in placed], defaults)
         except MeasurementError as error:

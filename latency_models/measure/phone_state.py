@@ -24,7 +24,7 @@ Sleep = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class Fitness:
+class PhoneState:
     """What a phone says of its state; None is unknown."""
 
     battery_c: float | None = None
@@ -42,15 +42,15 @@ class Fitness:
         return ""
 
 
-def parse_fitness(text: str) -> Fitness:
+def parse_state(text: str) -> PhoneState:
     """Read what `dumpsys battery`, `dumpsys thermalservice` and our line about saving power print."""
     throttling = _number(text, "Thermal Status")
     saves_power = _number(text, "low_power") == 1
     if re.search(r"^\s*present: false", text, re.MULTILINE):
         # A board without a battery reports 0 °C and 0 %.
-        return Fitness(throttling=throttling, saves_power=saves_power)
+        return PhoneState(throttling=throttling, saves_power=saves_power)
     tenths, level, scale = (_number(text, key) for key in ("temperature", "level", "scale"))
-    return Fitness(
+    return PhoneState(
         battery_c=None if tenths is None else tenths / 10,
         charge=None if level is None else 100 * level / (scale or 100),
         throttling=throttling,
@@ -67,9 +67,9 @@ def wait_until_fit(phone: Phone, *, hottest_c: float, patience_s: float, on_mess
     """Return once the phone is cool; raise MeasurementError where it does not cool, or its battery is too low."""
     waited_s = 0.0
     while True:
-        fitness = parse_fitness(phone.shell(_ASK).text)
-        _check_power(phone, fitness)
-        reason = fitness.too_warm(hottest_c)
+        state = parse_state(phone.shell(_ASK).text)
+        _check_power(phone, state)
+        reason = state.too_warm(hottest_c)
         if not reason:
             return
         if waited_s >= patience_s:
@@ -82,13 +82,13 @@ def wait_until_fit(phone: Phone, *, hottest_c: float, patience_s: float, on_mess
         waited_s += POLL_S
 
 
-def _check_power(phone: Phone, fitness: Fitness) -> None:
-    if fitness.charge is not None and fitness.charge < MIN_CHARGE:
+def _check_power(phone: Phone, state: PhoneState) -> None:
+    if state.charge is not None and state.charge < MIN_CHARGE:
         raise MeasurementError(
-            f"The battery of phone {phone.serial} is at {fitness.charge:.0f} %, and a phone slows down to spare it; "
+            f"The battery of phone {phone.serial} is at {state.charge:.0f} %, and a phone slows down to spare it; "
             f"charge it above {MIN_CHARGE} % and run the same command again."
         )
-    if fitness.saves_power:
+    if state.saves_power:
         raise MeasurementError(
             f"Phone {phone.serial} saves power, which lowers its clocks; switch battery saver off and run the same "
             "command again."

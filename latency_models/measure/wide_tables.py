@@ -35,8 +35,11 @@ _DELEGATES = {
     **{name: (name, "") for name in ("qnn", "coreml", "armnn", "edgetpu", "npu", "apu", "tpu", "vulkan")},
     **dict.fromkeys(("opencl", "cl"), ("gpu", "--gpu_backend=cl")),
     **dict.fromkeys(("opengl", "gles", "gl"), ("gpu", "--gpu_backend=gl")),
-    "metal": ("gpu", ""), "htp": ("qnn", ""), "dsp": ("hexagon", ""), "ane": ("coreml", ""),
-}  # fmt: skip
+    "metal": ("gpu", ""),
+    "htp": ("qnn", ""),
+    "dsp": ("hexagon", ""),
+    "ane": ("coreml", ""),
+}
 # Names for whatever a phone has, beside one that says which.
 _UNSPECIFIC = ("cpu", "npu", "apu", "tpu", "hexagon")
 _EMPTY_WORDS = {"time", "times", "latency", "runtime", "inference", "delegate", "tflite", "litert", "in", "on", "by",
@@ -143,8 +146,13 @@ def _narrow(text: str, headings: Sequence[str], wide: dict[int, Heading], group:
     times = {"runtime": group[statistic]} | {name: group[name] for name in ("low", "high") if name in group}
     found = wide[times["runtime"]]
     kept = {index: name for index, name in _renamed(headings, wide).items() if index not in wide}
-    told = {"statistic": statistic, "delegate": found.delegate, "flags": found.flags, "precision": found.precision,
-            "threads": str(found.threads or "")}  # fmt: skip
+    told = {
+        "statistic": statistic,
+        "delegate": found.delegate,
+        "flags": found.flags,
+        "precision": found.precision,
+        "threads": str(found.threads or ""),
+    }
     told = {name: value for name, value in told.items() if value and name not in kept.values()}
     units = {f"{name}_{_unit(headings, wide, index)}": index for name, index in times.items()}
     out = io.StringIO()
@@ -196,9 +204,11 @@ def _unit(headings: Sequence[str], wide: dict[int, Heading], index: int) -> str:
         return wide[index].unit
     others: set[str] = {
         UNITS[word]
-        for other, heading in enumerate(headings) if other not in wide
-        for word in re.findall(r"[a-z]+", re.sub("[µμ]", "u", heading.lower())) if word in UNITS and word != "s"
-    }  # fmt: skip
+        for other, heading in enumerate(headings)
+        if other not in wide
+        for word in re.findall(r"[a-z]+", re.sub("[µμ]", "u", heading.lower()))
+        if word in UNITS and word != "s"
+    }
     if len(others) == 1:
         return others.pop()
     raise MeasurementError(

@@ -41,9 +41,13 @@ def worker(
     if patience is None:
         raise UsageError(f'--wait takes a time such as "30m"; got "{wait}".')
     options = AgentOptions(
-        parse_address(address), tls, parse_workers(workers), None if memory is None else parse_bytes(memory),
-        tuple(pairs or ()), patience,
-    )  # fmt: skip
+        parse_address(address),
+        tls,
+        parse_workers(workers),
+        None if memory is None else parse_bytes(memory),
+        tuple(pairs or ()),
+        patience,
+    )
     from nas.cli.worker import run_worker
 
     run_worker(options, output_format=output_format)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
-from nas.cli.command_options import SearchRunOptions, StudySettings
+from nas.cli.command_options import ClusterSettings, SearchRunOptions, StudySettings
 from nas.cli.option_groups import options_of
 from nas.cli.options import DataOptions, TrainingOptions
 from search_spaces.errors import IspNasError, UnknownNameError, UsageError
@@ -30,7 +30,7 @@ KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
     float: ("a number", (int, float)),
     bool: ("true or false", (bool,)),
 }
-GROUPS = (SearchRunOptions, DataOptions, StudySettings, TrainingOptions)
+GROUPS = (SearchRunOptions, ClusterSettings, DataOptions, StudySettings, TrainingOptions)
 COUNTS = ("budget", "workers")  # text that may be a number
 
 

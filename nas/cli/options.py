@@ -84,17 +84,21 @@ class PairOptions(RawOptions):
     raw_dir: Annotated[
         str | None,
         option(
-            "--raw-dir", help="Sub-folder of the mosaics, or a pattern such as *_raw.png.", default="a known layout",
+            "--raw-dir",
+            help="Sub-folder of the mosaics, or a pattern such as *_raw.png.",
+            default="a known layout",
             panel=RAW,
         ),
-    ] = None  # fmt: skip
+    ] = None
     rgb_dir: Annotated[
         str | None,
         option(
-            "--rgb-dir", help="Sub-folder of the target pictures, or a pattern such as *_rgb.jpg.",
-            default="a known layout", panel=RAW,
+            "--rgb-dir",
+            help="Sub-folder of the target pictures, or a pattern such as *_rgb.jpg.",
+            default="a known layout",
+            panel=RAW,
         ),
-    ] = None  # fmt: skip
+    ] = None
 
     crop: Annotated[
         int | None,

@@ -21,16 +21,16 @@ def run_worker(options: AgentOptions, *, output_format: str) -> None:
     check_format(output_format, SHORT_FORMATS)
     console = Console()
 
-    def say(line: str) -> None:
+    def on_message(line: str) -> None:
         if output_format == "json":
             print_out(json_printable(json.dumps({"message": line}, ensure_ascii=False)) + "\n")
             sys.stdout.flush()
         else:
             console.print(plain(line), highlight=False, soft_wrap=True)
 
-    ends = run_agents(options, say)
+    ends = run_agents(options, on_message)
     for end in dict.fromkeys(ends):
-        say(f"Ended: {end.value}.")
+        on_message(f"Ended: {end.value}.")
     code = min(_CODES[end] for end in ends)
     if code:
         raise typer.Exit(code)

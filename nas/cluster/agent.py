@@ -69,7 +69,7 @@ class Agent:
     files: AgentFiles
     equipment: Equipment
     memory_bytes: int | None
-    say: Callable[[str], None]
+    on_message: Callable[[str], None]
     _training: _Training | None = None
     _pairs: Path | None = None
     _vgg_file: Path | None = None
@@ -86,7 +86,7 @@ class Agent:
             if await self._connected(address, security, patience_s - (time.monotonic() - sought)):
                 sought = time.monotonic()
                 if self._end is None:
-                    self.say(f"Lost the search at {address}; looking for it again.")
+                    self.on_message(f"Lost the search at {address}; looking for it again.")
             elif time.monotonic() - sought >= patience_s:
                 self._end = End.ALONE
             else:
@@ -178,11 +178,11 @@ class Agent:
         except OSError as error:
             self._send("unfit", reason=sentence(error))
         else:
-            self.say(f"Joined study {terms.study}.")
+            self.on_message(f"Joined study {terms.study}.")
             self._send("ready")
 
     async def _on_refused(self, reason: Any = "", **_: Any) -> None:
-        self.say(f"Refused: {str(reason)[:500]}")
+        self.on_message(f"Refused: {str(reason)[:500]}")
         self._end = End.REFUSED
         await self._hang_up()
 
@@ -253,7 +253,7 @@ class Agent:
         while not training.future.done():
             await asyncio.sleep(POLL_S)
             if self.worker.is_silent:
-                self.say("The training process shows no sign of life and is ended.")
+                self.on_message("The training process shows no sign of life and is ended.")
                 self.worker.close(kill=True)
             self._send_kept(training)
         return result_of(training.future)

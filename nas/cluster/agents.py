@@ -16,7 +16,7 @@ from nas.train.memory import host_bytes
 from nas.train.workers import Equipment, Worker, default_workers, local_workers
 from search_spaces.errors import UsageError
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class AgentOptions:
     patience_s: float = 1800.0
 
 
-def run_agents(options: AgentOptions, say: Say) -> list[End]:
+def run_agents(options: AgentOptions, on_message: OnMessage) -> list[End]:
     """Work for a search until it is over; return how each agent came to its end.
 
     Raises UsageError where the address needs certificates, or they are missing.
@@ -45,15 +45,15 @@ def run_agents(options: AgentOptions, say: Say) -> list[End]:
     with ExitStack() as stack:
         for worker in workers:
             stack.callback(worker.close, kill=True)
-        say(f"Starting {count} training process{'es' * (count > 1)}.")
+        on_message(f"Starting {count} training process{'es' * (count > 1)}.")
         started = [worker.equipment() for worker in workers]
         agents = []
         for number, (worker, told) in enumerate(zip(workers, started, strict=True)):
             equipment = _known(told.result())
             files = stack.enter_context(agent_files(options.pairs))
             memory = _least(options.memory_bytes, equipment.memory_bytes)
-            agents.append(Agent(number, worker, files, equipment, memory, _prefixed(say, number, count)))
-        return asyncio.run(serve(agents, options, say))
+            agents.append(Agent(number, worker, files, equipment, memory, _prefixed(on_message, number, count)))
+        return asyncio.run(serve(agents, options, on_message))
 
 
 def _known(equipment: Equipment) -> Equipment:
@@ -70,22 +70,22 @@ def _least(*sizes: int | None) -> int | None:
     return min((size for size in sizes if size is not None), default=None)
 
 
-def _prefixed(say: Say, number: int, count: int) -> Say:
-    return say if count == 1 else lambda line: say(f"[{number}] {line}")
+def _prefixed(on_message: OnMessage, number: int, count: int) -> OnMessage:
+    return on_message if count == 1 else lambda line: on_message(f"[{number}] {line}")
 
 
-async def serve(agents: Sequence[Agent], options: AgentOptions, say: Say) -> list[End]:
+async def serve(agents: Sequence[Agent], options: AgentOptions, on_message: OnMessage) -> list[End]:
     """Have agents work until each has come to its end; an interrupt makes them leave."""
     leaving: set[asyncio.Task[None]] = set()
 
     def leave() -> None:
-        say("Leaving; what is in training goes to another worker.")
+        on_message("Leaving; what is in training goes to another worker.")
         leaving.update(asyncio.ensure_future(agent.leave()) for agent in agents)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, leave)
-    say(f"Looking for a search at {options.address}.")
+    on_message(f"Looking for a search at {options.address}.")
     return await asyncio.gather(
         *(agent.serve(options.address, options.keys, patience_s=options.patience_s) for agent in agents)
     )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.cluster import dask_setup, messages
 from nas.cluster.address import Address
-from nas.cluster.fitness import misfit
+from nas.cluster.eligibility import misfit
 from nas.cluster.messages import FACTS, PREFIX, Facts, JobMessage, Terms
 from nas.train import checkpoint
 from nas.train.job import Job, JobFailure, Outcome

@@ -117,7 +117,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Failure:
+class TrainingFailure:
     """A JobFailure."""
 
     __pydantic_config__ = _STRICT
@@ -134,7 +134,7 @@ FACTS: stored.Schema[Facts] = stored.Schema(Facts)
 TERMS: stored.Schema[Terms] = stored.Schema(Terms)
 JOB: stored.Schema[JobMessage] = stored.Schema(JobMessage)
 _FIGURES: stored.Schema[Figures] = stored.Schema(Figures)
-_FAILURE: stored.Schema[Failure] = stored.Schema(Failure)
+_FAILURE: stored.Schema[TrainingFailure] = stored.Schema(TrainingFailure)
 
 
 def plain(message: Facts | Terms | JobMessage) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def read_raw(path: Path) -> Mosaic:
     image = read_raw_of_any_size(path)
     if image.shape[0] % 2 or image.shape[1] % 2:
         raise DataError(
-            f'Wanted a mosaic of even height and width at "{path}", got {size_of(image)}; crop it to whole 2×2 tiles.'
+            f'The mosaic "{path}" has {size_of(image)}, and a Bayer pattern needs an even height and width; crop it to '
+            "whole 2×2 tiles."
         )
     return image
 
@@ -52,12 +53,12 @@ def read_raw_of_any_size(path: Path) -> Mosaic:
         return _counts_of_8_bits(image, path)
     if mode.startswith("RGB"):
         raise DataError(
-            f'Wanted a 16-bit single-channel mosaic at "{path}", got a colour image; give the mosaic itself, or '
+            f'"{path}" is a colour image, and a mosaic has a single channel of 16 bits; give the mosaic itself, or '
             "exchange the two folders if they are swapped."
         )
     if image.dtype != np.uint16 or image.ndim != 2:
         raise DataError(
-            f'Wanted a 16-bit single-channel mosaic at "{path}", got mode {mode} ({image.dtype.itemsize * 8}-bit); '
+            f'"{path}" has mode {mode} ({image.dtype.itemsize * 8}-bit), and a mosaic has a single channel of 16 bits; '
             "write it as a 16-bit grey PNG without rescaling."
         )
     return image
@@ -71,8 +72,8 @@ def _counts_of_8_bits(image: Shaped[np.ndarray, "h w"], path: Path) -> Mosaic:
     top = np.iinfo(np.uint8).max
     if np.count_nonzero(image == top) > MOST_CUT_OFF * image.size:
         raise DataError(
-            f'Wanted a 16-bit single-channel mosaic at "{path}", got 8-bit grey in which many values reach {top}, so '
-            "that they cannot be the sensor's counts; write it as a 16-bit grey PNG without rescaling."
+            f'"{path}" is 8-bit grey in which many values reach {top}: they cannot be the counts of a sensor; write '
+            "the mosaic as a 16-bit grey PNG without rescaling."
         )
     return image.astype(np.uint16)
 
@@ -82,9 +83,7 @@ def read_rgb(path: Path) -> Target:
     image, mode = _pixels(path)
     _refuse_not_a_number(image, path, "8-bit RGB image")
     if mode != "RGB":
-        raise DataError(
-            f'Wanted an 8-bit RGB target at "{path}", got mode {mode}; write it with three channels of 8 bits.'
-        )
+        raise DataError(f'"{path}" has mode {mode}, and a target has three channels (RGB) of 8 bits; write it so.')
     return image
 
 
@@ -98,15 +97,13 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
             pixels = np.asarray(image)
     except NotAPictureError as error:
         raise DataError(
-            f'Wanted a readable image at "{path}", got {error}; give a PNG or TIFF, for targets a JPEG, too.'
+            f'"{path}" cannot be read as an image: it is {error}; give a PNG or TIFF, for targets a JPEG, too.'
         ) from None
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno:  # Pillow's own have none
             raise DataError(sentence(error, path=path, action="read")) from None
         told = f"more than {MOST_PIXELS // 10**6} megapixels" if _is_bomb(error) else str(error)
-        raise DataError(
-            f'Wanted a readable image at "{path}", got a damaged one ({told}); copy it from the source again.'
-        ) from error
+        raise DataError(f'The image "{path}" is damaged ({told}); copy it from the source again.') from error
     if mode in ("RGB", "RGBA") and bits > 8:
         mode = f"{mode} with {bits} bits"
     return (pixels.astype(np.uint16, copy=False) if mode.startswith("I;16") else pixels), mode
@@ -126,8 +123,8 @@ def _refuse_not_a_number(image: Shaped[np.ndarray, "h w *c"], path: Path, wanted
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         wrong = np.count_nonzero(~np.isfinite(image))
         raise DataError(
-            f'Wanted whole numbers in "{path}", got floating point in which {wrong} of {image.size} values are NaN or '
-            f"infinite; find out where they come from and write it as a {wanted}."
+            f'"{path}" holds floating point, and {wrong} of its {image.size} values are NaN or infinite; find out '
+            f"where they come from and write it as a {wanted}."
         )
 
 
@@ -143,10 +140,10 @@ def check_levels(raw: Mosaic, path: Path, fmt: RawFormat) -> None:
         return
     if top < 2**fmt.bits:
         raise DataError(
-            f'Wanted raw values up to the white level {fmt.white_level} in "{path}", got {top}; raise the declared '
+            f'"{path}" holds raw values up to {top}, above the white level of {fmt.white_level}; raise the declared '
             "white level."
         )
     raise DataError(
-        f'Wanted values of {fmt.bits} bits (at most {fmt.white_level}) in "{path}", got {top}, which needs '
-        f"{top.bit_length()} bits; give the sensor's bit depth with --bits."
+        f'"{path}" holds raw values up to {top}, which needs {top.bit_length()} bits, and {fmt.bits} bits (at most '
+        f"{fmt.white_level}) are declared; give the sensor's bit depth with --bits."
     )

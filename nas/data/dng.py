@@ -83,8 +83,8 @@ def _require_read(mosaic: DngMosaic, path: Path) -> None:
         got = "one whose black level differs within a colour (by row, by column or over more than 2×2 px)"
     if got:
         raise DataError(
-            f'Wanted a DNG of whole numbers, uncompressed or of lossless JPEG, at "{path}", got {got}; convert it with '
-            "Adobe DNG Converter or dnglab without lossy compression."
+            f'"{path}" is {got}, and only a DNG of whole numbers, uncompressed or in lossless JPEG, can be read; '
+            "convert it with Adobe DNG Converter or dnglab without lossy compression."
         )
 
 

@@ -23,8 +23,8 @@ def read_pair(pair: Pair, fmt: RawFormat) -> tuple[Mosaic, Target]:
     rgb = read_rgb(pair.rgb)
     if raw.shape != rgb.shape[:2]:
         raise DataError(
-            f'Wanted the same size for "{pair.raw}" and "{pair.rgb}", got {size_of(raw)} and {size_of(rgb)}; '
-            "cut both from the same place at the same size."
+            f'"{pair.raw}" has {size_of(raw)} and "{pair.rgb}" {size_of(rgb)}; cut both from the same place at the '
+            "same size."
         )
     if levels is not None:
         raw = _releveled(raw, levels, fmt)
@@ -73,8 +73,8 @@ def check_same_size(raw: Mosaic, pair: Pair, *, wanted: tuple[int, ...], first: 
     """Raise `DataError` when a pair has not the size of the first one."""
     if raw.shape != wanted:
         raise DataError(
-            f'Wanted every pair at {wanted[0]}×{wanted[1]}, the size of "{first.raw}", got {size_of(raw)} at '
-            f'"{pair.raw}"; cut all pairs to one size.'
+            f'"{pair.raw}" has {size_of(raw)}, and the first pair, "{first.raw}", {wanted[0]}×{wanted[1]}; cut all '
+            "pairs to one size."
         )
 
 

@@ -30,8 +30,8 @@ class RawDump:
             raise UnknownNameError("storage of a RAW dump", self.storage, STORAGES)
         if min(self.height, self.width) < 2 or self.height * self.width > MOST_PIXELS:
             raise UsageError(
-                f"Wanted a RAW dump of 2×2 px up to {MOST_PIXELS // 10**6} megapixels, got "
-                f"{self.height}×{self.width}; give its height and width in pixels."
+                f"A RAW dump has 2×2 px up to {MOST_PIXELS // 10**6} megapixels, not {self.height}×{self.width}; give "
+                "its height and width in pixels."
             )
         if self.storage in _BITS and self.width % self._group:
             raise UsageError(
@@ -59,8 +59,9 @@ class RawDump:
             size = path.stat().st_size
             if size != self.size_bytes:
                 raise DataError(
-                    f'Wanted {self.size_bytes} bytes in "{path}", {self.height}×{self.width} px as {self.storage}, got '
-                    f"{size}; check --size (height x width) and --storage, and cut off a header or padding of rows."
+                    f'"{path}" has {size} bytes, and {self.height}×{self.width} px as {self.storage} are '
+                    f"{self.size_bytes}; check --size (height x width) and --storage, and cut off a header or padding "
+                    "of rows."
                 )
             content = np.fromfile(path, np.uint8)
         rows = content.reshape(self.height, -1)

@@ -175,20 +175,20 @@ def contract(levels: InputLevels, taken: TensorEncoding, given: TensorEncoding, 
     )
 
 
-def _taken(port: TensorEncoding) -> str:
-    if not _is_scaled(port):
+def _taken(encoding: TensorEncoding) -> str:
+    if not _is_scaled(encoding):
         return ""
-    return f", stored as round(value / {port.scale:.6g}){_signed(port.zero_point)}"
+    return f", stored as round(value / {encoding.scale:.6g}){_signed(encoding.zero_point)}"
 
 
-def _given(port: TensorEncoding) -> str:
-    if not _is_scaled(port):
+def _given(encoding: TensorEncoding) -> str:
+    if not _is_scaled(encoding):
         return ""
-    return f", value = (stored{_signed(-port.zero_point)}) · {port.scale:.6g}"
+    return f", value = (stored{_signed(-encoding.zero_point)}) · {encoding.scale:.6g}"
 
 
-def _is_scaled(port: TensorEncoding) -> bool:
-    return bool(port.scale) and (port.scale, port.zero_point) != (1.0, 0)
+def _is_scaled(encoding: TensorEncoding) -> bool:
+    return bool(encoding.scale) and (encoding.scale, encoding.zero_point) != (1.0, 0)
 
 
 def _signed(number: int) -> str:

@@ -1,6 +1,6 @@
 """Export a checkpoint to files for a phone: convert, verify each file, and only then write.
 
-    trained weights ─ Converter ─► twin, deploy and dynamic file per precision ─ FileJudge ─► quality, differences
+    trained weights ─ Converter ─► twin, deploy and dynamic file per precision ─ FileVerifier ─► quality, differences
                                      └── what lost more than allowed is named with its layer and left out
     folder: model.tflite, model_fp16.tflite, …, card.json, card.md, patches.png
 

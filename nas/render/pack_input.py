@@ -117,21 +117,21 @@ def _scale(counts: Array, gain: float, offset: float, *, out: Array) -> None:
 LookUp = Callable[[Array], Array]  # counts → what a file stores for them
 
 
-def count_look_ups(mosaic: Mosaic, contract: Contract, port: TensorEncoding) -> list[LookUp]:
+def count_look_ups(mosaic: Mosaic, contract: Contract, encoding: TensorEncoding) -> list[LookUp]:
     """Return what a file of whole numbers stores for counts up to white, for each packed channel."""
     return [
-        _look_up_of(mosaic.black[2 * row + column], mosaic.white, contract, port)
+        _look_up_of(mosaic.black[2 * row + column], mosaic.white, contract, encoding)
         for row, column in contract.format.offsets()
     ]
 
 
 @lru_cache(maxsize=16)  # the same for all pictures of a camera, and often for the four places
-def _look_up_of(black: float, white: float, contract: Contract, port: TensorEncoding) -> LookUp:
+def _look_up_of(black: float, white: float, contract: Contract, encoding: TensorEncoding) -> LookUp:
     gain, offset = contract.affine(black, white)
     counts = np.arange(min(int(white), 2**16 - 1) + 1, dtype=np.uint16)
     x = np.empty(counts.shape, np.float32)
     _scale(counts, gain, offset, out=x)
-    return look_up(port.encode(x), gain / port.scale, offset / port.scale + port.zero_point)
+    return look_up(encoding.encode(x), gain / encoding.scale, offset / encoding.scale + encoding.zero_point)
 
 
 def packed_by_look_ups(

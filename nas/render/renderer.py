@@ -202,11 +202,11 @@ class Renderer:
 
     def _stored(self, mosaic: Mosaic) -> Callable[[Array], Array]:
         """Return what makes the network's input, as its file stores it, of a piece of the mosaic."""
-        port, fmt = self.model.input, self.contract.format
-        if port.is_whole:
-            look_ups = count_look_ups(mosaic, self.contract, port)
-            return partial(packed_by_look_ups, look_ups=look_ups, fmt=fmt, dtype=port.dtype)
-        return lambda values: port.encode(packed(values, mosaic, self.contract))
+        encoding, fmt = self.model.input, self.contract.format
+        if encoding.is_whole:
+            look_ups = count_look_ups(mosaic, self.contract, encoding)
+            return partial(packed_by_look_ups, look_ups=look_ups, fmt=fmt, dtype=encoding.dtype)
+        return lambda values: encoding.encode(packed(values, mosaic, self.contract))
 
 
 def _filled(tiles: list[Array], count: int) -> Array:

@@ -141,8 +141,13 @@ def _of_network(each: Compared) -> dict[str, dict[str, Any]]:
     genes = {name: value for name in GENES if (value := each.target.spec.active_genes.get(name)) is not None}
     found = _row(each.study, candidate) if each.study and candidate else {}
     settings = _settings(each.study) if each.study else {}
-    return {"genes": genes, "cost": cost, "quality": found, "data": settings.get("data", {}),
-            "training": settings.get("training", {})}  # fmt: skip
+    return {
+        "genes": genes,
+        "cost": cost,
+        "quality": found,
+        "data": settings.get("data", {}),
+        "training": settings.get("training", {}),
+    }
 
 
 def _row(study: Study, candidate: Candidate) -> dict[str, Any]:

@@ -100,9 +100,12 @@ class Search:
         )
         self._open_proposer()
         self._record(
-            "session", budget=str(self.budget), workers=len(self.workers), settings=self.study.settings_digest,
+            "session",
+            budget=str(self.budget),
+            workers=len(self.workers),
+            settings=self.study.settings_digest,
             began=datetime.now(UTC).isoformat(timespec="seconds"),
-        )  # fmt: skip
+        )
         self._tell_designs()
         try:
             yield
@@ -446,9 +449,14 @@ class Search:
         candidate = finished.candidate
         place = finished.worker.place
         self._record(
-            "lost", trial=candidate.trial, rung=finished.rung, seed=finished.seed, reason=result.reason,
-            worker=self._numbers[finished.worker], host=None if place is None else place.host,
-        )  # fmt: skip
+            "lost",
+            trial=candidate.trial,
+            rung=finished.rung,
+            seed=finished.seed,
+            reason=result.reason,
+            worker=self._numbers[finished.worker],
+            host=None if place is None else place.host,
+        )
         if candidate.losses >= MOST_LOSSES:
             return False
         self.on_message(f"Trial {candidate.trial} was lost and is tried again: {result.reason}")

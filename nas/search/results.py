@@ -42,7 +42,10 @@ class Candidates(list[Candidate]):
     """A list of candidates, fastest first."""
 
     def to_pandas(self) -> Any:
-        """Return a pandas.DataFrame with a row per candidate.
+        """Return the list as a table.
+
+        Returns:
+            A pandas.DataFrame with a row per candidate, its columns the fields of `Candidate`.
 
         Raises:
             UsageError: pandas is not installed.
@@ -86,6 +89,9 @@ class Study:
         Args:
             steps: One of `ladder`; by default what `isp-nas pareto` compares at.
 
+        Returns:
+            The candidates, their figures those after `steps`.
+
         Raises:
             UsageError: No candidate was trained for so many steps.
             StudyError: The study has no trained candidate.
@@ -100,7 +106,15 @@ class Study:
     def front(self, steps: int | None = None) -> Candidates:
         """Return the Pareto front: the candidates that no other is both better and faster than.
 
-        Args and Raises: as those of `candidates`.
+        Args:
+            steps: One of `ladder`; by default what `isp-nas pareto` compares at.
+
+        Returns:
+            The candidates of the front, fastest first.
+
+        Raises:
+            UsageError: No candidate was trained for so many steps.
+            StudyError: The study has no trained candidate.
 
         Example:
             >>> nas.load_study("results/phone").front()[0].on_front
@@ -110,6 +124,9 @@ class Study:
 
     def best(self) -> Candidate:
         """Return the best candidate, which is what `isp-nas export best` exports.
+
+        Returns:
+            The candidate with its figures after the longest training that was compared.
 
         Raises:
             StudyError: The study has no trained candidate.
@@ -124,7 +141,10 @@ class Study:
         return best
 
     def verdict(self) -> Verdict | None:
-        """Return whether the best network found beats the best published design; None for a study without finals.
+        """Return whether the best network found beats the best published design.
+
+        Returns:
+            The verdict with its sentence and interval; None for a study without finals.
 
         Example:
             >>> nas.load_study("results/phone").verdict().outcome in ("beats", "ties", "loses", "undecided")

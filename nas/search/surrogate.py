@@ -310,19 +310,21 @@ def structure(graph: Graph) -> Vector:
     _, h, w, _ = graph.shapes[INPUT]
     scale = float(np.sum(macs * np.log2(h / np.array(heights))) / max(1.0, float(macs.sum())))
     field, depth = _paths(graph)
-    return np.array([
-        math.log10(max(1, graph.macs) / (h * w)) - 3,
-        math.log10(max(1, graph.parameters)) - 4,
-        math.log2(field) / 2 - 2,
-        depth / 10 - 1,
-        scale,
-        math.log2(max((graph.shapes[node.name][3] for node in convolutions), default=1)) / 2 - 2,
-        float(GlobalMean in kinds),
-        kinds.count(Activation) / 10 - 1,
-        math.log2(1 + kinds.count(Multiply)) / 2,
-        math.log2(1 + kinds.count(Concat)) / 2,
-        float(Pool in kinds),
-    ])  # fmt: skip
+    return np.array(
+        [
+            math.log10(max(1, graph.macs) / (h * w)) - 3,
+            math.log10(max(1, graph.parameters)) - 4,
+            math.log2(field) / 2 - 2,
+            depth / 10 - 1,
+            scale,
+            math.log2(max((graph.shapes[node.name][3] for node in convolutions), default=1)) / 2 - 2,
+            float(GlobalMean in kinds),
+            kinds.count(Activation) / 10 - 1,
+            math.log2(1 + kinds.count(Multiply)) / 2,
+            math.log2(1 + kinds.count(Concat)) / 2,
+            float(Pool in kinds),
+        ]
+    )
 
 
 def _paths(graph: Graph) -> tuple[float, int]:

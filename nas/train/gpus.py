@@ -72,8 +72,11 @@ def _models() -> dict[str, str]:
     try:
         told = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"],
-            capture_output=True, text=True, check=True, timeout=_ANSWERS_S,
-        ).stdout  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_ANSWERS_S,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
     rows = (line.split(", ", 2) for line in told.splitlines() if line.count(", ") >= 2)

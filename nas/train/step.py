@@ -26,7 +26,7 @@ from nas.train.losses.vgg_weights import weight_shapes
 from nas.train.micro_batch import images_at_once
 from nas.train.recipe import Recipe
 from nas.train.registry import LOSSES
-from nas.train.vectors import Layout
+from nas.train.vectors import VectorLayout
 from search_spaces import lower_flax, lower_quantised
 from search_spaces.auxiliary_head import heads
 from search_spaces.graph import Graph
@@ -149,7 +149,7 @@ def state_of(graph: Graph, checkpoint: Checkpoint, plan: StepPlan) -> State:
 
 
 @lru_cache(maxsize=EXECUTABLES)
-def _layout(graph: Graph, plan: StepPlan) -> Layout:
+def _layout(graph: Graph, plan: StepPlan) -> VectorLayout:
     """Return the vectors of a network's arrays, branches and ranges of quantised maps included.
 
     Kept, as tracing a step asks for it several times, and each stretch of training twice.
@@ -163,7 +163,7 @@ def _layout(graph: Graph, plan: StepPlan) -> Layout:
         kernel = branches.kernel_of(name)
         vector = MUON if kernel in of_muon else KERNELS if kernel.endswith("/kernel") else REST
         vectors[vector][name] = shape
-    return Layout({vector: within for vector, within in vectors.items() if within})
+    return VectorLayout({vector: within for vector, within in vectors.items() if within})
 
 
 def ready(graph: Graph, checkpoint: Checkpoint, plan: StepPlan, *, seed: int) -> Checkpoint:
@@ -201,7 +201,7 @@ def _on_device(arrays: Arrays) -> lower_flax.Parameters:
     return {name: jnp.asarray(value) for name, value in arrays.items()}
 
 
-def _vectors(layout: Layout, arrays: Arrays) -> Vectors:
+def _vectors(layout: VectorLayout, arrays: Arrays) -> Vectors:
     return _on_device(layout.joined(arrays, np))
 
 

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layout:
+class VectorLayout:
     """Which arrays follow each other in each vector."""
 
     shapes: Mapping[str, Mapping[str, Shape]]  # by vector and array; no vector is empty

@@ -12,7 +12,7 @@ from latency_models.measure import adb
 from latency_models.measure.adb import Attached, NoAnswerError, Phone, PhoneLostError, attached_phones, choose_phone
 from latency_models.measure.benchmark_setup import DELEGATES, BenchmarkSetup
 from latency_models.measure.elf import abis_of, check_abi
-from latency_models.measure.phone_state import Fitness, parse_fitness
+from latency_models.measure.phone_state import PhoneState, parse_state
 from search_spaces.errors import MeasurementError, UsageError
 
 
@@ -239,23 +239,23 @@ class TestSetup:
             BenchmarkSetup(Path("b"), **options).validate()
 
 
-class TestFitness:
+class TestPhoneState:
     def test_battery_throttling_and_power_saving_are_read(self) -> None:
         text = (
             "Current Battery Service state:\n  present: true\n  level: 45\n  scale: 50\n  temperature: 312\n"
             "Thermal Status: 2\n\tTemperature{mValue=33.9, mType=-1, mName=skin, mStatus=1}\nlow_power: 1\n"
         )
-        assert parse_fitness(text) == Fitness(battery_c=31.2, charge=90, throttling=2, saves_power=True)
+        assert parse_state(text) == PhoneState(battery_c=31.2, charge=90, throttling=2, saves_power=True)
 
     def test_what_is_not_told_is_unknown(self) -> None:
-        assert parse_fitness("Can't find service: thermalservice\nlow_power: null\n") == Fitness()
+        assert parse_state("Can't find service: thermalservice\nlow_power: null\n") == PhoneState()
 
     def test_a_board_without_a_battery_has_no_temperature_of_0(self) -> None:
         text = "  present: false\n  level: 0\n  scale: 100\n  temperature: 0\nThermal Status: 0\nlow_power: 0\n"
-        assert parse_fitness(text) == Fitness(throttling=0)
+        assert parse_state(text) == PhoneState(throttling=0)
 
     def test_too_warm_is_above_the_limit_or_throttling(self) -> None:
-        assert not Fitness(battery_c=37.0, throttling=0).too_warm(37.0)
-        assert "38.1 °C, more than 37.0 °C" in Fitness(battery_c=38.1, throttling=0).too_warm(37.0)
-        assert "throttles (moderate)" in Fitness(battery_c=30.0, throttling=2).too_warm(37.0)
-        assert not Fitness().too_warm(37.0)
+        assert not PhoneState(battery_c=37.0, throttling=0).too_warm(37.0)
+        assert "38.1 °C, more than 37.0 °C" in PhoneState(battery_c=38.1, throttling=0).too_warm(37.0)
+        assert "throttles (moderate)" in PhoneState(battery_c=30.0, throttling=2).too_warm(37.0)
+        assert not PhoneState().too_warm(37.0)

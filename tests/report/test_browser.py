@@ -11,8 +11,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from hostile import HOSTILE
 from made_up_study import made_up_study
-from test_report import HOSTILE
 
 from nas.data.pairs import DataConfig
 from nas.report import comparison

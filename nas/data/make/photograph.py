@@ -89,8 +89,8 @@ def make(photograph: Photograph, settings: MakeSettings) -> Made:
     mosaic, begins = in_phase(with_levels(read, settings.black, settings.white), settings.phase)
     if min(mosaic.values.shape) < settings.patch:
         raise DataError(
-            f"Wanted a mosaic of at least {settings.patch}×{settings.patch} px, got "
-            f"{mosaic.values.shape[0]}×{mosaic.values.shape[1]}; give a smaller --patch."
+            f"The mosaic has {mosaic.values.shape[0]}×{mosaic.values.shape[1]} px, less than a patch of "
+            f"{settings.patch}×{settings.patch}; give a smaller --patch."
         )
     grey = develop(mosaic.values, mosaic.black, mosaic.white)
     read_target = _read_target(photograph, settings)

@@ -104,7 +104,9 @@ def _with_sidecar(raw: Path, root: Path) -> Photograph | Refused:
     if len(beside) == 1:
         return Photograph(_name(raw, root), raw, beside[0])
     got = "none" if not beside else " and ".join(path.name for path in beside)
-    return Refused(_name(raw, root), f"Wanted one picture of the same name beside the RAW, got {got}; keep one there.")
+    return Refused(
+        _name(raw, root), f"One picture of the same name belongs beside the RAW; there is {got}; keep one there."
+    )
 
 
 def _by_name(
@@ -126,7 +128,7 @@ def _by_name(
             got = "none" if not found else f"{len(found)} ({found[0].name}, {found[1].name})"
             yield Refused(
                 _name(raw, root),
-                f"Wanted one target of the same name, got {got}; rename it, or use --match time or a CSV.",
+                f"One target of the same name is needed; there is {got}; rename it, or use --match time or a CSV.",
             )
 
 
@@ -173,7 +175,9 @@ def _by_csv(table: Path, root: Path, folder: Path) -> Iterator[Photograph | Refu
         raise DataError(f'Line {reader.line_num} of "{table}" is no CSV ({error}); mend it.') from None
     if not {_RAW, _TARGET} <= set(names):
         got = ", ".join(names) or "nothing"
-        raise DataError(f'Wanted the columns raw and target in the first line of "{table}", got {got}; name them so.')
+        raise DataError(
+            f'The first line of "{table}" names the columns {got}; raw and target are needed; name them so.'
+        )
     base = folder if folder.is_dir() else folder.parent
     for line, row in rows:
         raw = _existing(row[_RAW], (root, table.parent))

@@ -50,7 +50,7 @@ def read_picture(path: Path) -> TargetPicture:
                 return _of_16_bits(image, path)
             return _of_8_bits(image)
     except NotAPictureError as error:
-        raise DataError(f'Wanted a photograph at "{path}", got {error}; give a JPEG, PNG or TIFF.') from None
+        raise DataError(f'"{path}" is no photograph: it is {error}; give a JPEG, PNG or TIFF.') from None
     except DAMAGE as error:
         raise DataError(f'The photograph "{path}" is damaged ({error}); copy it again.') from None
 
@@ -117,7 +117,7 @@ def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 
 
 def _no_colours(path: Path) -> DataError:
-    return DataError(f'Wanted a photograph in colour of 8 or 16 bits at "{path}", got another kind; store it as RGB.')
+    return DataError(f'"{path}" is no photograph in colour of 8 or 16 bits; store it as RGB.')
 
 
 def read_embedded(path: Path) -> TargetPicture:

@@ -152,8 +152,8 @@ def _check_shapes(stored: dict[str, dict[str, Any]], path: Path) -> None:
         shapes = {kind: tuple(array.shape) for kind, array in stored[name].items()}
         if shapes != wanted:
             raise UsageError(
-                f"{path} does not hold VGG-19 as Keras writes it: wanted {_told(wanted)} in its layer {name}, got "
-                f"{_told(shapes)}; {_HOW_TO_GET}"
+                f"{path} does not hold VGG-19 as Keras writes it: its layer {name} has {_told(shapes)} instead of "
+                f"{_told(wanted)}; {_HOW_TO_GET}"
             )
 
 
