@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flow import in_process, make_study, refusal, snapshot
-from made_up_study import FINAL_STEPS, made_up_study
+from made_up_study import FINAL_STEPS, HOSTILE, made_up_study
 
 from nas.data.pairs import DataConfig, identity
 from nas.report import candidates, cards, course, photos, study_report
@@ -28,7 +28,6 @@ from search_spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "results/reference/demo-5m"
-HOSTILE = "<script>alert(1)</script>[bold]x[/bold]\"'</script><!--\u202egnp.exe\u2028\x1b[31m&amp;" + "w" * 200
 MOST_BYTES = 6_000_000
 
 
