@@ -169,7 +169,7 @@ def test_a_check_warns_of_sides_that_deep_networks_cannot_halve(pairs: Path) -> 
 
 def test_training_on_spoilt_pairs_is_refused(pairs: Path) -> None:
     wanted = a_truncated_mosaic(pairs)
-    assert wanted in refusal(isp_nas("train", "smallnet", "--steps", 2, "--data", pairs))
+    assert wanted in refusal(in_process("train", "smallnet", "--steps", 2, "--data", pairs))
 
 
 @pytest.mark.parametrize("spoil", [a_mosaic_with_nan, a_target_with_nan], ids=lambda spoil: spoil.__name__)
@@ -192,7 +192,7 @@ def test_a_check_names_a_file_with_nan_and_ends_with_2(pairs: Path, spoil: Calla
 
 def test_a_check_of_spoilt_pairs_names_the_file_and_ends_with_2(pairs: Path) -> None:
     a_truncated_mosaic(pairs)
-    done = isp_nas("data", "check", pairs)
+    done = in_process("data", "check", pairs)
     assert (done.returncode, done.stderr) == (2, "")
     assert "train/5" in done.stdout
     assert "Not fit for training." in done.stdout
