@@ -8,17 +8,13 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import beartype
+import array_types
 import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
-
-# beartype refuses an array of any type and any shape unless it is told that a plain array is meant.
-_ANY_ARRAY = beartype.FrozenDict({np.ndarray[Any, Any]: np.ndarray})
-check_types = beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=_ANY_ARRAY))
+from tiny_pairs import write_tiny_pairs
 
 # Array shapes in these modules' signatures are checked whenever a test calls them; the hook must come before
 # their first import.
@@ -40,7 +36,7 @@ SHAPE_CHECKED = (
     "search_spaces.jax_ops",
     "search_spaces.lower_flax",
 )
-jaxtyping.install_import_hook(SHAPE_CHECKED, f"{__name__}.check_types")
+jaxtyping.install_import_hook(SHAPE_CHECKED, f"{array_types.__name__}.check_types")
 
 from nas import backend, launch, plots  # noqa: E402 (after the hook)
 from nas.data.pairs import DataConfig, PairSet, prepare  # noqa: E402
@@ -73,10 +69,6 @@ launch.loaded()  # `python -m pytest` is no start of the command: Ctrl-C is for 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY_PAIRS = {"train": 8, "val": 4, "test": 2}
-TINY_SIDE = 64  # pixels of the mosaic
-GAMMA = 2.2
 
 
 def pytest_collection_finish() -> None:
@@ -127,13 +119,7 @@ def drawn_patches(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the challenge's layout whose RAW and RGB belong together, small enough to train on in seconds."""
     root = tmp_path_factory.mktemp("tiny-pairs")
-    rng = np.random.default_rng(0)
-    for split, count in TINY_PAIRS.items():
-        for number in range(count):
-            rgb = _colour_gradients(rng)
-            for kind, image in (("mediatek_raw", _mosaic(rgb, rng)), ("fujifilm", rgb)):
-                (root / split / kind).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image).save(root / split / kind / f"{number}.png")
+    write_tiny_pairs(root)
     return root
 
 
@@ -141,24 +127,6 @@ def tiny_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared_tiny(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny pairs, decoded as a search reads them."""
     return prepare(DataConfig(str(tiny_pairs)), tmp_path_factory.mktemp("tiny-prepared"))
-
-
-def _colour_gradients(rng: np.random.Generator) -> np.ndarray:
-    """Each channel rises in a direction of its own; one edge crosses them."""
-    rows, columns = np.mgrid[:TINY_SIDE, :TINY_SIDE] / TINY_SIDE
-    slope = rng.uniform(-0.4, 0.4, (2, 3))
-    image = rng.uniform(0.3, 0.7, 3) + (rows[..., None] - 0.5) * slope[0] + (columns[..., None] - 0.5) * slope[1]
-    image = np.where((rows + columns > rng.uniform(0.5, 1.5))[..., None], image, image * 0.6)
-    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
-
-
-def _mosaic(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What an RGGB sensor of ten bits would have seen, noise included."""
-    linear = (rgb / 255) ** GAMMA + rng.normal(0, 0.005, rgb.shape)
-    raw = np.empty(rgb.shape[:2])
-    for channel, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
-        raw[row::2, column::2] = linear[row::2, column::2, channel]
-    return (np.clip(raw, 0, 1) * 1023).round().astype(np.uint16)
 
 
 @pytest.fixture

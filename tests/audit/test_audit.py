@@ -8,17 +8,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from flow import InlineWorker, in_process, isp_nas, made_up, made_up_psnr, refusal, snapshot, truncate
+from audits import LADDERS, NETWORKS, SPECS, ask, assert_close, figures, told, use
+from flow import InlineWorker, in_process, made_up, made_up_psnr, refusal, snapshot, truncate
 from scipy import stats
 
 from latency_models.device import load_device
 from nas import backend
 from nas.audit import trainings as audit
-from nas.audit.report import Audited, derived, from_dict, ladder_rows, notes, rung_rows
-from nas.audit.trainings import AuditedNetwork, Plan, Record
+from nas.audit.report import from_dict, rung_rows
+from nas.audit.trainings import AuditedNetwork, Plan
 from nas.cli import audit as audit_table
 from nas.cli.audit import default_ladders
 from nas.data.pairs import DataConfig, identity
@@ -29,50 +29,19 @@ from nas.search.successive_halving import LADDER_TOPS, default_ladder
 from nas.train import checkpoint
 from nas.train.candidate import load_or_start
 from nas.train.default_recipe import HARDWARE_RECIPE, default_recipe
-from nas.train.job import Job, Outcome
+from nas.train.job import Job
 from nas.train.recipe import Recipe
-from nas.train.workers import JobFailure, run_job
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
 
-ROOT = Path(__file__).parents[2]
-NETWORKS = ("smallnet", "acvlab", "enerzai-dense", "enerzai-esrgan")
-SPECS = tuple(DESIGNS[name].spec for name in NETWORKS)
-LADDERS = ("--rungs", "2,4", "--rungs", "2,4,8", "--steps", "8", "--batch", "2", "--patch", "16")
-
 
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch) -> list[InlineWorker]:
     """Let no audit start a process; what it asked for is in the workers."""
     return use(monkeypatch, made_up)
-
-
-def use(monkeypatch: pytest.MonkeyPatch, run: Callable[[Job], Outcome | JobFailure]) -> list[InlineWorker]:
-    made: list[InlineWorker] = []
-
-    def worker() -> InlineWorker:
-        made.append(InlineWorker(run))
-        return made[-1]
-
-    monkeypatch.setattr(audit_table, "Worker", worker)
-    return made
-
-
-def ask(pairs: Path, out: Path, *more: object, targets: tuple[str, ...] = NETWORKS) -> Any:
-    return in_process("audit", *targets, "--data", pairs, "--out", out, *LADDERS, *more)
-
-
-def told(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "audit.json").read_text("utf-8"))
-    return found
-
-
-def figures(out: Path) -> dict[str, Any]:
-    """Return what an audit found, without when and where."""
-    return {name: value for name, value in told(out).items() if name != "provenance"}
 
 
 # What is trained
@@ -221,65 +190,6 @@ def test_a_picture_is_drawn(made: Path, tiny_pairs: Path, tmp_path: Path) -> Non
     assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")
 
 
-def record(hash_: str, steps: int, horizon: int, psnr_db: float, *, seed: int = 0, **named: Any) -> Record:
-    return Record(hash_, seed, horizon, steps, 0, psnr_db=psnr_db, **named)
-
-
-def of(records: list[Record], *, runtimes: dict[str, float | None] | None = None, seeds: int = 1) -> Audited:
-    names = {r.hash: r.hash.upper() for r in records}
-    return Audited(names, runtimes or dict.fromkeys(names, 50.0), tuple(range(seeds)), ((1, 3),), 9, tuple(records))
-
-
-def three_stops(hash_: str, *psnr_db: float, seed: int = 0) -> list[Record]:
-    places = ((1, 3), (3, 3), (9, 9))
-    return [record(hash_, *place, value, seed=seed) for place, value in zip(places, psnr_db, strict=True)]
-
-
-def test_a_network_without_a_runtime_has_a_psnr_and_no_score() -> None:
-    records = [r for h, psnr in zip("abcd", (20, 21, 22, 30), strict=True) for r in three_stops(h, psnr, psnr, psnr)]
-    found = of(records, runtimes={"a": 50.0, "b": 50.0, "c": 50.0, "d": None})
-    row = rung_rows(found)[0]
-    assert (row["psnr_spearman"], row["score_spearman"]) == (pytest.approx(1.0), pytest.approx(1.0))
-    assert derived(found)["truth"]["networks_scored"] == 3
-    assert any("without a score: D" in note for note in notes(found))
-
-
-def test_a_fast_network_of_less_quality_may_lead_by_score() -> None:
-    records = [r for h, psnr in zip("abcd", (20, 21, 22, 23), strict=True) for r in three_stops(h, psnr, psnr, psnr)]
-    found = of(records, runtimes={"a": 30.0, "b": 180.0, "c": 180.0, "d": 180.0})
-    assert found.score(9, 9)[:, 0].argmax() == 0
-    assert found.psnr_db(9, 9)[:, 0].argmax() == 3
-
-
-def test_a_network_of_which_one_training_failed_takes_no_part_anywhere() -> None:
-    records = [r for h in "abcd" for r in three_stops(h, 20, 21, 22)]
-    records[-1] = Record("d", 0, 9, 9, 3, failure="The loss diverged.")
-    found = of(records)
-    assert found.hashes == ["a", "b", "c"]
-    assert derived(found)["left_out"] == [{"name": "D", "reason": "seed 0, 9 steps: The loss diverged."}]
-    assert any("D takes no part" in note for note in notes(found))
-
-
-def test_a_ladder_tells_what_a_candidate_costs_and_what_its_choice_lost() -> None:
-    # The first rung of 1 step keeps the best third of three alone, C, which is one dB short of the best in the end.
-    records = [*three_stops("a", 20, 20, 20), *three_stops("b", 21, 21, 25), *three_stops("c", 22, 22, 24)]
-    (row,) = ladder_rows(of(records))
-    assert row["steps_per_network"] == pytest.approx(1 + 2 / 3)
-    assert row["score_regret"] == pytest.approx(1.0)
-
-
-def test_seconds_come_from_the_pace_of_what_was_timed() -> None:
-    timed = [
-        Record("a", 0, 9, 3, 0, psnr_db=20.0, train_s=6.0),
-        Record("a", 0, 9, 6, 3, psnr_db=20.0, train_s=None),  # trained before a kill
-        Record("a", 0, 9, 9, 6, psnr_db=20.0, train_s=12.0),
-    ]
-    short = [record("a", 1, 3, 20.0), record("a", 3, 3, 20.0)]
-    found = of([*timed, *short])
-    assert found.train_s(9, 9) == pytest.approx(9 * (6 + 12) / 6)
-    assert found.train_s(3, 3) is None
-
-
 # What continues
 
 
@@ -353,63 +263,6 @@ def test_ctrl_c_ends_an_audit_with_a_sentence_and_130(tiny_pairs: Path, tmp_path
     assert "Traceback" not in done.stderr
 
 
-# Trainings that are real
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audit that the installed command made."""
-    out = tmp_path_factory.mktemp("trained") / "a"
-    done = isp_nas("audit", *NETWORKS, "--data", tiny_pairs, "--out", out, "--seeds", "1", *LADDERS, timeout_s=300)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-def test_the_installed_command_trains_judges_and_keeps_no_checkpoint(trained: Path) -> None:
-    found = told(trained)
-    assert found["left_out"] == []
-    assert all(record["train_s"] > 0 and record["psnr_db"] > 0 for record in found["records"])
-    assert not list(trained.glob("runs/*/*.safetensors"))
-
-
-def test_a_rung_is_what_the_search_trains_in_its_place(trained: Path, prepared_tiny: Path, tmp_path: Path) -> None:
-    recipe = default_recipe(backend.expected(), DEFAULT_DATA).changed(batch=2, patch=16).scaled(4)
-    wanted = [run_job(Job(SPECS[0], steps, tmp_path / "c", prepared_tiny, recipe, 0)) for steps in (2, 4)]
-    found = [r for r in told(trained)["records"] if (r["hash"], r["horizon"]) == (SPECS[0].hash, 4)]
-    assert [r["psnr_db"] for r in found] == pytest.approx([w.psnr_db for w in wanted], abs=1e-4)  # type: ignore[union-attr]
-
-
-def test_what_was_trained_but_not_recorded_before_a_kill_has_no_made_up_duration(
-    trained: Path, tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workers = use(monkeypatch, run_job)
-
-    def killed(path: Path, _: object) -> None:
-        if path.name == "4.json":
-            raise KeyboardInterrupt
-        original(path, _)  # type: ignore[arg-type]
-
-    original = audit.save
-    with monkeypatch.context() as patched:
-        patched.setattr(audit, "save", killed)
-        assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 130
-    assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
-    assert workers[1].jobs[0].steps == 4
-    found = told(tmp_path / "a")["records"]
-    assert [r["train_s"] for r in found if r["train_s"] is None] == [None]
-    assert [r["psnr_db"] for r in found] == pytest.approx([r["psnr_db"] for r in told(trained)["records"]], abs=1e-4)
-
-
-def test_a_rung_added_below_a_checkpoint_is_trained_from_the_start(
-    tiny_pairs: Path, prepared_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, run_job)
-    assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
-    assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1", "--rungs", "1,8").returncode == 0
-    added = [r for r in told(tmp_path / "a")["records"] if r["steps"] == 1]
-    assert [(r["horizon"], r["from_step"]) for r in added] == [(8, 0)] * len(NETWORKS)
-
-
 def test_a_checkpoint_beyond_the_first_missing_rung_is_made_again(
     workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path
 ) -> None:
@@ -421,48 +274,6 @@ def test_a_checkpoint_beyond_the_first_missing_rung_is_made_again(
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
     assert json.loads((folder / "2.json").read_text("utf-8"))["from_step"] == 0
     assert not (folder / audit.CHECKPOINT_FILE).exists()
-
-
-# What fails
-
-
-def failing(job: Job) -> Outcome | JobFailure:
-    fails = job.spec == SPECS[1] and job.recipe.horizon == 4 and job.steps == 4
-    return JobFailure("The loss diverged.") if fails else made_up(job)
-
-
-def test_a_failed_training_is_recorded_with_its_reason_and_leaves_its_network_out(
-    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workers = use(monkeypatch, failing)
-    done = ask(tiny_pairs, tmp_path / "a", targets=(*NETWORKS, "isp-forever"))
-    assert done.returncode == 0, done.stderr
-    found = told(tmp_path / "a")
-    assert found["left_out"] == [{"name": "acvlab", "reason": "seed 0, 4 steps: The loss diverged."}]
-    assert "Acvlab takes no part (seed 0, 4 steps: The loss diverged.)" in " ".join(done.stdout.split())
-    assert found["truth"]["networks"] == 4
-    (failed,) = [r for r in found["records"] if r["failure"]]
-    assert (failed["hash"], failed["psnr_db"]) == (SPECS[1].hash, None)
-    assert [job.steps for worker in workers for job in worker.jobs if job.spec == SPECS[1]] == [2, 4]  # no more of it
-    workers.clear()
-    assert ask(tiny_pairs, tmp_path / "a", targets=(*NETWORKS, "isp-forever")).returncode == 0
-    assert workers[0].jobs == []
-
-
-def test_where_all_networks_fail_there_are_no_figures_and_no_crash(
-    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, lambda _: JobFailure("The loss diverged."))
-    done = ask(tiny_pairs, tmp_path / "a", "--plot", tmp_path / "a.png")
-    assert done.returncode == 0, done.stderr
-    assert {row["psnr_spearman"] for row in told(tmp_path / "a")["rungs"]} == {None}
-
-
-def test_a_failure_that_every_network_would_share_ends_the_audit(
-    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, lambda _: JobFailure("No space left on device", fatal=True))
-    assert refusal(ask(tiny_pairs, tmp_path / "a")) == "No space left on device"
 
 
 # What is refused
@@ -591,35 +402,6 @@ def test_an_audit_into_a_folder_below_a_file_is_refused(
 def test_a_plan_needs_a_ladder() -> None:
     with pytest.raises(UsageError, match="give one with --rungs"):
         Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), default_ladders(100, "cpu"), 100, Recipe())
-
-
-# Committed audits
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "results").glob("audit/*/audit.json")), ids=lambda path: path.parent.name
-)
-def test_what_is_derived_in_a_committed_audit_follows_from_its_records(path: Path) -> None:
-    text = path.read_text("utf-8")
-    found = json.loads(text)
-    again = json.loads(json.dumps(derived(from_dict(found))))
-    for name, value in again.items():
-        assert_close(found[name], value)
-    assert not found["provenance"]["commit"].endswith("-dirty")
-    assert len(found["networks"]) >= audit.ENOUGH
-
-
-def assert_close(found: Any, wanted: Any) -> None:
-    if isinstance(wanted, dict):
-        assert found.keys() == wanted.keys()
-        for name in wanted:
-            assert_close(found[name], wanted[name])
-    elif isinstance(wanted, list):
-        assert len(found) == len(wanted)
-        for one, other in zip(found, wanted, strict=True):
-            assert_close(one, other)
-    else:
-        assert found == (pytest.approx(wanted) if isinstance(wanted, float) else wanted)
 
 
 def test_an_audit_is_read_as_it_was_written(made: Path) -> None:

@@ -3,15 +3,12 @@
 One test of each kind starts the command itself; tables of many rows call what it calls.
 """
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 
-import numpy as np
 import pytest
 from flow import (
     TINY_TRAINING,
@@ -25,244 +22,18 @@ from flow import (
     write_device,
     write_space,
 )
-from PIL import Image
+from refused import refused_search
 
-from nas.data.pairs import DataConfig
 from nas.search import study as studies
-from nas.search.budget import Budget
-from nas.search.open_study import SearchOptions, open_study
 from nas.search.study import Study
 from nas.train.job import Job
 from search_spaces.designs import DESIGNS
-from search_spaces.system import folder_lock
 
-RAW, RGB = "mediatek_raw", "fujifilm"
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run where nothing is, so that whatever they leave is seen."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-
-@pytest.fixture
-def pairs(tiny_pairs: Path, tmp_path: Path) -> Path:
-    """Good pairs that a test may spoil."""
-    return shutil.copytree(tiny_pairs, tmp_path / "pairs")
-
-
-def refused_search(*options: object, run: Callable[..., CompletedProcess[str]] = in_process) -> str:
-    """Return why a new search is refused; fail where it leaves anything behind."""
-    sentence = refusal(run("search", *options))
-    assert list(Path.cwd().iterdir()) == []
-    return sentence
-
-
-# Pairs
-
-
-def edit(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    with Image.open(path) as image:
-        pixels = np.array(image)
-    Image.fromarray(change(pixels)).save(path)
-
-
-def no_folder(root: Path) -> str:
-    shutil.rmtree(root)
-    return "No folder of RAW→RGB pairs"
-
-
-def empty_folder(root: Path) -> str:
-    shutil.rmtree(root)
-    root.mkdir()
-    return "no sub-folder"
-
-
-def no_images(root: Path) -> str:
-    for path in (root / "train" / RAW).iterdir():
-        path.unlink()
-    return "which is empty; put the images"
-
-
-def a_missing_target(root: Path) -> str:
-    (root / "train" / RGB / "3.png").unlink()
-    return f"1 in {RAW}/ without a partner (3)"
-
-
-def another_number(root: Path) -> str:
-    (root / "train" / RGB / "3.png").rename(root / "train" / RGB / "33.png")
-    return f"1 in {RAW}/ without a partner (3) and 1 in {RGB}/ without a partner (33)"
-
-
-def no_training_pairs(root: Path) -> str:
-    shutil.rmtree(root / "train")
-    return "No train/ folder"
-
-
-def a_truncated_mosaic(root: Path) -> str:
-    truncate(root / "train" / RAW / "5.png")
-    return f"{RAW}/5.png"
-
-
-def a_truncated_target(root: Path) -> str:
-    truncate(root / "val" / RGB / "2.png")
-    return f"{RGB}/2.png"
-
-
-def an_empty_file(root: Path) -> str:
-    (root / "train" / RAW / "0.png").write_bytes(b"")
-    return f"{RAW}/0.png"
-
-
-def a_colour_mosaic(root: Path) -> str:
-    shutil.copy(root / "train" / RGB / "1.png", root / "train" / RAW / "1.png")
-    return "got a colour image"
-
-
-def as_float(path: Path, *, spoilt: float | None = None) -> None:
-    """Replace an image by a float TIFF of the same stem, one value of it spoilt."""
-    with Image.open(path) as image:
-        pixels = np.array(image.convert("F") if image.mode == "RGB" else image, np.float32)
-    if spoilt is not None:
-        pixels[3, 5] = spoilt
-    Image.fromarray(pixels).save(path.with_suffix(".tif"))
-    path.unlink()
-
-
-def a_mosaic_with_nan(root: Path) -> str:
-    as_float(root / "train" / RAW / "1.png", spoilt=float("nan"))
-    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
-
-
-def a_mosaic_with_infinity(root: Path) -> str:
-    as_float(root / "val" / RAW / "1.png", spoilt=float("inf"))
-    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
-
-
-def a_target_with_nan(root: Path) -> str:
-    as_float(root / "train" / RGB / "1.png", spoilt=float("nan"))
-    return f'{RGB}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
-
-
-def a_mosaic_of_floats(root: Path) -> str:
-    as_float(root / "train" / RAW / "1.png")
-    return f'{RAW}/1.tif", got mode F (32-bit)'
-
-
-def a_grey_target(root: Path) -> str:
-    edit(root / "train" / RGB / "1.png", lambda rgb: rgb[..., 0])
-    return "got mode L"
-
-
-def an_odd_mosaic(root: Path) -> str:
-    for kind in (RAW, RGB):
-        edit(root / "train" / kind / "2.png", lambda image: image[:-1])
-    return "got 63×64"
-
-
-def a_smaller_target(root: Path) -> str:
-    edit(root / "train" / RGB / "2.png", lambda rgb: rgb[:32])
-    return "got 64×64 and 32×64"
-
-
-def a_smaller_pair(root: Path) -> str:
-    for kind in (RAW, RGB):
-        edit(root / "train" / kind / "2.png", lambda image: image[:32])
-    return "Wanted every pair at 64×64"
-
-
-def values_of_twelve_bits(root: Path) -> str:
-    edit(root / "train" / RAW / "4.png", lambda raw: raw * np.uint16(4) + np.uint16(3))
-    return "--bits"
-
-
-def a_copied_target(root: Path) -> str:
-    shutil.copy(root / "train" / RGB / "1.png", root / "train" / RGB / "6.png")
-    return "train/1 and train/6 have the same picture as target"
-
-
-def sides_that_cannot_be_halved_often(root: Path) -> str:
-    for path in root.rglob("*.png"):
-        edit(path, lambda image: image[:62])
-    return "Pairs of 62×64 do not fit space mai21, which needs sides that are multiples of 32"
-
-
-SPOILS = (
-    no_folder, empty_folder, no_images, a_missing_target, another_number, no_training_pairs, a_truncated_mosaic,
-    a_truncated_target, an_empty_file, a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan, a_mosaic_of_floats,
-    a_colour_mosaic, a_grey_target, an_odd_mosaic, a_smaller_target, a_smaller_pair,
-    values_of_twelve_bits, a_copied_target, sides_that_cannot_be_halved_often,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
-def test_a_search_on_spoilt_pairs_is_refused(pairs: Path, spoil: Callable[[Path], str]) -> None:
-    wanted = spoil(pairs)
-    assert wanted in refused_search("--budget", 1, "--data", pairs)
-
-
-def test_the_installed_search_refuses_spoilt_pairs(pairs: Path) -> None:
-    wanted = a_truncated_mosaic(pairs)
-    assert wanted in refused_search("--budget", 1, "--data", pairs, run=isp_nas)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_options_of_raw_without_a_folder_are_refused() -> None:
     assert "name it with --data" in refused_search("--budget", 1, "--bits", 12)
-
-
-def test_a_check_warns_of_sides_that_deep_networks_cannot_halve(pairs: Path) -> None:
-    sides_that_cannot_be_halved_often(pairs)
-    done = in_process("data", "check", pairs)
-    assert done.returncode == 0
-    assert "--crop 32" in " ".join(done.stdout.split())
-
-
-def test_training_on_spoilt_pairs_is_refused(pairs: Path) -> None:
-    wanted = a_truncated_mosaic(pairs)
-    assert wanted in refusal(isp_nas("train", "smallnet", "--steps", 2, "--data", pairs))
-
-
-@pytest.mark.parametrize("spoil", [a_mosaic_with_nan, a_target_with_nan], ids=lambda spoil: spoil.__name__)
-def test_a_file_with_nan_is_named_in_one_sentence_by_a_training_too(pairs: Path, spoil: Callable[[Path], str]) -> None:
-    wanted = spoil(pairs)
-    assert wanted in refusal(in_process("train", "smallnet", "--steps", 2, "--data", pairs))
-
-
-@pytest.mark.parametrize(
-    "spoil", [a_mosaic_with_nan, a_mosaic_with_infinity, a_target_with_nan], ids=lambda spoil: spoil.__name__
-)
-def test_a_check_names_a_file_with_nan_and_ends_with_2(pairs: Path, spoil: Callable[[Path], str]) -> None:
-    wanted = spoil(pairs)
-    done = in_process("data", "check", pairs, "--format", "json")
-    assert done.returncode == 2
-    told = [p for p in json.loads(done.stdout)["problems"] if p["severity"] == "error"]
-    assert [wanted in p["what"] for p in told] == [True]
-    assert told[0]["name"] in ("train/1", "val/1")
-
-
-def test_a_check_of_spoilt_pairs_names_the_file_and_ends_with_2(pairs: Path) -> None:
-    a_truncated_mosaic(pairs)
-    done = isp_nas("data", "check", pairs)
-    assert (done.returncode, done.stderr) == (2, "")
-    assert "train/5" in done.stdout
-    assert "Not fit for training." in done.stdout
-
-
-def test_a_check_finds_a_target_that_is_a_copy_of_another(pairs: Path) -> None:
-    shutil.copy(pairs / "train" / RGB / "1.png", pairs / "train" / RGB / "6.png")
-    done = in_process("data", "check", pairs, "--format", "json")
-    assert (done.returncode, done.stderr) == (2, "")
-    report = json.loads(done.stdout)
-    assert report["ok"] is False
-    told = " ".join(f"{p['name']} {p['what']}" for p in report["problems"] if p["severity"] == "error")
-    assert "train/1" in told
-    assert "train/6" in told
-
-
-def test_a_check_of_a_missing_folder_is_refused(pairs: Path) -> None:
-    assert no_folder(pairs) in refusal(in_process("data", "check", pairs))
 
 
 # Options
@@ -617,96 +388,6 @@ def test_an_empty_training_run_of_another_time_does_not_stand_in_the_way() -> No
     run.mkdir(parents=True)
     (run / "training.toml").touch()
     assert in_process("show", "smallnet").returncode == 0
-
-
-# A study that was started with something else
-
-
-@pytest.fixture
-def started(pairs: Path, tmp_path: Path) -> tuple[object, ...]:
-    """Start a study on the user's own device and space; return the options that continue it."""
-    device, space = write_device(tmp_path / "phone.json"), write_space(tmp_path / "mine.toml")
-    results = tmp_path / "results"
-    open_study(
-        SearchOptions(
-            study="s", data=DataConfig(str(pairs)), device=str(device), space=str(space), seed=3, patch=16, batch=2
-        ),
-        results,
-        Budget(candidates=1),
-    )
-    return ("--budget", 1, "--study", "s", "--results", results)
-
-
-def edit_device(tmp_path: Path) -> None:
-    write_device(tmp_path / "phone.json", title="another phone")
-
-
-def edit_space(tmp_path: Path) -> None:
-    write_space(tmp_path / "mine.toml", "[genes]\nwidth = [4, 8, 12]\n")
-
-
-def edit_pairs(tmp_path: Path) -> None:
-    a_missing_pair = tmp_path / "pairs" / "train"
-    for kind in (RAW, RGB):
-        (a_missing_pair / kind / "7.png").unlink()
-
-
-@pytest.mark.parametrize(
-    ("change", "wanted"), [(edit_device, "device "), (edit_space, "space "), (edit_pairs, "data ")]
-)
-def test_a_study_whose_files_were_edited_is_refused(
-    started: tuple[object, ...], tmp_path: Path, change: Callable[[Path], None], wanted: str
-) -> None:
-    change(tmp_path)
-    before = snapshot(tmp_path / "results")
-    sentence = refusal(in_process("search", *started))
-    assert f"was started with other settings: {wanted}" in sentence
-    assert snapshot(tmp_path / "results") == before
-
-
-@pytest.mark.parametrize(
-    ("options", "wanted"),
-    [
-        (("--data", "demo"), "data demo"),
-        (("--device", "dimensity-1000-plus"), "device dimensity-1000-plus"),
-        (("--space", "mai21"), "space mai21"),
-        (("--seed", "4"), "--seed 4, the study has 3"),
-        (("--objective", "pareto"), "--objective pareto, the study has score"),
-        (("--sampler", "random"), "--sampler random, the study has model"),
-        (("--rungs", "1,2"), "--rungs 1,2, the study has 300,900"),
-        (("--patch", "32"), "--patch 32, the study has 16"),
-        (("--loss", "ssim"), "--loss"),
-        (("--max-runtime", "60"), "--max-runtime"),
-        (("--max-memory", "60"), "--max-memory 60.0, the study has None"),
-        (("--bits", "12", "--data", "PAIRS"), "data "),
-    ],
-    ids=lambda value: " ".join(value) * isinstance(value, tuple),
-)
-def test_another_setting_of_a_study_is_refused_by_name(
-    started: tuple[object, ...], tmp_path: Path, options: tuple[str, ...], wanted: str
-) -> None:
-    before = snapshot(tmp_path / "results")
-    given = [tmp_path / "pairs" if option == "PAIRS" else option for option in options]
-    sentence = refusal(in_process("search", *started, *given))
-    assert wanted in sentence
-    assert "Continue it as it was started" in sentence
-    assert snapshot(tmp_path / "results") == before
-
-
-def test_several_differences_are_all_said(started: tuple[object, ...]) -> None:
-    sentence = refusal(in_process("search", *started, "--seed", 4, "--space", "mai21"))
-    assert "--seed 4" in sentence
-    assert "space mai21" in sentence
-
-
-def test_a_second_search_on_a_study_is_refused_while_the_first_one_works(
-    started: tuple[object, ...], tmp_path: Path
-) -> None:
-    folder = tmp_path / "results" / "s"
-    with folder_lock.lock(folder):
-        before = snapshot(folder)
-        assert "Another search is working on" in refusal(in_process("search", *started))
-        assert snapshot(folder) == before
 
 
 # The debug option

@@ -1,6 +1,7 @@
 """The installed command as people and programs use it: one small search, and everything one may ask about it.
 
-What works or answers at once starts the command itself; what only looks at the search calls what the command calls.
+What answers at once, and an export, start the command itself; the rest calls what the command calls. Searches and
+trainings in processes of their own, to the end and killed: `tests/faults`, `tests/search` and `tests/train`.
 """
 
 import csv
@@ -20,7 +21,18 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from flow import TINY_TRAINING, assert_whole, in_process, isp_nas, make_study, refusal, search, truncate, write_space
+from flow import (
+    TINY_TRAINING,
+    assert_whole,
+    in_process,
+    isp_nas,
+    make_study,
+    refusal,
+    search,
+    search_in_process,
+    truncate,
+    write_space,
+)
 
 from latency_models.device import load_device
 from nas.cli import main
@@ -196,7 +208,7 @@ def searched(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Sear
     for path in (pairs / "test").rglob("*.png"):
         truncate(path)
     asked = ("--data", pairs, "--space", space, "--results", results, "--study", "s", *TINY_TRAINING)
-    done = isp_nas("search", "--budget", BUDGET, *asked)
+    done = search_in_process("--workers", 1, "--budget", BUDGET, *asked)
     assert (done.returncode, done.stderr) == (0, "")
     best = in_process("best", "--results", results)
     shutil.copytree(tiny_pairs / "test", pairs / "test", dirs_exist_ok=True)
@@ -329,8 +341,7 @@ def trained(searched: Searched) -> Path:
     told = []
     for steps in (20, 10):
         asked = ("--steps", steps, "--data", searched.pairs, "--results", searched.results, *TINY_TRAINING[2:])
-        run = isp_nas if steps == 20 else in_process
-        done = run("train", "smallnet", *asked, "--format", "json")
+        done = in_process("train", "smallnet", *asked, "--format", "json")
         assert done.returncode == 0
         assert re.fullmatch(rf"step {steps}/{steps}: loss \S+, validation \S+ dB, SSIM \S+.*\n", done.stderr)
         told.append(json.loads(done.stdout))

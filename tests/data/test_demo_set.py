@@ -171,4 +171,4 @@ def test_another_raw_format_is_refused_and_another_packing_is_not(in_demo_cache:
     with pytest.raises(UsageError, match="demo set has the raw format"):
         find_pairs(DataConfig("demo", raw=RawFormat(bits=12)))
     rggb = DataConfig("demo", raw=RawFormat(packing="rggb"))
-    assert prepare(rggb, tmp_path) != prepare(DataConfig("demo"), tmp_path)
+    assert prepare(rggb, tmp_path).name != fingerprint(DataConfig("demo"))

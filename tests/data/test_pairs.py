@@ -8,40 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from pair_folders import CHALLENGE, file_of, write_flat, write_pair, write_splits
 from PIL import Image
 
 from nas.data.decode import read_raw
 from nas.data.layout import LAYOUTS
-from nas.data.pairs import DataConfig, find_pairs, fingerprint, load_split, open_prepared, prepare
+from nas.data.pairs import DataConfig, find_pairs, fingerprint, load_split, prepare
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "raw_pairs"
-CHALLENGE = ("mediatek_raw", "fujifilm")
-
-
-def write_pair(folder: Path, name: str, *, layout: tuple[str, str] = CHALLENGE, seed: int = 0, side: int = 8) -> None:
-    rng = np.random.default_rng(seed)
-    raw = rng.integers(0, 1024, (side, side), dtype=np.uint16)
-    rgb = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-    for kind, image, suffix in zip(
-        layout, (raw, rgb), (".png", ".jpg" if layout[1] == "canon" else ".png"), strict=True
-    ):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / kind / f"{name}{suffix}")
-
-
-def write_flat(root: Path, count: int = 20, *, layout: tuple[str, str] = CHALLENGE) -> DataConfig:
-    for number in range(count):
-        write_pair(root, str(number), layout=layout, seed=number)
-    return DataConfig(str(root))
-
-
-def write_splits(root: Path, **counts: int) -> DataConfig:
-    for split, count in counts.items():
-        for number in range(count):
-            write_pair(root / split, str(number), seed=1000 * len(split) + number)
-    return DataConfig(str(root))
 
 
 def names(config: DataConfig) -> dict[str, list[str]]:
@@ -182,19 +158,6 @@ def test_nothing_left_to_train_on_is_an_error(tmp_path: Path) -> None:
 def test_impossible_fractions_are_refused(tmp_path: Path, fractions: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="together below 1"):
         find_pairs(DataConfig(str(tmp_path), val_fraction=fractions[0], test_fraction=fractions[1]))
-
-
-# Errors of files
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> DataConfig:
-    """Two training pairs and one each to validate and test on."""
-    return write_splits(tmp_path, train=2, val=1, test=1)
-
-
-def file_of(config: DataConfig, kind: str, name: str = "1.png") -> Path:
-    return Path(config.source) / "train" / kind / name
 
 
 @pytest.mark.parametrize("kind", CHALLENGE)
@@ -390,114 +353,11 @@ def test_a_relative_and_an_absolute_path_name_the_same_data(two: DataConfig, mon
     assert fingerprint(replace(two, source=Path(two.source).name)) == fingerprint(two)
 
 
-# Prepared files
-
-
-def test_prepared_pairs_equal_loaded_ones_and_stay_on_disk(two: DataConfig, tmp_path: Path) -> None:
-    folder = prepare(two, tmp_path / "cache")
-    assert folder == tmp_path / "cache" / fingerprint(two)
-    for split in ("train", "val"):
-        mapped, loaded = open_prepared(folder, split), load_split(two, split)
-        assert isinstance(mapped.raw, np.memmap)
-        np.testing.assert_array_equal(mapped.raw, loaded.raw)
-        np.testing.assert_array_equal(mapped.rgb, loaded.rgb)
-        assert (mapped.names, mapped.format) == (loaded.names, loaded.format)
-
-
-def test_preparing_never_reads_the_test_pairs(two: DataConfig, tmp_path: Path) -> None:
-    for path in (Path(two.source) / "test").rglob("*.png"):
-        path.write_bytes(b"damaged")
-    folder = prepare(two, tmp_path / "cache")
-    assert not list(folder.glob("test*"))
-    with pytest.raises(UnknownNameError, match="prepared split"):
-        open_prepared(folder, "test")
-
-
-def test_preparing_again_decodes_nothing(two: DataConfig, tmp_path: Path) -> None:
-    folder = prepare(two, tmp_path / "cache")
-    stamp = (folder / "train_raw.npy").stat().st_mtime_ns
-    seen: list[int] = []
-    assert prepare(two, tmp_path / "cache", progress=lambda done, _: seen.append(done)) == folder
-    assert seen == []
-    assert (folder / "train_raw.npy").stat().st_mtime_ns == stamp
-
-
-def test_a_failed_preparation_leaves_nothing_behind(two: DataConfig, tmp_path: Path) -> None:
-    file_of(two, "fujifilm").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"fujifilm/1\.png"):
-        prepare(two, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_the_slower_of_two_preparations_keeps_the_first_ones_result(two: DataConfig, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-
-    def other_process_finishes(done: int, total: int) -> None:
-        if done == 1:
-            prepare(two, cache)
-
-    folder = prepare(two, cache, progress=other_process_finishes)
-    assert [path.name for path in cache.iterdir()] == [folder.name]
-    assert len(open_prepared(folder, "train")) == 2
-
-
-def test_a_cache_that_cannot_be_written_says_so(two: DataConfig, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="set ISP_NAS_CACHE"):
-        prepare(two, tmp_path / "file")
-
-
-def test_a_damaged_prepared_folder_is_named(two: DataConfig, tmp_path: Path) -> None:
-    folder = prepare(two, tmp_path / "cache")
-    (folder / "train_raw.npy").write_bytes(b"")
-    with pytest.raises(DataError, match="remove that folder"):
-        open_prepared(folder, "train")
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pairs are not here")
 def test_the_real_pairs_are_found_and_read() -> None:
     config = DataConfig(str(REAL))
     assert {split: len(pairs) for split, pairs in find_pairs(config).items()} == {"train": 334, "val": 47, "test": 96}
     assert load_split(config, "val").raw.shape == (47, 256, 256)
-
-
-@pytest.mark.parametrize("file", ["train_raw.npy", "val_rgb.npy"])
-def test_decoded_pixels_that_were_changed_are_refused(tmp_path: Path, file: str) -> None:
-    config = write_splits(tmp_path / "pairs", train=2, val=1)
-    folder = prepare(config, tmp_path / "cache")
-    content = (folder / file).read_bytes()
-    (folder / file).write_bytes(content[:-8] + bytes(8))
-    with pytest.raises(DataError, match=r"other (raw|rgb) pixels than were written there; remove that folder"):
-        prepare(config, tmp_path / "cache")
-
-
-def test_decoded_pairs_from_before_checksums_open(tmp_path: Path) -> None:
-    config = write_splits(tmp_path / "pairs", train=2, val=1)
-    folder = prepare(config, tmp_path / "cache")
-    for split in ("train", "val"):
-        described = json.loads((folder / f"{split}.json").read_text())
-        described = {name: value for name, value in described.items() if name not in ("crc32", "sha256")}
-        (folder / f"{split}.json").write_text(json.dumps(described))
-    assert len(open_prepared(prepare(config, tmp_path / "cache"), "train")) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        ("train.json", b'"bits": 10', b'"bits": 12'),  # levels and names decide what the pixels mean
-        ("val.json", b'["0"]', b'["7"]'),
-        ("train_raw.npy", b"'descr'", b"('descr"),  # NumPy's own parser fails in ways of its own
-    ],
-)
-def test_decoded_pairs_that_are_described_otherwise_are_refused(
-    tmp_path: Path, name: str, old: bytes, new: bytes
-) -> None:
-    config = write_splits(tmp_path / "pairs", train=2, val=1)
-    path = prepare(config, tmp_path / "cache") / name
-    assert old in path.read_bytes()
-    path.write_bytes(path.read_bytes().replace(old, new, 1))
-    with pytest.raises(DataError, match="remove that folder and run again"):
-        prepare(config, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -515,11 +375,3 @@ def test_tables_of_pairs_that_are_none_are_refused(tmp_path: Path, text: str, sa
     (tmp_path / "pairs.csv").write_bytes(text.encode())
     with pytest.raises(DataError, match=said):
         find_pairs(DataConfig(str(tmp_path / "pairs.csv")))
-
-
-@pytest.mark.parametrize("array", [np.zeros((2, 8, 8), "f4"), np.zeros((2, 8), "u2"), np.zeros((3, 8, 8), "u2")])
-def test_decoded_pairs_of_another_kind_or_number_are_refused(tmp_path: Path, array: np.ndarray) -> None:
-    folder = prepare(write_splits(tmp_path / "pairs", train=2, val=1), tmp_path / "cache")
-    np.save(folder / "train_raw.npy", array)
-    with pytest.raises(DataError, match="remove that folder"):
-        open_prepared(folder, "train")

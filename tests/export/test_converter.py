@@ -76,7 +76,7 @@ def test_no_mosaics_calibrate_nothing(train: PairSet) -> None:
 
 
 # Of a picture of 32×32 the lowest map is one pixel, of which the mean is itself.
-DEEP = DESIGNS["tuned-unet"].spec.with_genes(levels=4, attention="channel", width=4)
+DEEP = DESIGNS["tuned-unet"].spec.with_genes(levels=4, depth=1, attention="channel", width=4)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

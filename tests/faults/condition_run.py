@@ -110,24 +110,16 @@ LONG = {
 
 def prepare(folder: Path, *, searched: bool = True) -> None:
     """Make a work folder with what the commands need; `searched`: a study, too, and the caches that it fills."""
-    import numpy as np
-    from conftest import TINY_PAIRS, _colour_gradients, _mosaic
     from dng import Camera, noise, write_mosaic
     from flow import write_device, write_space
     from isp_builder import isp
     from photographed import photograph
-    from PIL import Image
+    from tiny_pairs import write_tiny_pairs
 
     from search_spaces.space import load_space
 
     work = folder / "work"
-    rng = np.random.default_rng(0)
-    for split, count in TINY_PAIRS.items():
-        for number in range(count):
-            rgb = _colour_gradients(rng)
-            for kind, image in (("mediatek_raw", _mosaic(rgb, rng)), ("fujifilm", rgb)):
-                (work / "pairs" / split / kind).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image).save(work / "pairs" / split / kind / f"{number}.png")
+    write_tiny_pairs(work / "pairs")
     write_space(work / "tiny.toml")
     write_device(work / "phone.json")
     (work / "net.tflite").write_bytes(isp(16, 16))

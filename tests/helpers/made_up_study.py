@@ -12,6 +12,8 @@ from search_spaces.space import load_space
 
 RUNGS = (10, 30, 90)
 FINAL_STEPS = 270
+# A name that would be markup, a control character, or wider than any column where it is not escaped.
+HOSTILE = "<script>alert(1)</script>[bold]x[/bold]\"'</script><!--\u202egnp.exe\u2028\x1b[31m&amp;" + "w" * 200
 
 
 def made_up_study(folder: Path, trials: int, *, seed: int = 0, reason: str = "", **changes: Any) -> Study:

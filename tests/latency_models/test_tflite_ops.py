@@ -33,7 +33,7 @@ from search_spaces.spec import GENES, ArchSpec, Value
 
 SIZE = (1, 32, 48, 4)  # its photograph is 64×96: sides that four levels can halve
 # Every design, members of the space at random, and every activation once, each in one of these structures.
-RANDOM_MEMBERS = 30
+RANDOM_MEMBERS = 12
 
 
 def random_member(seed: int) -> ArchSpec:

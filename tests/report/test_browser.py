@@ -11,8 +11,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-from hostile import HOSTILE
-from made_up_study import made_up_study
+from made_up_study import HOSTILE, made_up_study
 
 from nas.data.pairs import DataConfig
 from nas.report import comparison

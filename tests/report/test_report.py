@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flow import in_process, make_study, refusal, snapshot
-from hostile import HOSTILE
-from made_up_study import FINAL_STEPS, made_up_study
+from made_up_study import FINAL_STEPS, HOSTILE, made_up_study
 
 from nas.data.pairs import DataConfig, identity
 from nas.report import candidates, cards, course, photos, study_report

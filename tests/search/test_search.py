@@ -1,6 +1,5 @@
 """The driver alone: real proposals and a real database, made-up qualities, no process and no training."""
 
-import json
 import threading
 import time
 from collections import Counter
@@ -12,48 +11,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flow import (
-    TINY_SIZE,
-    InlineWorker,
-    assert_whole,
-    decisions,
-    few_to_choose_from,
-    made_up,
-    make_study,
-    optuna_trials,
-    records,
-    search,
-    write_delegate,
-    write_space,
-)
-from optuna.trial import TrialState
+from flow import InlineWorker, assert_whole, decisions, made_up, make_study, records, search
+from inline_runs import BUDGET, INSTALLED, Run, sampler_of, tiny
 
-from latency_models.delegate import load_delegate
-from latency_models.device import load_device
-from nas.defaults import DEFAULT_DEVICE
 from nas.search import driver as search_module
-from nas.search import policy, proposals
+from nas.search import policy
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
 from nas.search.optuna_sampler import Proposer, expected_trials
-from nas.search.samplers import SAMPLERS, require_sampler
+from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure
 from search_spaces.designs import DESIGNS
-from search_spaces.errors import StudyError, UsageError
 
-INSTALLED = [name for name, sampler in SAMPLERS.items() if sampler.is_installed]
-BUDGET = 12  # enough for TPE to leave its random start
-Run = tuple[Path, InlineWorker]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_to_choose_from() -> Iterator[None]:
-    with few_to_choose_from():
-        yield
+pytestmark = pytest.mark.usefixtures("few_proposals")
 
 
 @pytest.fixture(scope="module", params=INSTALLED)
@@ -62,10 +36,6 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder, worker = tmp_path_factory.mktemp("whole") / "s", InlineWorker()
     search(make_study(folder, sampler=request.param), BUDGET, workers=[worker])
     return folder, worker
-
-
-def sampler_of(run: Run) -> str:
-    return studies.load(run[0]).config.sampler
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +48,6 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def reached(folder: Path, rung: int) -> list[int]:
     return [r["trial"] for r in records(folder) if r["event"] == "rung" and r["rung"] == rung]
-
-
-def verdicts(folder: Path) -> Counter[str]:
-    return Counter(r["verdict"] for r in records(folder) if r["event"] == "asked")
 
 
 # Repeating and continuing
@@ -166,204 +132,6 @@ def test_a_spent_budget_trains_nothing_more(tmp_path: Path) -> None:
     search(studies.load(folder), 5, workers=[again])
     assert again.jobs == []
     assert decisions(folder) == before
-
-
-# Duplicates and small spaces
-
-
-def tiny(tmp_path: Path) -> Path:
-    return write_space(tmp_path / "tiny.toml")
-
-
-def test_duplicates_are_not_trained_twice_and_cost_no_budget(tmp_path: Path) -> None:
-    budget = TINY_SIZE - 3
-    worker = InlineWorker()
-    search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), budget, workers=[worker])
-    assert verdicts(tmp_path / "s")["duplicate"] > 0, "nothing was proposed twice: this run shows nothing"
-    trained_to = Counter((job.spec, job.steps) for job in worker.jobs)
-    assert max(trained_to.values()) == 1
-    opened = assert_whole(tmp_path / "s", budget=budget)
-    assert len({c.spec for c in opened.trained()}) == budget
-
-
-def test_a_duplicate_is_told_to_optuna_with_the_result_of_the_first(tmp_path: Path) -> None:
-    search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), TINY_SIZE - 3)
-    told = expected_trials(studies.load(tmp_path / "s"))
-    repeats = [c for c in studies.load(tmp_path / "s").candidates.values() if c.duplicate_of is not None]
-    assert repeats
-    for repeat in repeats:
-        assert told[repeat.trial].state == TrialState.COMPLETE
-        assert told[repeat.trial].values == told[repeat.duplicate_of].values
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search that sooner gives up hope that anything is new in a small space; the way it ends is the same."""
-    monkeypatch.setattr(search_module, "PATIENCE", 5)
-    monkeypatch.setattr(search_module, "RANDOM_TRIES", 200)
-    monkeypatch.setattr(proposals, "MOST_PRICED", 100)
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("sampler", INSTALLED)
-def test_a_tiny_space_ends_with_exhausted(tmp_path: Path, sampler: str) -> None:
-    said: list[str] = []
-    study = make_study(tmp_path / "s", space=tiny(tmp_path), sampler=sampler)
-    assert search(study, 100, on_message=said.append).exhausted
-    assert any("exhausted" in line for line in said)
-    assert_whole(tmp_path / "s", budget=TINY_SIZE)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_space_that_is_wholly_over_the_limit_ends_and_trains_nothing(tmp_path: Path) -> None:
-    worker = InlineWorker()
-    assert search(make_study(tmp_path / "s", space=tiny(tmp_path), max_runtime_ms=1.0), 5, workers=[worker]).exhausted
-    assert worker.jobs == []
-
-
-# Over the limit, not runnable
-
-
-# Of the networks that a phone can run, few are as fast as 90 ms, and a sampler that learns finds them; to one that does
-# not, hundreds would be proposed for every one that is trained.
-LIMITS_MS = dict.fromkeys(INSTALLED, 150.0) | {"model": 90.0, "tpe": 90.0}
-
-
-def limit_ms(run: Run) -> float:
-    return LIMITS_MS[sampler_of(run)]
-
-
-@pytest.fixture(scope="module", params=INSTALLED)
-def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search with a limit that a good part of the proposals miss."""
-    folder, worker = tmp_path_factory.mktemp("limited") / "s", InlineWorker()
-    search(make_study(folder, sampler=request.param, max_runtime_ms=LIMITS_MS[request.param]), BUDGET, workers=[worker])
-    return folder, worker
-
-
-def test_a_search_with_a_limit_uses_its_budget_whatever_the_sampler(limited: Run) -> None:
-    assert_whole(limited[0], budget=BUDGET)
-
-
-def test_a_candidate_over_the_limit_is_never_trained(limited: Run) -> None:
-    folder, worker = limited
-    over = {c.spec for c in studies.load(folder).candidates.values() if c.verdict == "infeasible"}
-    assert over, "nothing was over the limit: this run shows nothing"
-    assert not over & {job.spec for job in worker.jobs}
-    assert all(c.runtime_ms is not None and c.runtime_ms <= limit_ms(limited) for c in studies.load(folder).trained())
-
-
-def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_failed(limited: Run) -> None:
-    told = expected_trials(studies.load(limited[0]))
-    for candidate in studies.load(limited[0]).candidates.values():
-        trial = told[candidate.trial]
-        constraint = trial.constraint
-        if candidate.verdict == "infeasible":
-            assert trial.state == TrialState.PRUNED
-            assert constraint == pytest.approx(candidate.runtime_ms - limit_ms(limited))
-            assert constraint > 0
-        elif candidate.verdict == "unsupported":
-            assert (trial.state, constraint) == (TrialState.PRUNED, 1)
-        else:
-            assert trial.state == TrialState.COMPLETE
-            assert constraint == 0
-
-
-# Over the limit of memory
-
-
-LIMIT_MB = 60.0  # Smallnet takes 66.8, CSANet 83.6
-LIMITS_MB = dict.fromkeys(INSTALLED, 120.0) | {"model": LIMIT_MB, "tpe": LIMIT_MB}
-
-
-def limit_mb(run: Run) -> float:
-    return LIMITS_MB[sampler_of(run)]
-
-
-@pytest.fixture(scope="module", params=INSTALLED)
-def cramped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search with limits of memory and runtime, each of which a good part of the proposals miss."""
-    folder, worker = tmp_path_factory.mktemp("cramped") / "s", InlineWorker()
-    limits = {"max_memory_mb": LIMITS_MB[request.param], "max_runtime_ms": LIMITS_MS[request.param]}
-    search(make_study(folder, sampler=request.param, **limits), BUDGET, workers=[worker])
-    return folder, worker
-
-
-def test_a_candidate_whose_maps_do_not_fit_is_never_trained(cramped: Run) -> None:
-    folder, worker = cramped
-    candidates = studies.load(folder).candidates.values()
-    too_large = [c for c in candidates if c.verdict == "infeasible" and c.runtime_ms <= limit_ms(cramped)]
-    assert too_large, "none was only too large: this run shows nothing"
-    over = {c.spec for c in candidates if c.verdict == "infeasible"}
-    assert not over & {job.spec for job in worker.jobs}
-    assert_whole(folder, budget=BUDGET)
-    for candidate in studies.load(folder).trained():
-        assert candidate.peak_memory_mb is not None
-        assert candidate.peak_memory_mb <= limit_mb(cramped)
-        assert candidate.runtime_ms <= limit_ms(cramped)
-
-
-def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
-    told = expected_trials(studies.load(cramped[0]))
-    for candidate in studies.load(cramped[0]).candidates.values():
-        if candidate.verdict == "unsupported":
-            continue  # refused before either limit was looked at
-        constraint = told[candidate.trial].constraint
-        slow, large = candidate.runtime_ms / limit_ms(cramped) - 1, candidate.peak_memory_mb / limit_mb(cramped) - 1
-        assert constraint == pytest.approx(max(0, slow) + max(0, large))
-        wanted = TrialState.PRUNED if candidate.verdict == "infeasible" else TrialState.COMPLETE
-        assert told[candidate.trial].state == wanted
-
-
-def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path: Path) -> None:
-    said: list[str] = []
-    search(make_study(tmp_path / "s", max_memory_mb=LIMIT_MB), 5, on_message=said.append)
-    assert "smallnet is left out: 66.8 MB of maps at once are over the limit of 60 MB." in said
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tmp_path: Path) -> None:
-    said: list[str] = []
-    assert search(
-        make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, on_message=said.append
-    ).exhausted
-    least = min(c.peak_memory_mb for c in studies.load(tmp_path / "s").candidates.values())
-    (told,) = (line for line in said if "exhausted" in line)
-    assert told.endswith(f"; the smallest one over the limit takes {least:.1f} MB.")
-
-
-def test_records_made_before_memory_was_known_are_continued(tmp_path: Path) -> None:
-    folder = tmp_path / "s"
-    search(make_study(folder, max_runtime_ms=90.0), 5)
-    run, lines = folder / studies.RUN_FILE, folder / studies.RECORDS_FILE
-    assert "max_memory_mb" not in run.read_text()
-    newer = ("peak_memory_mb", "checksum")
-    old = [{name: v for name, v in record.items() if name not in newer} for record in records(folder)]
-    lines.write_text("".join(json.dumps(record) + "\n" for record in old))
-    search(studies.load(folder), 8)
-    assert records(folder)[: len(old)] == old
-    assert_whole(folder, budget=8)
-
-
-def test_an_unsupported_design_is_named_as_left_out_and_not_trained(tmp_path: Path) -> None:
-    table = load_delegate(str(write_delegate(tmp_path / "narrow.json", without="MEAN")))
-    less = replace(load_device(DEFAULT_DEVICE), delegate=table)
-    said: list[str] = []
-    worker = InlineWorker()
-    search(make_study(tmp_path / "s"), BUDGET, workers=[worker], device=less, on_message=said.append)
-    assert any(line.startswith("csanet is left out: ") and "MEAN" in line for line in said)
-    assert DESIGNS["csanet"].spec not in {job.spec for job in worker.jobs}
-    (left_out,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.name == "csanet")
-    assert left_out.verdict == "unsupported"
-    trial = list(optuna_trials(tmp_path / "s"))[left_out.trial]
-    assert trial.state == TrialState.PRUNED
-    assert all(constraint > 0 for constraint in trial.constraints.values())
-
-
-def test_a_sampler_whose_package_is_missing_is_refused_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SAMPLERS, "gp", replace(SAMPLERS["gp"], needs="no_such_package"))
-    with pytest.raises(UsageError, match="needs the package no_such_package; run `pip install no_such_package`"):
-        require_sampler("gp")
 
 
 # Designs first
@@ -559,63 +327,6 @@ def test_several_workers_never_train_one_candidate_twice_at_the_same_time(tmp_pa
     assert_whole(tmp_path / "s", budget=10)
 
 
-# Failures
-
-
-def every_third_fails() -> Callable[[Job], Outcome | JobFailure]:
-    jobs = 0
-
-    def run(job: Job) -> Outcome | JobFailure:
-        nonlocal jobs
-        jobs += 1
-        return JobFailure("the loss was not a number") if jobs % 3 == 0 else made_up(job)
-
-    return run
-
-
-def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
-    search(make_study(tmp_path / "s"), BUDGET, workers=[InlineWorker(every_third_fails())])
-    opened = assert_whole(tmp_path / "s", budget=BUDGET)
-    failed = [c for c in opened.candidates.values() if c.failure]
-    assert failed
-    assert {c.failure for c in failed} == {"the loss was not a number"}
-    told = expected_trials(studies.load(tmp_path / "s"))
-    for candidate in failed:
-        wanted = TrialState.COMPLETE if candidate.rungs else TrialState.FAIL
-        assert told[candidate.trial].state == wanted
-
-
-def test_a_failed_candidate_is_not_trained_again(tmp_path: Path) -> None:
-    worker = InlineWorker(every_third_fails())
-    search(make_study(tmp_path / "s"), BUDGET, workers=[worker])
-    search(studies.load(tmp_path / "s"), BUDGET + 2, workers=[worker])
-    assert max(Counter((job.spec, job.steps) for job in worker.jobs).values()) == 1
-
-
-def test_three_failures_at_the_very_start_stop_the_search_and_say_why(tmp_path: Path) -> None:
-    worker = InlineWorker(lambda _: JobFailure("the disk is full."))
-    with pytest.raises(StudyError, match=r"first 3 candidates all failed.*the disk is full"):
-        search(make_study(tmp_path / "s"), BUDGET, workers=[worker])
-    assert len(worker.jobs) == 3
-    assert [r["reason"] for r in records(tmp_path / "s") if r["event"] == "failed"] == ["the disk is full."] * 3
-
-
-def test_a_failure_that_no_candidate_can_help_stops_the_search_and_is_no_candidate_s_fault(tmp_path: Path) -> None:
-    folder = tmp_path / "s"
-    full = InlineWorker(lambda _: JobFailure("The disk is full.", fatal=True))
-    with pytest.raises(StudyError, match=r"The disk is full\. Mend this; the same command continues"):
-        search(make_study(folder), 3, workers=[full])
-    search(studies.load(folder), 3)
-    assert not [c for c in assert_whole(folder, budget=3).candidates.values() if c.failure]
-
-
-def test_failures_after_a_success_do_not_stop_the_search(tmp_path: Path) -> None:
-    design = DESIGNS["smallnet"].spec
-    run = InlineWorker(lambda job: made_up(job) if job.spec == design else JobFailure("no memory"))
-    search(make_study(tmp_path / "s"), 6, workers=[run])
-    assert_whole(tmp_path / "s", budget=6)
-
-
 def test_what_is_said_of_a_search_names_trial_steps_and_score(tmp_path: Path) -> None:
     said: list[str] = []
     finished: Search = search(make_study(tmp_path / "s"), 3, on_message=said.append)
@@ -652,21 +363,3 @@ def test_a_rebuilt_database_changes_nothing_that_nsga2_proposes_after_its_first_
         return [r["genes"] for r in decisions(tmp_path / name / "s") if r["event"] == "asked"]
 
     assert genes("stopped") == genes("whole")
-
-
-def test_a_candidate_whose_process_died_once_is_tried_again_and_leaves_no_record_of_it(tmp_path: Path) -> None:
-    died = JobFailure("The training process died.", died=True)
-    deaths = iter([died])
-    search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(lambda job: next(deaths, None) or made_up(job))])
-    search(make_study(tmp_path / "whole" / "s"), 4)
-    assert decisions(tmp_path / "s") == decisions(tmp_path / "whole" / "s")
-
-
-def test_a_candidate_whose_process_dies_twice_has_failed(tmp_path: Path) -> None:
-    died = JobFailure("The training process died.", died=True)
-    first = DESIGNS["smallnet"].spec
-    search(
-        make_study(tmp_path / "s"), 4, workers=[InlineWorker(lambda job: died if job.spec == first else made_up(job))]
-    )
-    (failed,) = (c for c in studies.load(tmp_path / "s").candidates.values() if c.failure)
-    assert failed.spec == first

@@ -2,23 +2,13 @@
 
 import json
 import statistics
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flow import (
-    InlineWorker,
-    decisions,
-    few_to_choose_from,
-    in_process,
-    made_up,
-    make_study,
-    records,
-    search,
-)
+from flow import InlineWorker, decisions, in_process, made_up, make_study, records, search
 
 from nas.cli.search_view import running
 from nas.search import candidate_rows, driver, finals
@@ -34,10 +24,7 @@ from search_spaces.designs import DESIGNS
 FINAL_STEPS = 270
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _few_to_choose_from() -> Iterator[None]:
-    with few_to_choose_from():
-        yield
+pytestmark = pytest.mark.usefixtures("few_proposals")
 
 
 def with_finals(folder: Path, **changes: Any) -> Study:

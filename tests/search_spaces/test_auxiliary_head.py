@@ -19,7 +19,7 @@ from flow import COMMAND, in_process, refusal
 
 from nas.data.pairs import DataConfig, PairSet, open_prepared
 from nas.search.network_ref import resolve
-from nas.train import checkpoint, run_folder
+from nas.train import checkpoint, history, run_folder
 from nas.train import long_run as long_training
 from nas.train.checkpoint import ALONE, JOINT, Arrays, Checkpoint
 from nas.train.loop import start, train
@@ -348,7 +348,10 @@ def test_the_command_tells_when_and_why_the_super_network_went(tiny_pairs: Path,
 
 
 def test_a_run_killed_for_good_goes_on(tiny_pairs: Path, tmp_path: Path) -> None:
-    """kill -9 while the installed command trains jointly; the same command then ends as if nothing had been."""
+    """kill -9 while the installed command trains jointly; the same command goes on and ends as if nothing had been.
+
+    What goes on is the same for a network that is trained alone.
+    """
     words = options(tiny_pairs, tmp_path / "killed", "--detach-at", 99, "--validate-every", 10, steps=60)
     process = subprocess.Popen([str(COMMAND), *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     path, deadline = tmp_path / "killed" / "checkpoint.safetensors", time.monotonic() + 100
@@ -357,7 +360,12 @@ def test_a_run_killed_for_good_goes_on(tiny_pairs: Path, tmp_path: Path) -> None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert checkpoint.load(path).phase == JOINT
-    killed = told(in_process(*words))
+    reached = checkpoint.load(path).step
+    done = in_process(*words)
+    killed = told(done)
+    assert f"step {reached + 10}/60" in done.stderr
+    assert f"step {reached}/60" not in done.stderr
+    assert [each.step for each in history.read(path.parent, until=60)] == list(range(10, 61, 10))
     again = options(tiny_pairs, tmp_path / "straight", "--detach-at", 99, "--validate-every", 10, steps=60)
     straight = told(in_process(*again))
     assert killed | {"folder": ""} == straight | {"folder": ""}

@@ -1,11 +1,6 @@
 """A long training validates, keeps its best, shows itself, and goes on bit for bit after being killed at any moment."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from flow import COMMAND, in_process, refusal
+from flow import in_process, refusal
 from PIL import Image
 
 from nas.data.pairs import DataConfig
@@ -178,36 +173,6 @@ def kill_before(patched: pytest.MonkeyPatch, moment: str, stretch: int) -> None:
         "done": (long_training, "_save"),
     }[moment]
     patched.setattr(place, name, dying(getattr(place, name), after=moment == "done"))
-
-
-def test_a_run_killed_for_good_in_the_middle_goes_on(
-    straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
-) -> None:
-    """The real thing: SIGKILL to the installed command once its first checkpoints are there."""
-    arguments = (
-        "train", "smallnet", "--steps", 400, "--data", tiny_pairs, "--batch", 2, "--patch", 16, "--validate-every", 20,
-        "--out", tmp_path / "run", "--format", "json",
-    )  # fmt: skip
-    process = subprocess.Popen([COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    for _ in range(1200):
-        if (tmp_path / "run" / "history.jsonl").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    reached = checkpoint_step(tmp_path / "run" / CHECKPOINT_FILE)
-    assert reached < 400, "it ended before it could be killed"
-    done = in_process(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["steps"] == 400
-    assert f"step {reached + 20}/400" in done.stderr
-    assert f"step {reached}/400" not in done.stderr
-    read = history.read(tmp_path / "run", until=400)
-    assert [each.step for each in read] == list(range(20, 401, 20))
-
-
-def checkpoint_step(path: Path) -> int:
-    return checkpoint.load(path).step if path.exists() else 0
 
 
 # Where to begin and when to end

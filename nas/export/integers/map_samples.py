@@ -9,7 +9,7 @@ they are in a map.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -73,7 +73,7 @@ def look_at(graph: Graph, weights: Arrays, inputs: Float[Array, "n h w 4"]) -> M
     """Run the network over packed RAW in [0, 1], forwards and back; large pictures count with their middle."""
     inputs = _middle(inputs)
     at = graph.at((1, *inputs.shape[1:]))
-    run = jax.jit(partial(_look, at, _kept(at, len(inputs))))
+    run = _compiled_look(at, tuple(_kept(at, len(inputs)).items()))
     parameters = {name: jnp.asarray(value) for name, value in weights.items()}
     rng = np.random.default_rng(_SEED)
     looks = [_numbers(run(parameters, x[None], *_drawn(at, rng))) for x in inputs]
@@ -128,6 +128,12 @@ def _drawn(graph: Graph, rng: np.random.Generator) -> tuple[Array, dict[tuple[in
     signs = rng.choice(np.array([-1, 1], np.float32), (PROBES, *graph.output_shape))
     sizes = {(h, w) for _, h, w, _ in graph.shapes.values()}
     return signs, {(h, w): rng.permutation(h * w)[:_RANDOM].astype(np.int32) for h, w in sorted(sizes)}
+
+
+@lru_cache(maxsize=4)
+def _compiled_look(graph: Graph, kept: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
+    """Return `_look` of a network, compiled once however often it is looked at: with its own weights, with others."""
+    return jax.jit(partial(_look, graph, dict(kept)))
 
 
 def _look(
