@@ -15,9 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import mounts
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "tests")]
@@ -47,6 +51,8 @@ class Condition:
     to: str = "group"  # who gets the signal: the command with its workers, the command alone, or a worker
     chmod: tuple[str, str] = ("", "")  # a path and its mode, for a user whom modes stop
     what: str = ""  # in words
+    read_only: str = ""  # a folder that is mounted so
+    room_kib: int | None = None  # of a disk that has so little
 
 
 @dataclass(frozen=True)
@@ -218,19 +224,38 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def run(prepared: Path, condition: Condition) -> Outcome:
     """Run a command under a condition, in a copy of the prepared folder, and once more without it."""
-    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
+    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name, _disk(condition, Path(name)):
         folder = Path(name) / "at"
         shutil.copytree(prepared, folder)
         before = snapshot(folder / "work")
-        if condition.chmod[1]:
-            (folder / condition.chmod[0]).chmod(int(condition.chmod[1], 8))
-        arguments = COMMANDS.get(condition.command, condition.command)
-        is_closed = bool(condition.chmod[1])
-        process = started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition))
-        code, out, err = _ended(process, condition)
-        wrong = [*_wrong(condition, code, out, err, before, folder)]
+        with _imposed(condition, folder):
+            arguments = COMMANDS.get(condition.command, condition.command)
+            is_closed = bool(condition.chmod[1])
+            process = started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition))
+            code, out, err = _ended(process, condition)
+        wrong = [*wrong_of(condition, code, out, err, before, folder)]
         wrong += _again(folder, condition, before, is_done=code == 0)
         return Outcome(condition, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
+
+
+def _disk(condition: Condition, place: Path) -> AbstractContextManager[None]:
+    return nullcontext() if condition.room_kib is None else mounts.small_disk(place)
+
+
+@contextmanager
+def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
+    """Impose on the folder what lies on the machine and not in its calls; take it away again."""
+    environment(folder)  # the folders that a command finds
+    if condition.chmod[1]:
+        (folder / condition.chmod[0]).chmod(int(condition.chmod[1], 8))
+    if condition.room_kib is not None:
+        mounts.leave_room(folder.parent, condition.room_kib)
+    with mounts.read_only(folder / condition.read_only) if condition.read_only else nullcontext():
+        yield
+    if condition.room_kib is not None:
+        mounts.leave_room(folder.parent, None)
+    if condition.chmod[1]:
+        (folder / condition.chmod[0]).chmod(0o755)
 
 
 def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, is_done: bool) -> list[str]:
@@ -238,11 +263,9 @@ def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, i
     name = next((n for n in CONTINUED if condition.command in (n, COMMANDS[n], LONG.get(n))), None)
     if name is None:
         return []
-    if condition.chmod[1]:
-        (folder / condition.chmod[0]).chmod(0o755)
     code, out, err = _ended(started(folder, COMMANDS.get(condition.command, condition.command)), Condition("", ""))
-    calm = replace(condition, signal="", calls="", command=name)
-    wrong = [*_wrong(calm, code, out, err, before, folder)]
+    calm = replace(condition, signal="", calls="", read_only="", room_kib=None, command=name)
+    wrong = [*wrong_of(calm, code, out, err, before, folder)]
     if code != 0 and not (is_done and "exist" in err):
         wrong.append(f"exit code {code}: {err[-300:]}")
     return [f"again: {each}" for each in wrong]
@@ -284,7 +307,7 @@ def workers_of(pid: int) -> list[int]:
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def _wrong(
+def wrong_of(
     condition: Condition, code: int | None, out: str, err: str, before: Mapping[str, bytes], folder: Path
 ) -> Iterator[str]:
     after = snapshot(folder / "work")
@@ -297,7 +320,8 @@ def _wrong(
     refusals = [line for line in err.splitlines() if line.startswith("isp-nas: ")]
     if code == 2 and len(refusals) != 1 and condition.command not in ("data check", "check"):
         yield f"{len(refusals)} sentences"
-    if code == 2 and condition.calls and not any(each in out + err for each in _CAUSES):
+    is_imposed = condition.calls or condition.read_only or condition.room_kib is not None
+    if code == 2 and is_imposed and not any(each in out + err for each in _CAUSES):
         yield "no cause"
     for path, content in before.items():
         now = after.get(path)
@@ -337,31 +361,3 @@ def calls_of(prepared: Path, command: str, calls: str) -> list[str]:
 def _plain(path: str) -> str:
     """Return a path without what differs from run to run, so that a loop of writes counts once."""
     return re.sub(r"\.[\w-]+-\d+\.tmp|tmp\w{8}|(?<=-)\w{8}(?=/|$)|/tmp/\w{8}$|\d{6,}", "…", path)
-
-
-def run_named(prepared: Path, condition: Condition, forms: Sequence[list[str]]) -> list[Outcome]:
-    """Run commands of NAMED on copies that have the odd name."""
-    found = []
-    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as at:
-        folder = Path(at) / "at"
-        shutil.copytree(prepared, folder)
-        work, name = folder / "work", condition.what
-        shutil.copytree(work / "pairs", work / name)
-        for kind, source in (("tflite", "net.tflite"), ("png", "m.png")):
-            shutil.copy(work / source, work / f"{name}.{kind}")
-        (work / f"{name}.json").write_text("{}")
-        shutil.copy(work / "measured.csv", work / f"{name}.csv")
-        shutil.copytree(work / "phone", work / f"{name}-phone")
-        shutil.copytree(work / "results" / "s", work / f"{name}-copies" / "copied")
-        before = snapshot(work)
-        for form in forms:
-            process = started(folder, [part.replace("{}", name) for part in form])
-            code, out, err = _ended(process, condition)
-            told = replace(condition, command=" ".join(form[:2]), what=ascii(name))
-            wrong = [*_wrong(told, code, out, err, before, folder)]
-            wrong += ["control characters"] if re.search("[\x00-\x09\x0b-\x1f\u202e]", out + err) else []
-            if form[-1].endswith("-copies") and code == 0 and "copied" not in out:
-                wrong.append("a copied study goes by the name of the original")
-            said = (err or out).replace(str(folder), "")[-400:] if wrong else ""
-            found.append(Outcome(told, code, said, tuple(wrong)))
-    return found
