@@ -132,7 +132,7 @@ def _odd(form: Sequence[str], name: str, code: int | None, out: str, err: str) -
         yield "control characters"
     if code == 2 and "check" not in form and err.count("\n") != 1:
         yield f"{err.count(chr(10))} lines"
-    if form[-1].endswith("-copies") and code == 0 and "copied" not in out:
+    if "pareto" in form and form[-1].endswith("-copies") and code == 0 and "copied" not in out:
         yield "a copied study goes by the name of the original"
     if code == 2 and _must_work(form, name):
         yield "refused"
