@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import forked_command
 import mounts
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 COMMAND = Path(sys.executable).parent / "isp-nas"
 SOURCE = Path(__file__).with_name("failing_disk.c")
 LONGEST_S = 300
+FORKED = ("read-only mount", "small disk", "a file for a folder")
 # What a command may change of what was there before: what it itself keeps of a study or a run.
 OWN = re.compile(r"(^|/)(results|run)/.*|\.isp-nas-render\.jsonl$")
 GROWS = re.compile(r"records\.jsonl$")
@@ -53,6 +55,7 @@ class Condition:
     what: str = ""  # in words
     read_only: str = ""  # a folder that is mounted so
     room_kib: int | None = None  # of a disk that has so little
+    file_at: str = ""  # where a file lies and a folder is expected
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ def environment(folder: Path) -> dict[str, str]:
         "XDG_DATA_HOME": "user",
     }
     for place in ("tmp", "user"):
-        (folder / place).mkdir(exist_ok=True)
+        if not (folder / place).exists():
+            (folder / place).mkdir()
     return os.environ | {name: str(folder / place) for name, place in places.items()} | {"PYTHONPATH": str(ROOT)}
 
 
@@ -229,13 +233,21 @@ def run(prepared: Path, condition: Condition) -> Outcome:
         shutil.copytree(prepared, folder)
         before = snapshot(folder / "work")
         with _imposed(condition, folder):
-            arguments = COMMANDS.get(condition.command, condition.command)
-            is_closed = bool(condition.chmod[1])
-            process = started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition))
-            code, out, err = _ended(process, condition)
+            code, out, err = _done(folder, condition)
         wrong = [*wrong_of(condition, code, out, err, before, folder)]
         wrong += _again(folder, condition, before, is_done=code == 0)
         return Outcome(condition, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
+
+
+def _done(folder: Path, condition: Condition) -> tuple[int | None, str, str]:
+    """Run the command to its end: in a fork where the condition lies on the machine, else as it is installed."""
+    arguments = COMMANDS.get(condition.command, condition.command)
+    if condition.area in FORKED:
+        return forked_command.run(
+            COMMAND, arguments.split(), cwd=folder / "work", env=environment(folder), longest_s=LONGEST_S
+        )
+    is_closed = bool(condition.chmod[1])
+    return _ended(started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition)), condition)
 
 
 def _disk(condition: Condition, place: Path) -> AbstractContextManager[None]:
@@ -250,12 +262,26 @@ def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
         (folder / condition.chmod[0]).chmod(int(condition.chmod[1], 8))
     if condition.room_kib is not None:
         mounts.leave_room(folder.parent, condition.room_kib)
+    moved = _put_file(folder / condition.file_at) if condition.file_at else None
     with mounts.read_only(folder / condition.read_only) if condition.read_only else nullcontext():
         yield
     if condition.room_kib is not None:
         mounts.leave_room(folder.parent, None)
+    if condition.file_at:
+        assert (folder / condition.file_at).read_bytes() == b"a file of the user's own"
+        (folder / condition.file_at).unlink()
+        if moved:
+            moved.rename(folder / condition.file_at)
     if condition.chmod[1]:
         (folder / condition.chmod[0]).chmod(0o755)
+
+
+def _put_file(place: Path) -> Path | None:
+    """Put a file where a folder is expected; return where the folder is kept meanwhile, if there is one."""
+    place.parent.mkdir(exist_ok=True)
+    kept = place.rename(place.with_name(f".{place.name}-kept")) if place.exists() else None
+    place.write_bytes(b"a file of the user's own")
+    return kept
 
 
 def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, is_done: bool) -> list[str]:
@@ -264,7 +290,7 @@ def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, i
     if name is None:
         return []
     code, out, err = _ended(started(folder, COMMANDS.get(condition.command, condition.command)), Condition("", ""))
-    calm = replace(condition, signal="", calls="", read_only="", room_kib=None, command=name)
+    calm = replace(condition, signal="", calls="", read_only="", room_kib=None, file_at="", command=name)
     wrong = [*wrong_of(calm, code, out, err, before, folder)]
     if code != 0 and not (is_done and "exist" in err):
         wrong.append(f"exit code {code}: {err[-300:]}")

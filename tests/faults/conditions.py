@@ -75,7 +75,7 @@ def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]
         for command in affected:
             if _is_asked(area, areas) and _is_asked(command, commands):
                 yield from at_each_call(prepared, command, calls=calls, error=error, area=area)
-    rest = [*names(), *closed_to_others(commands)]
+    rest = [*names(), *closed_to_others(commands), *files_for_folders()]
     if failing_disk():
         rest += [
             Condition("read-only place", command, "womn", under=place, error="EROFS", what=place)
@@ -100,6 +100,21 @@ def mounted(prepared: Path, areas: Sequence[str], commands: Sequence[str]) -> It
             for share in ROOM:
                 room = round(share * needed / KIB)
                 yield Condition("small disk", command, room_kib=room, what=f"{share} of the room needed")
+
+
+# Where a command makes or lists a folder, besides those that all share.
+OUT = {
+    "render": "work/pictures", "data make": "work/made", "measure": "work/timed", "train": "work/run",
+    "audit": "work/audited", "export": "work/export", "search": "work/results/new", "calibrate": "work/devices",
+    "predict": "work/devices", "space": "work/spaces", "check": "work/delegates", "data check": "work/pairs/val",
+}  # fmt: skip
+
+
+def files_for_folders() -> Iterator[Condition]:
+    """Yield commands that find a file where they expect a folder."""
+    for command in COMMANDS:
+        for place in (*(READ_ONLY if command in OUT else ()), *([OUT[command]] if command in OUT else ())):
+            yield Condition("a file for a folder", command, file_at=place, what=place)
 
 
 def _is_asked(name: str, asked: Sequence[str]) -> bool:
