@@ -55,7 +55,7 @@ def run(app: typer.Typer) -> None:
 def _complain(text: str) -> int:
     if text:
         with suppress(OSError):  # there is nobody else to tell
-            sys.stderr.write(f"isp-nas: {printable(text, keep=_LINE_END)}\n")
+            sys.stderr.write(f"isp-nas: {printable(text.strip(_LINE_END))}\n")  # one line, whatever names hold
     return 2
 
 

@@ -10,13 +10,14 @@ from nas.tflite.input_contract import CARD_FILE
 from search_spaces.errors import ExportError
 from search_spaces.precision import PRECISIONS
 from search_spaces.system import stored
-from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.atomic_write import hidden_name, write_durably
 from search_spaces.system.work_folder import LOCK, abandoned, clear_abandoned, give_name
 
 CARD_TEXT_FILE = "card.md"
 PATCHES_FILE = "patches.png"
 PREFIX = ".export-"  # of work folders
 MOVES = "moves.json"  # what is to be moved out of one
+_PROCESS_DIGITS = 10
 
 
 def model_file(precision: str, *, dynamic: bool = False) -> str:
@@ -45,7 +46,7 @@ def publish(folder: Path, out: Path) -> None:
     list of them was written; where the process ends between, `undo_broken_moves` finds the list.
     """
     if not any(path for path in out.iterdir() if path != folder):
-        staged = out.with_name(f"{_staged(out)}{os.getpid()}")
+        staged = out.with_name(f"{_staged(out)}{os.getpid():0{_PROCESS_DIGITS}d}")
         folder.rename(staged)  # out of the folder that it replaces
         give_name(staged, out)
         return
@@ -77,7 +78,8 @@ def _is_same(out: Path, name: str, digest: object) -> bool:
 
 
 def _staged(out: Path) -> str:
-    return f".{out.name}.export-staged-"
+    whole = hidden_name(out.name, f".export-staged-{'0' * _PROCESS_DIGITS}")  # long names leave room for the number
+    return whole[:-_PROCESS_DIGITS]
 
 
 def _moves(folder: Path) -> dict[str, str]:

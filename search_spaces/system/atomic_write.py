@@ -4,9 +4,12 @@ import os
 import platform
 import re
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 _MOST_OF_HOST = 40  # characters; file systems allow 255 bytes for the whole name
+_MOST_BYTES = 255
+_DIGITS = 12
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -48,7 +51,17 @@ def _sync_folder(folder: Path) -> None:
 
 def temporary_of(path: Path) -> Path:
     """Return where this process writes what will be `path`: folders may be shared, and process numbers repeat."""
-    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+    return path.with_name(hidden_name(path.name, f".{_host()}-{os.getpid()}.tmp"))
+
+
+def hidden_name(name: str, ending: str) -> str:
+    """Return the name of what is made beside `name` while it is not whole; long ones are cut, or no system takes it."""
+    whole = f".{name}{ending}"
+    if len(os.fsencode(whole)) <= _MOST_BYTES:
+        return whole
+    digest = sha256(os.fsencode(name)).hexdigest()[:_DIGITS]  # equal beginnings stay apart
+    room = _MOST_BYTES - len(os.fsencode(f".-{digest}{ending}"))
+    return f".{os.fsencode(name)[:room].decode(errors='ignore')}-{digest}{ending}"
 
 
 def _host() -> str:

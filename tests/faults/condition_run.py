@@ -15,9 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import forked_command
+import mounts
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "tests")]
@@ -27,6 +32,7 @@ WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 COMMAND = Path(sys.executable).parent / "isp-nas"
 SOURCE = Path(__file__).with_name("failing_disk.c")
 LONGEST_S = 300
+FORKED = ("read-only mount", "small disk", "a file for a folder")
 # What a command may change of what was there before: what it itself keeps of a study or a run.
 OWN = re.compile(r"(^|/)(results|run)/.*|\.isp-nas-render\.jsonl$")
 GROWS = re.compile(r"records\.jsonl$")
@@ -47,6 +53,9 @@ class Condition:
     to: str = "group"  # who gets the signal: the command with its workers, the command alone, or a worker
     chmod: tuple[str, str] = ("", "")  # a path and its mode, for a user whom modes stop
     what: str = ""  # in words
+    read_only: str = ""  # a folder that is mounted so
+    room_kib: int | None = None  # of a disk that has so little
+    file_at: str = ""  # where a file lies and a folder is expected
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,8 @@ def environment(folder: Path) -> dict[str, str]:
         "XDG_DATA_HOME": "user",
     }
     for place in ("tmp", "user"):
-        (folder / place).mkdir(exist_ok=True)
+        if not (folder / place).exists():
+            (folder / place).mkdir()
     return os.environ | {name: str(folder / place) for name, place in places.items()} | {"PYTHONPATH": str(ROOT)}
 
 
@@ -210,19 +220,60 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def run(prepared: Path, condition: Condition) -> Outcome:
     """Run a command under a condition, in a copy of the prepared folder, and once more without it."""
-    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
+    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name, _disk(condition, Path(name)):
         folder = Path(name) / "at"
         shutil.copytree(prepared, folder)
         before = snapshot(folder / "work")
-        if condition.chmod[1]:
-            (folder / condition.chmod[0]).chmod(int(condition.chmod[1], 8))
-        arguments = COMMANDS.get(condition.command, condition.command)
-        is_closed = bool(condition.chmod[1])
-        process = started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition))
-        code, out, err = _ended(process, condition)
-        wrong = [*_wrong(condition, code, out, err, before, folder)]
+        with _imposed(condition, folder):
+            code, out, err = _done(folder, condition)
+        wrong = [*wrong_of(condition, code, out, err, before, folder)]
         wrong += _again(folder, condition, before, is_done=code == 0)
         return Outcome(condition, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
+
+
+def _done(folder: Path, condition: Condition) -> tuple[int | None, str, str]:
+    """Run the command to its end: in a fork where the condition lies on the machine, else as it is installed."""
+    arguments = COMMANDS.get(condition.command, condition.command)
+    if condition.area in FORKED:
+        return forked_command.run(
+            COMMAND, arguments.split(), cwd=folder / "work", env=environment(folder), longest_s=LONGEST_S
+        )
+    is_closed = bool(condition.chmod[1])
+    return _ended(started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition)), condition)
+
+
+def _disk(condition: Condition, place: Path) -> AbstractContextManager[None]:
+    return nullcontext() if condition.room_kib is None else mounts.small_disk(place)
+
+
+@contextmanager
+def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
+    """Impose on the folder what lies on the machine and not in its calls; take it away again."""
+    environment(folder)  # the folders that a command finds
+    if condition.chmod[1]:
+        (folder / condition.chmod[0]).chmod(int(condition.chmod[1], 8))
+    if condition.room_kib is not None:
+        mounts.leave_room(folder.parent, condition.room_kib)
+    moved = _put_file(folder / condition.file_at) if condition.file_at else None
+    with mounts.read_only(folder / condition.read_only) if condition.read_only else nullcontext():
+        yield
+    if condition.room_kib is not None:
+        mounts.leave_room(folder.parent, None)
+    if condition.file_at:
+        assert (folder / condition.file_at).read_bytes() == b"a file of the user's own"
+        (folder / condition.file_at).unlink()
+        if moved:
+            moved.rename(folder / condition.file_at)
+    if condition.chmod[1]:
+        (folder / condition.chmod[0]).chmod(0o755)
+
+
+def _put_file(place: Path) -> Path | None:
+    """Put a file where a folder is expected; return where the folder is kept meanwhile, if there is one."""
+    place.parent.mkdir(exist_ok=True)
+    kept = place.rename(place.with_name(f".{place.name}-kept")) if place.exists() else None
+    place.write_bytes(b"a file of the user's own")
+    return kept
 
 
 def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, is_done: bool) -> list[str]:
@@ -230,11 +281,9 @@ def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, i
     name = next((n for n in CONTINUED if condition.command in (n, COMMANDS[n], LONG.get(n))), None)
     if name is None:
         return []
-    if condition.chmod[1]:
-        (folder / condition.chmod[0]).chmod(0o755)
     code, out, err = _ended(started(folder, COMMANDS.get(condition.command, condition.command)), Condition("", ""))
-    calm = replace(condition, signal="", calls="", command=name)
-    wrong = [*_wrong(calm, code, out, err, before, folder)]
+    calm = replace(condition, signal="", calls="", read_only="", room_kib=None, file_at="", command=name)
+    wrong = [*wrong_of(calm, code, out, err, before, folder)]
     if code != 0 and not (is_done and "exist" in err):
         wrong.append(f"exit code {code}: {err[-300:]}")
     return [f"again: {each}" for each in wrong]
@@ -276,7 +325,7 @@ def workers_of(pid: int) -> list[int]:
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def _wrong(
+def wrong_of(
     condition: Condition, code: int | None, out: str, err: str, before: Mapping[str, bytes], folder: Path
 ) -> Iterator[str]:
     after = snapshot(folder / "work")
@@ -289,7 +338,8 @@ def _wrong(
     refusals = [line for line in err.splitlines() if line.startswith("isp-nas: ")]
     if code == 2 and len(refusals) != 1 and condition.command not in ("data check", "check"):
         yield f"{len(refusals)} sentences"
-    if code == 2 and condition.calls and not any(each in out + err for each in _CAUSES):
+    is_imposed = condition.calls or condition.read_only or condition.room_kib is not None
+    if code == 2 and is_imposed and not any(each in out + err for each in _CAUSES):
         yield "no cause"
     for path, content in before.items():
         now = after.get(path)
@@ -329,31 +379,3 @@ def calls_of(prepared: Path, command: str, calls: str) -> list[str]:
 def _plain(path: str) -> str:
     """Return a path without what differs from run to run, so that a loop of writes counts once."""
     return re.sub(r"\.[\w-]+-\d+\.tmp|tmp\w{8}|(?<=-)\w{8}(?=/|$)|/tmp/\w{8}$|\d{6,}", "…", path)
-
-
-def run_named(prepared: Path, condition: Condition, forms: Sequence[list[str]]) -> list[Outcome]:
-    """Run commands of NAMED on copies that have the odd name."""
-    found = []
-    with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as at:
-        folder = Path(at) / "at"
-        shutil.copytree(prepared, folder)
-        work, name = folder / "work", condition.what
-        shutil.copytree(work / "pairs", work / name)
-        for kind, source in (("tflite", "net.tflite"), ("png", "m.png")):
-            shutil.copy(work / source, work / f"{name}.{kind}")
-        (work / f"{name}.json").write_text("{}")
-        shutil.copy(work / "measured.csv", work / f"{name}.csv")
-        shutil.copytree(work / "phone", work / f"{name}-phone")
-        shutil.copytree(work / "results" / "s", work / f"{name}-copies" / "copied")
-        before = snapshot(work)
-        for form in forms:
-            process = started(folder, [part.replace("{}", name) for part in form])
-            code, out, err = _ended(process, condition)
-            told = replace(condition, command=" ".join(form[:2]), what=ascii(name))
-            wrong = [*_wrong(told, code, out, err, before, folder)]
-            wrong += ["control characters"] if re.search("[\x00-\x09\x0b-\x1f\u202e]", out + err) else []
-            if form[-1].endswith("-copies") and code == 0 and "copied" not in out:
-                wrong.append("a copied study goes by the name of the original")
-            said = (err or out).replace(str(folder), "")[-400:] if wrong else ""
-            found.append(Outcome(told, code, said, tuple(wrong)))
-    return found

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ from condition_run import (
     failing_disk,
     prepare,
     run,
-    run_named,
     started,
 )
+from mounts import KIB, can_mount
+from odd_names import HEAVY, NAMED, names, run_named
 
 
 def at_each_call(prepared: Path, command: str, *, calls: str, error: str, area: str) -> Iterator[Condition]:
@@ -64,6 +65,8 @@ AT_EACH_CALL = (
     ("no permission to read", tuple(COMMANDS), "rl", "EACCES"),
 )
 READ_ONLY = ("cache", "home", "tmp", "work/results")
+MOUNTED = ("work", "work/results", "cache", "tmp", "user", "home")
+ROOM = (0.0, 0.3, 0.6, 0.9)
 
 
 def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]) -> Iterator[Condition]:
@@ -72,23 +75,64 @@ def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]
         for command in affected:
             if _is_asked(area, areas) and _is_asked(command, commands):
                 yield from at_each_call(prepared, command, calls=calls, error=error, area=area)
-    rest = [*names(), *closed_to_others(commands)]
+    rest = [*names(), *closed_to_others(commands), *files_for_folders()]
     if failing_disk():
         rest += [
             Condition("read-only place", command, "womn", under=place, error="EROFS", what=place)
             for command in ("search", "train", "pareto", "render", "predict", "report", "data make", "audit", "export")
             for place in READ_ONLY
         ]
-    yield from (c for c in rest if _is_asked(c.area, areas) and (not c.command or _is_asked(c.command, commands)))
+    yield from (c for c in rest if _is_asked(c.area, areas) and _is_asked(c.command, commands))
+    if can_mount():
+        yield from mounted(prepared, areas, commands)
     if _is_asked("signals", areas):
         yield from signals(prepared, commands)
+
+
+def mounted(prepared: Path, areas: Sequence[str], commands: Sequence[str]) -> Iterator[Condition]:
+    """Yield commands with real mounts: places that may only be read, and disks with a share of the room needed."""
+    for command in (name for name in WRITERS if _is_asked(name, commands)):
+        if _is_asked("read-only mount", areas):
+            for place in MOUNTED:
+                yield Condition("read-only mount", command, read_only=place, what=place)
+        if _is_asked("small disk", areas):
+            needed = undisturbed(prepared, COMMANDS[command])[1]
+            for share in ROOM:
+                room = round(share * needed / KIB)
+                yield Condition("small disk", command, room_kib=room, what=f"{share} of the room needed")
+
+
+# Where a command makes or lists a folder, besides those that all share.
+OUT = {
+    "render": "work/pictures", "data make": "work/made", "measure": "work/timed", "train": "work/run",
+    "audit": "work/audited", "export": "work/export", "search": "work/results/new", "calibrate": "work/devices",
+    "predict": "work/devices", "space": "work/spaces", "check": "work/delegates", "data check": "work/pairs/val",
+}  # fmt: skip
+
+
+def files_for_folders() -> Iterator[Condition]:
+    """Yield commands that find a file where they expect a folder."""
+    for command in COMMANDS:
+        for place in (*(READ_ONLY if command in OUT else ()), *([OUT[command]] if command in OUT else ())):
+            yield Condition("a file for a folder", command, file_at=place, what=place)
 
 
 def _is_asked(name: str, asked: Sequence[str]) -> bool:
     return not asked or name in asked
 
 
-SIGNALLED = ("data check", "render", "data make", "report", "audit", "search", "train", "export", "measure")
+SIGNALLED = (
+    "data check",
+    "render",
+    "data make",
+    "report",
+    "audit",
+    "search",
+    "train",
+    "export",
+    "measure",
+    "calibrate",
+)
 STARTS_S = (0.05, 0.2, 0.4, 0.7)  # Python's own start, and ours
 SHARES = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)  # of the time that an undisturbed run takes
 SIGNALS = (
@@ -105,20 +149,24 @@ def signals(prepared: Path, commands: Sequence[str] = ()) -> Iterator[Condition]
         for kind, to in SIGNALS:
             if to == "worker" and command not in WITH_WORKERS:
                 continue
-            lasts_s = lasts_s or duration_s(prepared, arguments)
+            lasts_s = lasts_s or undisturbed(prepared, arguments)[0]
             phases = [*STARTS_S, *(round(share * lasts_s, 2) for share in SHARES)]
             for after in phases if to != "worker" else phases[-4:-1] if kind == "SIGKILL" else phases[-3:-2]:
                 yield Condition("signals", arguments, signal=kind, to=to, after_s=after, what=f"{command}: {kind}")
 
 
-def duration_s(prepared: Path, arguments: str) -> float:
-    """Return how long a command takes when nothing disturbs it."""
+def undisturbed(prepared: Path, arguments: str) -> tuple[float, int]:
+    """Return how long a command takes when nothing disturbs it, in seconds, and how many bytes it leaves."""
     with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
         folder = Path(name) / "at"
         shutil.copytree(prepared, folder)
-        begun = time.monotonic()
+        before, begun = _size(folder), time.monotonic()
         started(folder, arguments).communicate(timeout=LONGEST_S)
-        return time.monotonic() - begun
+        return time.monotonic() - begun, _size(folder) - before
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 # What another user may not read or write, whatever calls a command makes for it.
@@ -145,46 +193,6 @@ def closed_to_others(commands: Sequence[str]) -> Iterator[Condition]:
                 yield Condition("closed to the user", command, chmod=(path, mode), what=f"{path} {mode}")
 
 
-ODD_NAMES = (
-    "数据集", "写真raw", "写真 raw (1)", "w%s?x=1&y#z", "[bold]x[bold]", "$x$", "<script>x", "a\nb", "-x", "ab\u202ecd",
-    "caf\udce9", "n" * 200, "\x1b[31mred", "'q'\"q\"", "~x", "{x}", "..x", " x ",
-)  # fmt: skip
-
-
-def names() -> Iterator[Condition]:
-    """Yield commands on files and folders of odd names; what is called so is made by `run_named`."""
-    yield from (Condition("names", "", what=name) for name in ODD_NAMES)
-
-
-NAMED = (
-    ["data", "check", "./{}"],
-    ["search", "--budget", "1", "--data", "./{}", "--space", "tiny.toml", "--workers", "1", "--rungs", "2",
-     "--batch", "2", "--patch", "16", "--results", "./{}-results"],
-    ["check", "./{}.tflite"],
-    ["latency", "predict", "./{}.tflite", "--format", "json"],
-    ["render", "./{}.tflite", "./{}.png", "--out", "./{}-out", "--convert"],
-    ["pareto", "--study", "s", "--plot", "./{}-plot.png"],
-    ["pareto", "--study", "s", "--plot", "./{}-plot.html"],
-    ["show", "./{}.json"],
-    ["pareto", "--results", "./{}-copies"],
-    ["report", "--results", "./{}-copies", "--photos", "0", "--out", "./{}-report.html"],
-    ["compare", "s:0", "s:1", "--study", "s", "--photos", "0", "--out", "./{}-compare.html"],
-    ["designs", "--results", "./{}-copies"],
-    ["data", "make", "--raw", "./{}-phone", "--target", "libraw", "--out", "./{}-made", "--patch", "64",
-     "--workers", "1"],
-    ["latency", "calibrate", "./{}.csv", "--name", "{}", "--prior", "dimensity-1000-plus"],
-    ["latency", "measure", "./{}.tflite", "--out", "./{}-timed"],
-    ["train", "smallnet", "--steps", "2", "--data", "./{}", "--out", "./{}-run", "--batch", "2", "--patch", "16"],
-    ["audit", "a.json", "b.json", "c.json", "d.json", "--rungs", "2", "--steps", "4", "--seeds", "1", "--data", "./{}",
-     "--out", "./{}-audited", "--batch", "2", "--patch", "16"],
-    ["export", "./{}-run", "--out", "./{}-export"],
-    ["delete", "copied", "--results", "./{}-copies"],
-)  # fmt: skip
-
-
-HEAVY = ("search", "train", "audit", "export")
-
-
 def by_area(outcomes: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Return how many conditions were tried and how many held, by area."""
     tried, held = Counter[str](), Counter[str]()
@@ -199,7 +207,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run commands under the conditions that a machine may impose.")
     parser.add_argument("--out", type=Path, required=True, help="JSON; what is in it already is not run again")
     parser.add_argument("--area", nargs="*", default=(), help="only these areas")
-    parser.add_argument("--command", nargs="*", default=(), help="only these commands")
+    parser.add_argument(
+        "--command", nargs="*", default=(), help='only these commands; of odd names "names 0" and so on'
+    )
     parser.add_argument("--most", type=int, default=10**6, help="so many of a command in an area; all without it")
     parser.add_argument("--light", action="store_true", help="of odd names leave out what trains or converts")
     parser.add_argument("--prepared", type=Path, help="the folder that all is tried on; made where it is not there")
@@ -211,22 +221,27 @@ def main() -> None:
             prepare(prepared)
         for condition in thinned(all_conditions(prepared, asked.area, asked.command), asked.most):
             forms = [form for form in NAMED if not (asked.light and form[0] in HEAVY)]
-            for outcome in [] if _is_known(condition, known) else run_each(prepared, condition, forms):
+            left = [form for form in forms if not _is_named(condition, form, known)]
+            for outcome in [] if _is_known(condition, known) or not left else run_each(prepared, condition, left):
                 known.append(asdict(outcome))
                 told = condition.area, outcome.condition.command, condition.what, outcome.code
                 sys.stdout.write(f"{outcome.wrong or 'held'} {told} {outcome.said if outcome.wrong else ''}\n")
                 sys.stdout.flush()
-            _write(asked.out, known)
+                _write(asked.out, known)
 
 
-def run_each(prepared: Path, condition: Condition, forms: Sequence[list[str]]) -> list[Outcome]:
+def run_each(prepared: Path, condition: Condition, forms: Sequence[list[str]]) -> Iterable[Outcome]:
     return run_named(prepared, condition, forms) if condition.area == "names" else [run(prepared, condition)]
 
 
 def _is_known(condition: Condition, known: Sequence[Mapping[str, Any]]) -> bool:
-    if condition.area == "names":
-        return any(each["condition"]["what"] == ascii(condition.what) for each in known)
     return any(each["condition"] == asdict(condition) for each in known)
+
+
+def _is_named(condition: Condition, form: Sequence[str], known: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a command has been tried with an odd name."""
+    told = replace(condition, command=" ".join(form), what=ascii(condition.what))
+    return _is_known(told, known)
 
 
 def _write(path: Path, known: list[dict[str, object]]) -> None:

@@ -12,11 +12,13 @@ from flow import COMMAND, in_process, make_study, refusal, snapshot
 from PIL import Image
 
 from nas.data.decode import read_rgb
+from nas.export.folder import PREFIX, publish
 from nas.plots import PlotPoint, save_front
 from search_spaces.errors import DataError, UsageError
-from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.atomic_write import temporary_of, write_durably
 from search_spaces.system.file_errors import listed
 from search_spaces.system.named_files import names
+from search_spaces.system.work_folder import work_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 import condition_run as conditions
@@ -140,6 +142,39 @@ def test_names_that_are_no_text_are_refused_where_they_would_have_to_be_kept(tin
     shutil.copytree(tiny_pairs, pair, dirs_exist_ok=True)
     (pair / "train" / "fujifilm" / "0.png").rename(pair / "train" / "fujifilm" / os.fsdecode(b"\xe9.png"))
     assert "is no text in UTF-8" in refusal(in_process("data", "check", pair))
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "数" * 85, "n" * 240 + ".json"])
+def test_every_name_that_a_file_system_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this file system takes no name of 255 bytes")
+    write_durably(tmp_path / name, b"ours")
+    assert snapshot(tmp_path) == {name: b"ours"}
+
+
+def test_long_names_that_begin_alike_have_temporary_files_of_their_own(tmp_path: Path) -> None:
+    one, other = (temporary_of(tmp_path / ("n" * 254 + end)) for end in "ab")
+    assert one != other
+    for path in (one, other):
+        path.write_bytes(b"half")  # no longer than a system takes
+        assert path.name.endswith(f"-{os.getpid()}.tmp")
+
+
+def test_an_export_into_a_folder_of_a_long_name_is_whole_at_once(tmp_path: Path) -> None:
+    out = tmp_path / ("数" * 85)
+    out.mkdir()
+    with work_folder(out, PREFIX) as folder:
+        (folder / "card.json").write_bytes(b"{}")
+        publish(folder, out)
+    assert snapshot(tmp_path) == {out.name: None, f"{out.name}/card.json": b"{}"}
+
+
+@pytest.mark.parametrize("command", [("check",), ("show",), ("space",), ("pareto", "--study"), ("data", "check")])
+def test_a_refusal_is_one_line_whatever_a_name_holds(tmp_path: Path, command: tuple[str, ...]) -> None:
+    sentence = refusal(in_process(*command, tmp_path / "a\nisp-nas: all is well.toml"))
+    assert r"a\nisp-nas: all is well" in sentence
 
 
 # Names in pictures; those in pages: tests/report
