@@ -48,7 +48,7 @@ def read_raw(path: Path) -> Mosaic:
 def read_raw_of_any_size(path: Path) -> Mosaic:
     """Read a 16-bit single-channel mosaic, odd sides included; its levels are not judged here."""
     image, mode = _pixels(path)
-    _refuse_not_a_number(image, path, "16-bit grey PNG")
+    _refuse_not_a_number(image, path, "a 16-bit grey PNG")
     if mode == "L":
         return _counts_of_8_bits(image, path)
     if mode.startswith("RGB"):
@@ -81,7 +81,7 @@ def _counts_of_8_bits(image: Shaped[np.ndarray, "h w"], path: Path) -> Mosaic:
 def read_rgb(path: Path) -> Target:
     """Read an 8-bit, three-channel target."""
     image, mode = _pixels(path)
-    _refuse_not_a_number(image, path, "8-bit RGB image")
+    _refuse_not_a_number(image, path, "an 8-bit RGB image")
     if mode != "RGB":
         raise DataError(f'"{path}" has mode {mode}, and a target has three channels (RGB) of 8 bits; write it so.')
     return image
@@ -124,7 +124,7 @@ def _refuse_not_a_number(image: Shaped[np.ndarray, "h w *c"], path: Path, wanted
         wrong = np.count_nonzero(~np.isfinite(image))
         raise DataError(
             f'"{path}" holds floating point, and {wrong} of its {image.size} values are NaN or infinite; find out '
-            f"where they come from and write it as a {wanted}."
+            f"where they come from and write it as {wanted}."
         )
 
 

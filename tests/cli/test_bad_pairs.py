@@ -70,7 +70,7 @@ def an_empty_file(root: Path) -> str:
 
 def a_colour_mosaic(root: Path) -> str:
     shutil.copy(root / "train" / RGB / "1.png", root / "train" / RAW / "1.png")
-    return "got a colour image"
+    return "is a colour image"
 
 
 def as_float(path: Path, *, spoilt: float | None = None) -> None:
@@ -85,44 +85,44 @@ def as_float(path: Path, *, spoilt: float | None = None) -> None:
 
 def a_mosaic_with_nan(root: Path) -> str:
     as_float(root / "train" / RAW / "1.png", spoilt=float("nan"))
-    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+    return f'{RAW}/1.tif" holds floating point, and 1 of its 4096 values are NaN or infinite'
 
 
 def a_mosaic_with_infinity(root: Path) -> str:
     as_float(root / "val" / RAW / "1.png", spoilt=float("inf"))
-    return f'{RAW}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+    return f'{RAW}/1.tif" holds floating point, and 1 of its 4096 values are NaN or infinite'
 
 
 def a_target_with_nan(root: Path) -> str:
     as_float(root / "train" / RGB / "1.png", spoilt=float("nan"))
-    return f'{RGB}/1.tif", got floating point in which 1 of 4096 values are NaN or infinite'
+    return f'{RGB}/1.tif" holds floating point, and 1 of its 4096 values are NaN or infinite'
 
 
 def a_mosaic_of_floats(root: Path) -> str:
     as_float(root / "train" / RAW / "1.png")
-    return f'{RAW}/1.tif", got mode F (32-bit)'
+    return f'{RAW}/1.tif" has mode F (32-bit)'
 
 
 def a_grey_target(root: Path) -> str:
     edit(root / "train" / RGB / "1.png", lambda rgb: rgb[..., 0])
-    return "got mode L"
+    return "has mode L"
 
 
 def an_odd_mosaic(root: Path) -> str:
     for kind in (RAW, RGB):
         edit(root / "train" / kind / "2.png", lambda image: image[:-1])
-    return "got 63×64"
+    return "has 63×64"
 
 
 def a_smaller_target(root: Path) -> str:
     edit(root / "train" / RGB / "2.png", lambda rgb: rgb[:32])
-    return "got 64×64 and 32×64"
+    return "32×64; cut both"
 
 
 def a_smaller_pair(root: Path) -> str:
     for kind in (RAW, RGB):
         edit(root / "train" / kind / "2.png", lambda image: image[:32])
-    return "Wanted every pair at 64×64"
+    return "64×64; cut all pairs to one size"
 
 
 def values_of_twelve_bits(root: Path) -> str:

@@ -224,7 +224,7 @@ def test_a_cameras_raw_that_cannot_be_used_is_one_sentence_that_names_it(
 
 def colour(path: Path) -> str:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
-    return "got a colour image"
+    return "is a colour image"
 
 
 def of_8_bits(path: Path) -> str:
@@ -234,7 +234,7 @@ def of_8_bits(path: Path) -> str:
 
 def torn(path: Path) -> str:
     truncate(write_mosaic(path, noise(64, 64)))
-    return "got a damaged one"
+    return "is damaged"
 
 
 def above_white(path: Path) -> str:
@@ -294,7 +294,7 @@ def test_what_has_no_signature_is_refused_whatever_its_size(tmp_path: Path, size
 
 def test_a_dump_of_another_length_is_refused(tmp_path: Path) -> None:
     (tmp_path / "frame.raw").write_bytes(bytes(100))
-    with pytest.raises(DataError, match="Wanted 1920 bytes"):
+    with pytest.raises(DataError, match="are 1920; check --size"):
         read_mosaic(tmp_path / "frame.raw", FMT, dump=RawDump(20, 48))
 
 

@@ -151,7 +151,7 @@ def test_a_full_disk_says_where(tmp_path: Path) -> None:
 
 
 def test_a_missing_photograph_is_named() -> None:
-    with pytest.raises(DataError, match=r'photograph "coffee" at data/gone\.png in the package skimage'):
+    with pytest.raises(DataError, match=r'photograph "coffee" is not at data/gone\.png in the package skimage'):
         photo_path(replace(PHOTOS[-1], path="data/gone.png"))
     with pytest.raises(DataError, match="no_such_package"):
         photo_path(replace(PHOTOS[-1], package="no_such_package"))

@@ -40,7 +40,7 @@ def test_names_match_whatever_their_case_folder_and_ending(tmp_path: Path) -> No
     found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
     assert targets_of(found) == {"x/A.dng": "a.JPG", "y/a.DNG": "A.jpg", "b.dng": "B.tif"}
     assert [each.name for each in refused] == ["c.dng"]
-    assert "got 2 (c.jpg, c.png)" in refused[0].why
+    assert "there are 2 (c.jpg, c.png)" in refused[0].why
 
 
 def test_targets_below_the_mosaics_folder_are_no_mosaics(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_csv_names_pairs_and_scenes(tmp_path: Path) -> None:
     assert [each.scene for each in found] == ["yard", None]
     assert refused == [Refused("c.dng", f'Line 4 of "{table}" names "c.dng", which is not there.')]
     table.write_text("mosaic,rgb\n")
-    with pytest.raises(DataError, match="columns raw and target"):
+    with pytest.raises(DataError, match="raw and target are needed"):
         find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match=str(table))
 
 

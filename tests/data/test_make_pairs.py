@@ -244,7 +244,7 @@ def _no_header(folder: Path) -> None:
         (_mirror, "mirrored"),
         (_exchange, "same scene"),
         (_copy, "copy of a.png"),
-        (_lose_target, "got none"),
+        (_lose_target, "there is none"),
         (_no_header, "without a header"),
     ],
 )

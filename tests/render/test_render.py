@@ -412,7 +412,7 @@ def test_a_bad_raw_file_keeps_no_good_one_from_being_rendered(model: Path, tmp_p
     truncate(tmp_path / "raw" / "b.png")
     done = in_process("render", model, "raw", "--out", "out")
     sentence = refusal(done)
-    assert sentence.startswith("1 of 3 inputs were not rendered; the first: Wanted a readable image at")
+    assert sentence.startswith('1 of 3 inputs were not rendered; the first: The image "')
     assert sorted(path.name for path in Path("out").iterdir() if path.name != NOTES_FILE) == ["a.png", "c.png"]
     assert done.stdout.count("b.png") == 1
 

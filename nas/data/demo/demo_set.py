@@ -146,7 +146,7 @@ def photo_path(photo: Photo) -> Path:
     path = next((p for folder in folders if (p := Path(folder, photo.path)).is_file()), None)
     if path is None:
         raise DataError(
-            f'The photograph "{photo.name}" is not in the package {photo.package} (at {photo.path}); reinstall the '
+            f'The photograph "{photo.name}" is not at {photo.path} in the package {photo.package}; reinstall the '
             "pinned versions of scikit-image and scikit-learn, or search on a folder with --data."
         )
     return path

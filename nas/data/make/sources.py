@@ -103,9 +103,9 @@ def _with_sidecar(raw: Path, root: Path) -> Photograph | Refused:
     )
     if len(beside) == 1:
         return Photograph(_name(raw, root), raw, beside[0])
-    got = "none" if not beside else " and ".join(path.name for path in beside)
+    there = "is none" if not beside else f"are {' and '.join(path.name for path in beside)}"
     return Refused(
-        _name(raw, root), f"One picture of the same name belongs beside the RAW; there is {got}; keep one there."
+        _name(raw, root), f"One picture of the same name belongs beside the RAW, and there {there}; keep one there."
     )
 
 
@@ -125,10 +125,10 @@ def _by_name(
         if len(found) == 1:
             yield Photograph(_name(raw, root), raw, found[0])
         else:
-            got = "none" if not found else f"{len(found)} ({found[0].name}, {found[1].name})"
+            there = "is none" if not found else f"are {len(found)} ({found[0].name}, {found[1].name})"
             yield Refused(
                 _name(raw, root),
-                f"One target of the same name is needed; there is {got}; rename it, or use --match time or a CSV.",
+                f"One target of the same name is needed, and there {there}; rename it, or use --match time or a CSV.",
             )
 
 
