@@ -182,14 +182,14 @@ def test_a_refusal_is_one_line_whatever_a_name_holds(tmp_path: Path, command: tu
 HOSTILE = ("<script>alert(1)</script>", "$x^2$", "$\\frac$", "\u202egnp", "a\x1b[31m", "<a href='x'>y</a>", "&lt;b&gt;")
 
 
-def point(name: str) -> PlotPoint:
-    return PlotPoint(0, name, 24.0, 60.0, 50.0, 70.0, on_front=True)
+def point(name: str, psnr_db: float = 24.0) -> PlotPoint:
+    return PlotPoint(0, name, psnr_db, 60.0, 50.0, 70.0, on_front=True)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_names_in_a_picture_are_text(tmp_path: Path, kind: str) -> None:
-    for name in HOSTILE:
-        save_front(tmp_path / f"front.{kind}", [point(name)], title=name, interval=name)
+    points = [point(name, 24.0 + at) for at, name in enumerate(HOSTILE)]
+    save_front(tmp_path / f"front.{kind}", points, title=" ".join(HOSTILE), interval=" ".join(HOSTILE))
     if kind == "png":
         with Image.open(tmp_path / "front.png") as picture:
             assert picture.width > 500

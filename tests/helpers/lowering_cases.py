@@ -1,6 +1,7 @@
 """Operations to be lowered, and networks of one operation with random weights."""
 
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +29,8 @@ from search_spaces.ops import (
     Subtract,
     TransposeConv,
 )
+from search_spaces.space import load_space
+from search_spaces.spec import ArchSpec
 from search_spaces.system.atomic_write import write_durably
 
 EVEN: Shape = (1, 6, 10, 4)
@@ -142,6 +145,12 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
         for name, shape in graph.parameter_shapes.items()
     }
     return {name: (rng.normal(size=s) * scales[name]).astype(np.float32) for name, s in graph.parameter_shapes.items()}
+
+
+def random_member(seed: int) -> ArchSpec:
+    """Return a network of the whole space; one seed is one network in every test, so that it is converted once."""
+    rng = random.Random(seed)
+    return load_space("mai21").sample(lambda _, values, __: rng.choice(values))
 
 
 def spread_input(shape: Shape, span: float) -> np.ndarray:

@@ -1,12 +1,10 @@
 """The kernels that are priced are those of the exported file. Needs TensorFlow's converter (seconds)."""
 
-import importlib
-import random
 from collections import Counter
 from itertools import cycle
 
-import numpy as np
 import pytest
+from lowering_cases import LEVELLED, random_member, random_weights, tflite
 
 from latency_models.delegate import load_delegate
 from latency_models.kernels import Kernel, Network, kernels, network
@@ -28,20 +26,12 @@ from search_spaces.ops import (
     Scale,
     TransposeConv,
 )
-from search_spaces.space import load_space
 from search_spaces.spec import GENES, ArchSpec, Value
 
-SIZE = (1, 32, 48, 4)  # its photograph is 64×96: sides that four levels can halve
 # Every design, members of the space at random, and every activation once, each in one of these structures.
 RANDOM_MEMBERS = 12
 
 
-def random_member(seed: int) -> ArchSpec:
-    rng = random.Random(seed)
-    return SPACE.sample(lambda _, values, __: rng.choice(values))
-
-
-SPACE = load_space("mai21")
 NEURON = load_delegate("mediatek-neuron")
 STRUCTURES: list[dict[str, Value]] = [
     {"block": "residual", "attention": "dual", "output_upsampler": "transposed", "refine_width": 4},
@@ -64,11 +54,7 @@ SPECS = {
 
 
 def exported(graph: Graph) -> bytes:
-    lower_tf = importlib.import_module("search_spaces.lower_tf")
-    rng = np.random.default_rng(0)
-    weights = {k: rng.normal(size=shape).astype(np.float32) for k, shape in graph.parameter_shapes.items()}
-    content: bytes = lower_tf.to_tflite(graph, weights)
-    return content
+    return tflite(graph, random_weights(graph))
 
 
 def row(kernel: Kernel) -> Kernel:
@@ -84,7 +70,7 @@ def wired(whole: Network) -> Counter[tuple[Kernel, tuple[Kernel | str, ...]]]:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_network_of_a_graph_is_the_network_of_its_file(name: str) -> None:
-    graph = build_graph(SPECS[name], SIZE)
+    graph = build_graph(SPECS[name], LEVELLED)
     content = exported(graph)
     told, read = network(graph), read_network(content)
     assert wired(told) - wired(read) == wired(read) - wired(told) == Counter()
@@ -137,5 +123,5 @@ def test_the_network_of_a_chain_is_the_network_of_its_file_in_order(ops: tuple[O
 def test_the_specs_above_hold_every_activation_that_a_gene_can_have() -> None:
     genes = ("stem_activation", "activation", "output_activation")
     possible = {TFLITE_OPS[value] for gene in genes for value in GENES[gene].legal if value in TFLITE_OPS}
-    used = {kernel.tflite_op for spec in SPECS.values() for kernel in kernels(build_graph(spec, SIZE))}
+    used = {kernel.tflite_op for spec in SPECS.values() for kernel in kernels(build_graph(spec, LEVELLED))}
     assert possible <= used

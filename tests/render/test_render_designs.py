@@ -7,33 +7,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flow import in_process
+from lowering_cases import LEVELLED, random_weights, tflite
 from PIL import Image
 from tiled_rendering import ROUNDING, mosaic_of, rendered, renderer
 
 from latency_models.kernels import kernels
 from nas.tflite.receptive_field import RULES, read_field
 from search_spaces.designs import DESIGNS, Design
-from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.ops import GlobalMean, InstanceNorm
 from search_spaces.space import load_space
+from search_spaces.tflite_resize import resized
 
 SMALL = (1, 64, 96, 4)
 NARROW = 32  # packed pixels of the side that is not cut
 
 
-def weights(graph: Graph) -> dict[str, np.ndarray]:
-    """Weights with which maps keep their size from layer to layer."""
-    rng = np.random.default_rng(0)
-    shapes = graph.parameter_shapes.items()
-    return {name: rng.normal(0, (1.5 / np.prod(shape[:-1])) ** 0.5, shape).astype(np.float32) for name, shape in shapes}
-
-
 def converted(design: Design, rows: int, columns: int) -> bytes:
-    from search_spaces import lower_tf
-
-    graph = build_graph(design.spec, (1, rows, columns, 4))
-    return lower_tf.to_tflite(graph, weights(graph))
+    """Return a design's file at any size, from the one that other tests convert, too."""
+    graph = build_graph(design.spec, LEVELLED)
+    return resized(tflite(graph, random_weights(graph)), (1, rows, columns, 4))
 
 
 def test_every_operation_that_the_space_becomes_has_a_rule() -> None:

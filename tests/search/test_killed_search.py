@@ -23,7 +23,7 @@ SLOW_TRAINING = ("--rungs", "200,400", "--batch", "2", "--patch", "32")
 
 # kill -9 of the search, wherever it stands
 
-KILLED_BUDGET = 4
+KILLED_BUDGET = 3
 # The installed command with made-up qualities in place of training, again and again until it is not killed, for one
 # fault after the other: each time in a child of one process that has done the imports and grown the prior's forests.
 AGAIN_AND_AGAIN = """

@@ -89,7 +89,7 @@ def stop_and_continue(folder: Path, *, every: int, **settings: Any) -> int:
 
 
 def test_a_stopped_and_continued_run_equals_an_uninterrupted_one(tmp_path: Path, whole: Run) -> None:
-    sessions = stop_and_continue(tmp_path / "s", every=3, sampler=sampler_of(whole))
+    sessions = stop_and_continue(tmp_path / "s", every=4, sampler=sampler_of(whole))
     assert sessions > 3
     assert decisions(tmp_path / "s") == decisions(whole[0])
 

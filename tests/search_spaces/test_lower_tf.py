@@ -1,11 +1,9 @@
 """One network three times: Flax, TensorFlow and the .tflite file answer alike, and the file's operations are known."""
 
-import random
-
 import jax
 import numpy as np
 import pytest
-from lowering_cases import CASES, EVEN, LEVELLED, built, random_weights, spread_input, tflite
+from lowering_cases import CASES, EVEN, LEVELLED, built, random_member, random_weights, spread_input, tflite
 
 from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_tf
@@ -23,7 +21,6 @@ from search_spaces.ops import (
     Subtract,
     TransposeConv,
 )
-from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
 from search_spaces.tflite_file import op_counts, read_ops, separate_transpose_conv_activations
 
@@ -88,16 +85,9 @@ def test_an_operation_becomes_known_operations_of_the_file(name: str) -> None:
     assert tuple(op.name for op in read_ops(exported(name))) == CASES[name].file_ops
 
 
-def random_member(seed: int) -> ArchSpec:
-    rng = random.Random(seed)
-    return load_space("mai21").sample(lambda _, values, __: rng.choice(values))
-
-
 @pytest.mark.parametrize("seed", RANDOM_SEEDS)
 def test_a_random_member_of_the_space_answers_alike_everywhere(seed: int) -> None:
-    spec = random_member(seed)
-    side = max(16, spec.size_multiple)
-    assert_networks_agree(build_graph(spec, (1, side, side * 3 // 2, 4)))
+    assert_networks_agree(build_graph(random_member(seed), LEVELLED))
 
 
 @pytest.mark.parametrize("name", DESIGNS)

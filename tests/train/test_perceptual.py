@@ -2,7 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -94,6 +95,12 @@ def theirs(network: keras.Model) -> dict[str, np.ndarray]:
     return {layer: np.asarray(value) for layer, value in zip(COMPARED, found, strict=True)}
 
 
+@cache
+def features_of(layer: str) -> Callable[[dict[str, Array], Array], Array]:
+    """Return the features of a layer, compiled once for all files."""
+    return jax.jit(lambda weights, rgb: perceptual.features(weights, rgb, layer=layer))
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("layer", COMPARED)
 def test_features_are_those_of_keras(
@@ -102,7 +109,7 @@ def test_features_are_those_of_keras(
     read = {name: jnp.asarray(value) for name, value in vgg_weights.read_weights(files[way], layer=layer).items()}
     rgb = jnp.asarray(random_pictures(0, 2, *SIDES, 3))
     with jax.default_matmul_precision("highest"):
-        ours = np.asarray(jax.jit(lambda w, x: perceptual.features(w, x, layer=layer))(read, rgb))
+        ours = np.asarray(features_of(layer)(read, rgb))
     assert ours.shape == theirs[layer].shape
     assert np.ptp(theirs[layer]) > 1
     assert np.abs(ours - theirs[layer]).max() < 1e-4 * np.abs(theirs[layer]).max()
