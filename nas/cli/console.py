@@ -5,6 +5,7 @@ control characters and marks of direction are made visible here, whatever the li
 """
 
 import re
+import shlex
 import sys
 from typing import IO, Any, cast
 
@@ -20,6 +21,12 @@ from search_spaces.system.printable import printable
 def plain(text: object) -> str:
     """Return what came from outside as part of a line with markup: shown as it is, doing nothing."""
     return markup.escape(printable(text))
+
+
+def typed(path: object) -> str:
+    """Return a path as part of a line with markup that a person copies: quoted, and neither an option nor the home."""
+    name = str(path)
+    return plain(shlex.quote(f"./{name}" if name.startswith(("-", "~")) else name))
 
 
 # Every style that our own lines use; what looks like another tag came from outside and is shown as it is.

@@ -1,11 +1,10 @@
 """The command `isp-nas data make`: print progress, what gave no pairs and why, and what to do next."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.cli.console import Console, plain
+from nas.cli.console import Console, plain, typed
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 
@@ -84,5 +83,5 @@ def _show(report: "MakeReport", output_format: str) -> None:
         console.print(f"{name}: {plain(value)}", highlight=False)
     out = Path(report.out)
     console.print(f"{report.written} pairs written; look at {plain(out / REPORT_FILE)}", highlight=False)
-    command = f"isp-nas data check {plain(shlex.quote(report.out))}{report.check_options}"
+    command = f"isp-nas data check {typed(report.out)}{report.check_options}"
     console.print_command(f"Next: {command}")

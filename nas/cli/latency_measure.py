@@ -1,7 +1,6 @@
 """Commands of `isp-nas latency` that measure: probe, measure, import, calibrate and validate."""
 
 import os
-import shlex
 from collections.abc import Generator, Iterable, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
@@ -14,7 +13,7 @@ from latency_models.device import Device, device_names, load_device, summary
 from latency_models.measurements import Conditions, Failure, Timing, read_measurements, write_measurements
 from latency_models.predictor import Predictor
 from latency_models.probes import Probe
-from nas.cli.console import Console, plain
+from nas.cli.console import Console, typed
 from nas.cli.latency_tables import ACCURACY_COLUMNS, accuracy_line, accuracy_rows
 from nas.cli.progress import progress_bar
 from nas.cli.tables import Column, print_json, print_rows
@@ -157,7 +156,7 @@ def _report_measured(file: Path, failures: Sequence[Failure], output_format: str
     else:
         console = Console()
         console.print(f"{len(timings)} networks timed in {file}, {len(failures)} without a time.", highlight=False)
-        console.print_command(f"Next: isp-nas latency calibrate {plain(shlex.quote(str(file)))} --name my-device")
+        console.print_command(f"Next: isp-nas latency calibrate {typed(file)} --name my-device")
     if failures and own.isdisjoint(timing.network for timing in timings):  # references alone are nothing asked for
         raise MeasurementError(f"No network could be timed; the first: {failures[0].reason}")
 

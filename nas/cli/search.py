@@ -1,12 +1,11 @@
 """The command `isp-nas search`, with what a person sees meanwhile."""
 
-import shlex
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.cli.console import Console, plain
+from nas.cli.console import Console, plain, typed
 from nas.cli.progress import progress_bar
 from nas.cli.search_log import SearchLog
 from nas.cli.search_view import SearchView, standing
@@ -137,5 +136,5 @@ def _conclude(voice: Voice, found: Study) -> None:
 
 def _typed(folder: Path) -> str:
     """Return the options that name a study."""
-    results = "" if folder.parent == Path("results") else f" --results {shlex.quote(str(folder.parent))}"
-    return f"--study {folder.name}{plain(results)}"
+    results = "" if folder.parent == Path("results") else f" --results {typed(folder.parent)}"
+    return f"--study {folder.name}{results}"

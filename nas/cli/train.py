@@ -1,6 +1,5 @@
 """The command `isp-nas train`: train one network to the end and print progress and result."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas import backend
-from nas.cli.console import Console, plain
+from nas.cli.console import Console, plain, typed
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.search.network_ref import NetworkRef
 from nas.search.network_training import Quantise, TrainOptions, plan_training
@@ -134,10 +133,10 @@ def _print_trained(label: str, done: "TrainingRun", finished: "Finished", chosen
             f"{_detachment(finished, done.super_network)['reason']}.",
             highlight=False,
         )
-    console.print_command(f"Look:   tensorboard --logdir {plain(shlex.quote(str(done.folder)))}")
-    qat = f"{label} --precision int8 --qat {shlex.quote(str(done.folder))}"
-    trained = qat if done.quantisation else shlex.quote(str(done.folder))
-    console.print_command(f"Export: isp-nas export {plain(trained)} --out export")
+    console.print_command(f"Look:   tensorboard --logdir {typed(done.folder)}")
+    qat = f"{plain(label)} --precision int8 --qat {typed(done.folder)}"
+    trained = qat if done.quantisation else typed(done.folder)
+    console.print_command(f"Export: isp-nas export {trained} --out export")
 
 
 def _told_quality(quality: "Quality") -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nas.cli.console import Console, plain, print_out
+from nas.cli.console import Console, plain, print_out, typed
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.cluster.agent import End
 from nas.cluster.agents import AgentOptions, run_agents
@@ -47,7 +47,7 @@ def write_keys(folder: Path, *, output_format: str) -> None:
     Console().print(
         f"Wrote {AUTHORITY}, {CERTIFICATE} and {KEY} to {plain(folder)}; they hold until {until:%Y-%m-%d}.\n"
         f"Copy the folder to every machine, for your eyes alone: who has {KEY} can run programs on all of them.\n"
-        f"Then: isp-nas search --cluster 0.0.0.0:8786 --tls {plain(folder)} …, and the line that it prints elsewhere.",
+        f"Then: isp-nas search --cluster 0.0.0.0:8786 --tls {typed(folder)} …, and the line that it prints elsewhere.",
         highlight=False,
         soft_wrap=True,
     )

@@ -2,13 +2,15 @@
 
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from nas.cli.console import Console, plain, text_of, write_whole
+from nas.cli.console import Console, plain, text_of, typed, write_whole
 from nas.cli.tables import Column, print_json, print_rows
 from search_spaces.errors import UsageError
+from search_spaces.system.named_files import expanded
 from search_spaces.system.printable import json_printable, printable
 
 HOSTILE = (
@@ -95,3 +97,13 @@ def test_a_command_stays_in_one_piece_on_a_narrow_terminal() -> None:
     command = "Look:   isp-nas pareto --study " + "a-long-name-" * 12 + " --plot front.png"
     Console(file=shown, width=80).print_command(command)
     assert shown.getvalue() == f"{command}\n"
+
+
+@pytest.mark.parametrize("name", ["-x", "--help", "~", "~root", "a b", "it's", "$HOME", "[bold]x", "数据", "plain"])
+def test_a_path_in_a_command_to_copy_is_that_path_to_shell_and_command(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    out = io.StringIO()
+    Console(file=out).print_command(f"isp-nas data check {typed(name)}")
+    word = shlex.split(out.getvalue())[-1]
+    assert not word.startswith("-")
+    assert (tmp_path / expanded(word)).samefile(tmp_path / name)

@@ -137,7 +137,7 @@ STARTS_S = (0.05, 0.2, 0.4, 0.7)  # Python's own start, and ours
 SHARES = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)  # of the time that an undisturbed run takes
 SIGNALS = (
     ("SIGINT", "group"), ("SIGTERM", "group"), ("SIGKILL", "command"), ("SIGKILL", "worker"), ("SIGSTOP", "group"),
-    ("SIGHUP", "group"), ("SIGSTOP", "worker"),
+    ("SIGHUP", "group"), ("SIGSTOP", "worker"), ("SIGSTOP", "worker for a while"),
 )  # fmt: skip
 WITH_WORKERS = ("search", "audit")
 
@@ -147,11 +147,13 @@ def signals(prepared: Path, commands: Sequence[str] = ()) -> Iterator[Condition]
     for command in (name for name in SIGNALLED if _is_asked(name, commands)):
         arguments, lasts_s = LONG.get(command, COMMANDS[command]), 0.0
         for kind, to in SIGNALS:
-            if to == "worker" and command not in WITH_WORKERS:
+            if to.startswith("worker") and command not in WITH_WORKERS:
                 continue
             lasts_s = lasts_s or undisturbed(prepared, arguments)[0]
             phases = [*STARTS_S, *(round(share * lasts_s, 2) for share in SHARES)]
-            for after in phases if to != "worker" else phases[-4:-1] if kind == "SIGKILL" else phases[-3:-2]:
+            for after in (
+                phases if not to.startswith("worker") else phases[-4:-1] if kind == "SIGKILL" else phases[-3:-2]
+            ):
                 yield Condition("signals", arguments, signal=kind, to=to, after_s=after, what=f"{command}: {kind}")
 
 
@@ -220,7 +222,7 @@ def main() -> None:
         if not prepared.exists():
             prepare(prepared)
         for condition in thinned(all_conditions(prepared, asked.area, asked.command), asked.most):
-            forms = [form for form in NAMED if not (asked.light and form[0] in HEAVY)]
+            forms = [form for form in NAMED if not (asked.light and any(each in HEAVY for each in form[:2]))]
             left = [form for form in forms if not _is_named(condition, form, known)]
             for outcome in [] if _is_known(condition, known) or not left else run_each(prepared, condition, left):
                 known.append(asdict(outcome))

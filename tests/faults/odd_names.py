@@ -75,7 +75,7 @@ NAMED: tuple[list[str], ...] = (
     ["export", "./{}-run", "--out", "./{}-export"],
     ["delete", "copied", "--results", "./{}-copies"],
 )  # fmt: skip
-HEAVY = ("search", "train", "audit", "export")
+HEAVY = ("search", "train", "audit", "export", "measure")
 # What commands write besides what they were told to: the folder of studies, a calibrated device, another's log.
 OURS = ("results", "devices", "delegates", "kernels")
 

@@ -245,6 +245,13 @@ def test_a_missing_file_is_a_sentence_that_says_how_to_get_it(
     assert (given or str(tmp_path / "models")) in str(raised.value)
 
 
+def test_a_user_without_a_home_folder_has_no_weights_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is run as a number without a name."""
+    monkeypatch.setenv("KERAS_HOME", "~nobody-of-this-name/.keras")
+    with pytest.raises(UsageError, match="none at ~nobody-of-this-name"):
+        vgg_weights.find_weights(None)
+
+
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert vgg_weights.weights_digest(put(tmp_path / "some.h5")) == hashlib.sha256(b"weights").hexdigest()
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from nas.train.recipe import VGG_LAYERS, Recipe
 from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.system.named_files import expanded
 
 # Convolutions and channels of each block; between blocks a pool halves the map.
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
@@ -64,7 +65,7 @@ def find_weights(given: Path | None) -> Path:
 
     Raises UsageError, which says how to get it, where there is none.
     """
-    folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    folder = expanded(os.environ.get("KERAS_HOME", "~/.keras")) / "models"  # a user without a home has none there
     places = [given] if given else [folder / name for name in _FILES]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
