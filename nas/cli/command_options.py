@@ -12,6 +12,7 @@ from search_spaces.errors import UsageError
 from search_spaces.precision import PRECISIONS
 
 if TYPE_CHECKING:
+    from nas.data.raw_dump import RawDump
     from nas.export.options import ExportOptions
     from nas.render.batch import RenderOptions
     from nas.search.cluster import ClusterOptions
@@ -253,19 +254,29 @@ class PictureOptions:
         ),
     ] = None
 
+    def options(self, raw: RawOptions, dump: "DumpOptions") -> "RenderOptions":
+        """Return what was asked for."""
+        from nas.render.batch import RenderOptions
+        from nas.render.image_file import FileKind
+
+        kind = FileKind(self.bits_out, self.jpeg)
+        return RenderOptions(raw.given(), self.input, kind, self.compare, self.convert, self.max_memory, dump.dump())
+
+
+@dataclass(frozen=True)
+class DumpOptions:
+    """How a sensor's frame without a header is stored."""
+
     size: Annotated[str | None, option("--size", help="Height x width of a headerless sensor dump.", panel=RAW)] = None
     storage: Annotated[
         str, option("--storage", help="Storage of a sensor dump: u16le, u16be, mipi10 or mipi12.", panel=RAW)
     ] = "u16le"
 
-    def options(self, raw: RawOptions) -> "RenderOptions":
-        """Return what was asked for."""
+    def dump(self) -> "RawDump | None":
+        """Return the dump, None where no size was given; raise UsageError for one that cannot be."""
         from nas.data.raw_dump import dump_of
-        from nas.render.batch import RenderOptions
-        from nas.render.image_file import FileKind
 
-        kind, dump = FileKind(self.bits_out, self.jpeg), dump_of(self.size, self.storage)
-        return RenderOptions(raw.given(), self.input, kind, self.compare, self.convert, self.max_memory, dump)
+        return dump_of(self.size, self.storage)
 
 
 @dataclass(frozen=True)
@@ -294,9 +305,3 @@ class MakeOptions:
     workers: Annotated[int | None, option("--workers", help="Photographs at work at once.", default="one per core")] = (
         None
     )
-    size: Annotated[
-        str | None, option("--size", help="Height x width of a dump of a sensor's frame without a header.", panel=RAW)
-    ] = None
-    storage: Annotated[
-        str, option("--storage", help="How such a dump is stored: u16le, u16be, mipi10 or mipi12.", panel=RAW)
-    ] = "u16le"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.command_options import MakeOptions
+from nas.cli.command_options import DumpOptions, MakeOptions
 from nas.cli.option_groups import grouped, option
 from nas.cli.options import PairOptions, RawOptions, ShortForm
 
@@ -42,6 +42,7 @@ def make(
     out: Annotated[Path, option("--out", help="Folder for the pairs; no file in it is overwritten.")],
     options: MakeOptions,
     format_of_raw: RawOptions,
+    dump: DumpOptions,
     output_format: ShortForm = "table",
 ) -> None:
     """Make training pairs of photographs: align, cut and judge patches. The same command continues.
@@ -51,7 +52,7 @@ def make(
     """
     from nas.cli.data_make import run_make, settings_of
 
-    settings, assembly = settings_of(target, options, format_of_raw)
+    settings, assembly = settings_of(target, options, format_of_raw, dump)
     run_make(
         raw, target, out, settings, assembly, match=options.match, workers=options.workers, output_format=output_format
     )

@@ -9,7 +9,7 @@ from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 
 if TYPE_CHECKING:
-    from nas.cli.command_options import MakeOptions
+    from nas.cli.command_options import DumpOptions, MakeOptions
     from nas.cli.options import RawOptions
     from nas.data.make.assembly import AssemblySettings
     from nas.data.make.maker import MakeReport
@@ -38,13 +38,14 @@ def run_make(
     _show(report, output_format)
 
 
-def settings_of(target: str, options: "MakeOptions", raw: "RawOptions") -> "tuple[MakeSettings, AssemblySettings]":
+def settings_of(
+    target: str, options: "MakeOptions", raw: "RawOptions", dump: "DumpOptions"
+) -> "tuple[MakeSettings, AssemblySettings]":
     """Return what was asked for."""
     from nas.data.make.assembly import AssemblySettings
     from nas.data.make.maker import FOLDER_TARGET
     from nas.data.make.photograph import MakeSettings
     from nas.data.make.sources import OWN_TARGETS
-    from nas.data.raw_dump import dump_of
     from nas.data.raw_format import RawFormat
 
     fmt = RawFormat(**raw.given())
@@ -58,7 +59,7 @@ def settings_of(target: str, options: "MakeOptions", raw: "RawOptions") -> "tupl
         pattern=raw.pattern,
         black=raw.black,
         white=raw.white,
-        dump=dump_of(options.size, options.storage),
+        dump=dump.dump(),
     )
     return settings, AssemblySettings(
         options.per_photo, options.seed, options.val, options.test, options.gap, options.exposure

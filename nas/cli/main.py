@@ -12,6 +12,7 @@ import typer
 from nas.cli import cluster, data, latency, process
 from nas.cli.command_options import (
     ClusterSettings,
+    DumpOptions,
     FileOptions,
     PictureOptions,
     RunOptions,
@@ -417,6 +418,7 @@ def render(
     out: Annotated[Path, option("--out", help="Folder for the pictures; no file in it is overwritten.")],
     picture: PictureOptions,
     raw: RawOptions,
+    dump: DumpOptions,
     output_format: ShortForm = "table",
 ) -> None:
     """Make photos of RAW files with a .tflite file: any size, in tiles where needed.
@@ -426,4 +428,4 @@ def render(
     """
     from nas.cli.render import run_render
 
-    run_render(model, inputs, out, picture.options(raw), output_format=output_format)
+    run_render(model, inputs, out, picture.options(raw, dump), output_format=output_format)
