@@ -1,4 +1,4 @@
-"""Print the README's table of the designs as Markdown, from the files that `isp-nas designs` reads.
+"""Print the table of docs/designs.md as Markdown, from the files that `isp-nas designs` reads.
 
 python benchmarks/design_table.py [--results results] [--device NAME]
 """

@@ -1,4 +1,4 @@
-"""The README's table of designs is printed from the same rows that `isp-nas designs` shows."""
+"""The table of docs/designs.md is printed from the same rows that `isp-nas designs` shows."""
 
 import subprocess
 import sys
