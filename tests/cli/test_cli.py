@@ -1,7 +1,7 @@
 """The installed command as people and programs use it: one small search, and everything one may ask about it.
 
-What answers at once, and an export, start the command itself; the rest calls what the command calls. Searches and
-trainings in processes of their own, to the end and killed: `tests/faults`, `tests/search` and `tests/train`.
+What answers at once, a training and an export start the command itself; the rest calls what the command calls. Searches
+in processes of their own, to the end and killed: `tests/faults` and `tests/search`.
 """
 
 import csv
@@ -339,9 +339,9 @@ def test_show_and_best_agree_on_the_best(searched: Searched) -> None:
 def trained(searched: Searched) -> Path:
     """Train smallnet for twenty steps, and for ten after that; return the folder of the longer run."""
     told = []
-    for steps in (20, 10):
+    for steps, command in ((20, isp_nas), (10, in_process)):
         asked = ("--steps", steps, "--data", searched.pairs, "--results", searched.results, *TINY_TRAINING[2:])
-        done = in_process("train", "smallnet", *asked, "--format", "json")
+        done = command("train", "smallnet", *asked, "--format", "json")
         assert done.returncode == 0
         assert re.fullmatch(rf"step {steps}/{steps}: loss \S+, validation \S+ dB, SSIM \S+.*\n", done.stderr)
         told.append(json.loads(done.stdout))
