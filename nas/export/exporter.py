@@ -149,11 +149,20 @@ def _refusal(converted: Converted, judged: Judged, judge: FileVerifier, options:
     if judged.worst_drop_db <= allowed:  # a NaN is no agreement either
         return None
     where, lost = judged.worst_drop
-    remedy = "fine-tune for it with --qat STEPS" if _may_be_fine_tuned(converted) else "take another precision"
     return (
         f"{precision.name} loses {lost:.3g} dB {where} against the trained network, allowed are {allowed:g}: "
-        f"{_layer(converted, judged, judge)}; {remedy}, or allow more with --max-drop"
+        f"{_cause(converted, judged, judge, allowed)}, or allow more with --max-drop"
     )
+
+
+def _cause(converted: Converted, judged: Judged, judge: FileVerifier, allowed: float) -> str:
+    """Return where the error enters and what helps: no training makes up for what an input of 8 bits leaves out."""
+    if converted.precision.name == "int8":
+        of_input = judge.input_drop_db(converted.levels, judged.input)
+        if of_input is not None and of_input > allowed:
+            return f"the 8 bits of its input alone lose {of_input:.3g} dB; take int16, which has 16"
+    remedy = "fine-tune for it with --qat STEPS" if _may_be_fine_tuned(converted) else "take another precision"
+    return f"{_layer(converted, judged, judge)}; {remedy}"
 
 
 def _may_be_fine_tuned(converted: Converted) -> bool:

@@ -144,6 +144,18 @@ class FileVerifier:
             local_runtime_ms=runtime_ms,
         )
 
+    def input_drop_db(self, levels: InputLevels, encoding: TensorEncoding) -> float | None:
+        """Return what the network loses by an input rounded as a file takes it; None where it takes real values."""
+        if not encoding.is_whole:
+            return None
+        network = lower_flax.jit_apply(self.graph)
+
+        def of_rounded(x: Array) -> Array:
+            stored = encoding.encode(levels.counts(x))
+            return np.asarray(network(self.weights, levels.values(encoding.decode(stored))))  # type: ignore[arg-type]  # as above
+
+        return self.trained.psnr_db - quality_of(of_rounded, self.val, batch=1).psnr_db
+
     def _run_deploy(self, converted: Converted, of_twin: Difference) -> tuple[TfliteModel, Difference, Quality, float]:
         model = _loaded(converted)
         if (model.input_shape, model.output_shape) != (self._deploy.input_shape, self._deploy.output_shape):

@@ -65,9 +65,11 @@ def target_of(
 
 
 def a_huge_channel(parameters: dict[str, np.ndarray]) -> None:
-    """Give one channel of the body a constant of 1000, which nothing behind it reads: 8 bits then lose the others."""
+    """Give one channel of the body a constant of 1000, which the head needs: 8 bits then lose the others."""
     parameters["block1.conv/bias"][2] = 1000.0
     parameters["head/kernel"][:, :, 2] = 0.0
+    parameters["head/kernel"][1, 1, 2] = 0.01
+    parameters["head/bias"] -= 10.0
 
 
 @pytest.fixture
@@ -253,17 +255,36 @@ def test_a_precision_that_loses_too_much_is_left_out_with_its_layer_and_the_othe
 ) -> None:
     train = open_prepared(prepared_tiny, "train")
     spoilt = target_of(tmp_path, tiny_pairs, trained=train, change=a_huge_channel)
-    options = ExportOptions(precisions=("fp16", "int8"), size=SIZE, dynamic=True, max_drop_db={"int8": 0.0})
+    options = ExportOptions(precisions=("fp16", "int8"), size=SIZE, dynamic=True, max_drop_db={"int8": 0.01})
     card = exporter.export(spoilt, tmp_path / "out", device, options)
     written = {path.name for path in (tmp_path / "out").glob("*.tflite")}
     assert written == {"model.tflite", "model_none.tflite", "model_fp16.tflite", "model_fp16_none.tflite"}
     (reason,) = exporter.refusals(card)
-    assert re.match(r"int8 loses \S+ dB (on the|at full) .* against the trained network, allowed are 0: the er", reason)
+    assert re.match(
+        r"int8 loses \S+ dB (on the|at full) .* against the trained network, allowed are 0.01: the er", reason
+    )
     assert "fine-tune for it with --qat STEPS, or allow more with --max-drop" in reason
     assert '"block1.conv.relu" (relu)' in reason
     refused = card.precisions[2]
     assert (refused.file, refused.dynamic_file, refused.refused) == (None, None, reason)
     assert f"- {reason}" in (tmp_path / "out" / "card.md").read_text("utf-8")
+
+
+def test_where_the_8_bits_of_the_input_lose_too_much_16_are_advised(
+    tmp_path: Path, tiny_pairs: Path, prepared_tiny: Path, device: Device
+) -> None:
+    train = open_prepared(prepared_tiny, "train")
+
+    def amplify(parameters: dict[str, np.ndarray]) -> None:  # the picture is what 8 bits round off
+        for name in ("stem1/kernel", "head/kernel"):
+            parameters[name] *= 20.0
+
+    options = ExportOptions(precisions=("int8",), size=SIZE, max_drop_db={"int8": 1e-4})
+    card = exporter.export(
+        target_of(tmp_path, tiny_pairs, trained=train, change=amplify), tmp_path / "out", device, options
+    )
+    (reason,) = exporter.refusals(card)
+    assert re.search(r"the 8 bits of its input alone lose \S+ dB; take int16, which has 16, or allow more", reason)
 
 
 def test_a_precision_that_cannot_run_here_is_told_and_the_others_are_written(
