@@ -289,25 +289,25 @@ def test_a_file_of_vgg16_is_refused_even_where_both_begin_alike(tmp_path: Path) 
     path = write_shapes(tmp_path / "vgg16.h5", (2, 2, 3, 3, 3))
     for layer in ("relu1_1", "relu5_4"):
         told = refused(path, layer=layer)
-        assert "wanted a kernel of 3×3×256×256 and a bias of 256 in its layer block3_conv4, got no such layer" in told
+        assert "its layer block3_conv4 is missing instead of a kernel of 3×3×256×256 and a bias of 256" in told
 
 
 def test_another_shape_is_refused_with_both(tmp_path: Path) -> None:
     path = write_shapes(tmp_path / "narrow.h5", VGG19, channels=(64, 96, 256, 512, 512))
     told = refused(path)
-    assert "wanted a kernel of 3×3×64×128 and a bias of 128 in its layer block2_conv1" in told
-    assert "got a kernel of 3×3×64×96 and a bias of 96" in told
+    assert "its layer block2_conv1 is a kernel of 3×3×64×96 and a bias of 96" in told
+    assert "instead of a kernel of 3×3×64×128 and a bias of 128" in told
 
 
 def test_a_layer_without_its_bias_is_refused(tmp_path: Path) -> None:
     path = write_shapes(tmp_path / "bare.h5", VGG19)
     with h5py.File(path, "a") as file:
         del file["block4_conv2/bias:0"]
-    assert "in its layer block4_conv2, got a kernel of 3×3×512×512;" in refused(path)
+    assert "its layer block4_conv2 is a kernel of 3×3×512×512 instead of" in refused(path)
 
 
 def test_an_empty_file_in_hdf5_is_refused(tmp_path: Path) -> None:
-    assert "in its layer block1_conv1, got no such layer" in refused(write_shapes(tmp_path / "empty.h5", (0,) * 5))
+    assert "its layer block1_conv1 is missing instead of" in refused(write_shapes(tmp_path / "empty.h5", (0,) * 5))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip of PyTorch", b"<html>404</html>"])

@@ -153,14 +153,14 @@ def _check_shapes(stored: dict[str, dict[str, Any]], path: Path) -> None:
         shapes = {kind: tuple(array.shape) for kind, array in stored[name].items()}
         if shapes != wanted:
             raise UsageError(
-                f"{path} does not hold VGG-19 as Keras writes it: its layer {name} has {_told(shapes)} instead of "
+                f"{path} does not hold VGG-19 as Keras writes it: its layer {name} is {_told(shapes)} instead of "
                 f"{_told(wanted)}; {_HOW_TO_GET}"
             )
 
 
 def _told(shapes: Mapping[str, tuple[int, ...]]) -> str:
     told = (f"a {kind} of {'×'.join(map(str, shape))}" for kind, shape in sorted(shapes.items(), reverse=True))
-    return " and ".join(told) or "no such layer"
+    return " and ".join(told) or "missing"
 
 
 def _channels() -> dict[str, int]:
