@@ -26,7 +26,7 @@ from nas.search.known_designs import designs_of
 from nas.search.optuna_database import DatabaseFile
 from nas.search.optuna_sampler import Proposer
 from nas.search.policy import UNLIKELY_SHARE, Situation, Work
-from nas.search.prior import prior
+from nas.search.prior import best_networks, prior
 from nas.search.proposals import Proposals, random_member
 from nas.search.samplers import SAMPLERS
 from nas.search.stalls import StallWatch
@@ -42,8 +42,7 @@ from search_spaces.system.atomic_write import clear_left_behind
 
 # A sampler that repeats itself this often in a row is helped by random draws; when those find nothing new either,
 # the space is exhausted for all practical purposes.
-PATIENCE = 50
-RANDOM_TRIES = 2000
+PATIENCE, RANDOM_TRIES = 50, 2000
 POLL_S = 0.2
 # A candidate that is lost so often in a row, without a result in between, is taken to be the cause.
 MOST_LOSSES = 3
@@ -117,8 +116,7 @@ class Search:
     def _open_proposer(self) -> None:
         config = self.study.config
         learned = prior(config.prior)
-        # Beside Optuna's samplers promotion is the plain rule, for they are told of the first rung alone.
-        if SAMPLERS[config.sampler].is_model:
+        if SAMPLERS[config.sampler].is_model:  # Optuna's are told of the first rung alone: promotion is the plain rule
             self._forecast = Forecast(self.study, learned)
         self._proposals = Proposals(
             self.space,
@@ -127,6 +125,7 @@ class Search:
             steps=self.study.ladder[-1],
             objective=config.objective,
             prior=learned,
+            examples=best_networks(config.prior),
         )
         self._proposal: tuple[int, ArchSpec | None] = -1, None
         self.proposer = Proposer(self.study, self.space, self._proposed)

@@ -21,6 +21,7 @@ from search_spaces.spec import ArchSpec
 
 TABLES = Path(__file__).parent / "priors"
 TREES, LEAF = 100, 2
+EXAMPLES = 15  # of a table's best networks, and of those trained for longer, that a search looks at
 LATE_RIDGE = 10.0  # by leaving one out on the sensor pairs
 # What comes out far below the others is below them; how far depends on chance more than on the network.
 LOWEST = -3.0
@@ -39,6 +40,16 @@ def table_names(fingerprint: str) -> tuple[str, ...]:
 def table_size(name: str) -> int:
     """Return how many networks a table holds."""
     return len(_table(name)["networks"])
+
+
+def best_networks(names: Sequence[str], count: int = EXAMPLES) -> list[ArchSpec]:
+    """Return so many of the best networks of each table, and as many of those that it trained for longer."""
+    ranked = [
+        sorted(networks, key=lambda each: -each["psnr_db"])[:count]
+        for name in names
+        for networks in (_table(name)["networks"], _table(name).get("longer", {}).get("networks", []))
+    ]
+    return list(dict.fromkeys(ArchSpec.from_dict(each["genes"]) for networks in ranked for each in networks))
 
 
 def spread_db(names: Sequence[str]) -> float:

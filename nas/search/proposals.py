@@ -28,6 +28,10 @@ CENTRES = 2
 WORKERS_PER_BATCH = 4
 VARIATIONS, CROSSINGS, RANDOM = 60, 30, 15
 MEAN_CHANGES = 2
+# Every so many proposals one is made that differs from all centres in so many genes at least: of small changes alone, a
+# search of 150 networks came to try 129 with the first activation of the design that it began with, and ended 0.5 dB
+# below what networks with another one, and with attention, are known to reach on those pairs.
+ELSEWHERE, FAR = 4, 4
 # With fewer members within the limits than this, more are looked for by walking; so many networks are priced at most.
 FEWEST_WITHIN, MOST_PRICED = 12, 1500
 WALKERS = 12
@@ -74,6 +78,18 @@ def random_member(space: SearchSpace, rng: np.random.Generator) -> ArchSpec:
     return space.sample(lambda _, values, __: values[int(rng.integers(len(values)))])
 
 
+def _of_far_ones(gain: Any, pool: Sequence[ArchSpec], centres: Sequence[ArchSpec]) -> Any:
+    """Return the gains with nothing left of networks near a centre; as they are where all are near."""
+    far = np.array([all(genes_apart(spec, centre) >= FAR for centre in centres) for spec in pool])
+    return np.where(far, gain, -1.0) if far.any() else gain
+
+
+def genes_apart(a: ArchSpec, b: ArchSpec) -> int:
+    """Return in how many genes two networks differ."""
+    ours, theirs = a.to_dict(), b.to_dict()
+    return sum(ours[name] != theirs[name] for name in ours)
+
+
 class Proposals:
     """Proposes members of a space; every proposal is a function of seed, number and results."""
 
@@ -86,9 +102,14 @@ class Proposals:
         steps: int,
         objective: str = "score",
         prior: Prior | None = None,
+        examples: Sequence[ArchSpec] = (),
     ) -> None:
-        """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`."""
+        """`steps` are those at which PSNR is predicted; `prior` is that of `nas.search.surrogate`.
+
+        `examples` are networks that were good on other pairs: they are looked at, and crossed with the best.
+        """
         self._prior = prior
+        self._examples = [spec for spec in examples if space.contains(spec)]
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective
         self._ahead: list[ArchSpec] = []  # chosen beside the last one from the same pool
         self._costs: dict[str, Cost | None] = {}
@@ -111,10 +132,13 @@ class Proposals:
             return pool[int(rng.integers(len(pool)))] if pool else None
         value, model = self._value(rng), self._model(known, running)
         expected = [value(m, k.runtime_ms) for m, k in zip(model.of_results(), known, strict=False)]
-        pool = self._pool(rng, self._best(known, expected), seen)
+        parents = self._best(known, expected)
+        pool = self._pool(rng, parents, seen)
         if not pool:
             return None
         gain = self._gain(pool, known, model, value, max(expected))
+        if number % ELSEWHERE == ELSEWHERE - 1:
+            gain = _of_far_ones(gain, pool, parents[:CENTRES])
         first, *self._ahead = self._apart(pool, gain, model, 1 + len(running) // WORKERS_PER_BATCH)
         return first
 
@@ -200,6 +224,10 @@ class Proposals:
         for _ in range(CROSSINGS if len(parents) > 1 else 0):
             first, second = rng.choice(len(parents), 2, replace=False)
             yield self._crossing(rng, parents[first], parents[second])
+        yield from self._examples
+        for _ in range(CROSSINGS if parents and self._examples else 0):
+            first, second = int(rng.integers(len(parents))), int(rng.integers(len(self._examples)))
+            yield self._crossing(rng, parents[first], self._examples[second])
         for _ in range(RANDOM if parents else RANDOM + VARIATIONS):
             yield random_member(self._space, rng)
 

@@ -12,8 +12,19 @@ from latency_models.device import load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.search.constraints import Limits
 from nas.search.optuna_sampler import ModelSampler
-from nas.search.prior import TABLES, prior, standardised, table_names, table_size
-from nas.search.proposals import MOST_PRICED, RANDOM, VARIATIONS, WORKERS_PER_BATCH, Cost, Known, Proposals
+from nas.search.prior import TABLES, best_networks, prior, standardised, table_names, table_size
+from nas.search.proposals import (
+    CENTRES,
+    FAR,
+    MOST_PRICED,
+    RANDOM,
+    VARIATIONS,
+    WORKERS_PER_BATCH,
+    Cost,
+    Known,
+    Proposals,
+    genes_apart,
+)
 from nas.search.score import final_score
 from nas.search.surrogate import Result, Surrogate, expected_improvement, features, predicted_seconds, structure
 from search_spaces.designs import DESIGNS
@@ -305,3 +316,30 @@ def test_the_scale_of_a_table_is_its_own() -> None:
     values = np.array([20.0, 25.0, 26.0, 27.0, 28.0, 29.0])
     assert standardised(values) == pytest.approx(standardised(3 * values + 7))
     assert standardised(np.array([0.0, 25.0, 26.0, 27.0, 28.0, 29.0])).min() == -3
+
+
+def test_every_fourth_proposal_leaves_the_neighbourhood_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = [DESIGNS["smallnet"].spec, DESIGNS["smallnet"].spec.with_genes(kernel=5)][:CENTRES]
+    monkeypatch.setattr(Proposals, "_best", lambda *_: parents)
+    monkeypatch.setattr(Proposals, "_gain", lambda _, pool, *__: -np.arange(len(pool)) / len(pool))
+    maker, results = proposals(), known(members(12))
+    made = [maker.propose(number, results, [], never) for number in range(8)]
+    nearest = [min(genes_apart(spec, centre) for centre in parents) for spec in made if spec]
+    assert min(nearest[3], nearest[7]) >= FAR
+    assert max(nearest[:3]) < FAR, "the first of the pool are small changes"
+
+
+def test_networks_that_were_good_on_other_pairs_are_looked_at_and_crossed_with_the_best() -> None:
+    example = DESIGNS["smallnet"].spec.with_genes(stem_activation="prelu", activation="elu", attention="channel")
+    maker = proposals(examples=[example, ArchSpec(width=128, depth=8)])
+    assert maker._examples == [example], "what the space does not hold is left out"
+    drawn = list(maker._drawn(np.random.default_rng(0), [DESIGNS["smallnet"].spec.with_genes(kernel=5)]))
+    assert example in drawn
+    assert any(spec.activation == "elu" and spec.kernel == 5 for spec in drawn)
+
+
+def test_examples_are_the_best_networks_of_each_table() -> None:
+    found = best_networks(["demo"], 3)
+    assert 3 <= len(found) <= 6
+    assert set(found) <= set(best_networks(["demo", "sensor-pairs"], 3))
+    assert best_networks([]) == []
