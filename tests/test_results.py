@@ -62,8 +62,12 @@ def test_the_card_is_of_a_network_of_the_run(name: str) -> None:
     assert card["twin_difference"] <= 1e-4
 
 
-def test_fine_tuned_int8_is_worth_more_than_what_is_converted_from_the_same_weights_or_trained_as_long() -> None:
-    told = json.loads((Path(__file__).parents[1] / "benchmarks" / "qat.json").read_text("utf-8"))
-    assert {row["network"] for row in told["rows"]} == {"smallnet", "csanet", "found"}
+@pytest.mark.parametrize("name", ["qat.json", "qat_demo.json"])
+def test_integer_files_lose_as_little_as_is_said_and_fine_tuning_wins(name: str) -> None:
+    told = json.loads((Path(__file__).parents[1] / "benchmarks" / name).read_text("utf-8"))
+    assert {row["network"] for row in told["rows"]} == {"smallnet", "found"}
     for row in told["rows"]:
-        assert row["qat"]["psnr_db"] > max(row["ptq"]["psnr_db"], row["longer_ptq"]["psnr_db"])
+        psnr_db = {key: each["psnr_db"] for key, each in row.items() if isinstance(each, dict) and "psnr_db" in each}
+        assert psnr_db["float"] - psnr_db["int16"] < 0.15
+        assert psnr_db["ptq"] > psnr_db["plain_int8"] + 1.5
+        assert psnr_db["qat"] > max(psnr_db["ptq"], psnr_db["longer_ptq"])
