@@ -24,13 +24,16 @@ class ActivationEntry:
     body: int | None = None  # its place among the values of the genes of a body; None: no value of them
     is_fused: bool = False  # delegates compute it as a part of the operation before it
     is_integer: bool = False  # tests have seen it converted to int8 and int16
+    is_homogeneous: bool = False  # f(s·x) = s·f(x) for every s > 0
     jax_options: Mapping[str, Any] = field(default_factory=dict)
     tensorflow_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 # `body` numbers the genes' values in the order in which they came: what a search learns depends on that order.
 ENTRIES: dict[str, ActivationEntry] = {
-    "relu": ActivationEntry("RELU", "flax.linen:relu", "tensorflow:nn.relu", body=0, is_fused=True, is_integer=True),
+    "relu": ActivationEntry(
+        "RELU", "flax.linen:relu", "tensorflow:nn.relu", body=0, is_fused=True, is_integer=True, is_homogeneous=True
+    ),
     "relu6": ActivationEntry(
         "RELU6", "flax.linen:relu6", "tensorflow:nn.relu6", body=3, is_fused=True, is_integer=True
     ),
@@ -40,10 +43,11 @@ ENTRIES: dict[str, ActivationEntry] = {
         "tensorflow:nn.leaky_relu",
         body=2,
         is_integer=True,
+        is_homogeneous=True,
         jax_options={"negative_slope": LEAKY_SLOPE},
         tensorflow_options={"alpha": LEAKY_SLOPE},
     ),
-    "prelu": ActivationEntry("PRELU", None, None, body=1, is_integer=True),
+    "prelu": ActivationEntry("PRELU", None, None, body=1, is_integer=True, is_homogeneous=True),
     "tanh": ActivationEntry("TANH", "jax.numpy:tanh", "tensorflow:nn.tanh", body=4, is_integer=True),
     "sigmoid": ActivationEntry("LOGISTIC", "flax.linen:sigmoid", "tensorflow:nn.sigmoid", is_integer=True),
     "elu": ActivationEntry("ELU", "flax.linen:elu", "tensorflow:nn.elu", body=5, is_integer=True),

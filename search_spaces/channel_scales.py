@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.cluster.hierarchy import DisjointSet
 
+from search_spaces.activations import ENTRIES
 from search_spaces.graph import INPUT, Graph, Node
 from search_spaces.ops import (
     Activation,
@@ -37,7 +38,6 @@ from search_spaces.ops import (
 
 # Larger factors would rest on a channel's few largest values; 64 was no better than 16 on three networks.
 LARGEST_FACTOR = 16.0
-_HOMOGENEOUS = ("relu", "leaky_relu", "prelu")  # f(s·x) = s·f(x) for s > 0
 _FIXED = ("", 0)  # whose factor is one
 
 Array = np.ndarray[Any, Any]
@@ -72,10 +72,14 @@ def _factor(members: list[tuple[Array, int]]) -> np.float32:
 
 
 def scaled(graph: Graph, weights: Weights, scales: Scales) -> dict[str, Array]:
-    """Return weights with which every map has its channels times these factors, and the output is the same."""
+    """Return weights with which every map has its channels times these factors, and the output is the same.
+
+    A map without factors keeps its channels.
+    """
+    factors = {name: np.ones(shape[3], np.float32) for name, shape in graph.shapes.items()} | dict(scales)
     found = dict(weights)
     for node in graph.nodes:
-        of_input, of_map = scales[node.inputs[0]], scales[node.name]
+        of_input, of_map = factors[node.inputs[0]], factors[node.name]
         for name, factor in _factors(node, of_input, of_map).items():
             key = f"{node.name}/{name}"
             if key in weights:
@@ -131,7 +135,7 @@ def _rule(node: Node, width: Mapping[str, int]) -> Iterator[tuple[Channel, Chann
 
 def _keeps_factors(node: Node) -> bool:
     if isinstance(node.op, Activation):
-        return node.op.function in _HOMOGENEOUS
+        return ENTRIES[node.op.function].is_homogeneous
     if isinstance(node.op, Affine):
         return not node.op.offset
     return isinstance(node.op, Add | Subtract | Pool | Resize | Scale | GlobalMean)

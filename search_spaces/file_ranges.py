@@ -23,7 +23,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "MUL": lambda x, c: x * c,
     "ADD": lambda x, c: x + c,
     "SUB": lambda x, c: x - c,
-    "EXP": lambda x: math.exp(x),
+    "EXP": math.exp,
     "RELU": lambda x: max(x, 0.0),
     "RELU6": lambda x: min(max(x, 0.0), 6.0),
 }
@@ -38,29 +38,26 @@ def with_ranges(content: bytes, ranges: Mapping[str, Range], nodes: Sequence[str
     """
     model, graph = parse(content), read_graph(content)
     names = tensor_names(graph, nodes)
-    told = {index: ranges[name] for index, name in names.items() if name in ranges}
-    told |= _inner_ranges(graph, model, names, told)
+    told = _with_inner(graph, model, names, {index: ranges[n] for index, n in names.items() if n in ranges})
     for index, tensor in enumerate(model.subgraphs[0].tensors):
         if index in told and tensor.quantization is not None and tensor.quantization.min is not None:
             tensor.quantization.min, tensor.quantization.max = [told[index][0]], [told[index][1]]
     return pack(model)
 
 
-def _inner_ranges(
-    graph: FileGraph, model: Any, names: Mapping[int, str], told: Mapping[int, Range]
-) -> dict[int, Range]:
-    """Return the ranges of maps inside of nodes, from those `told` of the nodes' own maps.
+def _with_inner(graph: FileGraph, model: Any, names: Mapping[int, str], told: Mapping[int, Range]) -> dict[int, Range]:
+    """Return the ranges `told` of nodes' own maps, and with them those of maps inside of nodes.
 
     "node/1" lies inside of "node". A step with two maps, or with an operation that has no rule here, ends what follows
     from it.
     """
-    found: dict[int, Range] = {}
+    known = dict(told)
     for node in graph.nodes:
         made = node.outputs[0]
-        if "/" in names.get(made, ""):
-            sides = _sides(graph, model, node, {**told, **found})
-            found |= {made: sides} if sides is not None else {}
-    return found
+        sides = _sides(graph, model, node, known) if "/" in names.get(made, "") else None
+        if sides is not None:
+            known[made] = sides
+    return known
 
 
 def _sides(graph: FileGraph, model: Any, node: FileNode, known: Mapping[int, Range]) -> Range | None:

@@ -361,7 +361,7 @@ def _transpose_conv(x: Array, kernel: Array, stride: int) -> Array:
 def _windows(x: Float[Array, "n h w c"], size: int, stride: int) -> Float[Array, "n h2 w2 kkc"]:
     """Return the window of a "same" convolution around every stride-th pixel."""
     n, h, w, c = x.shape
-    (rows, top, bottom), (columns, left, right) = (_same(length, size, stride) for length in (h, w))
+    (rows, top, bottom), (columns, left, right) = (same_padding(length, size, stride) for length in (h, w))
     padded = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     last = ((rows - 1) * stride + 1, (columns - 1) * stride + 1)
     taps = [
@@ -372,7 +372,7 @@ def _windows(x: Float[Array, "n h w c"], size: int, stride: int) -> Float[Array,
     return jnp.concatenate(taps, 3)
 
 
-def _same(length: int, size: int, stride: int) -> tuple[int, int, int]:
+def same_padding(length: int, size: int, stride: int) -> tuple[int, int, int]:
     """Return the outputs of a "same" convolution along one axis, and the zeros before and after."""
     outputs = -(-length // stride)
     total = max((outputs - 1) * stride + size - length, 0)
@@ -401,7 +401,7 @@ def _sum_of_windows(
 
 def _phases(length: int, size: int, stride: int) -> list[list[tuple[int, int]]]:
     """Return for each phase of the output which taps reach it, and from how many windows away."""
-    before = _same(length, size, stride)[1]
+    before = same_padding(length, size, stride)[1]
     return [
         [(tap, (phase + before - tap) // stride) for tap in range(size) if not (phase + before - tap) % stride]
         for phase in range(stride)

@@ -5,7 +5,7 @@ same that `lower_tf` reads, so nothing is renamed or transposed on the way to a 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -171,15 +171,15 @@ def apply(graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"]) -> F
 
 
 def maps(
-    graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"], errors: Mapping[str, Array]
+    graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"], each: Callable[[str, Array], Array]
 ) -> dict[str, Array]:
-    """Return every map by its node's name, the input included, each with `errors` of its shape added to it."""
-    found = {INPUT: x + errors[INPUT]}
+    """Return every map by its node's name, the input included, as `each` made it of the name and the map."""
+    found = {INPUT: each(INPUT, x)}
     for node in graph.nodes:
         names = node.op.parameter_shapes(*graph.input_shapes(node))
         own = {name: parameters[f"{node.name}/{name}"] for name in names}
-        found[node.name] = RULES[type(node.op)](node.op, own, *(found[name] for name in node.inputs))
-        found[node.name] += errors[node.name]
+        made = RULES[type(node.op)](node.op, own, *(found[name] for name in node.inputs))
+        found[node.name] = each(node.name, made)
     return found
 
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from search_spaces.graph import INPUT, Graph, Node
-from search_spaces.lower_flax import RULES, Parameters
+from search_spaces.graph import Graph, Node
+from search_spaces.lower_flax import Parameters, maps
 from search_spaces.quantised_maps import STEPS, QuantisedMaps, channel_axis, has_one_scale
 
 WEIGHT_STEPS = 127  # on either side of 0: weights have no zero point
@@ -40,17 +40,13 @@ def apply(
             value = fake_quantised(value, low, high)
         return _in_range(quantised, ranges[name], parameters, value) if name in ranges else value
 
-    maps = {INPUT: rounded(INPUT, x)}
     at = graph.at((x.shape[0], x.shape[1], x.shape[2], x.shape[3]))
-    for node in at.nodes:
-        inputs = [maps[name] for name in node.inputs]
-        maps[node.name] = rounded(node.name, RULES[type(node.op)](node.op, _weights(at, node, parameters), *inputs))
-    return maps[graph.output]
+    return maps(at, _rounded_weights(at, parameters), x, rounded)[graph.output]
 
 
-def _weights(graph: Graph, node: Node, parameters: Parameters) -> Parameters:
-    names = node.op.parameter_shapes(*graph.input_shapes(node))
-    return {name: _rounded_weight(node, name, parameters[f"{node.name}/{name}"]) for name in names}
+def _rounded_weights(graph: Graph, parameters: Parameters) -> Parameters:
+    names = ((node, name) for node in graph.nodes for name in node.op.parameter_shapes(*graph.input_shapes(node)))
+    return {f"{n.name}/{name}": _rounded_weight(n, name, parameters[f"{n.name}/{name}"]) for n, name in names}
 
 
 def _rounded_weight(node: Node, name: str, value: Array) -> Array:

@@ -132,6 +132,11 @@ class PairSet:
         return len(self.names)
 
 
+def evenly(total: int, most: int) -> Int[np.ndarray, " k"]:
+    """Return at most so many of `total` positions, spread evenly: neighbours often show one scene."""
+    return np.linspace(0, total - 1, min(most, total)).astype(int)
+
+
 def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
     """List the pairs of each split without reading a pixel; raises `DataError` where they do not pair up."""
     config.validate()

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.data.pairs import PairSet
-from nas.export.integers.calibration import Calibrated, Calibration
+from nas.data.pairs import PairSet, evenly
+from nas.export.integers.calibration import PICTURES, Calibrated, Calibration
 from nas.export.options import ExportOptions
 from nas.tflite.input_contract import Contract, embed_contract
 from nas.train.checkpoint import Arrays
@@ -95,9 +95,15 @@ class Converter:
     @cached_property
     def calibration(self) -> Calibration:
         """What the calibration pictures tell; found once for all precisions."""
+        looked_at = self._calibrating[evenly(len(self._calibrating), PICTURES)]
+        return Calibration(self._graph, self._weights, network_input(self._train, looked_at))
+
+    @cached_property
+    def _calibrating(self) -> Array:
+        """Which training pairs calibrate; raises ExportError where they tell nothing."""
         index = calibration_index(self._train, self._options.calibration)
         _require_variety(self._train, index)
-        return Calibration(self._graph, self._weights, network_input(self._train, index))
+        return index
 
     def _ranges(self, found: Mapping[str, Range]) -> dict[str, Range]:
         """Return these ranges, that of the input in what the file reads."""
@@ -121,10 +127,8 @@ class Converter:
         return converted if self._tiles == 1 else resized(converted, graph.input_shape)
 
     def _calibration(self) -> Iterator[Array]:
-        """Yield training inputs [1, h, w, 4], spread evenly over the set: neighbours often show one scene."""
-        index = calibration_index(self._train, self._options.calibration)
-        _require_variety(self._train, index)
-        for number in index:
+        """Yield training inputs [1, h, w, 4]."""
+        for number in self._calibrating:
             x = self._levels.counts(network_input(self._train, np.array([number])))
             yield np.tile(x, (1, self._tiles, self._tiles, 1))
 
@@ -138,7 +142,7 @@ def has_single_pixels(graph: Graph) -> bool:
 
 def calibration_index(train: PairSet, count: int) -> Array:
     """Return which training pairs calibrate, at most `count`."""
-    return np.unique(np.linspace(0, len(train) - 1, min(count, len(train))).astype(int))
+    return evenly(len(train), count)
 
 
 def _require_variety(train: PairSet, index: Array) -> None:

@@ -18,7 +18,7 @@ from latency_models.device import Device
 from latency_models.memory import peak_activation_bytes
 from nas import plots, provenance
 from nas.data.cache import cache_dir
-from nas.data.pairs import PairSet, find_pairs, identity, open_prepared, prepare
+from nas.data.pairs import PairSet, evenly, find_pairs, identity, open_prepared, prepare
 from nas.export.card import Card, FileCard, file_card, runtime
 from nas.export.card_markdown import to_markdown
 from nas.export.converter import Converted, Converter, FineTuned, calibration_index
@@ -284,7 +284,7 @@ def _fill(folder: Path, found: list[Exported], card: Card, judge: FileVerifier) 
     (folder / CARD_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / CARD_TEXT_FILE).write_text(to_markdown(card), "utf-8")
     val = judge.val
-    index = np.linspace(0, len(val) - 1, min(_SHOWN_PATCHES, len(val))).astype(int)
+    index = evenly(len(val), _SHOWN_PATCHES)
     twin, levels = TfliteModel(found[0].converted.twin), found[0].converted.levels
     outputs = np.concatenate([twin(levels.counts(x[None])) for x in network_input(val, index)])
     plots.save_patches(folder / PATCHES_FILE, val, index, outputs)

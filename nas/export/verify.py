@@ -109,7 +109,13 @@ class FileVerifier:
 
     @cached_property
     def _expected(self) -> Array:
-        return np.asarray(lower_flax.jit_apply(self.graph)(self.weights, self.patches))  # type: ignore[arg-type]  # NumPy arrays will do
+        return self._flax(self.patches)
+
+    @cached_property
+    def _flax(self) -> NetworkFn:
+        """The network in Flax, of values in [0, 1]."""
+        network = lower_flax.jit_apply(self.graph)
+        return lambda x: np.asarray(network(self.weights, x))  # type: ignore[arg-type]  # NumPy arrays will do
 
     @cached_property
     def _full_size(self) -> tuple[Array, Array, Array]:
@@ -148,11 +154,9 @@ class FileVerifier:
         """Return what the network loses by an input rounded as a file takes it; None where it takes real values."""
         if not encoding.is_whole:
             return None
-        network = lower_flax.jit_apply(self.graph)
 
         def of_rounded(x: Array) -> Array:
-            stored = encoding.encode(levels.counts(x))
-            return np.asarray(network(self.weights, levels.values(encoding.decode(stored))))  # type: ignore[arg-type]  # as above
+            return self._flax(levels.values(encoding.decode(encoding.encode(levels.counts(x)))))
 
         return self.trained.psnr_db - quality_of(of_rounded, self.val, batch=1).psnr_db
 

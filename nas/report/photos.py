@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from nas.data.pair_reading import decode
-from nas.data.pairs import DataConfig, PairSet, find_pairs
+from nas.data.pairs import DataConfig, PairSet, evenly, find_pairs
 from nas.plots import visible_mosaic
 from nas.report.data import Photo, PhotoRow
 from nas.train import checkpoint
@@ -60,8 +60,7 @@ def photo_rows(networks: Sequence[Shown], count: int) -> list[PhotoRow]:
 
 def _some_pairs(data: DataConfig) -> PairSet:
     found = find_pairs(data)["val"]
-    index = np.unique(np.linspace(0, len(found) - 1, min(MOST_JUDGED, len(found))).astype(int))
-    some = [found[i] for i in index]
+    some = [found[i] for i in evenly(len(found), MOST_JUDGED)]
     decoded = list(decode(some, data.raw))
     raw, rgb = (np.stack(each) for each in zip(*decoded, strict=True))
     return PairSet(raw, rgb, tuple(pair.name for pair in some), data.raw)

@@ -260,8 +260,13 @@ class Situation:
         )
         if self.budget.seconds is None:
             return contenders
-        room_s = FINALS_STRETCH * self.study.config.final_share * self.budget.seconds * self.workers
+        room_s = FINALS_STRETCH * self._finals_share_s * self.workers
         return finals.affordable(contenders, room_s / FINALS_MARGIN)
+
+    @property
+    def _finals_share_s(self) -> float:
+        """Seconds of the budget that are the finals'."""
+        return self.study.config.final_share * (self.budget.seconds or 0.0)
 
     def _final_s(self, candidate: Candidate) -> float:
         """Seconds of one final of a candidate."""
@@ -280,7 +285,7 @@ class Situation:
             return 0.0
         if self.finals_began:  # what is found from now on could not take part
             return math.inf
-        kept = self.study.config.final_share * self.budget.seconds
+        kept = self._finals_share_s
         if not self.study.trained():
             return kept
         contenders = self._contenders()

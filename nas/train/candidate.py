@@ -11,9 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from nas.data.pairs import PairSet, open_prepared
+from nas.data.pairs import PairSet, evenly, open_prepared
 from nas.train import checkpoint, loop
 from nas.train.evaluation import Evaluator, judged_at_once
 from nas.train.job import Job, Outcome
@@ -64,7 +62,7 @@ def evaluate(
 
 def _on_training_pairs(graph: Graph, pairs: PairSet, count: int, trained: loop.Trained) -> float:
     """Return PSNR in dB on `count` training pairs, spread evenly."""
-    some = pairs.subset(np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)))
+    some = pairs.subset(evenly(len(pairs), count))
     return Evaluator(graph, some).quality(trained.checkpoint.weights).psnr_db
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from nas import plots
 from nas.data import host_cache
 from nas.data.cache import cache_dir
-from nas.data.pairs import PairSet, Progress, open_prepared, prepare
+from nas.data.pairs import PairSet, Progress, evenly, open_prepared, prepare
 from nas.train import checkpoint, history
 from nas.train.candidate import load_or_start
 from nas.train.checkpoint import load
@@ -119,9 +119,8 @@ def _first_state(long_run: TrainingRun, joint: Graph, find: Callable[[str], Path
 
 def _quantised(state: checkpoint.Checkpoint, graph: Graph, quantisation: Quantisation) -> checkpoint.Checkpoint:
     """Return the state with the ranges of an int8 file and the equal channels that they are for."""
-    scales = {name: np.ones(shape[3], np.float32) for name, shape in graph.shapes.items()}
-    scales |= {name: np.array(factors, np.float32) for name, factors in quantisation.scales.items()}
-    equal = replace(state, parameters=state.parameters | scaled(graph, state.parameters, scales))
+    scales = {name: np.array(factors, np.float32) for name, factors in quantisation.scales.items()}
+    equal = replace(state, parameters=scaled(graph, state.parameters, scales))
     return with_ranges(equal, quantisation.maps)
 
 
@@ -228,7 +227,7 @@ class _Run:
 
     def _show(self, state: checkpoint.Checkpoint, seen: Validation, scalars: Scalars) -> None:
         """Tell the watcher, and draw some patches as they come out now."""
-        index = np.linspace(0, len(self._val) - 1, min(SHOWN_PATCHES, len(self._val))).astype(int)
+        index = evenly(len(self._val), SHOWN_PATCHES)
         path = self._run.folder / PICTURES_FOLDER / f"{seen.step:08d}.png"
         path.parent.mkdir(exist_ok=True)
         outputs = self._judge.outputs(self._own(state), index)

@@ -19,7 +19,7 @@ from search_spaces.channel_scales import Scales, channel_scales, scaled
 from search_spaces.graph import Graph
 from search_spaces.quantised_maps import Range
 
-PICTURES = 24  # are looked at; the ranges of all values come from every calibration picture
+PICTURES = 24  # are enough to look at; the ranges of all values come from every calibration picture
 
 Array = np.ndarray[Any, Any]
 
@@ -39,8 +39,7 @@ class Calibration:
 
     def __init__(self, graph: Graph, weights: Arrays, inputs: Float[Array, "n h w 4"]) -> None:
         """`inputs` are packed RAW in [0, 1]."""
-        self._graph, self._weights = graph, weights
-        self._inputs = inputs[np.unique(np.linspace(0, len(inputs) - 1, PICTURES).astype(int))]
+        self._graph, self._weights, self._inputs = graph, weights, inputs
 
     @cached_property
     def _samples(self) -> MapSamples:

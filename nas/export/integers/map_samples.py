@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Float
 
 from nas.train.checkpoint import Arrays
-from search_spaces import lower_flax
+from search_spaces import jax_ops, lower_flax
 from search_spaces.graph import Graph, Node
 from search_spaces.ops import Activation, Conv, DepthwiseConv, Op, Shape, TransposeConv
 
@@ -156,7 +156,7 @@ def _look(
 
 def _maps_and_importance(graph: Graph, parameters: Any, x: Any, signs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     def visible(errors: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        maps = lower_flax.maps(graph, parameters, x, errors)
+        maps = lower_flax.maps(graph, parameters, x, lambda name, value: value + errors[name])
         return jnp.clip(maps[graph.output], 0, 1), maps
 
     none = {name: jnp.zeros(shape) for name, shape in graph.shapes.items()}
@@ -187,16 +187,11 @@ def _windows(op: Op, x: Any, made: Shape, parameters: Any, node: Node, positions
     stride, dilation = getattr(op, "stride", 1), getattr(op, "dilation", 1)
     size = parameters[f"{node.name}/kernel"].shape[0]
     h, w = made[1:3]
-    sides = [_padding(n, m, size, stride, dilation) for n, m in zip(x.shape[1:3], (h, w), strict=True)]
+    spread = (size - 1) * dilation + 1  # what the taps of a kernel reach over
+    sides = [jax_ops.same_padding(length, spread, stride)[1:] for length in x.shape[1:3]]
     padded = jnp.pad(x[0], [*sides, (0, 0)])
     at = positions[h, w]
     rows, columns = at // w * stride, at % w * stride
     taps = [padded[rows + i * dilation, columns + j * dilation] for i in range(size) for j in range(size)]
     windows = jnp.stack(taps, axis=1)  # [p, taps, c]
     return windows.reshape(len(at), 1, -1) if isinstance(op, Conv) else windows.transpose(0, 2, 1)
-
-
-def _padding(length: int, made: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Return the zeros on either side of a "same" convolution, fewer in front."""
-    total = max(0, (made - 1) * stride + (size - 1) * dilation + 1 - length)
-    return total // 2, total - total // 2
