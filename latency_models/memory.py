@@ -15,9 +15,8 @@ Source: arXiv 2105.07809 §1 (restricted memory); liveness as in any register al
 """
 
 from collections.abc import Sequence
-from math import prod
 
-from latency_models.kernels import Kernel, kernels
+from latency_models.kernels import Kernel, Network, network
 from search_spaces.graph import INPUT, Graph
 
 
@@ -28,22 +27,26 @@ def peak_activation_bytes(graph: Graph, *, bytes_per_element: int = 4) -> int:
     to the end. An activation fused into the kernel before it makes no map of its own, and no kernel works in place.
     Raises DeviceError for an operation without a latency rule.
     """
-    parts = kernels(graph)
-    alive = prod(graph.input_shape)
-    sizes = {INPUT: alive} | {kernel.makes: kernel.output_elements for kernel in parts}
+    return peak_bytes(network(graph), bytes_per_element=bytes_per_element)
+
+
+def peak_bytes(network: Network, *, bytes_per_element: int = 4) -> int:
+    """Return the same of a network as a device sees it."""
+    alive = network.input_elements
+    sizes = {INPUT: alive} | {kernel.makes: kernel.output_elements for kernel in network.kernels}
     peak = alive
-    for kernel, ended in zip(parts, _ended_after_each(parts, output=graph.output), strict=True):
+    for kernel, ended in zip(network.kernels, _ended_after_each(network.kernels), strict=True):
         alive += kernel.output_elements
         peak = max(peak, alive)
         alive -= sum(sizes[name] for name in ended)
     return peak * bytes_per_element
 
 
-def _ended_after_each(parts: Sequence[Kernel], *, output: str) -> list[list[str]]:
-    """Return, kernel by kernel, the maps that nobody needs once it has run."""
+def _ended_after_each(parts: Sequence[Kernel]) -> list[list[str]]:
+    """Return, kernel by kernel, the maps that nobody needs once it has run; what the last one makes is the output."""
     last_use = {kernel.makes: index for index, kernel in enumerate(parts)}  # a map that nobody reads ends at once
     last_use |= {name: index for index, kernel in enumerate(parts) for name in kernel.reads}
-    last_use.pop(output)
+    last_use.pop(parts[-1].makes)
     ended: list[list[str]] = [[] for _ in parts]
     for name, index in last_use.items():
         ended[index].append(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from latency_models.device import Device
 from latency_models.kernels import network
-from latency_models.memory import peak_activation_bytes
+from latency_models.memory import peak_bytes
 from latency_models.predictor import Prediction
 from nas.search.candidate import Candidate
 from nas.search.constraints import Limits
@@ -85,13 +85,13 @@ class Admission:
 
     def judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
-        graph = _graph(spec)
+        on_device = network(_graph(spec))
         allow_fallback = self._study.config.allow_fallback
-        refused = self._device.refusal(network(graph), allow_fallback=allow_fallback)
+        refused = self._device.refusal(on_device, allow_fallback=allow_fallback)
         if refused:
             return {"verdict": "unsupported", "reason": refused}
-        prediction = self._device.predict(graph, allow_fallback=allow_fallback)
-        return self._within_limits(prediction, peak_activation_bytes(graph) / 1e6)
+        prediction = self._device.predict_network(on_device, allow_fallback=allow_fallback)
+        return self._within_limits(prediction, peak_bytes(on_device) / 1e6)
 
     def price(self, spec: ArchSpec) -> Cost | None:
         """Return what a network costs, None where the device cannot run it."""

@@ -28,6 +28,7 @@ from nas.search.optuna_sampler import Proposer
 from nas.search.policy import UNLIKELY_SHARE, Situation, Work
 from nas.search.prior import best_networks, prior
 from nas.search.proposals import Proposals, random_member
+from nas.search.ranking import Ranking
 from nas.search.samplers import SAMPLERS
 from nas.search.stalls import StallWatch
 from nas.search.study import Study
@@ -118,6 +119,7 @@ class Search:
         learned = prior(config.prior)
         if SAMPLERS[config.sampler].is_model:  # Optuna's are told of the first rung alone: promotion is the plain rule
             self._forecast = Forecast(self.study, learned)
+        self._ranking = Ranking(self.study, self._forecast)
         self._proposals = Proposals(
             self.space,
             self._admission.price,
@@ -178,6 +180,7 @@ class Search:
             self.budget,
             (*(each.work for each in self.running), *self._held),
             self.elapsed_s,
+            self._ranking,
             workers=max(1, len(self.workers)),
             exhausted=self.exhausted,
             finals_began=self._finals_began,

@@ -29,9 +29,9 @@ class Forecast:
 
         At the rung of the finals: for all who were trained, from everything that is known of them.
         """
-        reached = (*map(len, self._study.ranked), self._study.finals)
-        if self._known.get(rung, ((), {}))[0] != reached:
-            self._known[rung] = reached, self._predicted(rung)
+        rests_on = self._study.counts
+        if self._known.get(rung, ((), {}))[0] != rests_on:
+            self._known[rung] = rests_on, self._predicted(rung)
         return self._known[rung][1]
 
     def _predicted(self, rung: int) -> dict[int, float]:

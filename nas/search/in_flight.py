@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nas.search.candidate import Candidate
 from nas.search.policy import Work
@@ -35,7 +36,7 @@ class InFlight:
             return None
         return (self.step - self.first[0]) / max(1e-6, time.monotonic() - self.first[1])
 
-    @property
+    @cached_property
     def work(self) -> Work:
         """What is being done."""
         return Work(self.candidate, self.rung, self.seed)

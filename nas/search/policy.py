@@ -5,7 +5,7 @@ search that was killed goes on as if it had not been, and one worker with one se
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -57,6 +57,8 @@ class Situation:
     budget: Budget
     training: tuple[Work, ...]  # now
     elapsed_s: float  # earlier sessions included
+    # The trials that reached a rung, in the order in which they deserve to climb.
+    ranking: Callable[[int], Iterable[int]]
     workers: int = 1
     exhausted: bool = False  # nothing new is left in the space
     finals_began: bool = False  # in this session
@@ -124,49 +126,18 @@ class Situation:
 
     def promotion(self) -> Work | None:
         """The next rung of the candidate that deserves it most."""
-        climbers = self._by_score() if self._is_ranked_by_score else self._by_rank()
-        chosen = (Work(self.study.candidates[trial], rung) for trial, rung in climbers)
-        return next((work for work in chosen if self.fits(work.candidate, work.rung)), None)
-
-    @property
-    def _is_ranked_by_score(self) -> bool:
-        """Whether what candidates reached decides alone, and by one number: they are kept in that order then."""
-        forecasts = (self.forecast(rung) for rung in range(self.study.final_rung + 1))
-        return self.study.config.objective == "score" and not any(forecasts)
-
-    def _by_score(self) -> Iterator[tuple[int, int]]:
         candidates = self.study.candidates
-        return successive_halving.promotions_by_score(
-            self.study.ranked,
+        climbers = successive_halving.promotions(
+            self.ranking,
+            [len(ranked) for ranked in self.study.ranked],
             has_ended=lambda trial: bool(candidates[trial].failure),
             is_above=lambda trial, rung: rung + 1 in candidates[trial].rungs,
             is_busy=self.busy.__contains__,
             draining=not self.may_begin,
-        )
-
-    def _by_rank(self) -> Iterator[tuple[int, int]]:
-        below_top = range(len(self.study.config.rungs) - 1)  # from the top nobody climbs
-        expected_db = {rung: self.forecast(rung) for rung in below_top}
-        return successive_halving.promotions(
-            [self._standing(c, expected_db) for c in self.study.trained()],
-            rungs=len(self.study.config.rungs),
-            objective=self.study.config.objective,
-            draining=not self.may_begin,
             capped=bool(self._expected_finally),
         )
-
-    def _standing(
-        self, candidate: Candidate, expected_db: Mapping[int, Mapping[int, float]]
-    ) -> successive_halving.Standing:
-        assert candidate.runtime_ms is not None
-        return successive_halving.Standing(
-            candidate.trial,
-            candidate.runtime_ms,
-            {rung: reached.psnr_db for rung, reached in candidate.rungs.items()},
-            {rung: of[candidate.trial] for rung, of in expected_db.items() if candidate.trial in of},
-            busy=candidate.trial in self.busy,
-            ended=bool(candidate.failure),
-        )
+        chosen = (Work(candidates[trial], rung) for trial, rung in climbers)
+        return next((work for work in chosen if self.fits(work.candidate, work.rung)), None)
 
     # Published designs
 

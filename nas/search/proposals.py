@@ -6,6 +6,7 @@ nearly everything, candidates are walked towards them: of each refused one's sma
 less.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,6 +28,8 @@ CENTRES = 2
 # A model and a pool take some tenths of a second: of so many networks in training one is finished meanwhile at most.
 WORKERS_PER_BATCH = 4
 VARIATIONS, CROSSINGS, RANDOM = 60, 30, 15
+# Of a pool of these at most so many are chosen together; for more it is drawn larger.
+CHOSEN_PER_POOL = 80
 MEAN_CHANGES = 2
 # Every so many proposals one is made that differs from all centres in so many genes at least: of small changes alone, a
 # search of 150 networks came to try 129 with the first activation of the design that it began with, and ended 0.5 dB
@@ -126,20 +129,30 @@ class Proposals:
             ahead = self._ahead.pop(0)
             if not seen(build_graph(ahead)):
                 return ahead
-        rng = np.random.default_rng([self._seed, number])
+        rng, count = np.random.default_rng([self._seed, number]), 1 + len(running) // WORKERS_PER_BATCH
         if len(known) < 2:
-            pool = self._pool(rng, [k.spec for k in known if self._contains(k.spec)], seen)
-            return pool[int(rng.integers(len(pool)))] if pool else None
+            return self._drawn_blindly(rng, known, count, seen)
         value, model = self._value(rng), self._model(known, running)
         expected = [value(m, k.runtime_ms) for m, k in zip(model.of_results(), known, strict=False)]
         parents = self._best(known, expected)
-        pool = self._pool(rng, parents, seen)
+        pool = self._pool(rng, parents, seen, count)
         if not pool:
             return None
         gain = self._gain(pool, known, model, value, max(expected))
         if number % ELSEWHERE == ELSEWHERE - 1:
             gain = _of_far_ones(gain, pool, parents[:CENTRES])
-        first, *self._ahead = self._apart(pool, gain, model, 1 + len(running) // WORKERS_PER_BATCH)
+        first, *self._ahead = self._apart(pool, gain, model, count)
+        return first
+
+    def _drawn_blindly(
+        self, rng: np.random.Generator, known: Sequence[Known], count: int, seen: Callable[[Graph], bool]
+    ) -> ArchSpec | None:
+        """Return a network of the pool by chance, for want of results; keep others for the workers beside."""
+        pool = self._pool(rng, [k.spec for k in known if self._contains(k.spec)], seen, count)
+        if not pool:
+            return None
+        first = pool.pop(int(rng.integers(len(pool))))
+        self._ahead = [pool[index] for index in rng.permutation(len(pool))[: count - 1]]
         return first
 
     def _apart(self, pool: Sequence[ArchSpec], gain: Any, model: Surrogate, count: int) -> list[ArchSpec]:
@@ -205,30 +218,30 @@ class Proposals:
         return lambda psnr_db, runtime_ms: psnr_db - weight * runtime_ms
 
     def _pool(
-        self, rng: np.random.Generator, parents: Sequence[ArchSpec], seen: Callable[[Graph], bool]
+        self, rng: np.random.Generator, parents: Sequence[ArchSpec], seen: Callable[[Graph], bool], count: int
     ) -> list[ArchSpec]:
-        """Return new members within the limits, each structure once."""
+        """Return new members within the limits, each structure once, to choose `count` of."""
         drawn: dict[str, ArchSpec] = {}
-        for spec in self._drawn(rng, parents):
+        for spec in self._drawn(rng, parents, math.ceil(count / CHOSEN_PER_POOL)):
             drawn.setdefault(build_graph(spec).structure, spec)
         within = [spec for spec in drawn.values() if not seen(build_graph(spec)) and self._is_within(spec)]
         if len(within) < FEWEST_WITHIN:
             within += self._walked(rng, [*drawn.values()], lambda g: seen(g) or g.structure in drawn)
         return within
 
-    def _drawn(self, rng: np.random.Generator, parents: Sequence[ArchSpec]) -> Iterator[ArchSpec]:
-        for parent in parents[:CENTRES]:
+    def _drawn(self, rng: np.random.Generator, parents: Sequence[ArchSpec], times: int = 1) -> Iterator[ArchSpec]:
+        for parent in parents[: CENTRES * times]:
             yield from self._space.neighbours(parent)
-        for _ in range(VARIATIONS if parents else 0):
+        for _ in range(VARIATIONS * times if parents else 0):
             yield variation(self._space, rng, parents[int(rng.integers(len(parents)))])
-        for _ in range(CROSSINGS if len(parents) > 1 else 0):
+        for _ in range(CROSSINGS * times if len(parents) > 1 else 0):
             first, second = rng.choice(len(parents), 2, replace=False)
             yield self._crossing(rng, parents[first], parents[second])
         yield from self._examples
-        for _ in range(CROSSINGS if parents and self._examples else 0):
+        for _ in range(CROSSINGS * times if parents and self._examples else 0):
             first, second = int(rng.integers(len(parents))), int(rng.integers(len(self._examples)))
             yield self._crossing(rng, parents[first], self._examples[second])
-        for _ in range(RANDOM if parents else RANDOM + VARIATIONS):
+        for _ in range(times * (RANDOM if parents else RANDOM + VARIATIONS)):
             yield random_member(self._space, rng)
 
     def _crossing(self, rng: np.random.Generator, first: ArchSpec, second: ArchSpec) -> ArchSpec:

@@ -187,6 +187,11 @@ class Study:
         """The index of the finals in the ladder."""
         return len(self.config.rungs)
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many reached each rung, and how many finals there are: the results are the same while these are."""
+        return (*map(len, self.ranked), self.finals)
+
     def trained(self) -> list[Candidate]:
         """Return the candidates that reached at least one rung."""
         return [*self._reached[0]]

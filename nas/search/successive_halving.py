@@ -7,9 +7,9 @@ what candidates will come to at the final steps, that is what ranks them, and no
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 from nas.search import pareto
 from nas.search.budget import Budget
@@ -32,16 +32,12 @@ GPU_FACTOR = 10
 OBJECTIVES = ("score", "pareto")
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What the rule needs to know of one candidate: its prediction, and PSNR by rung index."""
+class Reached(NamedTuple):
+    """A candidate at a rung: PSNR there, or what is predicted from there for the final steps."""
 
     trial: int
+    psnr_db: float
     runtime_ms: float
-    psnr_db: Mapping[int, float]
-    expected_db: Mapping[int, float] = field(default_factory=dict)  # at the final steps, from what each rung tells
-    busy: bool = False  # in flight
-    ended: bool = False  # failed
 
 
 def default_ladder(budget: Budget, backend: str) -> tuple[int, ...]:
@@ -74,54 +70,37 @@ def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(steps)
 
 
+def best_first(reached: Iterable[Reached], objective: str) -> list[int]:
+    """Return the trials of one rung in the order in which they deserve to climb; of equals, the earlier one first."""
+    by_score = sorted(reached, key=lambda r: (-final_score(r.psnr_db, r.runtime_ms), r.trial))
+    if objective == "score":
+        return [r.trial for r in by_score]
+    ranks = pareto.ranks([(r.psnr_db, r.runtime_ms) for r in by_score])
+    return [r.trial for _, r in sorted(zip(ranks, by_score, strict=True), key=lambda pair: pair[0])]
+
+
 def promotions(
-    standings: Sequence[Standing], *, rungs: int, objective: str, draining: bool = False, capped: bool = False
-) -> Iterator[tuple[int, int]]:
-    """Yield (trial, rung to climb to) of every candidate that may climb now, highest rung first.
-
-    With `draining`, when no new candidate will come, the best of each rung climbs even where fewer than η
-    candidates reached it. With `capped`, no more than 1/η of a rung climb in all: where proposals get better, nearly
-    every new one is among the best so far, and most would climb.
-    """
-    for rung in range(rungs - 2, -1, -1):
-        reached = [s for s in standings if rung in s.psnr_db]
-        places = max(len(reached) // ETA, 1 if draining else 0)
-        able = [s for s in reached if not s.ended]  # one that failed higher up leaves its place to the next
-        left = places - sum(rung + 1 in s.psnr_db for s in reached) if capped else places
-        for standing in sorted(able, key=_rank_key(reached, rung, objective))[:places]:
-            if left > 0 and rung + 1 not in standing.psnr_db and not standing.busy:
-                yield standing.trial, rung + 1
-
-
-def promotions_by_score(
-    ranked: Sequence[Sequence[tuple[float, int]]],
+    best_first: Callable[[int], Iterable[int]],
+    reached: Sequence[int],
     *,
     has_ended: Callable[[int], bool],
     is_above: Callable[[int, int], bool],
     is_busy: Callable[[int], bool],
     draining: bool = False,
+    capped: bool = False,
 ) -> Iterator[tuple[int, int]]:
-    """As `promotions` for the objective "score", of trials that are kept in order, which spares sorting all of them.
+    """Yield (trial, rung to climb to) of every candidate that may climb now, highest rung first.
 
-    `ranked` holds, for each rung, the negative score and the trial of everything that reached it, sorted.
+    `best_first` returns the trials of a rung in order, `reached` holds their number for each rung. A trial that
+    `has_ended`, for it failed higher up, leaves its place to the next. With `draining`, when no new candidate will
+    come, the best of each rung climbs even where fewer than η candidates reached it. With `capped`, no more than 1/η
+    of a rung climb in all: where proposals get better, nearly every new one is among the best so far, and most would
+    climb.
     """
-    for rung in range(len(ranked) - 2, -1, -1):
-        places = max(len(ranked[rung]) // ETA, 1 if draining else 0)
-        able = (trial for _, trial in ranked[rung] if not has_ended(trial))
-        for trial in islice(able, places):
+    for rung in range(len(reached) - 2, -1, -1):
+        places = max(reached[rung] // ETA, 1 if draining else 0)
+        left = places - reached[rung + 1] if capped else places
+        able = (trial for trial in best_first(rung) if not has_ended(trial))
+        for trial in islice(able, places if left > 0 else 0):
             if not is_above(trial, rung) and not is_busy(trial):
                 yield trial, rung + 1
-
-
-def _rank_key(reached: list[Standing], rung: int, objective: str) -> Callable[[Standing], tuple[float, ...]]:
-    def psnr_db(s: Standing) -> float:
-        return s.expected_db.get(rung, s.psnr_db[rung])
-
-    def score(s: Standing) -> float:
-        return -final_score(psnr_db(s), s.runtime_ms)
-
-    if objective == "score":
-        return lambda s: (score(s), s.trial)
-    rank = pareto.ranks([(psnr_db(s), s.runtime_ms) for s in reached])
-    by_trial = {s.trial: r for s, r in zip(reached, rank, strict=True)}
-    return lambda s: (by_trial[s.trial], score(s), s.trial)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -15,6 +16,7 @@ from nas.search.optuna_sampler import ModelSampler
 from nas.search.prior import TABLES, best_networks, prior, standardised, table_names, table_size
 from nas.search.proposals import (
     CENTRES,
+    CHOSEN_PER_POOL,
     FAR,
     MOST_PRICED,
     RANDOM,
@@ -343,3 +345,22 @@ def test_examples_are_the_best_networks_of_each_table() -> None:
     assert 3 <= len(found) <= 6
     assert set(found) <= set(best_networks(["demo", "sensor-pairs"], 3))
     assert best_networks([]) == []
+
+
+def test_before_any_result_one_pool_serves_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools, draw = [], Proposals._pool
+
+    def counted(self: Proposals, *asked: Any) -> list[ArchSpec]:
+        pools.append(draw(self, *asked))
+        return pools[-1]
+
+    monkeypatch.setattr(Proposals, "_pool", counted)
+    maker, running = proposals(), members(5 * WORKERS_PER_BATCH)
+    made = [maker.propose(number, [], running, never) for number in range(6)]
+    assert len(set(made)) == 6
+    assert len(pools) == 1
+
+
+def test_many_workers_choose_from_a_larger_pool() -> None:
+    maker, rng = proposals(), np.random.default_rng(0)
+    assert len(maker._pool(rng, [], never, 10 * CHOSEN_PER_POOL)) > 5 * len(maker._pool(rng, [], never, 1))

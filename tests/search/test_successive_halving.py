@@ -1,7 +1,7 @@
 """Who trains further: the best third of those that reached a rung, from what is known so far."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,8 @@ from nas.search.score import final_score
 from nas.search.successive_halving import (
     ETA,
     OBJECTIVES,
-    Standing,
+    Reached,
+    best_first,
     check_ladder,
     default_final_steps,
     default_ladder,
@@ -22,6 +23,19 @@ from nas.search.successive_halving import (
 from search_spaces.errors import UsageError
 
 RUNGS = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate: PSNR by rung index, and whether it may climb."""
+
+    trial: int
+    runtime_ms: float
+    psnr_db: Mapping[int, float]
+    busy: bool = False
+    ended: bool = False
+
+
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 
 
@@ -30,8 +44,23 @@ def field(*psnr_db: float, runtime_ms: float = 60.0, rung: int = 0) -> list[Stan
     return [Standing(n, runtime_ms, dict.fromkeys(range(rung + 1), p)) for n, p in enumerate(psnr_db)]
 
 
-def climbers(standings: list[Standing], *, objective: str = "score", draining: bool = False) -> list[tuple[int, int]]:
-    return list(promotions(standings, rungs=RUNGS, objective=objective, draining=draining))
+def climbers(
+    standings: list[Standing], *, objective: str = "score", draining: bool = False, rungs: int = RUNGS
+) -> list[tuple[int, int]]:
+    by_trial = {standing.trial: standing for standing in standings}
+    reached = [
+        [Reached(s.trial, s.psnr_db[rung], s.runtime_ms) for s in standings if rung in s.psnr_db]
+        for rung in range(rungs)
+    ]
+    climbing = promotions(
+        lambda rung: best_first(reached[rung], objective),
+        [len(of_rung) for of_rung in reached],
+        has_ended=lambda trial: by_trial[trial].ended,
+        is_above=lambda trial, rung: rung + 1 in by_trial[trial].psnr_db,
+        is_busy=lambda trial: by_trial[trial].busy,
+        draining=draining,
+    )
+    return list(climbing)
 
 
 @st.composite
@@ -81,7 +110,7 @@ def test_who_is_busy_or_has_failed_does_not_climb(objective: str, draining: bool
 
 def test_nobody_climbs_beyond_the_last_rung() -> None:
     assert climbers(field(*range(9), rung=RUNGS - 1)) == []
-    assert list(promotions(field(*range(9)), rungs=1, objective="score")) == []
+    assert climbers(field(*range(9)), rungs=1) == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
