@@ -148,7 +148,7 @@ def new_study(folder: Path, sampler: str) -> Study:
     config = StudyConfig(
         name=folder.name, data=DataConfig("nowhere"), data_fingerprint="0", device=DEFAULT_DEVICE,
         device_digest=load_device(DEFAULT_DEVICE).digest, space="mai21", space_digest=load_space("mai21").digest,
-        objective="score", sampler=sampler, seed=0, rungs=RUNGS, recipe=Recipe(horizon=RUNGS[-1]),
+        objective="score", sampler=sampler, seed=0, rungs=RUNGS, recipe=Recipe(total_steps=RUNGS[-1]),
     )  # fmt: skip
     return studies.create(folder, config, provenance={})
 

@@ -300,7 +300,7 @@ def make_study(folder: Path, truth: Truth, sampler: str, seed: int, priors: tupl
         sampler=sampler,
         seed=seed,
         rungs=truth.steps,
-        recipe=Recipe(horizon=truth.steps[-1]),
+        recipe=Recipe(total_steps=truth.steps[-1]),
         prior=priors,
     )
     return studies.create(folder, config, provenance={})

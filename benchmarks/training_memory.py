@@ -71,7 +71,7 @@ def measure(what: str, name: str, batch: int, patch: int) -> dict[str, Any]:
     from search_spaces.networks import build_graph
 
     spec = DESIGNS[name].spec
-    graph, recipe = build_graph(spec), Recipe(batch=batch, patch=patch, horizon=STEPS)
+    graph, recipe = build_graph(spec), Recipe(batch=batch, patch=patch, total_steps=STEPS)
     rng, shape = np.random.default_rng(0), (batch, patch, patch)
     raw, rgb = (rng.integers(0, 255, s, dtype=t) for s, t in ((shape, np.uint16), ((*shape, 3), np.uint8)))
     pairs = PairSet(raw, rgb, tuple(map(str, range(batch))), RawFormat())

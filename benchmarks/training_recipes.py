@@ -129,7 +129,7 @@ def trained(spec: ArchSpec, source: str, recipe: Recipe, seed: int) -> dict[str,
     state = loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser)
     try:
         done = loop.train(
-            graph, state, open_prepared(prepared, "train"), recipe=recipe, steps=recipe.horizon, seed=seed
+            graph, state, open_prepared(prepared, "train"), recipe=recipe, steps=recipe.total_steps, seed=seed
         )
     except TrainingError as error:
         return {"failure": str(error)}

@@ -80,14 +80,14 @@ def training_of(options: argparse.Namespace) -> Train:
 
 
 def trained(spec: ArchSpec, tried: Try, recipe: Recipe, pairs: PairSet, judged: PairSet, seed: int) -> dict[str, Any]:
-    """Train over the recipe's horizon; judge the averaged weights."""
+    """Train over the recipe's total steps; judge the averaged weights."""
     recipe = replace(recipe, average_share=tried.average_share)
     graph, plan = build_graph(spec), step.StepPlan.of(recipe)
     optimiser, constants = tried.optimiser(graph, recipe), step.Constants.of(recipe, pairs.format, {})
     first = loop.start(graph, seed=seed, spec_hash=spec.hash, initialiser=recipe.initialiser).parameters
     parameters = {name: jnp.asarray(value) for name, value in first.items()}
     state = parameters, optimiser.init(parameters), {name: value.copy() for name, value in parameters.items()}
-    rates, count = tried.rates(recipe), recipe.horizon
+    rates, count = tried.rates(recipe), recipe.total_steps
     begun = time.perf_counter()
     one_step = jax.jit(partial(moved, graph, plan, optimiser, tried.interpolates))
     with Batches(
@@ -244,11 +244,11 @@ ADAM_SHARE = 3e-3 / DEFAULT.learning_rate  # brings the recipe's rate to the one
 
 
 def constant(recipe: Recipe) -> np.ndarray[Any, Any]:
-    return np.full(recipe.horizon, recipe.learning_rate, np.float32)
+    return np.full(recipe.total_steps, recipe.learning_rate, np.float32)
 
 
 def warm_up_stable_decay(recipe: Recipe) -> np.ndarray[Any, Any]:
-    share = np.arange(recipe.horizon) / recipe.horizon
+    share = np.arange(recipe.total_steps) / recipe.total_steps
     return (recipe.learning_rate * np.minimum(1, (1 - share) / (1 - STABLE_SHARE))).astype(np.float32)
 
 

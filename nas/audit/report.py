@@ -58,29 +58,29 @@ class Audited:
     def _by_place(self) -> dict[tuple[str, int, int, int], Record]:
         return {(r.hash, r.seed, r.horizon, r.steps): r for r in self.records}
 
-    def psnr_db(self, horizon: int, steps: int) -> BySeed:
-        """Return the validation PSNR of trainings over `horizon` at `steps`."""
-        at = [[self._by_place[h, seed, horizon, steps].psnr_db for seed in self.seeds] for h in self.hashes]
+    def psnr_db(self, total_steps: int, steps: int) -> BySeed:
+        """Return the validation PSNR of trainings over `total_steps` at `steps`."""
+        at = [[self._by_place[h, seed, total_steps, steps].psnr_db for seed in self.seeds] for h in self.hashes]
         return np.array(at, float).reshape(len(self.hashes), len(self.seeds))
 
-    def score(self, horizon: int, steps: int) -> BySeed:
+    def score(self, total_steps: int, steps: int) -> BySeed:
         """Return the challenge's score of those that have one."""
-        psnr_db = self.psnr_db(horizon, steps)[self.scored]
+        psnr_db = self.psnr_db(total_steps, steps)[self.scored]
         bonus = [final_score(0.0, self.runtimes_ms[self.hashes[place]] or 0.0) for place in self.scored]
         scores: BySeed = psnr_db + np.array(bonus).reshape(-1, 1)
         return scores
 
-    def train_s(self, horizon: int, steps: int) -> float | None:
+    def train_s(self, total_steps: int, steps: int) -> float | None:
         """Return the mean seconds of training until `steps`, from the pace of whole trainings; None if unknown."""
-        paces = [self._pace(h, seed, horizon) for h in self.hashes for seed in self.seeds]
+        paces = [self._pace(h, seed, total_steps) for h in self.hashes for seed in self.seeds]
         known = [pace for pace in paces if pace is not None]
         return steps * float(np.mean(known)) if known else None
 
-    def _pace(self, hash_: str, seed: int, horizon: int) -> float | None:
+    def _pace(self, hash_: str, seed: int, total_steps: int) -> float | None:
         timed = [
             (r.train_s, r.steps - r.from_step)
             for r in self.records
-            if (r.hash, r.seed, r.horizon) == (hash_, seed, horizon) and r.train_s is not None
+            if (r.hash, r.seed, r.horizon) == (hash_, seed, total_steps) and r.train_s is not None
         ]
         steps = sum(n for _, n in timed)
         return sum(seconds for seconds, _ in timed) / steps if steps else None

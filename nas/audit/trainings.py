@@ -1,9 +1,9 @@
 """Train networks briefly and long, as the data of an audit.
 
-A training is one network, one seed and one horizon, over which its learning rate falls. Ladders with the same top
+A training is one network, one seed and so many steps, over which its learning rate falls. Ladders with the same top
 share their trainings, and a ladder as long as the truth shares those, too: a search would do the same.
 
-    networks × seeds × horizons ─► trainings ─► stretches, each a Job of a worker ─► one durable record per stretch
+    networks × seeds × steps ─► trainings ─► stretches, each a Job of a worker ─► one durable record per stretch
 
     OUT/settings.json            what all records have in common; another command with other settings is refused
         runs/<training>/N.json   what came of it at step N, or why nothing did
@@ -74,7 +74,7 @@ class Plan:
     seeds: tuple[int, ...]
     ladders: tuple[tuple[int, ...], ...]
     steps: int  # of the long training, the truth
-    recipe: Recipe  # its horizon is replaced by each training's own
+    recipe: Recipe  # its total steps are replaced by each training's own
 
     def __post_init__(self) -> None:
         _check_networks(self.networks)
@@ -92,33 +92,33 @@ class Plan:
 
     @property
     def stops(self) -> dict[int, list[int]]:
-        """The steps at which trainings are judged, by horizon, the shortest first."""
+        """The steps at which trainings are judged, by total steps, the shortest first."""
         wanted: dict[int, set[int]] = {self.steps: {self.steps}}
         for ladder in self.ladders:
             wanted.setdefault(ladder[-1], set()).update(ladder)
-        return {horizon: sorted(wanted[horizon]) for horizon in sorted(wanted)}
+        return {total_steps: sorted(wanted[total_steps]) for total_steps in sorted(wanted)}
 
     def trainings(self) -> Iterator["Training"]:
         """Yield every training: all networks with the first seed, then with the next."""
         for seed in self.seeds:
             for network in self.networks:
-                for horizon, stops in self.stops.items():
-                    yield Training(network, seed, horizon, tuple(_in_stretches(stops, horizon)))
+                for total_steps, stops in self.stops.items():
+                    yield Training(network, seed, total_steps, tuple(_in_stretches(stops, total_steps)))
 
 
 @dataclass(frozen=True)
 class Training:
-    """One network trained from one seed with a learning rate that falls over `horizon` steps."""
+    """One network trained from one seed with a learning rate that falls over `total_steps`."""
 
     network: AuditedNetwork
     seed: int
-    horizon: int
+    total_steps: int
     stops: tuple[int, ...]
 
     @property
     def key(self) -> str:
         """The name of its folder."""
-        return f"{self.network.spec.hash}-seed{self.seed}-{self.horizon}"
+        return f"{self.network.spec.hash}-seed{self.seed}-{self.total_steps}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Record:
 
     hash: str
     seed: Number
-    horizon: Steps
+    horizon: Steps  # the total steps of the training, as files call them
     steps: Steps
     from_step: Number  # where this stretch began
     failure: str | None = None
@@ -157,9 +157,9 @@ def _check_networks(networks: Sequence[AuditedNetwork]) -> None:
         raise UsageError(f"An audit ranks networks and needs {FEWEST} or more, {ENOUGH} to say much; got {len(seen)}.")
 
 
-def _in_stretches(stops: Sequence[int], horizon: int) -> Iterator[int]:
+def _in_stretches(stops: Sequence[int], total_steps: int) -> Iterator[int]:
     """Yield the stops and, between distant ones, places to rest."""
-    longest = max(LEAST_STRETCH, horizon // STRETCHES)
+    longest = max(LEAST_STRETCH, total_steps // STRETCHES)
     for start, end in pairwise([0, *stops]):
         parts = -(-(end - start) // longest)
         yield from (start + (end - start) * part // parts for part in range(1, parts + 1))
@@ -387,7 +387,7 @@ class Audit:
         return step
 
     def _submit(self, at: RunningTraining) -> None:
-        recipe = self.plan.recipe.scaled(at.training.horizon)
+        recipe = self.plan.recipe.scaled(at.training.total_steps)
         path = self._checkpoint(at.training)
         at.worker.recycle()
         job = Job(at.training.network.spec, at.steps, path, self.data, recipe, at.training.seed, self._vgg_file)
@@ -422,7 +422,7 @@ class Audit:
     def _record(self, at: RunningTraining, result: "Outcome | JobFailure") -> Record:
         training = at.training
         blank = Record(
-            training.network.spec.hash, training.seed, training.horizon, at.steps, at.from_step, commit=self._commit
+            training.network.spec.hash, training.seed, training.total_steps, at.steps, at.from_step, commit=self._commit
         )
         if isinstance(result, JobFailure):
             return replace(blank, failure=result.reason)
@@ -437,11 +437,11 @@ class Audit:
         )
 
     def _tell(self, training: Training, record: Record) -> None:
-        if not record.failure and record.steps not in self.plan.stops[training.horizon]:
+        if not record.failure and record.steps not in self.plan.stops[training.total_steps]:
             return
         came = record.failure or f"{record.psnr_db:.2f} dB"
         name = training.network.name
-        self._on_message(f"{name}, seed {training.seed}, {record.steps} of {training.horizon} steps: {came}")
+        self._on_message(f"{name}, seed {training.seed}, {record.steps} of {training.total_steps} steps: {came}")
 
     def _close(self, *, kill: bool) -> None:
         for worker in self.workers:

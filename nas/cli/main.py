@@ -305,8 +305,8 @@ def train(
     from nas.train.recipe import Recipe
 
     fields = training.recipe_fields()
-    horizon: dict[str, Any] = {} if steps is None else {"horizon": steps}
-    Recipe(**fields, **horizon)  # refuses a wrong one before anything is read
+    total_steps: dict[str, Any] = {} if steps is None else {"total_steps": steps}
+    Recipe(**fields, **total_steps)  # refuses a wrong one before anything is read
     config = data.chosen()
     from nas.cli.train import run_training
     from nas.search.network_training import TrainOptions

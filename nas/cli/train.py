@@ -28,7 +28,7 @@ def run_training(network: NetworkRef, options: TrainOptions, *, results: Path, o
     check_format(output_format, SHORT_FORMATS)
     plan = plan_training(network, options, results)
     backend.prepare()
-    with training_view(network.label, plan.recipe.horizon) as callbacks:
+    with training_view(network.label, plan.recipe.total_steps) as callbacks:
         long_run, finished = plan.run(callbacks, quantise=_quantise() if options.qat else None)
     if output_format == "json":
         print_json(_as_data(finished, long_run, options.recipe))
@@ -96,7 +96,7 @@ def _as_data(finished: "Finished", done: "TrainingRun", chosen: PublishedRecipe 
         "psnr_db": finished.quality.psnr_db,
         "ssim": finished.quality.ssim,
         "best": _best(finished.best),
-        "stopped_early": finished.steps < done.recipe.horizon,
+        "stopped_early": finished.steps < done.recipe.total_steps,
         "recipe": done.recipe.to_dict(),
         "published_recipe": chosen.origin() if chosen else None,
         "super_network": _detachment(finished, done.super_network) if done.super_network else None,
@@ -116,8 +116,8 @@ def _print_trained(label: str, done: "TrainingRun", finished: "Finished", chosen
         f"{done.data.source} ({_told(done.recipe)}), kept in {done.folder}",
         highlight=False,
     )
-    if finished.steps < done.recipe.horizon:
-        console.print(f"Ended before its {done.recipe.horizon} steps: nothing better was coming.", highlight=False)
+    if finished.steps < done.recipe.total_steps:
+        console.print(f"Ended before its {done.recipe.total_steps} steps: nothing better was coming.", highlight=False)
     if finished.best and finished.best.step < finished.steps:
         best = finished.best
         console.print(

@@ -170,8 +170,10 @@ def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
         return None
     steps = step_of(path)
     reached = _reached(last, at_least=steps)
-    horizon = told["recipe"]["horizon"]
-    origin = f"training run {folder.name}" + ("" if reached >= horizon else f", stopped before its {horizon} steps")
+    total_steps = told["recipe"]["horizon"]
+    origin = f"training run {folder.name}" + (
+        "" if reached >= total_steps else f", stopped before its {total_steps} steps"
+    )
     origin += "" if steps == reached else f", at its best validation of {reached} steps"
     return TrainedState(path, steps, reached, DataConfig.from_dict(told["data"]), told.get("data_identity"), origin)
 

@@ -156,7 +156,7 @@ def run_folder(network: NetworkRef, options: TrainOptions, recipe: Recipe, resul
     label = Path(network.label).absolute().stem  # of a folder or file its name
     named = (f"-{options.recipe.name}" if options.recipe else "") + ("-super" if options.super_network else "")
     named += f"-int8-{_start(network, options)}" if options.qat else ""
-    return results / TRAINED / f"{label}-{network.spec.hash}-{recipe.horizon}{named}"
+    return results / TRAINED / f"{label}-{network.spec.hash}-{recipe.total_steps}{named}"
 
 
 def _start(network: NetworkRef, options: TrainOptions) -> str:

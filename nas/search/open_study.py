@@ -138,7 +138,9 @@ def _start(folder: Path, options: SearchOptions, budget: Budget, read: Progress 
     space = load_space(options.space or DEFAULT_SPACE)
     hardware = options.backend or backend.expected()
     rungs, final_steps = _ladder(options, budget, hardware)
-    recipe = (options.recipe or default_recipe(hardware, data)).changed(**_recipe_options(options), horizon=rungs[-1])
+    recipe = (options.recipe or default_recipe(hardware, data)).changed(
+        **_recipe_options(options), total_steps=rungs[-1]
+    )
     fingerprint = identity(data)
     config = StudyConfig(
         name=folder.name,
@@ -304,7 +306,7 @@ def _other_recipe(options: SearchOptions, config: StudyConfig) -> str:
     """Compare a whole recipe; fields that were given beside it are compared by name."""
     if options.recipe is None:
         return ""
-    wanted = options.recipe.changed(**_recipe_options(options), horizon=config.recipe.horizon)
+    wanted = options.recipe.changed(**_recipe_options(options), total_steps=config.recipe.total_steps)
     names = [each.name for each in fields(Recipe) if getattr(wanted, each.name) != getattr(config.recipe, each.name)]
     return f"recipe with other {' and '.join(names)}" if names else ""
 

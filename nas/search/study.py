@@ -28,7 +28,7 @@ from nas.data.raw_format import RawFormat
 from nas.search.candidate import Candidate, Rung, least_finals
 from nas.search.records import RecordFile
 from nas.train.ranges import Number, Steps
-from nas.train.recipe import Recipe, require_whole
+from nas.train.recipe import Recipe, require_whole, stored_name
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
@@ -72,8 +72,8 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data, None left out (TOML has no null)."""
-        plain = asdict(self) | {"data": self.data.to_dict(), "rungs": list(self.rungs), "prior": list(self.prior)}
-        return _without_none(plain)
+        told = {"data": self.data.to_dict(), "rungs": list(self.rungs), "prior": list(self.prior)}
+        return _without_none({**asdict(self), **told, "recipe": self.recipe.to_dict()})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
@@ -87,7 +87,8 @@ class StudyConfig:
 
 
 _SETTINGS: stored.Schema[StudyConfig] = stored.Schema(
-    StudyConfig, known=[f.name for kind in (StudyConfig, Recipe, DataConfig, RawFormat) for f in fields(kind)]
+    StudyConfig,
+    known=[stored_name(f.name) for kind in (StudyConfig, Recipe, DataConfig, RawFormat) for f in fields(kind)],
 )
 
 

@@ -83,7 +83,7 @@ def run(
     find: Callable[[str], Path] = Path,
     available: Callable[[], int | None] = machine_bytes,
 ) -> Finished:
-    """Train to the recipe's horizon, continuing where an earlier call stopped; return the validation quality.
+    """Train to the recipe's total steps, continuing where an earlier call stopped; return the validation quality.
 
     With `patience`, training ends where so many validations in a row brought nothing better; while a super-network is
     on, none counts. `find` tells which file `init_from` names; only a run that begins asks. Raises StudyError where the
@@ -165,7 +165,7 @@ class _Run:
 
     def _is_unfinished(self, state: checkpoint.Checkpoint, seen: list[Validation], patience: int | None) -> bool:
         alone = [] if state.phase == checkpoint.JOINT else [each for each in seen if each.step > state.detached_step]
-        return state.step < self._run.recipe.horizon and not history.stands_still(alone, patience)
+        return state.step < self._run.recipe.total_steps and not history.stands_still(alone, patience)
 
     def _seen_of_best(self, state: checkpoint.Checkpoint) -> list[Validation]:
         """Judge the best state again where its history is gone, so that nothing worse takes its place."""
@@ -266,12 +266,12 @@ def _detached_if_due(
 
 
 def _next_stop(long_run: TrainingRun, state: checkpoint.Checkpoint) -> int:
-    last = _half(long_run) if state.phase == checkpoint.JOINT else long_run.recipe.horizon
+    last = _half(long_run) if state.phase == checkpoint.JOINT else long_run.recipe.total_steps
     return min((state.step // long_run.stretch + 1) * long_run.stretch, last)
 
 
 def _half(long_run: TrainingRun) -> int:
-    return long_run.recipe.horizon // 2
+    return long_run.recipe.total_steps // 2
 
 
 def _save(state: checkpoint.Checkpoint, path: Path) -> None:

@@ -99,11 +99,11 @@ def train(
     rates, which the checkpoint that comes of it tells and keeps to.
 
     Raises DivergedError where that does not help, TrainingError where memory runs out; UsageError beyond the recipe's
-    horizon or without VGG-19.
+    total_steps or without VGG-19.
     """
-    if steps > recipe.horizon:
+    if steps > recipe.total_steps:
         raise UsageError(
-            f"The recipe's learning rate ends at step {recipe.horizon}; training to {steps} needs another."
+            f"The recipe's learning rate ends at step {recipe.total_steps}; training to {steps} needs another."
         )
     if checkpoint.step >= steps:  # trained before a crash that came before the record
         return Trained(checkpoint, 0.0, 0.0, {})

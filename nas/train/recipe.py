@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from nas.train.registry import LOSSES, SCHEDULES
 from search_spaces.errors import UnknownNameError, UsageError
@@ -39,6 +39,14 @@ HARDWARE_RECIPE: dict[str, dict[str, Any]] = {
 }
 
 
+_STORED_AS = {"total_steps": "horizon"}
+
+
+def stored_name(field_name: str) -> str:
+    """Return what files and messages call a field of a recipe."""
+    return _STORED_AS.get(field_name, field_name)
+
+
 @dataclass(frozen=True)
 class LossPhase:
     """Losses with weights that take over at a step and hold until the next phase."""
@@ -49,19 +57,21 @@ class LossPhase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Adam with a cosine decay to zero over `horizon` steps, unless something else is asked for (see `DEFAULTS`)."""
+    """Adam with a cosine decay to zero over `total_steps`, unless something else is asked for (see `DEFAULTS`)."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False, "alias_generator": stored_name}
 
     loss: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})
     learning_rate: float = 3e-3
     batch: int = 4
     patch: int = 64  # pixels of the mosaic
-    horizon: int = 1000  # steps after which the learning rate is the final one: the top rung of a search
+    total_steps: int = 1000  # steps after which the learning rate is the final one: the top rung of a search
     phases: tuple[LossPhase, ...] = ()  # what follows `loss`, in order
     optimiser: str = "adam"
     # Of muon: the rate of what it leaves to Adam (biases, slopes, normalisations), as a share of the learning rate.
     vector_rate: float = 1.0
     schedule: str = "cosine"
-    final_learning_rate: float = 0.0  # at the horizon; constant and step schedules have none
+    final_learning_rate: float = 0.0  # at the last step; constant and step schedules have none
     warmup: int = 0  # steps over which the learning rate first rises, in a line from zero; the schedule follows
     drop_every: int = 0  # of a step schedule: after so many steps the rate is multiplied by drop_factor, and again
     drop_factor: float = 0.0
@@ -78,15 +88,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_loss(self.loss)
-        _check_phases(self.phases, self.horizon)
+        _check_phases(self.phases, self.total_steps)
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
             raise UsageError(f"The learning rate must lie in (0, 1], got {self.learning_rate}.")
         if self.batch < 1:
             raise UsageError(f"The batch needs at least one pair, got {self.batch}.")
         if self.patch < 16 or self.patch % 4:
             raise UsageError(f"The patch must be a multiple of 4 of at least 16 pixels, got {self.patch}.")
-        if self.horizon < 1:
-            raise UsageError(f"Training needs at least one step, got {self.horizon}.")
+        if self.total_steps < 1:
+            raise UsageError(f"Training needs at least one step, got {self.total_steps}.")
         for name, legal in _NAMED.items():
             if getattr(self, name) not in legal:
                 raise UnknownNameError(_CALLED.get(name, name), getattr(self, name), legal)
@@ -96,7 +106,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, to be read back by `from_dict`."""
-        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
+        told = {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
+        return {stored_name(name): value for name, value in told.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
@@ -104,11 +115,12 @@ class Recipe:
 
         Raises UnknownNameError for a key that no recipe has.
         """
-        known = [f.name for f in fields(cls)]
+        known = {stored_name(f.name): f.name for f in fields(cls)}
         for name in data:
             if name not in known:
                 raise UnknownNameError("key of a recipe:", name, known)
-        return cls(**{**data, "phases": tuple(LossPhase(**phase) for phase in data.get("phases", ()))})
+        told = {known[name]: value for name, value in data.items()}
+        return cls(**{**told, "phases": tuple(LossPhase(**phase) for phase in data.get("phases", ()))})
 
     def changed(self, **options: Any) -> "Recipe":
         """Return this recipe with some fields changed.
@@ -135,13 +147,13 @@ class Recipe:
         starts: list[int] = []
         following = steps
         for number, phase in zip(range(count, 0, -1), reversed(self.phases), strict=True):
-            following = max(number, min(phase.from_step * steps // self.horizon, following - 1))
+            following = max(number, min(phase.from_step * steps // self.total_steps, following - 1))
             starts.append(following)
         starts.reverse()
         phases = tuple(replace(p, from_step=start) for p, start in zip(self.phases, starts, strict=True))
-        warmup = self.warmup * steps // self.horizon
-        drop_every = max(1, self.drop_every * steps // self.horizon) if self.drop_every else 0
-        return replace(self, horizon=steps, phases=phases, warmup=warmup, drop_every=drop_every)
+        warmup = self.warmup * steps // self.total_steps
+        drop_every = max(1, self.drop_every * steps // self.total_steps) if self.drop_every else 0
+        return replace(self, total_steps=steps, phases=phases, warmup=warmup, drop_every=drop_every)
 
     def during(self, step: int) -> "Recipe":
         """Return this recipe with the losses of `step` for the whole training."""
@@ -200,14 +212,14 @@ def _check_loss(loss: dict[str, float]) -> None:
         raise UsageError("At least one loss needs a weight above zero.")
 
 
-def _check_phases(phases: tuple[LossPhase, ...], horizon: int) -> None:
+def _check_phases(phases: tuple[LossPhase, ...], total_steps: int) -> None:
     after = 0
     for phase in phases:
         _check_loss(phase.loss)
-        if not after < phase.from_step < horizon:
+        if not after < phase.from_step < total_steps:
             raise UsageError(
                 f"The from_step of a phase must lie after {after}, where the phase before starts, and before the end "
-                f"at {horizon}; got {phase.from_step}."
+                f"at {total_steps}; got {phase.from_step}."
             )
         after = phase.from_step
 
@@ -222,8 +234,8 @@ def _check_rates(recipe: Recipe) -> None:
         )
     if schedule.final == "needed" and not final:
         raise UsageError(f"The {recipe.schedule} schedule needs a final_learning_rate above zero, got 0.")
-    if not 0 <= recipe.warmup < recipe.horizon:
-        raise UsageError(f"The warmup must be shorter than the {recipe.horizon} steps, got {recipe.warmup}.")
+    if not 0 <= recipe.warmup < recipe.total_steps:
+        raise UsageError(f"The warmup must be shorter than the {recipe.total_steps} steps, got {recipe.warmup}.")
     drops = f"drop_every {recipe.drop_every} and drop_factor {recipe.drop_factor}"
     if schedule.drops and not (recipe.drop_every >= 1 and 0 < recipe.drop_factor < 1):
         raise UsageError(

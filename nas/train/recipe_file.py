@@ -179,8 +179,8 @@ def _value(read: Callable[[object], Any], name: str, value: object, path: Path) 
 
 
 def _recipe(settings: dict[str, Any], path: Path) -> Recipe:
-    horizon = settings.pop("steps")
+    total_steps = settings.pop("steps")
     try:
-        return Recipe(**settings, horizon=horizon)
+        return Recipe(**settings, total_steps=total_steps)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None

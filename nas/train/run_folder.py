@@ -101,8 +101,8 @@ class SuperNetwork:
                 f"A super-network can be joined to a network of the flat topology only, this one is {spec.topology}; "
                 "train it without --super-network."
             )
-        if recipe.horizon < 2:
-            raise UsageError(f"A joint and a lone phase need two steps at least, got {recipe.horizon}; give more.")
+        if recipe.total_steps < 2:
+            raise UsageError(f"A joint and a lone phase need two steps at least, got {recipe.total_steps}; give more.")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class TrainingRun:
     @property
     def stretch(self) -> int:
         """Steps from one validation to the next."""
-        return self.validate_every or max(LEAST_STRETCH, self.recipe.horizon // STRETCHES)
+        return self.validate_every or max(LEAST_STRETCH, self.recipe.total_steps // STRETCHES)
 
 
 @contextmanager

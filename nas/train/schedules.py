@@ -19,7 +19,7 @@ def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
     The rate rises in a line over the warm-up, whose last step has the full rate; the schedule takes the steps after it.
     """
     rising = recipe.learning_rate * np.arange(1, recipe.warmup + 1) / max(recipe.warmup, 1)
-    steps = recipe.horizon - recipe.warmup
+    steps = recipe.total_steps - recipe.warmup
     following = np.asarray(SCHEDULES[recipe.schedule].build(recipe, steps)(jnp.arange(steps)))
     return np.concatenate([rising, following]).astype(np.float32)
 

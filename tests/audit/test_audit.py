@@ -52,7 +52,7 @@ def test_a_network_is_trained_once_per_seed_and_horizon_and_the_truth_shares_a_l
     assert plan.stops == {4: [2, 4], 8: [2, 4, 8]}
     trainings = list(plan.trainings())
     assert len({training.key for training in trainings}) == len(trainings) == 4 * 2 * 2
-    assert {(t.horizon, t.stops) for t in trainings} == {(4, (2, 4)), (8, (2, 4, 8))}
+    assert {(t.total_steps, t.stops) for t in trainings} == {(4, (2, 4)), (8, (2, 4, 8))}
 
 
 def test_the_truth_is_trained_apart_from_shorter_ladders() -> None:
@@ -73,10 +73,10 @@ def test_every_rung_is_trained_with_the_recipe_of_its_ladder(
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "3", "--learning-rate", "0.001").returncode == 0
     jobs = [job for worker in workers for job in worker.jobs]
     assert len(jobs) == len(NETWORKS) * 3 * (2 + 3)
-    assert {(job.recipe.horizon, job.steps) for job in jobs} == {(4, 2), (4, 4), (8, 2), (8, 4), (8, 8)}
+    assert {(job.recipe.total_steps, job.steps) for job in jobs} == {(4, 2), (4, 4), (8, 2), (8, 4), (8, 8)}
     assert {job.seed for job in jobs} == {0, 1, 2}
     wanted = default_recipe(backend.expected(), DEFAULT_DATA).changed(batch=2, patch=16, learning_rate=0.001)
-    assert {replace(job.recipe, horizon=wanted.horizon) == wanted for job in jobs} == {True}
+    assert {replace(job.recipe, total_steps=wanted.total_steps) == wanted for job in jobs} == {True}
 
 
 def test_two_workers_share_the_networks(workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_options_that_are_not_given_are_the_defaults_of_the_hardware(
     assert done.returncode == 0, done.stderr
     jobs = workers[0].jobs
     assert {(job.recipe.batch, job.recipe.patch) for job in jobs} == {(3, 32)}
-    assert {job.recipe.horizon for job in jobs} == {top for _, top in LADDER_TOPS}
+    assert {job.recipe.total_steps for job in jobs} == {top for _, top in LADDER_TOPS}
 
 
 # What is said
@@ -206,7 +206,7 @@ def test_networks_seeds_and_ladders_may_be_added(made: Path, workers: list[Inlin
     more = ("--seeds", "3", "--rungs", "3,6")
     assert ask(tiny_pairs, made, *more, targets=(*NETWORKS, "isp-forever")).returncode == 0
     first = [job for job in workers[0].jobs if job.spec in SPECS and job.seed < 2]
-    assert {(job.recipe.horizon, job.steps) for job in first} == {(6, 3), (6, 6)}
+    assert {(job.recipe.total_steps, job.steps) for job in first} == {(6, 3), (6, 6)}
     assert len(told(made)["networks"]) == 5
     assert told(made)["seeds"] == [0, 1, 2]
 

@@ -14,8 +14,8 @@ from nas.audit.trainings import Record
 ROOT = Path(__file__).parents[2]
 
 
-def record(hash_: str, steps: int, horizon: int, psnr_db: float, *, seed: int = 0, **named: Any) -> Record:
-    return Record(hash_, seed, horizon, steps, 0, psnr_db=psnr_db, **named)
+def record(hash_: str, steps: int, total_steps: int, psnr_db: float, *, seed: int = 0, **named: Any) -> Record:
+    return Record(hash_, seed, total_steps, steps, 0, psnr_db=psnr_db, **named)
 
 
 def of(records: list[Record], *, runtimes: dict[str, float | None] | None = None, seeds: int = 1) -> Audited:

@@ -74,7 +74,7 @@ def test_a_rung_added_below_a_checkpoint_is_trained_from_the_start(
 
 
 def failing(job: Job) -> Outcome | JobFailure:
-    fails = job.spec == SPECS[1] and job.recipe.horizon == 4 and job.steps == 4
+    fails = job.spec == SPECS[1] and job.recipe.total_steps == 4 and job.steps == 4
     return JobFailure("The loss diverged.") if fails else made_up(job)
 
 

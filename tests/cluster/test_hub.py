@@ -161,7 +161,7 @@ def joined(hub: Hub) -> RemoteWorker:
 
 
 def job(folder: Path, steps: int = 10, **changes: Any) -> Job:
-    return Job(SPEC, steps, folder / "0-x.safetensors", folder, Recipe(horizon=90), 0, **changes)
+    return Job(SPEC, steps, folder / "0-x.safetensors", folder, Recipe(total_steps=90), 0, **changes)
 
 
 def test_a_state_goes_out_with_its_job_and_comes_back_with_its_outcome(listens: Listens, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def target_of(
     folder.mkdir(parents=True, exist_ok=True)
     state = loop.start(build_graph(spec), seed=0, spec_hash=spec.hash)
     if trained is not None:
-        recipe = Recipe(horizon=100, batch=2, patch=32)
+        recipe = Recipe(total_steps=100, batch=2, patch=32)
         state = loop.train(build_graph(spec), state, trained, recipe=recipe, steps=100, seed=0).checkpoint
     parameters = {name: np.array(value) for name, value in state.parameters.items()}
     change(parameters)

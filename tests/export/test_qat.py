@@ -24,8 +24,8 @@ from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)
-RECIPE = Recipe(batch=2, patch=32, horizon=60)
-TUNING = replace(RECIPE, horizon=20, learning_rate=1e-3)
+RECIPE = Recipe(batch=2, patch=32, total_steps=60)
+TUNING = replace(RECIPE, total_steps=20, learning_rate=1e-3)
 SIZE = ("--size", "64x96")
 
 
@@ -158,10 +158,10 @@ def test_what_was_fine_tuned_is_not_taken_for_the_network_itself(
     trained: NetworkRef, tiny_pairs: Path, tmp_path: Path
 ) -> None:
     plain = TrainingRun(
-        tmp_path / "trained" / "plain", SPEC, DataConfig(str(tiny_pairs)), replace(RECIPE, horizon=4), 0
+        tmp_path / "trained" / "plain", SPEC, DataConfig(str(tiny_pairs)), replace(RECIPE, total_steps=4), 0
     )
     long_run.run(plain)
-    longer = replace(tuning(trained, tmp_path / "trained" / "longer"), recipe=replace(TUNING, horizon=8))
+    longer = replace(tuning(trained, tmp_path / "trained" / "longer"), recipe=replace(TUNING, total_steps=8))
     long_run.run(longer)
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps(SPEC.to_dict()))
@@ -234,7 +234,7 @@ def test_a_fine_tuning_is_not_exported_in_place_of_its_network(tuned: TrainingRu
 
 def test_a_run_from_other_weights_is_not_exported(trained: NetworkRef, tuned: TrainingRun, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    long_run.run(TrainingRun(other, SPEC, trained.trained.data, replace(RECIPE, horizon=2), seed=1))
+    long_run.run(TrainingRun(other, SPEC, trained.trained.data, replace(RECIPE, total_steps=2), seed=1))
     with pytest.raises(UsageError, match="other weights"):
         qat.fine_tuned(tuned.folder, resolve(str(other), tmp_path))
 

@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_pairs: Path) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
-    run_folder.claim(TrainingRun(folder, SMALLNET, DataConfig(str(tiny_pairs)), Recipe(horizon=30), 0))
+    run_folder.claim(TrainingRun(folder, SMALLNET, DataConfig(str(tiny_pairs)), Recipe(total_steps=30), 0))
     arrays = {"a": np.arange(12, dtype=np.float32).reshape(3, 4)}
     for name in (run_folder.CHECKPOINT_FILE, run_folder.BEST_FILE):
         checkpoint.save(checkpoint.Checkpoint(20, SMALLNET.hash, arrays, arrays, arrays), folder / name)

@@ -246,7 +246,7 @@ def make_study(folder: Path, *, space: Path | str = "mai21", device: str = DEFAU
         sampler="tpe",
         seed=0,
         rungs=(10, 30, 90),
-        recipe=Recipe(horizon=90),
+        recipe=Recipe(total_steps=90),
     )
     return studies.create(folder, replace(config, **changes), provenance={})
 

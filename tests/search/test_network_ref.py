@@ -15,7 +15,7 @@ from search_spaces.errors import StudyError
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)
-RECIPE = Recipe(batch=2, patch=32, horizon=8)
+RECIPE = Recipe(batch=2, patch=32, total_steps=8)
 
 
 @pytest.fixture(scope="module")

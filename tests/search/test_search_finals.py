@@ -51,7 +51,7 @@ def test_the_best_and_the_best_design_train_alike_from_fresh_weights_and_further
     assert worker.jobs[-len(jobs) :] == jobs, "finals come last"
     assert {job.seed for job in rungs} == {opened.config.seed}
     assert opened.config.seed not in {job.seed for job in jobs}
-    assert {job.recipe.horizon for job in jobs} == {FINAL_STEPS}
+    assert {job.recipe.total_steps for job in jobs} == {FINAL_STEPS}
     assert not {job.checkpoint for job in jobs} & {job.checkpoint for job in rungs}
     leaders = [c for c in opened.candidates.values() if len(c.finals) == finals.MOST_SEEDS]
     assert sorted(c.name is None for c in leaders) == [False, True]

@@ -144,7 +144,7 @@ def pairs(prepared_tiny: Path) -> PairSet:
 
 
 def test_the_joint_loss_is_the_sum_over_both_heads(pairs: PairSet) -> None:
-    recipe = Recipe(batch=2, patch=32, horizon=4)
+    recipe = Recipe(batch=2, patch=32, total_steps=4)
 
     def first_loss(graph: Graph) -> float:
         state = start(JOINED, seed=0, spec_hash=SPEC.hash)
@@ -170,7 +170,7 @@ def short() -> Iterator[None]:
 
 
 def long_run(folder: Path, pairs: Path, detach_at_db: float) -> TrainingRun:
-    recipe = Recipe(batch=2, patch=32, horizon=20, learning_rate=1e-2)
+    recipe = Recipe(batch=2, patch=32, total_steps=20, learning_rate=1e-2)
     return TrainingRun(folder, SPEC, DataConfig(str(pairs)), recipe, 0, SuperNetwork(detach_at_db, blocks=1, layers=1))
 
 

@@ -22,7 +22,7 @@ from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(depth=1, width=8, block="residual")
 GRAPH = build_graph(SPEC)
-RECIPE = Recipe(batch=4, patch=32, horizon=12, optimiser="muon", learning_rate=0.02, reparameterise=True)
+RECIPE = Recipe(batch=4, patch=32, total_steps=12, optimiser="muon", learning_rate=0.02, reparameterise=True)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)
-RECIPE = Recipe(batch=2, patch=32, horizon=9)
+RECIPE = Recipe(batch=2, patch=32, total_steps=9)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_networks_read_black_as_zero_and_white_as_one() -> None:
 
 
 def test_training_makes_the_quality_better(job: Job) -> None:
-    recipe = replace(RECIPE, horizon=60, learning_rate=1e-2)
+    recipe = replace(RECIPE, total_steps=60, learning_rate=1e-2)
     first = candidate.evaluate(replace(job, steps=1, recipe=recipe))
     last = candidate.evaluate(replace(job, steps=60, recipe=recipe))
     assert last.psnr_db > first.psnr_db + 3

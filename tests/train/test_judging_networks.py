@@ -28,8 +28,8 @@ from search_spaces.spec import ArchSpec
 SPEC = ArchSpec(width=4, depth=0)
 GRAPH = build_graph(SPEC)
 SHALLOW = "relu2_1"  # what is tested here does not depend on the layer, and this one costs little
-VGG = Recipe(batch=2, patch=16, horizon=12, loss={"l1": 1.0, "vgg": 1e-6}, vgg_layer=SHALLOW)
-TEXTURE = Recipe(batch=2, patch=32, horizon=12, loss={"l1": 1.0, "texture": 0.1}, learning_rate=1e-3)
+VGG = Recipe(batch=2, patch=16, total_steps=12, loss={"l1": 1.0, "vgg": 1e-6}, vgg_layer=SHALLOW)
+TEXTURE = Recipe(batch=2, patch=32, total_steps=12, loss={"l1": 1.0, "texture": 0.1}, learning_rate=1e-3)
 DISCRIMINATOR = ("discriminator", "discriminator_first_moment", "discriminator_second_moment")
 SEED = 0
 

@@ -28,7 +28,7 @@ from search_spaces.system import folder_lock
 
 SPEC = ArchSpec(width=4, depth=0)
 # A rate at which the validation PSNR goes up and down.
-RECIPE = Recipe(batch=2, patch=16, horizon=40, learning_rate=0.05, ema=0.5, schedule="constant")
+RECIPE = Recipe(batch=2, patch=16, total_steps=40, learning_rate=0.05, ema=0.5, schedule="constant")
 
 
 def long_run(folder: Path, pairs: Path, **changes: Any) -> TrainingRun:
@@ -207,7 +207,7 @@ def test_first_weights_come_from_another_checkpoint(
     straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
     given = straight[0].folder / BEST_FILE
-    still = replace(RECIPE, learning_rate=1e-12, ema=0.0, horizon=1)
+    still = replace(RECIPE, learning_rate=1e-12, ema=0.0, total_steps=1)
     finished = long_training.run(long_run(tmp_path / "run", tiny_pairs, recipe=still, init_from=str(given)))
     assert straight[1].best is not None
     assert finished.quality.psnr_db == pytest.approx(straight[1].best.psnr_db, abs=1e-4)
@@ -217,7 +217,7 @@ def test_first_weights_come_from_another_checkpoint(
 
 def test_first_weights_of_another_network_are_refused_and_leave_nothing(tiny_pairs: Path, tmp_path: Path) -> None:
     other = ArchSpec(width=8, depth=0)
-    long_training.run(long_run(tmp_path / "other", tiny_pairs, spec=other, recipe=replace(RECIPE, horizon=1)))
+    long_training.run(long_run(tmp_path / "other", tiny_pairs, spec=other, recipe=replace(RECIPE, total_steps=1)))
     run = long_run(tmp_path / "run", tiny_pairs, init_from=str(tmp_path / "other" / CHECKPOINT_FILE))
     with pytest.raises(UsageError, match=f"belongs to network {other.hash}, not to {SPEC.hash}; --init-from takes"):
         long_training.run(run)
@@ -227,7 +227,7 @@ def test_first_weights_of_another_network_are_refused_and_leave_nothing(tiny_pai
 def test_a_run_does_not_go_on_with_other_first_weights(
     straight: tuple[TrainingRun, Finished], tiny_pairs: Path, tmp_path: Path
 ) -> None:
-    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, total_steps=1))
     long_training.run(run)
     with pytest.raises(StudyError, match="holds a training run with other init-from; name another folder"):
         long_training.run(replace(run, init_from=str(straight[0].folder / BEST_FILE)))
@@ -270,7 +270,7 @@ def test_files_that_no_run_explains_are_not_overwritten(
 
 
 def test_a_state_of_another_network_is_not_continued(tiny_pairs: Path, tmp_path: Path) -> None:
-    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, total_steps=1))
     long_training.run(run)
     other = long_run(tmp_path / "other", tiny_pairs, spec=ArchSpec(width=8, depth=0), recipe=run.recipe)
     long_training.run(other)
@@ -332,7 +332,7 @@ def test_large_pairs_are_shown_however_few_are_judged_at_once(
     tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "EVALUATION_PIXELS", 1)
-    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, horizon=1))
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, total_steps=1))
     long_training.run(run)
     (drawn,) = (run.folder / "pictures").iterdir()
     assert drawn.name == "00000001.png"

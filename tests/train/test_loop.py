@@ -27,7 +27,7 @@ from search_spaces.spec import ArchSpec
 # Every kind of trained array: kernels of all three convolutions, biases, and PReLU's slopes.
 SPEC = ArchSpec(width=4, scale=4, attention="spatial", activation="prelu")
 GRAPH = build_graph(SPEC)
-RECIPE = Recipe(batch=2, patch=32, horizon=12)
+RECIPE = Recipe(batch=2, patch=32, total_steps=12)
 SEED = 0
 TOO_HIGH = 0.3  # a learning rate at which RECIPE diverges; a third of it does not
 
@@ -122,7 +122,7 @@ def test_the_tick_tells_steps_and_losses(pairs: PairSet, straight: Checkpoint) -
 
 
 def test_the_loss_falls_on_the_tiny_pairs(pairs: PairSet) -> None:
-    trained = run(fresh(), pairs, 150, replace(RECIPE, horizon=150, learning_rate=1e-2))
+    trained = run(fresh(), pairs, 150, replace(RECIPE, total_steps=150, learning_rate=1e-2))
     assert trained.loss < 0.6 * trained.first_loss
 
 
@@ -152,7 +152,7 @@ def test_a_training_that_diverges_goes_on_at_a_lower_rate_and_says_so(pairs: Pai
 def test_divergence_is_measured_from_the_first_loss_of_all_even_after_a_restart(
     pairs: PairSet, straight: Checkpoint
 ) -> None:
-    longer = replace(RECIPE, horizon=24)
+    longer = replace(RECIPE, total_steps=24)
     with pytest.raises(TrainingError, match="diverged"):
         run(replace(straight, first_loss=straight.loss / (2 * DIVERGED)), pairs, 13, longer)
 
@@ -363,7 +363,7 @@ def test_recipes_that_differ_in_numbers_alone_share_one_program(compilations: li
     recipe = replace(RECIPE, batch=1, patch=16, loss={"l1": 1.0, "charbonnier": 0.5})
     compiled_step(graph, StepPlan.of(recipe))
     compilations.clear()
-    numbers = {"learning_rate": 0.5}, {"loss": {"charbonnier": 0.1, "l1": 3.0}}, {"horizon": 10_000}, {"warmup": 5}
+    numbers = {"learning_rate": 0.5}, {"loss": {"charbonnier": 0.1, "l1": 3.0}}, {"total_steps": 10_000}, {"warmup": 5}
     for changed in numbers:
         executable.cache_clear()  # as in another process
         compiled_step(graph, StepPlan.of(replace(recipe, **changed)))

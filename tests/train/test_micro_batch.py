@@ -20,7 +20,7 @@ from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, attention="channel", normalisation="instance")
-RECIPE = Recipe(batch=6, patch=64, horizon=9)
+RECIPE = Recipe(batch=6, patch=64, total_steps=9)
 # All at once, for each is told apart: a step of its own for every loss is mostly the compiler's time. Multi-scale SSIM
 # needs patches so large that it is a test of its own.
 PIXEL = {name: 1.0 for name, loss in LOSSES.items() if loss.function and name != "ms_ssim"}

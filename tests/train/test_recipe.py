@@ -74,7 +74,7 @@ def test_a_loss_that_makes_no_sense_says_why(text: str, complaint: str) -> None:
         ({"batch": 0}, "batch needs at least one pair, got 0"),
         ({"patch": 12}, "multiple of 4 of at least 16 pixels, got 12"),
         ({"patch": 18}, "multiple of 4 of at least 16 pixels, got 18"),
-        ({"horizon": 0}, "at least one step, got 0"),
+        ({"total_steps": 0}, "at least one step, got 0"),
         ({"loss": {}}, "At least one loss"),
         ({"loss": {"l1": -1.0}}, "zero or more"),
     ],
@@ -85,7 +85,7 @@ def test_a_setting_out_of_range_says_what_is_in_range(setting: dict[str, object]
 
 
 def test_the_smallest_recipe_is_allowed() -> None:
-    assert Recipe(learning_rate=1.0, batch=1, patch=16, horizon=1).patch == 16
+    assert Recipe(learning_rate=1.0, batch=1, patch=16, total_steps=1).patch == 16
 
 
 def test_an_unknown_loss_in_a_recipe_is_an_unknown_name() -> None:
@@ -94,13 +94,13 @@ def test_an_unknown_loss_in_a_recipe_is_an_unknown_name() -> None:
 
 
 def test_a_recipe_survives_json() -> None:
-    recipe = Recipe(loss={"l1": 1.0, "ssim": 0.2}, learning_rate=1e-4, batch=2, patch=64, horizon=50)
+    recipe = Recipe(loss={"l1": 1.0, "ssim": 0.2}, learning_rate=1e-4, batch=2, patch=64, total_steps=50)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
 # Phases, schedules and what was stored before they existed
 
-PHASED = Recipe(loss={"l1": 1.0}, horizon=1000, phases=(LossPhase(800, {"l1": 1.0, "ssim": 0.1}),))
+PHASED = Recipe(loss={"l1": 1.0}, total_steps=1000, phases=(LossPhase(800, {"l1": 1.0, "ssim": 0.1}),))
 
 
 def test_the_losses_of_a_step_are_those_of_its_phase() -> None:
@@ -114,7 +114,7 @@ def test_phases_keep_their_shares_and_their_order_at_any_length(steps: int, data
     starts = sorted(data.draw(st.sets(st.integers(1, 999), min_size=1, max_size=2)))
     recipe = Recipe(phases=tuple(LossPhase(start, {"l1": 1.0}) for start in starts))
     scaled = recipe.scaled(steps)
-    assert scaled.horizon == steps
+    assert scaled.total_steps == steps
     for before, after in zip(recipe.phases, scaled.phases, strict=True):
         assert abs(after.from_step / steps - before.from_step / 1000) <= 2 / steps
     assert recipe.scaled(1000) == recipe
@@ -127,13 +127,13 @@ def test_a_recipe_is_not_scaled_to_fewer_steps_than_phases() -> None:
 
 
 def test_another_loss_is_that_of_the_whole_training() -> None:
-    assert PHASED.changed(loss={"mse": 2.0}) == Recipe(loss={"mse": 2.0}, horizon=1000)
+    assert PHASED.changed(loss={"mse": 2.0}) == Recipe(loss={"mse": 2.0}, total_steps=1000)
     assert PHASED.changed(batch=2).phases == PHASED.phases
 
 
 def test_a_recipe_stored_before_a_field_existed_means_what_it_meant() -> None:
     old = {"loss": {"l1": 1.0}, "learning_rate": 3e-3, "batch": 4, "patch": 64, "horizon": 900}
-    assert Recipe.from_dict(old) == Recipe(horizon=900)
+    assert Recipe.from_dict(old) == Recipe(total_steps=900)
     with pytest.raises(UnknownNameError, match=r'Unknown key of a recipe: "bach".*Did you mean "batch"'):
         Recipe.from_dict(old | {"bach": 4})
 
@@ -143,9 +143,9 @@ def test_a_phased_recipe_survives_json() -> None:
 
 
 def test_another_length_scales_warm_up_and_drops() -> None:
-    recipe = Recipe(horizon=1000, warmup=100, schedule="step", drop_every=300, drop_factor=0.1).scaled(100)
+    recipe = Recipe(total_steps=1000, warmup=100, schedule="step", drop_every=300, drop_factor=0.1).scaled(100)
     assert (recipe.warmup, recipe.drop_every) == (10, 30)
-    assert Recipe(horizon=1000, schedule="step", drop_every=300, drop_factor=0.1).scaled(2).drop_every == 1
+    assert Recipe(total_steps=1000, schedule="step", drop_every=300, drop_factor=0.1).scaled(2).drop_every == 1
 
 
 def test_a_loss_that_takes_over_later_is_used() -> None:

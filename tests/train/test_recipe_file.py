@@ -46,13 +46,13 @@ GIVEN: dict[str, dict[str, Any]] = {
 # What nobody does who does not say so.
 SPECIAL = {"warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"}
 SPECIAL |= {"vector_rate", "average_share", "reparameterise"}
-SETTINGS = {f.name for f in fields(Recipe)} - {"horizon", "phases", "loss"} - SPECIAL | {"steps"}
+SETTINGS = {f.name for f in fields(Recipe)} - {"total_steps", "phases", "loss"} - SPECIAL | {"steps"}
 
 every_design = pytest.mark.parametrize("name", GIVEN)
 
 
 def setting(recipe: Recipe, name: str) -> Any:
-    return recipe.horizon if name == "steps" else getattr(recipe, name)
+    return recipe.total_steps if name == "steps" else getattr(recipe, name)
 
 
 def test_the_built_in_recipes_are_those_of_the_ten_designs() -> None:
@@ -117,14 +117,14 @@ def write(path: Path, text: str = MINE) -> Path:
 
 def test_the_users_own_recipe_hides_the_built_in_one(work: Path) -> None:
     write(work / "home" / "recipes" / "smallnet.toml", MINE.replace("7", "8"))
-    assert recipe_for("report", DESIGNS["smallnet"].spec).recipe.horizon == 8
+    assert recipe_for("report", DESIGNS["smallnet"].spec).recipe.total_steps == 8
     write(work / "recipes" / "smallnet.toml")
-    assert load_recipe("smallnet").recipe.horizon == 7
+    assert load_recipe("smallnet").recipe.total_steps == 7
     assert recipe_names()["smallnet"] == Path("recipes/smallnet.toml")
 
 
 def test_a_short_recipe_has_the_defaults_of_training(work: Path) -> None:
-    assert load_recipe(str(write(work / "mine.toml"))).recipe == Recipe(loss={"l1": 1.0}, horizon=7)
+    assert load_recipe(str(write(work / "mine.toml"))).recipe == Recipe(loss={"l1": 1.0}, total_steps=7)
 
 
 def test_the_report_has_no_recipe_for_a_network_that_nobody_published() -> None:
@@ -240,12 +240,12 @@ def test_options_go_before_the_recipe_and_steps_scale_its_phases(work: Path, tin
     told = Recipe.from_dict(
         trained("--recipe", "mine.toml", "--steps", 4, "--batch", 1, "--data", tiny_pairs)["recipe"]
     )
-    assert (told.horizon, told.batch, told.patch) == (4, 1, 16)
+    assert (told.total_steps, told.batch, told.patch) == (4, 1, 16)
     assert told.phases == (LossPhase(2, {"l1": 1.0, "ssim": 0.5}),)
     other = Recipe.from_dict(
         trained("--recipe", "mine.toml", "--loss", "mse", "--steps", 1, "--data", tiny_pairs)["recipe"]
     )
-    assert (other.loss, other.phases, other.horizon) == ({"mse": 1.0}, (), 1)
+    assert (other.loss, other.phases, other.total_steps) == ({"mse": 1.0}, (), 1)
 
 
 def test_a_training_that_began_before_recipes_had_phases_goes_on(
@@ -285,7 +285,7 @@ def test_every_field_of_a_recipe_can_be_said_in_a_file(work: Path) -> None:
     (work / "all.toml").write_text(tomli_w.dumps(said))
     found = load_recipe("all.toml").recipe
     other = {"optimiser": "muon", "vector_rate": 0.1, "average_share": 0.1}  # what goes with no AdamW and no ema
-    assert {f.name for f in fields(Recipe)} == said.keys() - {"steps"} | {"horizon"} | other.keys()
+    assert {f.name for f in fields(Recipe)} == said.keys() - {"steps"} | {"total_steps"} | other.keys()
     (work / "muon.toml").write_text(tomli_w.dumps({"loss": {"l1": 1.0}, "steps": 50, **other}))
     muon = load_recipe("muon.toml").recipe
     assert {name: setting(muon, name) for name in other} == other

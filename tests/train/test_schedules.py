@@ -20,7 +20,7 @@ every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 @every_schedule
 def test_rates_begin_at_the_recipes_and_lie_between_it_and_zero(name: str) -> None:
-    rates = learning_rates(Recipe(learning_rate=0.01, horizon=20, schedule=name, **needed(SCHEDULES[name])))
+    rates = learning_rates(Recipe(learning_rate=0.01, total_steps=20, schedule=name, **needed(SCHEDULES[name])))
     assert rates[0] == pytest.approx(0.01)
     assert ((rates > 0) & (rates <= 0.01 * (1 + 1e-6))).all()
 
@@ -40,7 +40,7 @@ def test_a_schedule_is_refused_what_it_does_not_take_or_lacks(name: str) -> None
 
 
 def test_learning_rates_fall_along_a_cosine_from_the_recipes_to_nearly_zero() -> None:
-    rates = learning_rates(Recipe(learning_rate=0.01, horizon=100))
+    rates = learning_rates(Recipe(learning_rate=0.01, total_steps=100))
     wanted = 0.01 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
     np.testing.assert_allclose(rates, wanted, rtol=1e-4, atol=1e-9)
 
@@ -49,7 +49,7 @@ def test_learning_rates_fall_along_a_cosine_from_the_recipes_to_nearly_zero() ->
     ("schedule", "middle"), [("cosine", 0.5 * (5e-4 + 1e-5)), ("exponential", np.sqrt(5e-4 * 1e-5))]
 )
 def test_rates_end_where_the_recipe_says(schedule: str, middle: float) -> None:
-    recipe = Recipe(learning_rate=5e-4, final_learning_rate=1e-5, schedule=schedule, horizon=10_000)
+    recipe = Recipe(learning_rate=5e-4, final_learning_rate=1e-5, schedule=schedule, total_steps=10_000)
     rates = learning_rates(recipe)
     assert rates[0] == pytest.approx(5e-4)
     assert rates[5000] == pytest.approx(middle, rel=1e-3)
@@ -58,12 +58,12 @@ def test_rates_end_where_the_recipe_says(schedule: str, middle: float) -> None:
 
 
 def test_a_constant_rate_stays() -> None:
-    constant = learning_rates(Recipe(learning_rate=5e-4, schedule="constant", horizon=10))
+    constant = learning_rates(Recipe(learning_rate=5e-4, schedule="constant", total_steps=10))
     np.testing.assert_array_equal(constant, np.full(10, 5e-4, np.float32))
 
 
 def test_a_step_schedule_drops_when_and_by_how_much_the_recipe_says() -> None:
-    recipe = Recipe(learning_rate=8e-3, schedule="step", drop_every=4, drop_factor=0.5, horizon=10)
+    recipe = Recipe(learning_rate=8e-3, schedule="step", drop_every=4, drop_factor=0.5, total_steps=10)
     wanted = [8e-3] * 4 + [4e-3] * 4 + [2e-3] * 2
     np.testing.assert_allclose(learning_rates(recipe), wanted, rtol=1e-6)
 
@@ -71,6 +71,6 @@ def test_a_step_schedule_drops_when_and_by_how_much_the_recipe_says() -> None:
 @every_schedule
 def test_a_warm_up_rises_in_a_line_and_the_schedule_takes_the_rest(name: str) -> None:
     settings = {"learning_rate": 0.01, "schedule": name, **needed(SCHEDULES[name])}
-    rates = learning_rates(Recipe(**settings, warmup=5, horizon=25))
+    rates = learning_rates(Recipe(**settings, warmup=5, total_steps=25))
     np.testing.assert_allclose(rates[:5], [0.002, 0.004, 0.006, 0.008, 0.01], rtol=1e-6)
-    np.testing.assert_allclose(rates[5:], learning_rates(Recipe(**settings, horizon=20)), rtol=1e-6)
+    np.testing.assert_allclose(rates[5:], learning_rates(Recipe(**settings, total_steps=20)), rtol=1e-6)

@@ -25,7 +25,7 @@ from search_spaces.ops import Conv
 from search_spaces.spec import ArchSpec
 
 SPEC = ArchSpec(width=4, depth=0)
-RECIPE = Recipe(batch=2, patch=32, horizon=9)
+RECIPE = Recipe(batch=2, patch=32, total_steps=9)
 JUDGED = (2, 64, 64)
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "training_memory.json"
 
@@ -58,7 +58,7 @@ def test_training_takes_more_for_a_larger_batch_or_patch(name: str) -> None:
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_the_estimate_is_near_what_xla_plans_for_a_step(name: str) -> None:
-    graph, recipe = build_graph(DESIGNS[name].spec), Recipe(batch=2, patch=64, horizon=1)
+    graph, recipe = build_graph(DESIGNS[name].spec), Recipe(batch=2, patch=64, total_steps=1)
     step, _ = compiled_step(graph, StepPlan.of(recipe))
     plan = step.memory_analysis()  # type: ignore[attr-defined]  # a compiled function
     planned = plan.temp_size_in_bytes + plan.argument_size_in_bytes
@@ -101,7 +101,7 @@ def test_what_just_fits_is_not_refused() -> None:
 
 
 def test_training_that_does_not_fit_is_refused_with_what_it_takes_and_what_to_do() -> None:
-    graph, recipe = build_graph(DESIGNS["csanet"].spec), Recipe(batch=512, patch=256, horizon=1)
+    graph, recipe = build_graph(DESIGNS["csanet"].spec), Recipe(batch=512, patch=256, total_steps=1)
     needed = (training_bytes(graph, recipe) + PROCESS_BYTES) / 1e9
     with pytest.raises(TrainingError) as refused:
         require_memory(graph, recipe, judged=JUDGED, available=500_000_000)
@@ -147,7 +147,7 @@ def test_a_candidate_that_does_not_fit_is_refused_before_it_is_trained(
 
 
 def test_a_worker_fails_such_a_candidate_alone(job: Job) -> None:
-    result = run_job(replace(job, recipe=Recipe(batch=10**7, patch=64, horizon=9)))
+    result = run_job(replace(job, recipe=Recipe(batch=10**7, patch=64, total_steps=9)))
     assert isinstance(result, JobFailure)
     assert "choose a smaller --batch or --patch" in result.reason
     assert not result.fatal
