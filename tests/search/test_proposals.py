@@ -28,7 +28,15 @@ from nas.search.proposals import (
     genes_apart,
 )
 from nas.search.score import final_score
-from nas.search.surrogate import Result, Surrogate, expected_improvement, features, predicted_seconds, structure
+from nas.search.surrogate import (
+    LATE_DB,
+    Result,
+    Surrogate,
+    expected_improvement,
+    features,
+    predicted_seconds,
+    structure,
+)
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
@@ -114,6 +122,20 @@ def test_the_model_knows_what_it_was_told_and_how_short_that_training_was() -> N
     assert np.mean(rise[15:]) == pytest.approx(2.0, abs=0.5)  # learned from the others
     _, deviation = model.predict(specs)
     assert deviation[:15].mean() < deviation[15:].mean()
+
+
+def test_short_trainings_do_not_tell_what_comes_late_however_many_there_are() -> None:
+    base = DESIGNS["smallnet"].spec
+    near = [base, *SPACE.neighbours(base)]
+    asked = [next(spec for spec in near if spec.width < base.width)]
+
+    def deviation(long: int) -> float:
+        results = [Result(spec, {FIRST: truth(spec), **({FINAL: truth(spec)} if n < long else {})})
+                   for n, spec in enumerate(near) if spec != asked[0]]  # fmt: skip
+        return float(Surrogate(results, steps=FINAL).predict(asked)[1][0])
+
+    assert deviation(0) > 0.9 * LATE_DB
+    assert deviation(len(near)) < 0.7 * deviation(0)
 
 
 def test_a_prior_that_is_right_makes_few_results_tell_more() -> None:
