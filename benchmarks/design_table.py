@@ -12,7 +12,7 @@ from typing import Any
 from latency_models import accuracy
 from latency_models.device import Device
 from nas.audit.design_comparison import Comparison, correlation_text, rank_correlation, spread
-from nas.cli.designs import UNSURE, Sources, is_unsure, read_sources, row
+from nas.cli.designs import UNSURE, RowSources, is_unsure, read_sources, row
 from nas.units import count, runtime
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import IspNasError
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def markdown(sources: Sources) -> str:
+def markdown(sources: RowSources) -> str:
     compared = list(sources.comparisons.values())
     headings = [*HEADINGS, *(heading(one) for one in compared)]
     lines = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2)]

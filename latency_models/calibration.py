@@ -17,12 +17,12 @@ from functools import cache, lru_cache
 from itertools import product
 from math import log, pi, sqrt
 
-from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, Sources, blended, tied
+from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, SourceDevices, blended, tied
 from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
 from latency_models.measured_range import range_of
 from latency_models.predictor import ASSUMED_GROWTH, Calibration, Core, Interval, Predictor
 from latency_models.residual import FEWEST_KERNELS, fit_residual
-from latency_models.roofline import Layout, Row, kernel_amounts, time_ms, total_amounts
+from latency_models.roofline import Layout, MeasuredRow, kernel_amounts, time_ms, total_amounts
 from latency_models.samples import HeldOut, Sample, rounded
 from search_spaces.errors import MeasurementError
 
@@ -73,7 +73,7 @@ def fit_transfer(samples: Sequence[Sample], sources: Sequence[Predictor]) -> tup
             f"Adapting another device's predictor needs {FEWEST_TO_TRANSFER} measured networks, got {len(samples)}: "
             f"{FEWEST_TO_TRANSFER - len(samples)} are missing."
         )
-    asked = Sources(sources)
+    asked = SourceDevices(sources)
 
     def fitted(some: Sequence[Sample]) -> Predictor:
         return blended(some, asked, logs_left_out)
@@ -188,7 +188,7 @@ def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
     layout = layout._replace(
         own_ops=_measured_moves(samples), grouped=_measured_groups(samples)
     )  # of these, not of all: some may be held out
-    coefficients = fit_free([Row(_amounts(s, layout), s.runtime_ms) for s in parts])
+    coefficients = fit_free([MeasuredRow(_amounts(s, layout), s.runtime_ms) for s in parts])
     overheads = dict.fromkeys(("fixed_ms", "io_ms_per_mb", "kernel_ms"), 0.0)  # profiled kernels have neither
     return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))
 
@@ -210,7 +210,7 @@ def _class_averages(coefficients: dict[str, float], layout: Layout) -> dict[str,
     return {f"{cls}_ms_per_mb": own[len(own) // 2] for cls in MOVING_CLASSES if f"{cls}_ms_per_mb" not in coefficients}
 
 
-def fit_free(rows: Sequence[Row]) -> dict[str, float]:
+def fit_free(rows: Sequence[MeasuredRow]) -> dict[str, float]:
     """Return coefficients ≥ 0 that minimise Σ_rows ((t̂ − t) / t)²; six significant digits are kept."""
     import numpy as np
     from scipy.optimize import nnls

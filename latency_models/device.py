@@ -37,7 +37,7 @@ from latency_models.measurements import Conditions
 from latency_models.other_probes import probe_like
 from latency_models.predictor import Core, Prediction, Predictor, UnpricedKernelError, assumed_interval
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
-from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, Row, fit, total_amounts
+from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, MeasuredRow, fit, total_amounts
 from latency_models.samples import HeldOut, Sample
 from latency_models.support import Refusal, Support, support
 from search_spaces.designs import find_design
@@ -93,7 +93,7 @@ class Assumed:
         return self._fitted(samples), calibration.leave_families_out(samples, self._fitted)
 
     def _fitted(self, samples: Sequence[Sample]) -> Predictor:
-        rows = [Row(total_amounts(sample.network, self.layout), sample.runtime_ms) for sample in samples]
+        rows = [MeasuredRow(total_amounts(sample.network, self.layout), sample.runtime_ms) for sample in samples]
         prior = {name: assumption.value for name, assumption in self.prior.items()}
         core = Core(self.layout, fit(rows, prior, shrinkage=self.shrinkage.value))
         interval = assumed_interval(self.interval.value, self.interval.note)

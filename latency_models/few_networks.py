@@ -67,7 +67,7 @@ def fit_logs(shares: Any, spreads: Sequence[float], noise: float) -> list[float]
     return multiples
 
 
-class Sources:
+class SourceDevices:
     """Predictors of other devices, with what they say of networks, each asked once."""
 
     def __init__(self, predictors: Sequence[Predictor]) -> None:
@@ -91,7 +91,7 @@ def _parts(source: Predictor, network: Network) -> Parts:
     return totals
 
 
-def adapted(samples: Sequence[Sample], sources: Sources) -> Predictor:
+def adapted(samples: Sequence[Sample], sources: SourceDevices) -> Predictor:
     """Bring every source to the target's level by the median ratio, average them, and fit a factor per class."""
     import numpy as np
 
@@ -229,7 +229,7 @@ Fit = Callable[[Sequence[Sample]], Predictor]
 Judge = Callable[[Sequence[Sample], Fit], Sequence[float]]  # the logarithms by which fits missed what they left out
 
 
-def blended(samples: Sequence[Sample], sources: Sources, judge: Judge) -> Predictor:
+def blended(samples: Sequence[Sample], sources: SourceDevices, judge: Judge) -> Predictor:
     """Return what the sources and the eight coefficients say together, each by how far off it was on networks left out.
 
     Weights are inverse to a power of the mean errors.

@@ -37,7 +37,7 @@ class Constant(NamedTuple):
     value: float | None = None  # the same one throughout
 
 
-class Operation(NamedTuple):
+class ProbeOperation(NamedTuple):
     """One operation with all that its file needs."""
 
     op: str
@@ -52,7 +52,7 @@ class Operation(NamedTuple):
 class OtherProbe:
     """A probe whose file is written operation by operation."""
 
-    def __init__(self, name: str, operation: Operation) -> None:
+    def __init__(self, name: str, operation: ProbeOperation) -> None:
         self.name = self.family = name
         self._operation = operation
 
@@ -77,60 +77,60 @@ def _numbers(*values: int) -> Constant:
     return Constant((len(values),), values)
 
 
-def _fully_connected(f: Figures) -> Operation:
+def _fully_connected(f: Figures) -> ProbeOperation:
     weights = (Constant((f["cout"], f["cin"])), Constant((f["cout"],)))
-    return Operation("FULLY_CONNECTED", (1, f["cin"]), (1, f["cout"]), weights, (), "FullyConnected")
+    return ProbeOperation("FULLY_CONNECTED", (1, f["cin"]), (1, f["cout"]), weights, (), "FullyConnected")
 
 
-def _grouped(f: Figures) -> Operation:
+def _grouped(f: Figures) -> ProbeOperation:
     k, s, h, w = f["k"], f["s"], f["h"], f["w"]
     options = (("padding", SAME), ("strideH", s), ("strideW", s), ("dilationHFactor", 1), ("dilationWFactor", 1))
     weights = (Constant((f["cout"], k, k, f["cin"] // f["g"])), Constant((f["cout"],)))
     makes = (1, -(-h // s), -(-w // s), f["cout"])
-    return Operation("CONV_2D", (1, h, w, f["cin"]), makes, weights, options, "Conv2D", GROUPED_VERSION)
+    return ProbeOperation("CONV_2D", (1, h, w, f["cin"]), makes, weights, options, "Conv2D", GROUPED_VERSION)
 
 
 def _map(f: Figures) -> Shape:
     return (1, f["h"], f["w"], f["c"])
 
 
-def _slice(f: Figures) -> Operation:
+def _slice(f: Figures) -> ProbeOperation:
     numbers = (_numbers(0, 0, 0, 0), _numbers(1, f["h"], f["w"], f["c"]), _numbers(1, 2, 2, 1))
-    return Operation(
+    return ProbeOperation(
         "STRIDED_SLICE", _map(f), (1, -(-f["h"] // 2), -(-f["w"] // 2), f["c"]), numbers, (), "StridedSlice"
     )
 
 
-def _nearest(f: Figures) -> Operation:
+def _nearest(f: Figures) -> ProbeOperation:
     h, w = 2 * f["h"], 2 * f["w"]
-    return Operation(
+    return ProbeOperation(
         "RESIZE_NEAREST_NEIGHBOR", _map(f), (1, h, w, f["c"]), (_numbers(h, w),), (), "ResizeNearestNeighbor"
     )
 
 
-def _transpose(f: Figures) -> Operation:
-    return Operation("TRANSPOSE", _map(f), (1, f["c"], f["h"], f["w"]), (_numbers(0, 3, 1, 2),), (), "Transpose")
+def _transpose(f: Figures) -> ProbeOperation:
+    return ProbeOperation("TRANSPOSE", _map(f), (1, f["c"], f["h"], f["w"]), (_numbers(0, 3, 1, 2),), (), "Transpose")
 
 
-def _softmax(f: Figures) -> Operation:
-    return Operation("SOFTMAX", _map(f), _map(f), (), (("beta", 1.0),), "Softmax")
+def _softmax(f: Figures) -> ProbeOperation:
+    return ProbeOperation("SOFTMAX", _map(f), _map(f), (), (("beta", 1.0),), "Softmax")
 
 
-def _pad(f: Figures) -> Operation:
+def _pad(f: Figures) -> ProbeOperation:
     around = Constant((4, 2), (0, 0, 1, 1, 1, 1, 0, 0))
-    return Operation("PAD", _map(f), (1, f["h"] + 2, f["w"] + 2, f["c"]), (around,), (), "Pad")
+    return ProbeOperation("PAD", _map(f), (1, f["h"] + 2, f["w"] + 2, f["c"]), (around,), (), "Pad")
 
 
-def _pow(f: Figures) -> Operation:
-    return Operation("POW", _map(f), _map(f), (Constant((1,), value=0.45),), (), "Pow")
+def _pow(f: Figures) -> ProbeOperation:
+    return ProbeOperation("POW", _map(f), _map(f), (Constant((1,), value=0.45),), (), "Pow")
 
 
-def _divide(f: Figures) -> Operation:
-    return Operation("DIV", _map(f), _map(f), (Constant((1,), value=1.7),), (), "Div")
+def _divide(f: Figures) -> ProbeOperation:
+    return ProbeOperation("DIV", _map(f), _map(f), (Constant((1,), value=1.7),), (), "Div")
 
 
 _SIZE = r"(?P<h>\d+)x(?P<w>\d+)"
-ON_MAPS: dict[str, Callable[[Figures], Operation]] = {
+ON_MAPS: dict[str, Callable[[Figures], ProbeOperation]] = {
     "softmax": _softmax,
     "strided_slice": _slice,
     "transpose": _transpose,
@@ -139,7 +139,7 @@ ON_MAPS: dict[str, Callable[[Figures], Operation]] = {
     "pow": _pow,
     "divide": _divide,
 }
-_GRAMMAR: tuple[tuple[str, Callable[[Figures], Operation]], ...] = (
+_GRAMMAR: tuple[tuple[str, Callable[[Figures], ProbeOperation]], ...] = (
     (r"fully_connected-(?P<cin>\d+)-(?P<cout>\d+)", _fully_connected),
     (rf"grouped-k(?P<k>\d+)-s(?P<s>\d+)-g(?P<g>\d+)-(?P<cin>\d+)-(?P<cout>\d+)-{_SIZE}", _grouped),
     *((rf"{name}-(?P<c>\d+)-{_SIZE}", make) for name, make in ON_MAPS.items()),
@@ -235,7 +235,7 @@ def _is_probe(name: str) -> bool:
         return False
 
 
-def _file(operation: Operation) -> bytes:
+def _file(operation: ProbeOperation) -> bytes:
     """Return the .tflite file of one operation."""
     kinds = schema()
     model, graph, op = kinds.ModelT(), kinds.SubGraphT(), kinds.OperatorT()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from latency_models.calibration import logs_left_out
-from latency_models.few_networks import Sources, adapted
+from latency_models.few_networks import SourceDevices, adapted
 from latency_models.predictor import Predictor
 from latency_models.samples import Sample
 from search_spaces.errors import DeviceError, MeasurementError
@@ -36,7 +36,7 @@ def choose_sources(samples: Sequence[Sample], devices: Mapping[str, Predictor]) 
 
 def _error(samples: Sequence[Sample], predictors: Sequence[Predictor]) -> float | None:
     """Return the mean error on networks left out, as a logarithm; None where a predictor cannot price them."""
-    sources = Sources(predictors)
+    sources = SourceDevices(predictors)
     try:
         logs = logs_left_out(samples, lambda some: adapted(some, sources))
     except DeviceError:

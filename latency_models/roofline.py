@@ -50,7 +50,7 @@ class Layout(NamedTuple):
     grouped: bool = False  # convolutions in groups have a cost of their own
 
 
-class Row(NamedTuple):
+class MeasuredRow(NamedTuple):
     """One measured network: how much of each coefficient's unit it has, and how long it took."""
 
     amounts: Amounts
@@ -130,7 +130,7 @@ def _lacking(name: str, coefficients: Iterable[str]) -> DeviceError:
     )
 
 
-def fit(rows: Sequence[Row], prior: Coefficients, *, shrinkage: float) -> dict[str, float]:
+def fit(rows: Sequence[MeasuredRow], prior: Coefficients, *, shrinkage: float) -> dict[str, float]:
     """Return coefficients ≥ 0 that minimise Σ_rows (t̂/t − 1)² + shrinkage · Σ_coefficients (c/prior − 1)².
 
     A row counts by its relative error, a coefficient by how far it is from its prior in relation to it; a prior

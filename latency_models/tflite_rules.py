@@ -42,7 +42,7 @@ class Operation(NamedTuple):
         return found.shape
 
 
-class Work(NamedTuple):
+class OperationWork(NamedTuple):
     """What an operation computes, and over which taps."""
 
     cls: str
@@ -57,18 +57,18 @@ class Work(NamedTuple):
 class Rule(NamedTuple):
     """What is known of a TFLite operation."""
 
-    work: Callable[[Operation], Work]
+    work: Callable[[Operation], OperationWork]
     settings: tuple[int, ...] = ()  # inputs that say how it works: shapes, axes, paddings; neither maps nor weights
     bias: int | None = None  # the input that is the bias
     traits: Callable[[Operation], Iterator[str]] = lambda _: iter(())
 
 
-def _moves(_: Operation) -> Work:
-    return Work("memory")
+def _moves(_: Operation) -> OperationWork:
+    return OperationWork("memory")
 
 
-def _activates(_: Operation) -> Work:
-    return Work("activation")
+def _activates(_: Operation) -> OperationWork:
+    return OperationWork("activation")
 
 
 def _side(taps: int) -> int:
@@ -81,42 +81,42 @@ def _steps(op: Operation) -> tuple[int, int]:
     return stride, max(op.option("dilationHFactor"), op.option("dilationWFactor"), 1)
 
 
-def _conv(op: Operation) -> Work:
+def _conv(op: Operation) -> OperationWork:
     cin = op.sizes(0, 4)[3]
     _, height, width, per_group = op.sizes(1, 4)
     taps = height * width
     macs = prod(op.outputs[0].shape) * taps * per_group
-    return Work("conv_1x1" if taps == 1 else "conv", macs, _side(taps), *_steps(op), max(cin // per_group, 1))
+    return OperationWork("conv_1x1" if taps == 1 else "conv", macs, _side(taps), *_steps(op), max(cin // per_group, 1))
 
 
-def _depthwise(op: Operation) -> Work:
+def _depthwise(op: Operation) -> OperationWork:
     _, height, width, _ = op.sizes(1, 4)
     taps = height * width
-    return Work("depthwise", prod(op.outputs[0].shape) * taps, _side(taps), *_steps(op))
+    return OperationWork("depthwise", prod(op.outputs[0].shape) * taps, _side(taps), *_steps(op))
 
 
-def _transpose_conv(op: Operation) -> Work:
+def _transpose_conv(op: Operation) -> OperationWork:
     cout, height, width, _ = op.sizes(1, 4)
     taps = height * width
     # Every input value meets every tap of every output channel once.
-    return Work("transpose_conv", prod(op.sizes(2, 4)) * taps * cout, _side(taps), *_steps(op))
+    return OperationWork("transpose_conv", prod(op.sizes(2, 4)) * taps * cout, _side(taps), *_steps(op))
 
 
-def _fully_connected(op: Operation) -> Work:
+def _fully_connected(op: Operation) -> OperationWork:
     return _product(op, op.sizes(1, 2)[1])
 
 
-def _batch_matmul(op: Operation) -> Work:
+def _batch_matmul(op: Operation) -> OperationWork:
     left = op.inputs[0]
     return _product(op, left.shape[-2 if op.option("adjX") else -1] if left and len(left.shape) > 1 else 1)
 
 
-def _product(op: Operation, summed: int) -> Work:
-    return Work("fully_connected", prod(op.outputs[0].shape) * summed, cin=summed)
+def _product(op: Operation, summed: int) -> OperationWork:
+    return OperationWork("fully_connected", prod(op.outputs[0].shape) * summed, cin=summed)
 
 
-def _pool(op: Operation) -> Work:
-    return Work("memory", 0, _side(max(op.option("filterHeight") * op.option("filterWidth"), 1)), *_steps(op))
+def _pool(op: Operation) -> OperationWork:
+    return OperationWork("memory", 0, _side(max(op.option("filterHeight") * op.option("filterWidth"), 1)), *_steps(op))
 
 
 # The traits of an operation, see delegate.TRAITS.

@@ -30,7 +30,7 @@ from nas.search.open_study import SearchOptions
 from nas.search.own_objects import device_name, space_name
 from nas.search.results import Candidate, Candidates, Study
 from nas.search.session import budget_share, open_session, without_refused
-from nas.search.settings import SearchSettings, Training, TrainSettings, beside_training, known, recipe_fields
+from nas.search.settings import SearchSettings, TrainingSettings, TrainSettings, beside_training, known, recipe_fields
 from nas.train.recipe_file import recipe_for
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
@@ -49,7 +49,7 @@ __all__ = [
     "SearchProgress",
     "Study",
     "Trained",
-    "Training",
+    "TrainingSettings",
     "Verdict",
     "export",
     "load_study",

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.audit import rank_agreement
 from nas.audit.rank_agreement import BySeed
-from nas.audit.trainings import ENOUGH, Plan, Record
+from nas.audit.trainings import ENOUGH, AuditPlan, AuditRecord
 from nas.search.score import final_score
 from nas.search.successive_halving import ETA
 from search_spaces.networks import build_graph
@@ -30,7 +30,7 @@ class Audited:
     seeds: tuple[int, ...]
     ladders: tuple[tuple[int, ...], ...]
     steps: int
-    records: tuple[Record, ...]
+    records: tuple[AuditRecord, ...]
 
     @cached_property
     def left_out(self) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Audited:
         return [place for place, hash_ in enumerate(self.hashes) if self.runtimes_ms.get(hash_) is not None]
 
     @cached_property
-    def _by_place(self) -> dict[tuple[str, int, int, int], Record]:
+    def _by_place(self) -> dict[tuple[str, int, int, int], AuditRecord]:
         return {(r.hash, r.seed, r.horizon, r.steps): r for r in self.records}
 
     def psnr_db(self, total_steps: int, steps: int) -> BySeed:
@@ -86,7 +86,7 @@ class Audited:
         return sum(seconds for seconds, _ in timed) / steps if steps else None
 
 
-def audited(plan: Plan, records: Iterable[Record], runtimes_ms: Mapping[str, float | None]) -> Audited:
+def audited(plan: AuditPlan, records: Iterable[AuditRecord], runtimes_ms: Mapping[str, float | None]) -> Audited:
     """Return records with what is needed to judge them."""
     names = {network.spec.hash: network.name for network in plan.networks}
     return Audited(names, runtimes_ms, plan.seeds, plan.ladders, plan.steps, tuple(records))
@@ -172,7 +172,7 @@ def derived(of: Audited) -> dict[str, Any]:
     }
 
 
-def to_dict(of: Audited, plan: Plan, described: Mapping[str, Any]) -> dict[str, Any]:
+def to_dict(of: Audited, plan: AuditPlan, described: Mapping[str, Any]) -> dict[str, Any]:
     """Return an audit as plain data: `described` (data, device, provenance), figures, and the records behind them."""
     return {
         "schema": SCHEMA,
@@ -206,7 +206,7 @@ def from_dict(told: Mapping[str, Any]) -> Audited:
         seeds=tuple(told["seeds"]),
         ladders=tuple(tuple(row["ladder"]) for row in told["ladders"]),
         steps=told["steps"],
-        records=tuple(Record(**record) for record in told["records"]),
+        records=tuple(AuditRecord(**record) for record in told["records"]),
     )
 
 

@@ -67,7 +67,7 @@ class AuditedNetwork:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """What is trained, how, and what short trainings are compared with what long one."""
 
     networks: tuple[AuditedNetwork, ...]
@@ -98,16 +98,16 @@ class Plan:
             wanted.setdefault(ladder[-1], set()).update(ladder)
         return {total_steps: sorted(wanted[total_steps]) for total_steps in sorted(wanted)}
 
-    def trainings(self) -> Iterator["Training"]:
+    def trainings(self) -> Iterator["AuditTraining"]:
         """Yield every training: all networks with the first seed, then with the next."""
         for seed in self.seeds:
             for network in self.networks:
                 for total_steps, stops in self.stops.items():
-                    yield Training(network, seed, total_steps, tuple(_in_stretches(stops, total_steps)))
+                    yield AuditTraining(network, seed, total_steps, tuple(_in_stretches(stops, total_steps)))
 
 
 @dataclass(frozen=True)
-class Training:
+class AuditTraining:
     """One network trained from one seed with a learning rate that falls over `total_steps`."""
 
     network: AuditedNetwork
@@ -122,7 +122,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Record:
+class AuditRecord:
     """What a training came to at `steps`: figures, or the reason why there are none."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -142,7 +142,7 @@ class Record:
     commit: str | None = None
 
 
-_RECORD: stored.Schema[Record] = stored.Schema(Record)
+_RECORD: stored.Schema[AuditRecord] = stored.Schema(AuditRecord)
 
 
 def _check_networks(networks: Sequence[AuditedNetwork]) -> None:
@@ -285,7 +285,7 @@ def read(path: Path) -> dict[str, Any]:
     return told
 
 
-def recorded(folder: Path, training: Training) -> dict[int, Record]:
+def recorded(folder: Path, training: AuditTraining) -> dict[int, AuditRecord]:
     """Return the records of a training, by step; raise StudyError where one is damaged."""
     found = {}
     for path in (p for p in listed(folder / RUNS / training.key, StudyError) if p.suffix == ".json"):
@@ -304,7 +304,7 @@ def recorded(folder: Path, training: Training) -> dict[int, Record]:
 class RunningTraining:
     """A stretch that a worker is busy with, and the stops that follow it."""
 
-    training: Training
+    training: AuditTraining
     from_step: int
     steps: int
     after: list[int]
@@ -320,7 +320,7 @@ class Audit:
     def __init__(
         self,
         folder: Path,
-        plan: Plan,
+        plan: AuditPlan,
         data: Path,
         workers: Sequence[TrainingWorker],
         *,
@@ -335,7 +335,7 @@ class Audit:
         self._failed: set[str] = set()  # networks of which one training failed: the others would be for nothing
         self._done = self._total = 0
 
-    def run(self) -> list[Record]:
+    def run(self) -> list[AuditRecord]:
         """Train what is not recorded yet; return all records of the plan.
 
         Raises StudyError where nothing can be trained or kept, which no other network would change.
@@ -351,11 +351,11 @@ class Audit:
         self._close(kill=False)
         return self.records()
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[AuditRecord]:
         """Return what is known of every training of the plan."""
         return [record for training in self.plan.trainings() for record in recorded(self.folder, training).values()]
 
-    def _to_do(self) -> Iterator[tuple[Training, list[int]]]:
+    def _to_do(self) -> Iterator[tuple[AuditTraining, list[int]]]:
         trainings = [(training, recorded(self.folder, training)) for training in self.plan.trainings()]
         self._failed = {t.network.spec.hash for t, known in trainings if any(r.failure for r in known.values())}
         for training, known in trainings:
@@ -364,7 +364,7 @@ class Audit:
                 self._total += pending[-1]
                 yield training, pending
 
-    def _fill(self, waiting: deque[tuple[Training, list[int]]]) -> None:
+    def _fill(self, waiting: deque[tuple[AuditTraining, list[int]]]) -> None:
         busy = {id(at.worker) for at in self._running.values()}
         for worker in (worker for worker in self.workers if id(worker) not in busy):
             while waiting:
@@ -377,7 +377,7 @@ class Audit:
                 self._submit(RunningTraining(training, begun, pending[0], pending[1:], worker))
                 break
 
-    def _begin(self, training: Training, first: int) -> int:
+    def _begin(self, training: AuditTraining, first: int) -> int:
         """Return the step at which training continues; a checkpoint beyond the first stop was for other stops."""
         path = self._checkpoint(training)
         step = load(path).step if path.exists() else 0
@@ -393,7 +393,7 @@ class Audit:
         job = Job(at.training.network.spec, at.steps, path, self.data, recipe, at.training.seed, self._vgg_file)
         self._running[at.worker.submit(job)] = at
 
-    def _checkpoint(self, training: Training) -> Path:
+    def _checkpoint(self, training: AuditTraining) -> Path:
         return self.folder / RUNS / training.key / CHECKPOINT_FILE
 
     def _collect(self) -> None:
@@ -419,9 +419,9 @@ class Audit:
             return
         self._checkpoint(training).unlink(missing_ok=True)  # nothing follows, and it can be made again
 
-    def _record(self, at: RunningTraining, result: "Outcome | JobFailure") -> Record:
+    def _record(self, at: RunningTraining, result: "Outcome | JobFailure") -> AuditRecord:
         training = at.training
-        blank = Record(
+        blank = AuditRecord(
             training.network.spec.hash, training.seed, training.total_steps, at.steps, at.from_step, commit=self._commit
         )
         if isinstance(result, JobFailure):
@@ -436,7 +436,7 @@ class Audit:
             evaluate_s=result.evaluate_s,
         )
 
-    def _tell(self, training: Training, record: Record) -> None:
+    def _tell(self, training: AuditTraining, record: AuditRecord) -> None:
         if not record.failure and record.steps not in self.plan.stops[training.total_steps]:
             return
         came = record.failure or f"{record.psnr_db:.2f} dB"

@@ -12,7 +12,7 @@ from latency_models.device import Device, load_device
 from nas import backend, provenance
 from nas.audit import trainings
 from nas.audit.report import Audited, audited, derived, notes, rung_rows, to_dict
-from nas.audit.trainings import Audit, Plan
+from nas.audit.trainings import Audit, AuditPlan
 from nas.cli.console import Console
 from nas.cli.progress import progress_bar
 from nas.cli.tables import Column, check_format, print_json, print_rows
@@ -104,7 +104,7 @@ def _plan(
     config: "StudyConfig | None",
     data: DataConfig,
     begun: Mapping[str, Any] | None,
-) -> Plan:
+) -> AuditPlan:
     hardware = backend.expected()
     networks = trainings.networks_of(refs) or trainings.default_networks(load_space(DEFAULT_SPACE))
     steps = question.steps or LADDER_TOPS[-1][1] * (1 if hardware == "cpu" else GPU_FACTOR)
@@ -112,7 +112,7 @@ def _plan(
     recipe = recipe.changed(**question.training or {})
     vgg_weights.needed(recipe, question.vgg_file)  # refused now, not by every training
     ladders = tuple(dict.fromkeys(question.ladders)) or default_ladders(steps, hardware)
-    return Plan(networks, tuple(range(question.seeds)), ladders, steps, recipe)
+    return AuditPlan(networks, tuple(range(question.seeds)), ladders, steps, recipe)
 
 
 def default_ladders(steps: int, hardware: str) -> tuple[tuple[int, ...], ...]:
@@ -126,7 +126,7 @@ def _label(data: DataConfig) -> str:
 
 
 def _trained(
-    folder: Path, plan: Plan, data: DataConfig, device: Device, workers: int, vgg_file: Path | None
+    folder: Path, plan: AuditPlan, data: DataConfig, device: Device, workers: int, vgg_file: Path | None
 ) -> Audited:
     with progress_bar("Reading pairs") as reading:
         pairs = prepare(data, cache_dir() / "pairs", progress=reading)
@@ -178,7 +178,7 @@ def _only_audit(folder: Path) -> Iterator[None]:
         yield
 
 
-def _settings(plan: Plan, data: DataConfig, vgg_file: Path | None) -> dict[str, Any]:
+def _settings(plan: AuditPlan, data: DataConfig, vgg_file: Path | None) -> dict[str, Any]:
     """Return what all records of a folder have in common; networks, seeds, ladders and steps may be added to."""
     recipe = {name: value for name, value in plan.recipe.to_dict().items() if name != "horizon"}
     told = {"data": f"{_label(data)} ({identity(data)})", "hardware": backend.expected(), **recipe}

@@ -36,7 +36,7 @@ UNSURE = "~"  # before the name of a design whose structure is of low confidence
 
 
 @dataclass(frozen=True)
-class Sources:
+class RowSources:
     """The files from which rows are made."""
 
     device: Device
@@ -44,10 +44,10 @@ class Sources:
     studies: Sequence[Study]
 
 
-def read_sources(results: Path, device_name: str | None = None) -> Sources:
+def read_sources(results: Path, device_name: str | None = None) -> RowSources:
     """Read device, comparisons and studies; raise StudyError for a comparison that is damaged."""
     device = load_device(device_name or DEFAULT_DEVICE)
-    return Sources(device, design_comparison.read_comparisons(results), list(_studies(results)))
+    return RowSources(device, design_comparison.read_comparisons(results), list(_studies(results)))
 
 
 def _studies(results: Path) -> Iterator[Study]:
@@ -58,12 +58,12 @@ def _studies(results: Path) -> Iterator[Study]:
             continue  # a damaged study of another time must not stand in the way of this table
 
 
-def rows(sources: Sources) -> list[dict[str, Any]]:
+def rows(sources: RowSources) -> list[dict[str, Any]]:
     """Return one row per design, in the order of the registry."""
     return [row(design, sources) for design in DESIGNS.values()]
 
 
-def row(design: Design, sources: Sources) -> dict[str, Any]:
+def row(design: Design, sources: RowSources) -> dict[str, Any]:
     """Return what is known of a design, under the names that programs rely on; None stands for unknown."""
     graph = build_graph(design.spec)
     predicted, refused = _predict(sources.device, graph)

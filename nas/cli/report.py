@@ -8,7 +8,7 @@ from typing import Any
 from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
 from nas.report import comparison
-from nas.report.comparison import Comparison
+from nas.report.comparison import ComparisonPage
 from nas.report.page import check_page, comparison_page, study_page, write_page
 from nas.report.study_report import ReportOptions, study_report
 from nas.search.network_ref import the_study
@@ -59,7 +59,7 @@ def _saved(notes: Console, out: Path) -> None:
     notes.print(f"Saved {plain(out)} ({size:.1f} MB); open it in a browser.", highlight=False, soft_wrap=True)
 
 
-def _print(found: Comparison) -> None:
+def _print(found: ComparisonPage) -> None:
     console = Console()
     for label, sentence in zip(found.labels, found.sentences, strict=True):
         console.print(f"[bold]{plain(label)}[/]: {plain(sentence)}", highlight=False)

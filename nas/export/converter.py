@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nas.data.pairs import PairSet, evenly
-from nas.export.integers.calibration import PICTURES, Calibrated, Calibration
+from nas.export.integers.calibration import PICTURES, Calibrated, CalibratedNetwork
 from nas.export.options import ExportOptions
 from nas.tflite.input_contract import Contract, embed_contract
 from nas.train.checkpoint import Arrays
@@ -93,10 +93,10 @@ class Converter:
         return self.calibration.int8 if precision.name == "int8" else self.calibration.int16
 
     @cached_property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> CalibratedNetwork:
         """What the calibration pictures tell; found once for all precisions."""
         looked_at = self._calibrating[evenly(len(self._calibrating), PICTURES)]
-        return Calibration(self._graph, self._weights, network_input(self._train, looked_at))
+        return CalibratedNetwork(self._graph, self._weights, network_input(self._train, looked_at))
 
     @cached_property
     def _calibrating(self) -> Array:

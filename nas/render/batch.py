@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from nas.data.layout import is_mosaic_alone
 from nas.data.raw_dump import RawDump
 from nas.render.image_file import FileKind
-from nas.render.made import Made
+from nas.render.made import RenderNotes
 from nas.render.renderer import Rendered, Renderer, Report, Task, plan
 from nas.tflite.input_contract import CARD_FILE, is_carded, read_contract
 from nas.tflite.isp_file import IspFile
@@ -51,7 +51,7 @@ class RenderOptions:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedFile:
     """A RAW file that was not rendered, beside others that were."""
 
     input: str
@@ -63,7 +63,7 @@ class Refused:
 class Batch:
     """What became of the inputs: fewer outcomes than inputs where the disk was full."""
 
-    outcomes: tuple[Rendered | Refused, ...]
+    outcomes: tuple[Rendered | RefusedFile, ...]
     inputs: int
 
     @property
@@ -74,7 +74,7 @@ class Batch:
     @property
     def errors(self) -> list[str]:
         """Why others were not."""
-        return [outcome.error for outcome in self.outcomes if isinstance(outcome, Refused)]
+        return [outcome.error for outcome in self.outcomes if isinstance(outcome, RefusedFile)]
 
     def require_complete(self) -> None:
         """Raise DataError where an input was not rendered."""
@@ -105,7 +105,7 @@ def render_files(
     Pictures that an earlier run of the same request made are left as they are, which `on_message` tells.
     Raises before the first one UsageError for options or files that do not go together, DataError for no input.
     """
-    made = Made.read(out, {**_content_hashes(model), **asdict(options), "max_memory_mb": None})
+    made = RenderNotes.read(out, {**_content_hashes(model), **asdict(options), "max_memory_mb": None})
     tasks, done = plan(inputs, out, options.kind, compare=options.compare, made=made)
     if done:
         on_message(f"{len(done)} of {len(done) + len(tasks)} pictures were whole already and are left as they are.")
@@ -113,7 +113,7 @@ def render_files(
     return Batch(tuple(_render_all(renderer, tasks, on_progress)), len(tasks))
 
 
-def _renderer(model: Path, options: RenderOptions, tasks: Sequence[Task], made: Made) -> Renderer:
+def _renderer(model: Path, options: RenderOptions, tasks: Sequence[Task], made: RenderNotes) -> Renderer:
     most_bytes = _most_bytes(options.max_memory_mb)
     contract, told, assumed = read_contract(model, options.raw, input_kind=options.input)
     says_levels = replace(told, pattern=contract.format.pattern) != contract.format
@@ -166,14 +166,14 @@ def _most_bytes(max_memory_mb: float | None) -> float:
     return max_memory_mb * 1e6
 
 
-def _render_all(renderer: Renderer, tasks: Sequence[Task], bar: Report) -> Iterator[Rendered | Refused]:
+def _render_all(renderer: Renderer, tasks: Sequence[Task], bar: Report) -> Iterator[Rendered | RefusedFile]:
     """Render one after the other; where one cannot be written, the disk is full for all of them."""
     tiles = _Tiles(bar, len(tasks))
     for task in tasks:
         try:
             yield renderer.render(task, report=tiles)
         except IspNasError as error:
-            yield Refused(str(task.input), str(task.output), str(error))
+            yield RefusedFile(str(task.input), str(task.output), str(error))
             if isinstance(error, ExportError):
                 return
         tiles.next_picture()

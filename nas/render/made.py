@@ -20,7 +20,7 @@ NOTES_FILE = ".isp-nas-render.jsonl"
 
 
 @dataclass(frozen=True)
-class Made:
+class RenderNotes:
     """The notes of a folder, for runs of one network with the same settings."""
 
     folder: Path
@@ -28,7 +28,7 @@ class Made:
     known: Mapping[str, str]  # by output and input: the hash of the picture
 
     @classmethod
-    def read(cls, folder: Path, settings: Mapping[str, Any]) -> "Made":
+    def read(cls, folder: Path, settings: Mapping[str, Any]) -> "RenderNotes":
         """Read the notes of earlier runs; lines that are none, as a killed run may leave, say nothing."""
         how = sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         known = {}

@@ -19,7 +19,7 @@ from nas.data.raw_dump import RawDump
 from nas.data.raw_format import RawFormat
 from nas.render.image_file import BITS, FileKind, Integers, encode, side_by_side, to_integers
 from nas.render.integer_tables import look_up_bytes
-from nas.render.made import Made
+from nas.render.made import RenderNotes
 from nas.render.pack_input import convert, count_look_ups, packed, packed_by_look_ups, pad
 from nas.render.row_threads import in_strips
 from nas.render.tile_plan import Place, TileLayout, lay_out
@@ -67,7 +67,7 @@ class Rendered:
 
 
 def plan(
-    inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool, made: Made | None = None
+    inputs: Sequence[Path], out: Path, kind: FileKind, *, compare: bool, made: RenderNotes | None = None
 ) -> tuple[list[Task], list[Task]]:
     """Name the files that are to be made: below `out` as the input is called; the folders of a folder are kept.
 
@@ -97,7 +97,7 @@ def plan(
     return left, done
 
 
-def _is_done(task: Task, made: Made) -> bool:
+def _is_done(task: Task, made: RenderNotes) -> bool:
     return all(made.has(path, task.input) for path in filter(None, (task.output, task.comparison)))
 
 
@@ -116,7 +116,7 @@ class Renderer:
     kind: FileKind
     may_convert: bool
     most_bytes: float  # that a network of open size may take
-    made: Made | None = None  # where it is noted what a picture is made of
+    made: RenderNotes | None = None  # where it is noted what a picture is made of
     pattern: str | None = None  # that holds whatever a camera's RAW says of its own
     dump: RawDump | None = None  # how files without a header are stored
     assumed: str | None = None  # of what the network reads, for nobody told

@@ -10,7 +10,7 @@ from nas.defaults import DEFAULT_DEVICE
 from nas.report import candidates, course
 from nas.report.data import Front, Layers, Photos
 from nas.report.layers import layers_of
-from nas.report.network_photos import LEFT_OUT, OnMessage, Trained, network_photos
+from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
 from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, label, overview, verdict
 from nas.search import candidate_rows, finals
 from nas.search import study as studies
@@ -26,7 +26,7 @@ _FOUND = ("trial", "name", "steps", "psnr_db", "psnr_half_width_db", "seeds", "s
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonPage:
     """What a page of a comparison shows."""
 
     kind: str  # studies or networks
@@ -78,11 +78,11 @@ def _named(text: str, results: Path, study: str | None, known: Sequence[str]) ->
 
 def compare(
     found: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, on_message: OnMessage = lambda _: None
-) -> Comparison:
+) -> ComparisonPage:
     """Return where those differ."""
     are_studies = found[0].target is None
     parts = [_of_study(each) if are_studies else _of_network(each) for each in found]
-    return Comparison(
+    return ComparisonPage(
         STUDIES if are_studies else NETWORKS,
         [each.label for each in found],
         [_sentence(each) for each in found],
@@ -205,7 +205,7 @@ def _photos(found: Sequence[Compared], count: int, on_message: OnMessage) -> Pho
     """Return what each makes of the same validation pairs, or why that cannot be shown."""
     if not count:
         return LEFT_OUT
-    trained = [Trained(each.label, each.study, c) for each in found if (c := _candidate(each)) and each.study]
+    trained = [NamedNetwork(each.label, each.study, c) for each in found if (c := _candidate(each)) and each.study]
     if len(trained) < len(found):
         return Photos(note="Photos need networks that a study has trained.")
     if len({each.study.config.data_fingerprint for each in trained}) > 1:

@@ -41,7 +41,7 @@ class Front:
 
 
 @dataclass(frozen=True)
-class Photo:
+class PairPicture:
     """One picture of a pair, ready to be shown."""
 
     title: str
@@ -54,7 +54,7 @@ class PhotoRow:
 
     pair: str
     why: str  # it was chosen
-    pictures: Sequence[Photo]
+    pictures: Sequence[PairPicture]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ LEFT_OUT = Photos(note="Photos were left out (--photos 0).")
 
 
 @dataclass(frozen=True)
-class Trained:
+class NamedNetwork:
     """A network that a study has trained, under the name it has in pictures."""
 
     label: str
@@ -23,7 +23,7 @@ class Trained:
     candidate: Candidate
 
 
-def network_photos(networks: Sequence[Trained], count: int, on_message: OnMessage, *, note: str = "") -> Photos:
+def network_photos(networks: Sequence[NamedNetwork], count: int, on_message: OnMessage, *, note: str = "") -> Photos:
     """Return what each network makes of the same validation pairs, or why that cannot be shown."""
     try:
         for study in {each.study.folder: each.study for each in networks}.values():

@@ -20,7 +20,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from nas import units
-from nas.report.comparison import Comparison
+from nas.report.comparison import ComparisonPage
 from nas.report.data import Front, StudyReport
 from nas.search.budget import duration
 from nas.templates import environment
@@ -38,7 +38,7 @@ def study_page(report: StudyReport) -> str:
     return page("report.html.j2", asdict(report), title=report.overview.name)
 
 
-def comparison_page(found: Comparison) -> str:
+def comparison_page(found: ComparisonPage) -> str:
     """Return the page of a comparison."""
     return page("compare.html.j2", found.to_dict(), title=" and ".join(found.labels))
 

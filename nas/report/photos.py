@@ -16,7 +16,7 @@ from PIL import Image
 from nas.data.pair_reading import decode
 from nas.data.pairs import DataConfig, PairSet, evenly, find_pairs
 from nas.plots import visible_mosaic
-from nas.report.data import Photo, PhotoRow
+from nas.report.data import PairPicture, PhotoRow
 from nas.train import checkpoint
 from nas.train.evaluation import Evaluator
 from search_spaces.networks import build_graph
@@ -82,14 +82,14 @@ def _chosen(psnr: Sequence[Pixels], labels: Sequence[str], count: int) -> list[t
     ]
 
 
-def _pictures(pairs: PairSet, number: int, made: Sequence[tuple[str, Pixels, float]]) -> list[Photo]:
+def _pictures(pairs: PairSet, number: int, made: Sequence[tuple[str, Pixels, float]]) -> list[PairPicture]:
     """Return mosaic and target, then of each network its output and where that errs; `made`: label, output, PSNR."""
     mosaic, brightness = visible_mosaic(pairs.raw[number], pairs.format)
     target = pairs.rgb[number] / np.float32(255)
-    photos = [Photo(f"RAW mosaic{brightness}", _url(mosaic)), Photo("target", _url(target))]
+    photos = [PairPicture(f"RAW mosaic{brightness}", _url(mosaic)), PairPicture("target", _url(target))]
     for label, output, db in made:
-        photos.append(Photo(f"{label}, {db:.2f} dB", _url(output)))
-        photos.append(Photo(f"error of {label}", _url(_heat(np.abs(output - target).mean(2) / FULL_ERROR))))
+        photos.append(PairPicture(f"{label}, {db:.2f} dB", _url(output)))
+        photos.append(PairPicture(f"error of {label}", _url(_heat(np.abs(output - target).mean(2) / FULL_ERROR))))
     return photos
 
 

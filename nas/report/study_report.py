@@ -10,7 +10,7 @@ from nas.report import candidates, course
 from nas.report.cards import precisions
 from nas.report.data import Front, Genes, Layers, Overview, Photos, Precisions, StudyReport
 from nas.report.layers import layers_of
-from nas.report.network_photos import LEFT_OUT, OnMessage, Trained, network_photos
+from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
 from nas.search import candidate_rows, finals
 from nas.search import study as studies
 from nas.search.candidate import Candidate
@@ -150,7 +150,7 @@ def photos(study: Study, judged: Verdict | None, count: int, *, on_message: OnMe
             note="The checkpoints of the best networks are not in the study's folder, so their pictures cannot be made."
         )
     missing = [f"{label(c)} is not shown: its checkpoint is not in the study's folder." for c in best if c not in shown]
-    return network_photos([Trained(label(c), study, c) for c in shown], count, on_message, note=" ".join(missing))
+    return network_photos([NamedNetwork(label(c), study, c) for c in shown], count, on_message, note=" ".join(missing))
 
 
 def label(candidate: Candidate) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from nas.search.study import Study
-from nas.search.successive_halving import Reached, best_first
+from nas.search.successive_halving import AtRung, best_first
 
 
 class Ranking:
@@ -26,7 +26,7 @@ class Ranking:
     def _sorted(self, rung: int) -> list[int]:
         expected_db = self._forecast(rung)
         reached = (
-            Reached(c.trial, expected_db.get(c.trial, c.rungs[rung].psnr_db), c.runtime_ms)
+            AtRung(c.trial, expected_db.get(c.trial, c.rungs[rung].psnr_db), c.runtime_ms)
             for c in self._study.at_rung(rung)
             if c.runtime_ms is not None
         )

@@ -40,7 +40,7 @@ class Line(TypedDict):
 
 
 @_strictly
-class Session(Line):
+class SessionLine(Line):
     """A search began, or went on."""
 
     event: Literal["session"]
@@ -51,7 +51,7 @@ class Session(Line):
 
 
 @_strictly
-class Asked(Line):
+class AskedLine(Line):
     """A proposal, and what was known of it before any training."""
 
     event: Literal["asked"]
@@ -68,7 +68,7 @@ class Asked(Line):
     sampler_notes: NotRequired[dict[str, Any]]
 
 
-class Quality(Line):
+class QualityLine(Line):
     """What a training came to."""
 
     trial: Number
@@ -88,7 +88,7 @@ class Quality(Line):
 
 
 @_strictly
-class Reached(Quality):
+class RungLine(QualityLine):
     """A candidate was trained to a rung."""
 
     event: Literal["rung"]
@@ -96,7 +96,7 @@ class Reached(Quality):
 
 
 @_strictly
-class Final(Quality):
+class FinalLine(QualityLine):
     """A candidate was trained to the final steps from fresh weights."""
 
     event: Literal["final"]
@@ -105,7 +105,7 @@ class Final(Quality):
 
 
 @_strictly
-class Failed(Line):
+class FailedLine(Line):
     """A candidate's training failed."""
 
     event: Literal["failed"]
@@ -114,7 +114,7 @@ class Failed(Line):
 
 
 @_strictly
-class FinalFailed(Line):
+class FinalFailedLine(Line):
     """A final failed."""
 
     event: Literal["final_failed"]
@@ -124,7 +124,7 @@ class FinalFailed(Line):
 
 
 @_strictly
-class Lost(Line):
+class LostLine(Line):
     """A training was lost with the machine or agent that had it, or stalled; it is tried again."""
 
     event: Literal["lost"]
@@ -137,7 +137,7 @@ class Lost(Line):
 
 
 @_strictly
-class Moved(Line):
+class MovedLine(Line):
     """The same pairs lie elsewhere now."""
 
     event: Literal["moved"]
@@ -145,7 +145,7 @@ class Moved(Line):
 
 
 @_strictly
-class Tested(Line):
+class TestedLine(Line):
     """A candidate was judged on the test pairs; without qualities where there are none."""
 
     event: Literal["test"]
@@ -157,7 +157,8 @@ class Tested(Line):
 
 
 Record = Annotated[
-    Session | Asked | Reached | Final | Failed | FinalFailed | Lost | Moved | Tested, Field(discriminator="event")
+    SessionLine | AskedLine | RungLine | FinalLine | FailedLine | FinalFailedLine | LostLine | MovedLine | TestedLine,
+    Field(discriminator="event"),
 ]
 SCHEMA: stored.Schema[dict[str, Any]] = stored.Schema(Record)
 

@@ -8,7 +8,7 @@ from nas.train.recipe import parse_loss
 from search_spaces.errors import UnknownNameError
 
 
-class Training(TypedDict, total=False):
+class TrainingSettings(TypedDict, total=False):
     """How networks are trained, where it is not as the recipe or the study says."""
 
     loss: str | dict[str, float]  # losses with weights: "l1=1,ssim=0.2"
@@ -20,7 +20,7 @@ class Training(TypedDict, total=False):
     vgg_weights: str | Path  # Keras's weights of VGG-19, for the loss vgg
 
 
-class SearchSettings(Training, total=False):
+class SearchSettings(TrainingSettings, total=False):
     """What a study is started with, where it is not the default."""
 
     objective: str  # score or pareto
@@ -35,7 +35,7 @@ class SearchSettings(Training, total=False):
     allow_fallback: bool
 
 
-class TrainSettings(Training, total=False):
+class TrainSettings(TrainingSettings, total=False):
     """What else a training may be asked for."""
 
     recipe: str  # a recipe's name or file; "report": that of the published design
@@ -47,7 +47,7 @@ class TrainSettings(Training, total=False):
     calibration: int  # training pairs from which fine-tuning for int8 takes its first ranges
 
 
-_TRAINING = frozenset(Training.__annotations__)
+_TRAINING = frozenset(TrainingSettings.__annotations__)
 
 
 def known(settings: Any, group: Any) -> dict[str, Any]:

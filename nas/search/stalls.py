@@ -17,7 +17,7 @@ TIMES_SLOWEST = 10.0
 _MOST_WATCHED_S = 2.0  # from one look to the next
 
 
-class Training(Protocol):
+class WatchedTraining(Protocol):
     """What is watched."""
 
     @property
@@ -29,7 +29,7 @@ class Training(Protocol):
         """The step at which it ends."""
 
 
-T = TypeVar("T", bound=Training)
+T = TypeVar("T", bound=WatchedTraining)
 
 
 @dataclass
@@ -59,7 +59,7 @@ class StallWatch:
             if seen.still_s > limit_s:
                 yield training, f"no step for {seen.still_s:.0f} s" + (f" after step {seen.step}" if seen.step else "")
 
-    def _moved(self, seen: _Seen | None, training: Training, passed_s: float) -> _Seen:
+    def _moved(self, seen: _Seen | None, training: WatchedTraining, passed_s: float) -> _Seen:
         if seen is None or seen.step > training.step:
             return _Seen(training.step)
         if seen.step == training.step:

@@ -108,7 +108,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostTraining:
     """A training that was lost with what had it."""
 
     trial: int
@@ -133,7 +133,7 @@ class Study:
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
         self.elapsed_s = 0.0
         self.sessions: list[Session] = []
-        self.losses: list[Loss] = []
+        self.losses: list[LostTraining] = []
         self.trainings_on: Counter[str] = Counter()  # by host, where records tell it
         self.version = 0  # rises with every record
         self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
@@ -395,7 +395,7 @@ class Study:
     def _lost(self, values: dict[str, Any]) -> None:
         candidate = self._trainable(values["trial"])
         candidate.losses += 1
-        self.losses.append(Loss(values["trial"], values.get("host"), values["reason"], self.elapsed_s))
+        self.losses.append(LostTraining(values["trial"], values.get("host"), values["reason"], self.elapsed_s))
 
     def _moved(self, values: dict[str, Any]) -> None:
         self.config = replace(self.config, data=replace(self.config.data, source=values["source"]))

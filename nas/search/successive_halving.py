@@ -32,7 +32,7 @@ GPU_FACTOR = 10
 OBJECTIVES = ("score", "pareto")
 
 
-class Reached(NamedTuple):
+class AtRung(NamedTuple):
     """A candidate at a rung: PSNR there, or what is predicted from there for the final steps."""
 
     trial: int
@@ -70,7 +70,7 @@ def check_ladder(steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def best_first(reached: Iterable[Reached], objective: str) -> list[int]:
+def best_first(reached: Iterable[AtRung], objective: str) -> list[int]:
     """Return the trials of one rung in the order in which they deserve to climb; of equals, the earlier one first."""
     by_score = sorted(reached, key=lambda r: (-final_score(r.psnr_db, r.runtime_ms), r.trial))
     if objective == "score":

@@ -60,7 +60,7 @@ def _row(number: int, place: Place | None, flight: Flight | None) -> dict[str, A
     }  # fmt: skip
 
 
-class Row(TypedDict):
+class WorkerRow(TypedDict):
     """One worker, as the file has it."""
 
     worker: Number
@@ -79,7 +79,7 @@ class Row(TypedDict):
 class Crew(TypedDict):
     """The whole file."""
 
-    workers: list[Row]
+    workers: list[WorkerRow]
     refused: list[str]
     dashboard: str | None
 

@@ -60,7 +60,7 @@ def evaluate(
     )
 
 
-def _on_training_pairs(graph: Graph, pairs: PairSet, count: int, trained: loop.Trained) -> float:
+def _on_training_pairs(graph: Graph, pairs: PairSet, count: int, trained: loop.TrainedStretch) -> float:
     """Return PSNR in dB on `count` training pairs, spread evenly."""
     some = pairs.subset(evenly(len(pairs), count))
     return Evaluator(graph, some).quality(trained.checkpoint.weights).psnr_db
@@ -68,9 +68,9 @@ def _on_training_pairs(graph: Graph, pairs: PairSet, count: int, trained: loop.T
 
 def _trained(
     job: Job, graph: Graph, state: checkpoint.Checkpoint, pairs: PairSet, tick: loop.Tick | None
-) -> loop.Trained:
+) -> loop.TrainedStretch:
     """Train to the end of the job, keeping the state now and then."""
-    parts: list[loop.Trained] = []
+    parts: list[loop.TrainedStretch] = []
     for until in _stops(job, state.step):
         part = loop.train(
             graph, state, pairs, recipe=job.recipe, steps=until, seed=job.seed, tick=tick, vgg_file=job.vgg_file

@@ -30,7 +30,7 @@ from nas.train.checkpoint import load
 from nas.train.evaluation import Evaluator, Quality, judge, judged_at_once
 from nas.train.fit import check_fits
 from nas.train.history import Validation
-from nas.train.loop import Tick, Trained, train, with_ranges
+from nas.train.loop import Tick, TrainedStretch, train, with_ranges
 from nas.train.losses import vgg_weights
 from nas.train.memory import bytes_beside_training, machine_bytes, require_memory
 from nas.train.run_folder import (
@@ -215,7 +215,7 @@ class _Run:
 
         return tick
 
-    def _validated(self, trained: Trained) -> Validation:
+    def _validated(self, trained: TrainedStretch) -> Validation:
         state = trained.checkpoint
         quality = self._judge.quality(self._own(state))
         if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):

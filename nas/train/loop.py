@@ -43,7 +43,7 @@ Tick = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedStretch:
     """What a stretch of training came to."""
 
     checkpoint: Checkpoint
@@ -89,7 +89,7 @@ def train(
     tick: Tick | None = None,
     vgg_file: Path | None = None,
     quantised: QuantisedMaps | None = None,
-) -> Trained:
+) -> TrainedStretch:
     """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
 
     `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. With `quantised` weights
@@ -106,7 +106,7 @@ def train(
             f"The recipe's learning rate ends at step {recipe.total_steps}; training to {steps} needs another."
         )
     if checkpoint.step >= steps:  # trained before a crash that came before the record
-        return Trained(checkpoint, 0.0, 0.0, {})
+        return TrainedStretch(checkpoint, 0.0, 0.0, {})
     once = partial(
         _train_once,
         graph,
@@ -137,7 +137,7 @@ def _train_once(
     tick: Tick | None,
     vgg_file: Path | None,
     quantised: QuantisedMaps | None,
-) -> Trained:
+) -> TrainedStretch:
     train_s = compile_s = waited_s = 0.0
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
         with _told_when_out_of_memory(graph, recipe):
@@ -155,7 +155,7 @@ def _train_once(
         checkpoint = part.checkpoint
         train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
         waited_s += part.waited_s
-    return Trained(checkpoint, train_s, compile_s, part.terms, waited_s)
+    return TrainedStretch(checkpoint, train_s, compile_s, part.terms, waited_s)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def _train_phase(
     tick: Tick | None,
     vgg_file: Path | None,
     quantised: QuantisedMaps | None,
-) -> Trained:
+) -> TrainedStretch:
     """Train until `steps`, all of them with the losses of the first."""
     present = recipe.during(checkpoint.step)
     plan = StepPlan.of(present, quantised)
@@ -210,7 +210,7 @@ def _train_phase(
     state = jax.block_until_ready(state)
     train_s = time.perf_counter() - begun
     done = replace(stored(graph, plan, checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
-    return Trained(done, train_s, compile_s, watch.terms, batches.waited_s)
+    return TrainedStretch(done, train_s, compile_s, watch.terms, batches.waited_s)
 
 
 class LossWatch:

@@ -18,7 +18,7 @@ from latency_models.device import load_device
 from nas import backend
 from nas.audit import trainings as audit
 from nas.audit.report import from_dict, rung_rows
-from nas.audit.trainings import AuditedNetwork, Plan
+from nas.audit.trainings import AuditedNetwork, AuditPlan
 from nas.cli import audit as audit_table
 from nas.cli.audit import default_ladders
 from nas.data.pairs import DataConfig, identity
@@ -48,7 +48,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[InlineWorker]:
 
 
 def test_a_network_is_trained_once_per_seed_and_horizon_and_the_truth_shares_a_ladder_of_its_length() -> None:
-    plan = Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0, 1), ((2, 4), (2, 4, 8)), 8, Recipe())
+    plan = AuditPlan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0, 1), ((2, 4), (2, 4, 8)), 8, Recipe())
     assert plan.stops == {4: [2, 4], 8: [2, 4, 8]}
     trainings = list(plan.trainings())
     assert len({training.key for training in trainings}) == len(trainings) == 4 * 2 * 2
@@ -56,12 +56,12 @@ def test_a_network_is_trained_once_per_seed_and_horizon_and_the_truth_shares_a_l
 
 
 def test_the_truth_is_trained_apart_from_shorter_ladders() -> None:
-    plan = Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), ((2, 4),), 8, Recipe())
+    plan = AuditPlan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), ((2, 4),), 8, Recipe())
     assert plan.stops == {4: [2, 4], 8: [8]}
 
 
 def test_a_long_way_between_rungs_is_gone_in_stretches_of_which_a_kill_costs_one() -> None:
-    plan = Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), ((900, 2700, 8100),), 8100, Recipe())
+    plan = AuditPlan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), ((900, 2700, 8100),), 8100, Recipe())
     stops = next(plan.trainings()).stops
     assert {900, 2700, 8100} <= set(stops)
     assert max(b - a for a, b in zip((0, *stops), stops, strict=False)) <= audit.LEAST_STRETCH
@@ -401,7 +401,7 @@ def test_an_audit_into_a_folder_below_a_file_is_refused(
 
 def test_a_plan_needs_a_ladder() -> None:
     with pytest.raises(UsageError, match="give one with --rungs"):
-        Plan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), default_ladders(100, "cpu"), 100, Recipe())
+        AuditPlan(tuple(map(AuditedNetwork, NETWORKS, SPECS)), (0,), default_ladders(100, "cpu"), 100, Recipe())
 
 
 def test_an_audit_is_read_as_it_was_written(made: Path) -> None:

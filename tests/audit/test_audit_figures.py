@@ -9,21 +9,21 @@ from audits import assert_close
 
 from nas.audit import trainings as audit
 from nas.audit.report import Audited, derived, from_dict, ladder_rows, notes, rung_rows
-from nas.audit.trainings import Record
+from nas.audit.trainings import AuditRecord
 
 ROOT = Path(__file__).parents[2]
 
 
-def record(hash_: str, steps: int, total_steps: int, psnr_db: float, *, seed: int = 0, **named: Any) -> Record:
-    return Record(hash_, seed, total_steps, steps, 0, psnr_db=psnr_db, **named)
+def record(hash_: str, steps: int, total_steps: int, psnr_db: float, *, seed: int = 0, **named: Any) -> AuditRecord:
+    return AuditRecord(hash_, seed, total_steps, steps, 0, psnr_db=psnr_db, **named)
 
 
-def of(records: list[Record], *, runtimes: dict[str, float | None] | None = None, seeds: int = 1) -> Audited:
+def of(records: list[AuditRecord], *, runtimes: dict[str, float | None] | None = None, seeds: int = 1) -> Audited:
     names = {r.hash: r.hash.upper() for r in records}
     return Audited(names, runtimes or dict.fromkeys(names, 50.0), tuple(range(seeds)), ((1, 3),), 9, tuple(records))
 
 
-def three_stops(hash_: str, *psnr_db: float, seed: int = 0) -> list[Record]:
+def three_stops(hash_: str, *psnr_db: float, seed: int = 0) -> list[AuditRecord]:
     places = ((1, 3), (3, 3), (9, 9))
     return [record(hash_, *place, value, seed=seed) for place, value in zip(places, psnr_db, strict=True)]
 
@@ -46,7 +46,7 @@ def test_a_fast_network_of_less_quality_may_lead_by_score() -> None:
 
 def test_a_network_of_which_one_training_failed_takes_no_part_anywhere() -> None:
     records = [r for h in "abcd" for r in three_stops(h, 20, 21, 22)]
-    records[-1] = Record("d", 0, 9, 9, 3, failure="The loss diverged.")
+    records[-1] = AuditRecord("d", 0, 9, 9, 3, failure="The loss diverged.")
     found = of(records)
     assert found.hashes == ["a", "b", "c"]
     assert derived(found)["left_out"] == [{"name": "D", "reason": "seed 0, 9 steps: The loss diverged."}]
@@ -63,9 +63,9 @@ def test_a_ladder_tells_what_a_candidate_costs_and_what_its_choice_lost() -> Non
 
 def test_seconds_come_from_the_pace_of_what_was_timed() -> None:
     timed = [
-        Record("a", 0, 9, 3, 0, psnr_db=20.0, train_s=6.0),
-        Record("a", 0, 9, 6, 3, psnr_db=20.0, train_s=None),  # trained before a kill
-        Record("a", 0, 9, 9, 6, psnr_db=20.0, train_s=12.0),
+        AuditRecord("a", 0, 9, 3, 0, psnr_db=20.0, train_s=6.0),
+        AuditRecord("a", 0, 9, 6, 3, psnr_db=20.0, train_s=None),  # trained before a kill
+        AuditRecord("a", 0, 9, 9, 6, psnr_db=20.0, train_s=12.0),
     ]
     short = [record("a", 1, 3, 20.0), record("a", 3, 3, 20.0)]
     found = of([*timed, *short])

@@ -17,7 +17,7 @@ from written_comparison import run_of, write_comparison
 from latency_models.device import device_path, load_device
 from latency_models.memory import peak_activation_bytes
 from nas.cli import designs
-from nas.cli.designs import Sources, is_unsure, row
+from nas.cli.designs import RowSources, is_unsure, row
 from nas.defaults import DEFAULT_DEVICE
 from search_spaces.design_files import stored_files
 from search_spaces.designs import DESIGNS, Design
@@ -74,7 +74,7 @@ def test_a_row_holds_what_graph_file_and_device_say(design: Design, rows: list[d
 
 @every_design
 def test_the_score_computed_from_table_1_is_the_published_one(design: Design, tmp_path: Path) -> None:
-    found = row(design, Sources(load_device(DEFAULT_DEVICE), {}, ()))
+    found = row(design, RowSources(load_device(DEFAULT_DEVICE), {}, ()))
     assert found["table1_score"] == pytest.approx(design.table1.score, abs=0.006)
     published = design.table1
     shown = (found["table1_kb"], found["table1_psnr_db"], found["table1_ssim"], found["table1_runtime_ms"])

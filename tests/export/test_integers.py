@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from lowering_cases import random_weights
 
-from nas.export.integers.calibration import Calibration
+from nas.export.integers.calibration import CalibratedNetwork
 from nas.export.integers.map_ranges import chosen_ranges, rounded_maps
 from nas.export.integers.map_samples import MapSamples, judged_at, look_at
 from nas.export.integers.weight_rounding import rounded
@@ -252,6 +252,6 @@ def test_pictures_larger_than_what_is_looked_at_count_with_their_middle() -> Non
 def test_int16_keeps_channels_and_ranges_as_they_are() -> None:
     graph = build_graph(DENSE, SIZE)
     weights = unequal(graph)
-    found = Calibration(graph, weights, pictures()).int16
+    found = CalibratedNetwork(graph, weights, pictures()).int16
     assert (found.ranges, found.scales) == ({}, {})
     assert found.exact is weights

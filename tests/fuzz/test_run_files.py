@@ -33,7 +33,7 @@ from nas.data.make.photograph import MakeSettings
 from nas.data.make.target_picture import read_embedded, read_picture
 from nas.data.pairs import DataConfig
 from nas.export import folder as export_folder
-from nas.render.made import Made
+from nas.render.made import RenderNotes
 from nas.search import study as studies
 from nas.search.optuna_database import DatabaseFile
 from nas.train import checkpoint, history, run_folder
@@ -343,12 +343,12 @@ def test_who_works_on_a_study(place: Path, reported: Path, data: st.DataObject) 
 def test_notes_of_rendering(place: Path, data: st.DataObject) -> None:
     count()
     (place / "a.png").write_bytes(b"a picture")
-    made = Made.read(place, {"a": 1})
+    made = RenderNotes.read(place, {"a": 1})
     (place / ".isp-nas-render.jsonl").unlink(missing_ok=True)
     made.note(place / "a.png", place / "a.png", b"another picture")
     notes = place / ".isp-nas-render.jsonl"
     notes.write_bytes(data.draw(lines(notes.read_bytes().strip() + b"\n")))
-    assert not Made.read(place, {"a": 1}).has(place / "a.png", place / "a.png")
+    assert not RenderNotes.read(place, {"a": 1}).has(place / "a.png", place / "a.png")
 
 
 @tries(100)

@@ -7,7 +7,7 @@ from math import exp
 import pytest
 
 from latency_models.calibration import fit_measured, fit_tied, fit_transfer, left_out
-from latency_models.few_networks import FARTHEST, MOST_SPREAD, Sources, adapted, tied
+from latency_models.few_networks import FARTHEST, MOST_SPREAD, SourceDevices, adapted, tied
 from latency_models.kernels import Kernel, Network
 from latency_models.predictor import LAUNCH, Predictor, Transfer
 from latency_models.predictor_file import predictor_to_data, read_predictor
@@ -85,17 +85,17 @@ def _ms(predictor: Predictor, one: Kernel) -> float:
 def test_no_class_is_priced_at_zero_however_little_its_networks_say(source: Predictor, seed: int) -> None:
     # Depthwise kernels that cost nothing on the target: non-negative least squares gave them exactly 0 ms.
     target = samples(5, FAST | {"depthwise": 1e-9, "conv_1x1": 1e-9}, seed=50 + seed, noise=0.3)
-    core = adapted(target, Sources([source])).core
+    core = adapted(target, SourceDevices([source])).core
     assert isinstance(core, Transfer)
     assert min(core.factors.values()) >= exp(-FARTHEST * MOST_SPREAD) * 0.999
     for cls in CLASSES:
-        priced = _ms(adapted(target, Sources([source])), kernel(cls, 56, 64, 64, 3 if cls != "memory" else 1))
+        priced = _ms(adapted(target, SourceDevices([source])), kernel(cls, 56, 64, 64, 3 if cls != "memory" else 1))
         assert priced > 0
 
 
 def test_a_class_that_no_network_speaks_of_keeps_its_prior(source: Predictor) -> None:
     target = samples(8, {name: 3 * cost for name, cost in FAST.items()}, seed=9, classes=("conv", "memory"), noise=0.0)
-    core = adapted(target, Sources([source])).core
+    core = adapted(target, SourceDevices([source])).core
     assert isinstance(core, Transfer)
     assert core.factors.get("depthwise", 1.0) == 1.0
     assert core.weights[0] == pytest.approx(3.0, rel=0.2)

@@ -9,7 +9,7 @@ from latency_models.roofline import (
     CLASS_COEFFICIENTS,
     OVERHEADS,
     Layout,
-    Row,
+    MeasuredRow,
     fit,
     kernel_amounts,
     overhead_amounts,
@@ -105,7 +105,7 @@ def test_a_class_without_a_coefficient_is_an_error_not_zero() -> None:
     with pytest.raises(DeviceError, match="needs the coefficient conv_ms_per_mb, and the device was measured with"):
         time_ms(kernel_amounts(kernel(), LAYOUT), PRIOR)
     with pytest.raises(DeviceError, match="needs the coefficient conv_ms_per_mb"):
-        fit([Row({"conv_ms_per_mb": 1.0}, 3.0)], PRIOR, shrinkage=0.1)
+        fit([MeasuredRow({"conv_ms_per_mb": 1.0}, 3.0)], PRIOR, shrinkage=0.1)
 
 
 def test_without_measurements_the_fit_is_the_prior() -> None:
@@ -114,31 +114,34 @@ def test_without_measurements_the_fit_is_the_prior() -> None:
 
 def test_measurements_that_the_prior_explains_change_nothing() -> None:
     amounts = {"fixed_ms": 1.0, "io_ms_per_mb": 33.0, "kernel_ms": 5.0}
-    assert fit([Row(amounts, time_ms(amounts, PRIOR))], PRIOR, shrinkage=0.1) == pytest.approx(PRIOR)
+    assert fit([MeasuredRow(amounts, time_ms(amounts, PRIOR))], PRIOR, shrinkage=0.1) == pytest.approx(PRIOR)
 
 
 def test_a_cost_that_no_network_has_stays_at_its_prior() -> None:
-    fitted = fit([Row({"fixed_ms": 1.0}, 4.0)], PRIOR, shrinkage=0.1)
+    fitted = fit([MeasuredRow({"fixed_ms": 1.0}, 4.0)], PRIOR, shrinkage=0.1)
     assert fitted["fixed_ms"] > PRIOR["fixed_ms"]
     assert fitted["kernel_ms"] == PRIOR["kernel_ms"]
 
 
 def test_one_row_and_one_cost_follow_the_closed_form() -> None:
     # min (2u/4 − 1)² + λ(u − 1)² over the multiple u of the prior: u = (0.5 + λ) / (0.25 + λ).
-    fitted = fit([Row({"fixed_ms": 1.0}, 4.0)], {"fixed_ms": 2.0}, shrinkage=0.05)
+    fitted = fit([MeasuredRow({"fixed_ms": 1.0}, 4.0)], {"fixed_ms": 2.0}, shrinkage=0.05)
     assert fitted["fixed_ms"] == pytest.approx(2.0 * 0.55 / 0.30, rel=1e-5)
 
 
 def test_costs_never_become_negative() -> None:
     # The second row is far faster although it has more kernels; plain least squares would pay for kernels.
-    rows = [Row({"fixed_ms": 1.0, "kernel_ms": 1.0}, 9.0), Row({"fixed_ms": 1.0, "kernel_ms": 20.0}, 3.0)]
+    rows = [
+        MeasuredRow({"fixed_ms": 1.0, "kernel_ms": 1.0}, 9.0),
+        MeasuredRow({"fixed_ms": 1.0, "kernel_ms": 20.0}, 3.0),
+    ]
     fitted = fit(rows, {"fixed_ms": 2.0, "kernel_ms": 0.5}, shrinkage=1e-6)
     assert fitted["kernel_ms"] == 0.0
     assert fitted["fixed_ms"] > 0
 
 
 def test_a_prior_of_zero_stays_zero() -> None:
-    assert fit([Row({"fixed_ms": 1.0}, 4.0)], {"fixed_ms": 0.0}, shrinkage=0.1) == {"fixed_ms": 0.0}
+    assert fit([MeasuredRow({"fixed_ms": 1.0}, 4.0)], {"fixed_ms": 0.0}, shrinkage=0.1) == {"fixed_ms": 0.0}
 
 
 @settings(deadline=None, max_examples=30)
@@ -146,5 +149,5 @@ def test_a_prior_of_zero_stays_zero() -> None:
 def test_many_measurements_outweigh_the_prior(multiples: list[float]) -> None:
     truth = {name: value * m for (name, value), m in zip(PRIOR.items(), multiples, strict=True)}
     amounts = [{"fixed_ms": 1.0, "io_ms_per_mb": float(i % 7), "kernel_ms": float(i % 11)} for i in range(77)]
-    rows = [Row(a, time_ms(a, truth)) for a in amounts]
+    rows = [MeasuredRow(a, time_ms(a, truth)) for a in amounts]
     assert fit(rows, PRIOR, shrinkage=1e-6) == pytest.approx(truth, rel=0.01)

@@ -10,7 +10,7 @@ import pytest
 
 from nas.search.ranking import Ranking
 from nas.search.score import final_score
-from nas.search.successive_halving import OBJECTIVES, Reached, best_first
+from nas.search.successive_halving import OBJECTIVES, AtRung, best_first
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Known:
     """What a ranking reads of a study: one rung with candidates of made-up figures."""
 
     objective: str
-    reached: list[Reached] = field(default_factory=list)
+    reached: list[AtRung] = field(default_factory=list)
     looked_through: int = 0
 
     @property
@@ -41,9 +41,9 @@ class Known:
         ]
 
 
-def some(count: int, seed: int = 0) -> list[Reached]:
+def some(count: int, seed: int = 0) -> list[AtRung]:
     rng = random.Random(seed)
-    return [Reached(n, round(rng.uniform(20, 22), 1), rng.choice([30.0, 60.0, 250.0])) for n in range(count)]
+    return [AtRung(n, round(rng.uniform(20, 22), 1), rng.choice([30.0, 60.0, 250.0])) for n in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -65,6 +65,6 @@ def test_nothing_is_sorted_again_until_something_more_is_reached() -> None:
     ranking = Ranking(study, lambda _: {})
     before = [*ranking(0)], [*ranking(0)]
     assert study.looked_through == 1
-    study.reached.append(Reached(10, 40.0, 20.0))
+    study.reached.append(AtRung(10, 40.0, 20.0))
     assert next(iter(ranking(0))) == 10
     assert before[0] == before[1] != [*ranking(0)]

@@ -13,7 +13,7 @@ from nas.search.score import final_score
 from nas.search.successive_halving import (
     ETA,
     OBJECTIVES,
-    Reached,
+    AtRung,
     best_first,
     check_ladder,
     default_final_steps,
@@ -49,7 +49,7 @@ def climbers(
 ) -> list[tuple[int, int]]:
     by_trial = {standing.trial: standing for standing in standings}
     reached = [
-        [Reached(s.trial, s.psnr_db[rung], s.runtime_ms) for s in standings if rung in s.psnr_db]
+        [AtRung(s.trial, s.psnr_db[rung], s.runtime_ms) for s in standings if rung in s.psnr_db]
         for rung in range(rungs)
     ]
     climbing = promotions(

@@ -14,7 +14,7 @@ import numpy as np
 from nas.data.layout import SPLITS, Split
 from nas.data.make.patch_judging import Judgement
 from nas.data.make.photograph import KEEP
-from nas.data.make.photograph_state import Finished, Record
+from nas.data.make.photograph_state import FinishedPhotograph, PhotographRecord
 from nas.data.make.scenes import Patch, Seen, assign, group, leaks
 from nas.data.make.sources import Refused
 
@@ -56,14 +56,14 @@ class PlannedPair:
 
     split: Split
     number: int
-    source: Finished
+    source: FinishedPhotograph
     judgement: Judgement
     scene: str
     brighten: float  # factor on the target's values
 
 
 @dataclass(frozen=True)
-class Plan:
+class AssemblyPlan:
     """What is to be written, and what is left out."""
 
     levels: SetLevels
@@ -74,14 +74,14 @@ class Plan:
 
 
 def plan(
-    photographs: Sequence[Finished],
+    photographs: Sequence[FinishedPhotograph],
     settings: AssemblySettings,
     *,
     levels: SetLevels | None = None,
     before: Mapping[str, Split] | None = None,  # the split of photographs that were planned earlier, by key
     numbers: Mapping[Split, int] | None = None,  # the highest that is there
     black_levels: str = KEEP,
-) -> Plan | None:
+) -> AssemblyPlan | None:
     """Plan the pairs of a set; None where no photograph has a patch that was kept."""
     earlier = dict(before or {})
     usable = [each for each in photographs if each.record.kept]
@@ -101,11 +101,11 @@ def plan(
     notes = _notes(same, levels, splits, settings, black_levels)
     if shared:
         notes.append(f"{shared} patches that show what a patch of another split shows were left out.")
-    return Plan(levels, tuple(pairs), tuple(refused), tuple(notes), splits)
+    return AssemblyPlan(levels, tuple(pairs), tuple(refused), tuple(notes), splits)
 
 
 def _split(
-    same: Sequence[Finished],
+    same: Sequence[FinishedPhotograph],
     chosen: dict[str, list[Judgement]],
     earlier: Mapping[str, Split],
     settings: AssemblySettings,
@@ -137,14 +137,14 @@ def _split(
     return scenes, splits, len(odd)
 
 
-def _patches(each: Finished, chosen: Sequence[Judgement]) -> Iterator[Patch]:
+def _patches(each: FinishedPhotograph, chosen: Sequence[Judgement]) -> Iterator[Patch]:
     wanted = {(found.row, found.column) for found in chosen}
     for at, small in each.thumbnails().items():
         if at in wanted:
             yield Patch(each.key, at, small, each.patch(*at, "rgb"))
 
 
-def _levels(usable: Sequence[Finished]) -> SetLevels:
+def _levels(usable: Sequence[FinishedPhotograph]) -> SetLevels:
     """The levels that most photographs have."""
     kinds = Counter((round(float(np.mean(each.record.black))), round(each.record.white)) for each in usable)
     (black, white), _ = kinds.most_common(1)[0]
@@ -157,11 +157,11 @@ def _levels(usable: Sequence[Finished]) -> SetLevels:
     return SetLevels(black, white, float(np.median(known)) if known else None)
 
 
-def _fits(record: Record, levels: SetLevels) -> bool:
+def _fits(record: PhotographRecord, levels: SetLevels) -> bool:
     return round(record.white) == levels.white and abs(float(np.mean(record.black)) - levels.black) <= BLACK_WITHIN
 
 
-def _other_sensor(record: Record, levels: SetLevels) -> str:
+def _other_sensor(record: PhotographRecord, levels: SetLevels) -> str:
     return (
         f"Its mosaic has black {float(np.mean(record.black)):g} and white {record.white:g}, those of the others have "
         f"{levels.black} and {levels.white}: another sensor or mode; make its pairs in a folder of their own"
@@ -169,11 +169,11 @@ def _other_sensor(record: Record, levels: SetLevels) -> str:
     )
 
 
-def _seen(each: Finished) -> Seen:
+def _seen(each: FinishedPhotograph) -> Seen:
     return Seen(each.key, each.record.name, each.sight(), each.record.taken, each.record.scene)
 
 
-def _chosen(each: Finished, settings: AssemblySettings) -> list[Judgement]:
+def _chosen(each: FinishedPhotograph, settings: AssemblySettings) -> list[Judgement]:
     """Return the patches of a photograph, some by chance where fewer are wanted."""
     kept = each.record.kept
     if settings.per_photograph is None or len(kept) <= settings.per_photograph:
@@ -184,7 +184,7 @@ def _chosen(each: Finished, settings: AssemblySettings) -> list[Judgement]:
 
 
 def _numbered(
-    new: Sequence[Finished],
+    new: Sequence[FinishedPhotograph],
     chosen: Mapping[str, Sequence[Judgement]],
     scenes: Mapping[str, str],
     splits: Mapping[str, Split],
@@ -203,7 +203,7 @@ def _numbered(
     return pairs
 
 
-def _brighten(record: Record, levels: SetLevels) -> float:
+def _brighten(record: PhotographRecord, levels: SetLevels) -> float:
     """The factor on display values that gives a target the exposure, beside its mosaic, of the whole set."""
     from nas.data.check.measurement import CURVE
 
@@ -216,7 +216,7 @@ EXPOSURE_TOLD_FROM = 1.0  # stops off the median
 
 
 def _notes(
-    same: Sequence[Finished],
+    same: Sequence[FinishedPhotograph],
     levels: SetLevels,
     splits: Mapping[str, Split],
     settings: AssemblySettings,

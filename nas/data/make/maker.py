@@ -34,7 +34,7 @@ from nas.data.make.pair_writing import (
     write_table,
 )
 from nas.data.make.photograph import MakeSettings
-from nas.data.make.photograph_state import Finished, finish, state_folder
+from nas.data.make.photograph_state import FinishedPhotograph, finish, state_folder
 from nas.data.make.report_page import REPORT_FILE, report_page
 from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs
 from nas.data.pairs import Progress
@@ -153,20 +153,20 @@ def _require_same_settings(out: Path, settings: MakeSettings, assembly: Assembly
 
 def _finish_all(
     photographs: Sequence[Photograph], settings: MakeSettings, out: Path, workers: int, progress: Progress | None
-) -> tuple[list[Finished], list[Refused]]:
+) -> tuple[list[FinishedPhotograph], list[Refused]]:
     """Make all photographs; return those of which there is a record in the order given, and the others."""
     folders: list[Path | Refused] = [Refused(each.name, "It was not reached.") for each in photographs]
     for done, (number, folder) in enumerate(_in_parallel(photographs, settings, out, workers), start=1):
         folders[number] = folder
         if progress is not None:
             progress(done, len(photographs))
-    finished: dict[str, Finished] = {}
+    finished: dict[str, FinishedPhotograph] = {}
     refused = []
     for photograph, folder in zip(photographs, folders, strict=True):
         if isinstance(folder, Refused):
             refused.append(folder)
             continue
-        found = Finished.read(folder)
+        found = FinishedPhotograph.read(folder)
         if found.key in finished:
             refused.append(Refused(photograph.name, f"It is a copy of {finished[found.key].record.name}."))
             continue
@@ -178,7 +178,7 @@ def _finish_all(
     return list(finished.values()), refused
 
 
-def _none_kept(found: Finished) -> str:
+def _none_kept(found: FinishedPhotograph) -> str:
     reasons = Counter(each.reason for each in found.record.judgements)
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     return f"None of its {len(found.record.judgements)} patches was kept ({told}); look at it in {REPORT_FILE}."
@@ -216,7 +216,7 @@ def _use_one_core() -> None:
 
 def _assembled(
     out: Path,
-    finished: Sequence[Finished],
+    finished: Sequence[FinishedPhotograph],
     refused: Sequence[Refused],
     settings: MakeSettings,
     assembly: AssemblySettings,
@@ -229,7 +229,7 @@ def _assembled(
     known = {each.key: each for each in finished}
     total = given + len({row["key"] for row in planned} - known.keys())
     for key in dict.fromkeys(row["key"] for row in planned):
-        known.setdefault(key, Finished.read(state / "photographs" / key))
+        known.setdefault(key, FinishedPhotograph.read(state / "photographs" / key))
     splits: dict[str, Split] = {row["key"]: row["split"] for row in planned}  # type: ignore[misc]  # our own words
     decided = plan(
         sorted(known.values(), key=lambda each: (each.record.name, each.key)),
@@ -285,7 +285,7 @@ def _read_levels(state: Path) -> SetLevels | None:
 _LEVELS: stored.Schema[SetLevels] = stored.Schema(SetLevels)
 
 
-def _write_files(out: Path, rows: Iterable[Mapping[str, str]], known: Mapping[str, Finished]) -> None:
+def _write_files(out: Path, rows: Iterable[Mapping[str, str]], known: Mapping[str, FinishedPhotograph]) -> None:
     """Write the files of rows that were not there when the last run ended."""
     there = {row["raw"] for row in read_rows(out / PAIRS_FILE)}
     with ThreadPoolExecutor(WRITING_THREADS) as pool:
@@ -294,13 +294,13 @@ def _write_files(out: Path, rows: Iterable[Mapping[str, str]], known: Mapping[st
             job.result()
 
 
-def _counted(photographs: Iterable[Finished]) -> dict[str, int]:
+def _counted(photographs: Iterable[FinishedPhotograph]) -> dict[str, int]:
     return dict(
         Counter(found.reason or "kept" for each in photographs for found in each.record.judgements).most_common()
     )
 
 
-def _notes_of(photographs: Iterable[Finished]) -> list[str]:
+def _notes_of(photographs: Iterable[FinishedPhotograph]) -> list[str]:
     """Return every note on photographs once, with how many it is true of."""
     said: dict[str, list[str]] = {}
     for each in photographs:

@@ -20,7 +20,7 @@ from PIL import Image
 from nas.data.layout import LAYOUTS, SPLITS, Split
 from nas.data.make.assembly import PlannedPair, SetLevels
 from nas.data.make.patch_judging import WORDS
-from nas.data.make.photograph_state import FAST_PNG, Finished
+from nas.data.make.photograph_state import FAST_PNG, FinishedPhotograph
 from nas.data.manifest import MADE_FILE
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
@@ -39,7 +39,7 @@ _EXACT = 1e-6
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.EINVAL)
 
 
-def write_pair(out: Path, row: Mapping[str, str], source: Finished) -> None:
+def write_pair(out: Path, row: Mapping[str, str], source: FinishedPhotograph) -> None:
     """Write the two files of a row; raises DataError where others are in their places."""
     at = int(row["row"]) - source.record.begins[0], int(row["column"]) - source.record.begins[1]
     for kind in ("raw", "rgb"):
@@ -165,7 +165,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         write_durably(path, text.getvalue().encode("utf-8"))
 
 
-def dropped_rows(photographs: Iterable[Finished]) -> Iterable[dict[str, object]]:
+def dropped_rows(photographs: Iterable[FinishedPhotograph]) -> Iterable[dict[str, object]]:
     """Yield what dropped.csv says of every patch that is no pair."""
     for each in photographs:
         for found in each.record.judgements:

@@ -38,7 +38,7 @@ SHOWN_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Record:
+class PhotographRecord:
     """One photograph: what it is, how it was aligned, and what became of every patch."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -73,18 +73,18 @@ class Record:
         return float(np.median(found)) if found else None
 
 
-_RECORD: stored.Schema[Record] = stored.Schema(Record)
+_RECORD: stored.Schema[PhotographRecord] = stored.Schema(PhotographRecord)
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedPhotograph:
     """The folder of one photograph."""
 
     folder: Path
-    record: Record
+    record: PhotographRecord
 
     @classmethod
-    def read(cls, folder: Path) -> "Finished":
+    def read(cls, folder: Path) -> "FinishedPhotograph":
         """Read what was written; raises DataError where it is damaged."""
         try:
             told = stored.parse_json(stored.read_bytes(folder / "record.json"))
@@ -168,7 +168,7 @@ def _write(folder: Path, photograph: Photograph, settings: MakeSettings) -> None
     try:
         made = make(photograph, settings)
     except DataError as error:
-        _write_record(folder, Record(**named, refused=_sentence(printable(error))))
+        _write_record(folder, PhotographRecord(**named, refused=_sentence(printable(error))))
         return
     for cut in made.cuts:
         for kind, pixels in (("raw", cut.mosaic), ("rgb", cut.target)):
@@ -183,8 +183,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _record(made: Made, named: dict[str, Any]) -> Record:
-    return Record(
+def _record(made: Made, named: dict[str, Any]) -> PhotographRecord:
+    return PhotographRecord(
         **named,
         refused=None,
         size=(made.mosaic.values.shape[0], made.mosaic.values.shape[1]),
@@ -201,7 +201,7 @@ def _record(made: Made, named: dict[str, Any]) -> Record:
     )
 
 
-def _write_record(folder: Path, record: Record) -> None:
+def _write_record(folder: Path, record: PhotographRecord) -> None:
     (folder / "record.json").write_text(json.dumps(checksums.summed(asdict(record))), encoding="utf-8")
 
 

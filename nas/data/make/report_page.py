@@ -18,7 +18,7 @@ from PIL import Image
 
 from nas.data.make.development import develop
 from nas.data.make.patch_judging import REASONS, WORDS, Judgement
-from nas.data.make.photograph_state import Finished
+from nas.data.make.photograph_state import FinishedPhotograph
 from nas.data.make.sources import Refused
 from nas.templates import environment
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 def report_page(
     facts: Mapping[str, str],
-    photographs: Sequence[Finished],
+    photographs: Sequence[FinishedPhotograph],
     rows: Sequence[Mapping[str, str]],
     refused: Sequence[Refused] = (),
     notes: Sequence[str] = (),
@@ -64,7 +64,7 @@ def _template() -> Template:
     return environment(Path(__file__).parent / "templates").get_template("report.html.j2")
 
 
-def _photograph(each: Finished) -> dict[str, Any]:
+def _photograph(each: FinishedPhotograph) -> dict[str, Any]:
     record = each.record
     facts = f"{len(record.kept)} of {len(record.judgements)} patches kept"
     if record.agreeing is not None:
@@ -87,7 +87,7 @@ def _photograph(each: Finished) -> dict[str, Any]:
     }
 
 
-def _shown(each: Finished) -> str:
+def _shown(each: FinishedPhotograph) -> str:
     """Return the small photograph in base64, nothing where its file is gone."""
     try:
         return b64encode(each.shown.read_bytes()).decode()
@@ -135,7 +135,7 @@ def _spread(every: Sequence[T], most: int) -> list[T]:
     return [every[number * len(every) // count] for number in range(count)]
 
 
-def _pair(row: Mapping[str, str], source: Finished) -> dict[str, str] | None:
+def _pair(row: Mapping[str, str], source: FinishedPhotograph) -> dict[str, str] | None:
     """Return a pair as it is shown, None where its mosaic cannot be read."""
     at = int(row["row"]) - source.record.begins[0], int(row["column"]) - source.record.begins[1]
     try:

@@ -34,7 +34,7 @@ class Calibrated:
     scales: Scales = field(default_factory=dict)  # by which `exact` has the channels of the trained network's maps
 
 
-class Calibration:
+class CalibratedNetwork:
     """A trained network and what calibration pictures tell of it."""
 
     def __init__(self, graph: Graph, weights: Arrays, inputs: Float[Array, "n h w 4"]) -> None:
