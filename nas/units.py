@@ -15,9 +15,10 @@ def count(value: float) -> str:
     """Return a count in the unit a person reads: 842, 28.5 k, 3.41 M, 4.65 G; 3.7e+15 above these."""
     if value >= 1e12:
         return f"{value:.2g}"
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if value >= limit:
-            return f"{value / (1e3 if unit == ' k' else limit):.3g}{unit}"
+    rounded = float(f"{value:.3g}") if value >= 1e4 else value
+    for limit, least, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e3, 1e4, "k")):
+        if rounded >= least:
+            return f"{float(f'{rounded / limit:.3g}'):g} {unit}"
     return f"{value:g}"
 
 
@@ -58,6 +59,44 @@ def _predicted_decimals(ms: float) -> int:
 def _decimals(value: float) -> int:
     """Return behind which decimal a number may be rounded so that two digits of it are left."""
     return min(_MOST_DECIMALS, max(0, 1 - floor(log10(value)))) if value > 0 else 0
+
+
+_WORDS = {
+    "psnr_db": "PSNR dB",
+    "psnr_half_width_db": "± dB",
+    "ssim": "SSIM",
+    "runtime_ms": "predicted ms",
+    "runtime_low_ms": "from ms",
+    "runtime_high_ms": "to ms",
+    "macs": "MACs",
+    "test_psnr_db": "PSNR dB, test",
+    "test_ssim": "SSIM, test",
+    "elapsed_s": "searched s",
+}
+_DIGITS = {"score": 3, "ssim": 4, "test_ssim": 4}
+
+
+def in_words(name: str) -> str:
+    """Return the name of a stored value as a person reads it."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def figure(name: str, value: Any) -> str:
+    """Return a stored value, which its name tells the unit of, as a person reads it: `in_words` says what it is."""
+    if value is None:
+        return "—"
+    if name in ("macs", "parameters"):
+        return count(value)
+    if isinstance(value, float):
+        return _fraction(name, value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _fraction(name: str, value: float) -> str:
+    if name.endswith("_ms"):
+        return predicted_ms(value) if name == "runtime_ms" else milliseconds(value)
+    digits = 2 if name.endswith("_db") else _DIGITS.get(name)
+    return f"{value:.6g}" if digits is None else f"{value:.{digits}f}"
 
 
 def decibels(loss: float) -> str:

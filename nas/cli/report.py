@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from nas.cli.console import Console, plain
 from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, print_rows
@@ -12,6 +11,7 @@ from nas.report.comparison import ComparisonPage
 from nas.report.page import check_page, comparison_page, study_page, write_page
 from nas.report.study_report import ReportOptions, study_report
 from nas.search.network_ref import the_study
+from nas.units import figure, in_words
 from search_spaces.errors import UsageError
 
 
@@ -67,7 +67,7 @@ def _print(found: ComparisonPage) -> None:
     alike = len(found.differences) - len(rows)
     columns = (
         Column("", lambda r: plain(r["part"]), right=False),
-        Column("", lambda r: plain(r["name"]), right=False),
+        Column("", lambda r: plain(in_words(r["name"])), right=False),
         *(_column(label, place) for place, label in enumerate(found.labels)),
     )
     console.print()
@@ -81,12 +81,4 @@ def _print(found: ComparisonPage) -> None:
 
 
 def _column(label: str, place: int) -> Column:
-    return Column(plain(label), lambda r: plain(_text(r["values"][place])), right=False, wraps=True)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "—"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return Column(plain(label), lambda r: plain(figure(r["name"], r["values"][place])), right=False, wraps=True)

@@ -86,8 +86,10 @@ def budget_left(search: "Search") -> str:
     if search.budget.candidates is None:
         return f"{duration(search.remaining_s)} left"
     left = search.budget.candidates - search.used
+    if left <= 0:
+        return "finishing what was begun"
     pace = search.elapsed_s / search.used if search.used else 0
-    return f"{max(0, left)} candidates left" + (f", about {duration(left * pace)}" if pace else "")
+    return f"{left} candidates left" + (f", about {duration(left * pace)}" if pace else "")
 
 
 def standing(study: Study, busy: Collection[int] = ()) -> str:
@@ -106,7 +108,8 @@ def best_so_far(study: Study) -> str:
         return ""
     best = study.best()
     rung = study.comparison_rung()
-    return f"best score {best.score(rung):.3f} (trial {best.trial}, {best.at(rung).psnr_db:.2f} dB)"
+    at = best.at(rung)
+    return f"best score {best.score(rung):.3f} (trial {best.trial}, {at.psnr_db:.2f} dB at {at.steps} steps)"
 
 
 def time_spent(study: Study) -> str:

@@ -29,7 +29,7 @@ LISTED = (
     Column("budget", lambda r: plain(r["budget"] or "—")),
     Column("trained", lambda r: "—" if r["trained"] is None else str(r["trained"])),
     Column("score", lambda r: "—" if r["score"] is None else f"{r['score']:.2f}"),
-    Column("best", lambda r: _best(r), right=False, stretches=True),
+    Column("best", lambda r: _best(r), right=False),
 )
 
 
@@ -45,7 +45,7 @@ def _aged(seconds: float | None) -> str:
 def _best(row: Any) -> str:
     if row["problem"]:
         return plain(row["problem"])
-    return "—" if row["trial"] is None else f"trial {row['trial']}" + (f" {plain(row['name'])}" if row["name"] else "")
+    return "—" if row["trial"] is None else plain(row["name"] or f"trial {row['trial']}")
 
 
 def show_studies(results: Path, *, output_format: str) -> None:
@@ -106,7 +106,7 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
         share = f" ({told['budget_share']:.0%})" if told["budget_share"] is not None else ""
         console.print(
             f"Searched {duration(told['elapsed_s'])} of {plain(told['budget'])}{share}, in {told['sessions']} "
-            f"session{'s' * (told['sessions'] != 1)}, now with {_workers(told)}; "
+            f"session{'s' * (told['sessions'] != 1)}, {'now' if told['running'] else 'last'} with {_workers(told)}; "
             f"training {duration(told['train_s'])}, compiling {duration(told['compile_s'])}.",
             highlight=False,
         )

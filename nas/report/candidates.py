@@ -98,13 +98,21 @@ def refused_by_reason(study: Study) -> list[dict[str, Any]]:
     counted = (
         {
             "kind": kind,
-            "reason": reason if len(members) > 1 else dict(_reasons(members[0])).get(kind, reason),
+            "reason": _in_common([told for c in members for of, told in _reasons(c) if of == kind], reason),
             "count": len(members),
             "trials": [c.trial for c in members[:_MOST_TRIALS_NAMED]],
         }
         for (kind, reason), members in groups.items()
     )
     return sorted(counted, key=lambda row: (-row["count"], row["kind"], row["reason"]))
+
+
+def _in_common(reasons: Sequence[str], shape: str) -> str:
+    """Return the reason of several, of one `shape`: numbers that all have stay, others become dots."""
+    alike = [reason for reason in reasons if _NUMBER.sub("…", reason) == shape]
+    numbers = zip(*(_NUMBER.findall(reason) for reason in alike), strict=True)
+    shown = iter([each[0] if len(set(each)) == 1 else "…" for each in numbers])
+    return _NUMBER.sub(lambda _: next(shown), alike[0]) if alike else shape
 
 
 KINDS = {

@@ -83,6 +83,8 @@ def _environment() -> Environment:
     made = environment(TEMPLATES)
     made.filters |= {
         "count": units.count,
+        "figure": units.figure,
+        "in_words": units.in_words,
         "duration": duration,
         "runtime": units.runtime,
         "db": lambda value: "—" if value is None else f"{value:.2f}",

@@ -139,8 +139,8 @@ class Search:
         if self._designs.unlikely and not self.study.candidates:
             names = ", ".join(design.name for design in self._designs.unlikely)
             self.on_message(
-                f"Far below the best design on other pairs, and trained as far as {UNLIKELY_SHARE:.0%} of the budget "
-                f"allows: {names}."
+                f"Trained as far as {UNLIKELY_SHARE:.0%} of the budget allows, for far below the best design on other "
+                f"pairs: {names}."
             )
 
     def _close(self, *, kill: bool) -> None:

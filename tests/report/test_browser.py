@@ -74,7 +74,10 @@ class Opened:
         page.on("request", lambda request: self.requests.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_function("document.body.dataset.drawn === 'yes'")
-        page.wait_for_timeout(300)
+        page.evaluate(
+            "document.getElementById('chart-genes')?.scrollIntoView({ behavior: 'instant' })"
+        )  # then it is drawn
+        page.wait_for_timeout(600)
 
     def assert_quiet(self) -> None:
         """Fail where it complained, asked for anything, or opened a dialog by itself."""
@@ -161,6 +164,8 @@ def test_hovering_tells_and_a_click_opens_the_candidate(opened: Callable[..., An
                 key=lambda c: c["runtime_ms"])  # fmt: skip
     assert f"trial {trial['trial']}" in told
     assert f"{trial['at'][steps]['psnr_db']:.2f}" in told
+    assert "\\u000a" not in told
+    assert all(f"{gene}={value}" in told for gene, value in trial["genes"].items()), "no gene is broken in two"
     page.mouse.click(x, y)
     page.wait_for_selector("#candidate[open]")
     shown = page.locator("#candidate .content").inner_text()
@@ -171,6 +176,29 @@ def test_hovering_tells_and_a_click_opens_the_candidate(opened: Callable[..., An
         assert str(value) in shown
     page.keyboard.press("Escape")  # closes what was opened, for whoever looks at the page next
     page.wait_for_selector("#candidate", state="hidden")
+
+
+def test_nothing_on_a_chart_offers_to_send_it_away(opened: Callable[..., Any]) -> None:
+    offered = opened("reference").evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+    assert "Reset axes" in offered
+    assert not [title for title in offered if "hare" in title or "loud" in title]
+
+
+def test_on_paper_charts_are_light_whole_and_as_wide_as_the_page(opened: Callable[..., Any]) -> None:
+    page = opened("reference")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_timeout(300)
+    ink = "[...document.querySelectorAll('.chart text')].map(t => getComputedStyle(t).fill)"
+    assert set(page.evaluate(ink)) <= {"rgb(0, 0, 0)", "rgb(68, 68, 68)"}
+    wide = "[...document.querySelectorAll('.chart svg.main-svg')].map(s => s.getBoundingClientRect().right)"
+    assert max(page.evaluate(wide)) <= page.evaluate("document.body.getBoundingClientRect().right")
+    assert page.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(color_scheme="light")
+    page.wait_for_timeout(500)
+    assert not page.evaluate("[...document.querySelectorAll('details')].some(d => d.open)")
 
 
 def test_the_data_can_be_taken_home(opened: Callable[..., Any], tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_page_of_500_candidates_is_small(tmp_path: Path) -> None:
 def test_what_was_left_out_is_counted_by_reason_whatever_its_numbers(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", 120)
     counted = {(row["kind"], row["reason"]): row["count"] for row in candidates.refused_by_reason(study)}
-    assert counted["over a limit", "predicted … ms is over the limit of … ms"] == study.verdicts["infeasible"]
+    assert counted["over a limit", "predicted … ms is over the limit of 100 ms"] == study.verdicts["infeasible"]
     assert counted["training failed", "The loss is not finite."] == len(study.failed)
     assert (
         sum(count for (kind, _), count in counted.items() if kind.startswith("a repeat")) == study.verdicts["duplicate"]

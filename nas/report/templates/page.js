@@ -6,16 +6,37 @@ const $ = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const HIDDEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 const PALETTE = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#a6761d", "#666666", "#e7298a", "#66a61e"];
-const NARROW = 600;
+const NARROW = 600, PAPER = 660;
 
 /* Texts: hidden characters are shown by their numbers; for plotly, which reads a little HTML, that is escaped too. */
 const visible = (value) => String(value ?? "").replace(HIDDEN, (c) => "\\u" + c.codePointAt(0).toString(16).padStart(4, "0"));
 const plain = (value) => visible(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const short = (value, most = 28) => { const text = visible(value); return text.length > most ? text.slice(0, most - 1) + "…" : text; };
-const wrapped = (value, most = 60) => plain(visible(value).replace(new RegExp(`(.{${most}})(?=.)`, "gu"), "$1\n")).replace(/\n/g, "<br>");
+/* Lines of so many characters at most, broken between words; a word that is longer is broken in itself. */
+function wrapped(value, most = innerWidth < NARROW ? 36 : 60) {
+  const lines = [""];
+  for (const word of visible(value).split(" ")) for (const part of word.match(new RegExp(`.{1,${most}}`, "gu")) ?? []) {
+    const last = lines[lines.length - 1];
+    if (last && last.length + 1 + part.length > most) lines.push(part); else lines[lines.length - 1] = last ? `${last} ${part}` : part;
+  }
+  return lines.map(plain).join("<br>");
+}
 const fixed = (value, digits) => (value === null || value === undefined ? "—" : value.toFixed(digits));
-const runtime = (c) => (c.runtime_ms === null ? "—" : `${c.runtime_ms.toPrecision(3)} (${c.runtime_low_ms.toPrecision(3)}–${c.runtime_high_ms.toPrecision(3)})`);
-const count = (n) => { if (n === null) return "—"; for (const [limit, unit] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) if (n >= limit) return `${(n / (unit === "k" ? 1e3 : limit)).toPrecision(3)} ${unit}`; return String(n); };
+/* As nas/units.py writes them, so that page and terminal agree digit for digit. */
+const decimals = (v) => (v > 0 ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(v)))) : 0);
+function runtime({ runtime_ms: ms, runtime_low_ms: low, runtime_high_ms: high }) {
+  if (ms === null) return "—";
+  const text = ms.toFixed(Math.max(1, decimals(ms))); let digits = decimals(low);
+  while (digits < 6 && !(+low.toFixed(digits) <= +text && +text <= +high.toFixed(digits))) digits++;
+  return `${text} (${low.toFixed(digits)}–${high.toFixed(digits)})`;
+}
+function count(n) {
+  if (n === null) return "—";
+  const rounded = n >= 1e4 ? +n.toPrecision(3) : n;
+  for (const [limit, from, unit] of [[1e9, 1e9, "G"], [1e6, 1e6, "M"], [1e3, 1e4, "k"]]) if (rounded >= from) return `${+(rounded / limit).toPrecision(3)} ${unit}`;
+  return String(n);
+}
+const words = (value) => String(value).replaceAll("_", " ");
 const named = (c) => c.name ?? `trial ${c.trial}`;
 const spread = (at) => (at.psnr_half_width_db === null ? "" : ` ± ${fixed(at.psnr_half_width_db, 2)}`);
 
@@ -69,27 +90,32 @@ const colours = () => { const style = getComputedStyle(document.body); const of 
 
 function layout(more = {}) {
   const c = colours(), axis = { gridcolor: c.line, zerolinecolor: c.line, linecolor: c.quiet, automargin: true };
-  const { xaxis = {}, yaxis = {}, ...rest } = more;
+  const { xaxis = {}, yaxis = {}, ...rest } = more, paper = document.documentElement.hasAttribute("data-print") ? { autosize: false, width: PAPER } : {};
   return { font: { color: c.ink, family: "system-ui, sans-serif", size: 13 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
-    hoverlabel: { align: "left", bgcolor: c.ground, font: { color: c.ink } }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest };
+    hoverlabel: { align: "left", bgcolor: c.ground, font: { color: c.ink } }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest, ...paper };
 }
 
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+/* A touch screen has no hover: its toolbar would stay over the data. Nothing may be sent away, so the button for it goes. */
+const CONFIG = { responsive: true, displaylogo: false, displayModeBar: matchMedia("(hover: none)").matches ? false : "hover",
+  showSendToCloud: false, plotlyServerURL: "", modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"] };
 const charts = new Map();
 function draw(id, traces, more) { charts.set(id, $(id)); return Plotly.react($(id), traces, layout(more), CONFIG); }
 
 /* Labels are put where they cover no other label and no marked point; where there is no such place, hovering tells. */
-function placeLabels(id, points) {
+function placeLabels(id, points, others) {
   const chart = $(id), full = chart._fullLayout, { xaxis, yaxis } = full, c = colours();
   const pen = document.createElement("canvas").getContext("2d"); pen.font = "12px system-ui, sans-serif";
   const spots = points.map((p) => ({ ...p, px: xaxis.d2p(p.x), py: yaxis.d2p(p.y) })).filter((p) => p.px >= 0 && p.px <= xaxis._length && p.py >= 0 && p.py <= yaxis._length);
-  const taken = spots.map((p) => [p.px - 8, p.py - 8, p.px + 8, p.py + 8]), annotations = [];
+  const around = (p, far) => [p.px - far, p.py - far, p.px + far, p.py + far];
+  const taken = spots.map((p) => around(p, 8)), annotations = [];
+  const dots = others.map((p) => around({ px: xaxis.d2p(p.x), py: yaxis.d2p(p.y) }, 4));
   const hits = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
   for (const p of spots) {
     const w = pen.measureText(p.label).width + 8, h = 18;
-    search: for (const far of [0, 14, 30, 50]) for (const [dx, dy] of [[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]]) {
+    /* Beside every dot where there is room, else on dots that have no label. */
+    search: for (const free of [[...taken, ...dots], taken]) for (const far of [0, 14, 30, 50]) for (const [dx, dy] of [[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]]) {
       const x = p.px + dx * (w / 2 + 9 + far), y = p.py + dy * (h / 2 + 9 + far), box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2];
-      if (box[0] < 0 || box[1] < 0 || box[2] > xaxis._length || box[3] > yaxis._length || taken.some((t) => hits(t, box))) continue;
+      if (box[0] < 0 || box[1] < 0 || box[2] > xaxis._length || box[3] > yaxis._length || free.some((t) => hits(t, box))) continue;
       taken.push(box);
       const shared = { x: xaxis.type === "log" ? Math.log10(p.x) : p.x, y: p.y, text: plain(p.label), font: { size: 12, color: c.ink }, bgcolor: c.ground, opacity: 0.9, borderpad: 0, captureevents: false };
       annotations.push(far ? { ...shared, ax: x - p.px, ay: y - p.py, showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: c.quiet, standoff: 8 } : { ...shared, showarrow: false, xshift: x - p.px, yshift: p.py - y });
@@ -101,7 +127,7 @@ function placeLabels(id, points) {
 }
 
 function frontHover(study, candidate, at) {
-  const genes = Object.entries(candidate.genes).map(([g, v]) => `${g}=${v}`).join("  ");
+  const genes = Object.entries(candidate.genes).map(([g, v]) => `${g}=${v}`).join(" ");
   const where = studies.length > 1 ? `${plain(short(study.label, 40))}, ` : "";
   return `<b>${where}trial ${candidate.trial}${candidate.name ? " " + plain(candidate.name) : ""}</b><br>${fixed(at.psnr_db, 2)}${spread(at)} dB, ${runtime(candidate)} ms, score ${fixed(at.score, 3)}<br>${wrapped(genes)}`;
 }
@@ -126,7 +152,7 @@ function roundTicks([from, to], most) {
 }
 
 function drawFront(steps) {
-  const traces = [], labels = [], all = [], c = colours(), many = studies.length > 1;
+  const traces = [], labels = [], dots = [], all = [], c = colours(), many = studies.length > 1;
   studies.forEach((study, number) => {
     const at = (candidate) => candidate.at[many ? study.front.chosen : steps];
     const trained = study.candidates.filter((candidate) => candidate.verdict === "train" && at(candidate));
@@ -140,6 +166,7 @@ function drawFront(steps) {
       error_y: { type: "data", array: front.map((m) => at(m).psnr_half_width_db ?? 0), color: colour, thickness: 1, width: 3 } }));
     traces.push(trace(trained.filter((m) => m.name), { mode: "markers", name: label + "published designs", marker: { color: many ? colour : "#d62728", symbol: "star", size: 13, line: { color: c.ground, width: 1 } } }));
     labels.push(...[...new Set([...front, ...trained.filter((m) => m.name)])].map((m) => ({ x: m.runtime_ms, y: at(m).psnr_db, label: short(named(m)) })));
+    dots.push(...trained.map((m) => ({ x: m.runtime_ms, y: at(m).psnr_db })));
     study.over = study.candidates.filter((m) => m.verdict === "infeasible" && m.runtime_ms !== null);
   });
   const low = all.length ? Math.min(...all) : 0, high = all.length ? Math.max(...all) : 1, margin = Math.max(0.1, (high - low) * 0.12);
@@ -151,10 +178,10 @@ function drawFront(steps) {
   const chart = $("chart-front"), narrow = chart.clientWidth < NARROW;
   const ticks = roundTicks(ends, narrow ? 4 : 9);
   draw("chart-front", traces, { xaxis: { title: { text: "predicted runtime, ms" }, type: "log", range: ends, tickvals: ticks, ticktext: ticks.map(String) }, yaxis: { title: { text: "validation PSNR, dB" }, range } })
-    .then(() => placeLabels("chart-front", labels));
+    .then(() => placeLabels("chart-front", labels, dots));
   chart.removeAllListeners?.("plotly_click"); chart.removeAllListeners?.("plotly_relayout");
   chart.on("plotly_click", ({ points }) => { const [number, trial] = points[0].customdata ?? []; if (trial !== undefined) openTrial(number, trial); });
-  chart.on("plotly_relayout", (change) => { if (!chart._labels && !("annotations" in change)) placeLabels("chart-front", labels); });
+  chart.on("plotly_relayout", (change) => { if (!chart._labels && !("annotations" in change)) placeLabels("chart-front", labels, dots); });
   if (!many) drawFrontTable(studies[0], steps);
 }
 
@@ -172,7 +199,7 @@ function drawAnytime(over) {
     traces.push({ x, y: anytime.rows.map((r) => r.score), name: plain(label) + "best score", line: { shape: "hv", color: PALETTE[i] }, mode: "lines" });
     if (!data.studies) traces.push({ x, y: anytime.rows.map((r) => r.hypervolume), name: "hypervolume", yaxis: "y2", line: { shape: "hv", dash: "dot", color: PALETTE[1] }, mode: "lines" });
   });
-  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(data.studies ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", showgrid: false, zeroline: false, color: c.ink } }) });
+  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(data.studies ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", tickmode: "auto", rangemode: "tozero", showgrid: false, zeroline: false, color: c.ink } }) });
 }
 
 function drawSpending() {
@@ -192,19 +219,28 @@ function drawLearning() {
 
 function drawImportance() {
   const rows = data.genes.importances.slice(0, 12).reverse();
-  draw("chart-importance", [{ type: "bar", orientation: "h", x: rows.map((r) => r.share), y: rows.map((r) => r.gene), text: rows.map((r) => wrapped(r.meaning)), textposition: "none", hovertemplate: "%{text}<br>%{x:.1%}<extra></extra>", marker: { color: PALETTE[0] } }],
+  draw("chart-importance", [{ type: "bar", orientation: "h", x: rows.map((r) => r.share), y: rows.map((r) => plain(words(r.gene))), text: rows.map((r) => wrapped(r.meaning)), textposition: "none", hovertemplate: "%{text}<br>%{x:.1%}<extra></extra>", marker: { color: PALETTE[0] } }],
     { xaxis: { title: { text: "share of importance" }, tickformat: ".0%" }, yaxis: { type: "category" } });
 }
 
+/* Hundreds of lines say as much as thousands and are drawn at once: the best, and others at even distances. */
+const MOST_LINES = 500;
+function someOf(trained, first) {
+  if (trained.length <= MOST_LINES) return trained;
+  const ranked = [...trained].sort((a, b) => b.at[first].score - a.at[first].score), best = ranked.slice(0, MOST_LINES / 2), rest = ranked.slice(MOST_LINES / 2);
+  return [...best, ...best.map((_, i) => rest[Math.floor((i * rest.length) / best.length)])];
+}
+
 function drawGenes() {
-  const first = data.front.steps[0], trained = data.candidates.filter((m) => m.verdict === "train" && m.at[first]);
+  const first = data.front.steps[0], all = data.candidates.filter((m) => m.verdict === "train" && m.at[first]), trained = someOf(all, first);
+  if ($("lines")) $("lines").textContent = trained.length < all.length ? `${trained.length} of ${all.length} networks are drawn: the best half of these, and others at even distances.` : "";
   const scores = trained.map((m) => m.at[first].score), dimensions = data.genes.importances.slice(0, 7).map(({ gene }) => {
     const values = [...new Set(trained.map((m) => m.genes[gene] ?? "—"))].sort((a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b))));
-    return { label: plain(short(gene, 20)), values: trained.map((m) => values.indexOf(m.genes[gene] ?? "—")), tickvals: values.map((_, i) => i), ticktext: values.map((v) => plain(short(v, 18))) };
+    return { label: wrapped(words(gene), 13), values: trained.map((m) => values.indexOf(m.genes[gene] ?? "—")), tickvals: values.map((_, i) => i), ticktext: values.map((v) => plain(short(words(v), 16))) };
   });
-  dimensions.push({ label: "predicted ms", values: trained.map((m) => m.runtime_ms) }, { label: `score at ${first}`, values: scores });
+  dimensions.push({ label: "predicted ms", values: trained.map((m) => m.runtime_ms), tickformat: ".0f" }, { label: `score at ${first}`, values: scores, tickformat: ".1f" });
   const c = colours();
-  draw("chart-genes", [{ type: "parcoords", dimensions, line: { color: scores, colorscale: "Viridis", showscale: false }, labelfont: { color: c.ink, size: 12 }, tickfont: { color: c.ink, size: 11 }, rangefont: { color: c.quiet, size: 10 } }], { margin: { l: 70, r: 60, t: 48, b: 24 } });
+  draw("chart-genes", [{ type: "parcoords", dimensions, line: { color: scores, colorscale: [[0, c.line], [1, c.accent]], showscale: false }, labelfont: { color: c.ink, size: 12 }, tickfont: { color: c.ink, size: 11 }, rangefont: { color: c.quiet, size: 10 } }], { margin: { l: 100, r: 60, t: 64, b: 24 } });
 }
 
 function drawAll() {
@@ -213,8 +249,17 @@ function drawAll() {
   if ($("chart-spending")) drawSpending();
   if ($("chart-learning")) drawLearning();
   if ($("chart-importance")) drawImportance();
-  if ($("chart-genes")) drawGenes();
+  if ($("chart-genes") && charts.has("chart-genes")) drawGenes();
   document.body.dataset.drawn = "yes";
+}
+
+/* On paper: light, as wide as a page, nothing folded; charts are drawn again, as their colours are part of them. */
+function asOnPaper(begins) {
+  document.documentElement.toggleAttribute("data-print", begins);
+  document.querySelectorAll("details").forEach((each) => { if (begins) { each.dataset.was = each.open; each.open = true; } else each.open = each.dataset.was === "true"; });
+  if (begins && $("chart-genes")) charts.set("chart-genes", $("chart-genes"));
+  drawAll();
+  if (!begins) charts.forEach((chart) => Plotly.Plots.resize(chart));
 }
 
 /* plotly.js lies packed in the page. */
@@ -238,7 +283,7 @@ function openPhotos(strip) {
   $("zoom").showModal(); resize();
 }
 
-document.querySelectorAll(".strip").forEach((strip) => { strip.onclick = () => openPhotos(strip); strip.onkeydown = (event) => { if (event.key === "Enter") openPhotos(strip); }; });
+document.querySelectorAll(".strip").forEach((strip) => { strip.onclick = () => openPhotos(strip); strip.onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); openPhotos(strip); } }; });
 document.querySelectorAll("[data-trial]").forEach((button) => { button.onclick = () => openTrial(0, Number(button.dataset.trial)); });
 if ($("download")) $("download").onclick = () => {
   const link = element("a", undefined, { download: "report.json", href: URL.createObjectURL(new Blob([$("data").textContent], { type: "application/json" })) });
@@ -251,7 +296,10 @@ unpackPlotly().then(() => {
   if ($("over")) $("over").onchange = () => drawAnytime($("over").value);
   dark.addEventListener("change", drawAll);
   let waiting; addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { if ($("chart-front")) drawFront($("steps")?.value); }, 200); });
-  addEventListener("beforeprint", () => charts.forEach((chart) => Plotly.Plots.resize(chart)));
+  /* The parallel coordinates take longest, so they wait until they are looked at. */
+  if ($("chart-genes")) new IntersectionObserver(([seen], watch) => { if (seen.isIntersecting) { watch.disconnect(); drawGenes(); } }, { rootMargin: "200px" }).observe($("chart-genes"));
+  addEventListener("beforeprint", () => asOnPaper(true));
+  addEventListener("afterprint", () => asOnPaper(false));
 }).catch((error) => {
   document.querySelectorAll(".chart").forEach((chart) => { chart.style.height = "auto"; chart.textContent = "This browser cannot draw the chart: it needs DecompressionStream (any browser since 2023). Tables and numbers are complete."; });
   console.warn(error.message);
