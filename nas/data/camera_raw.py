@@ -39,6 +39,7 @@ _SIGNATURES = (
 )  # fmt: skip
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"%!PS", b"%PDF")
 _SIGNATURE_BYTES = 16
+_LARGEST, _OF_14_BITS = 2**16 - 1, 2**14 - 1
 # LibRaw's number for how the camera was held is made of these.
 _MIRRORED, _UPSIDE_DOWN, _TRANSPOSED = 1, 2, 4
 _BAYER = 2  # px after which the mosaic repeats
@@ -180,6 +181,16 @@ def _openable(path: Path) -> str | BytesIO:
     return str(path) if is_text(str(path)) else BytesIO(path.read_bytes())
 
 
+def _without_white(recorded: UInt16[np.ndarray, "h w"], white: float) -> str:
+    """Say that a file seems to name no white level: that of 16 bits holds then, which a sensor of 14 never reaches."""
+    most = int(recorded.max(initial=0))
+    if white < _LARGEST or most > _OF_14_BITS:
+        return ""
+    return (
+        f"its file seems to name no white level: {white:g} was taken, and no value is above {most}; give it by --white"
+    )
+
+
 def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
     places = _colours(raw, path)
     black = tuple(float(raw.black_level_per_channel[index]) for index in places)
@@ -189,14 +200,16 @@ def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
             f'The white level {white:g} of "{path}" is not above its black level {black}; convert it to DNG '
             "with another tool."
         )
-    values = np.minimum(raw.raw_image_visible, np.uint16(min(white, 2**16 - 1)))  # sensors go on a little above white
+    recorded = raw.raw_image_visible
+    values = np.minimum(recorded, np.uint16(min(white, 2**16 - 1)))  # sensors go on a little above white
     told = _pattern(raw, places, path)
     if is_quad_mosaic(values, black=black):
         raise _no_bayer(path, f"filters that repeat every 4 px, as of a Quad-Bayer sensor, under the label {told}")
     doubts = _doubted(values, black, pattern or told) or _exchanged(
         values, black, pattern or told, raw.camera_whitebalance
     )
-    notes = tuple(filter(None, [_overridden(told, pattern), doubts]))
+    cut = "values above its white level are stored as the white level" if (recorded > white).any() else ""
+    notes = tuple(filter(None, [_overridden(told, pattern), doubts, cut, _without_white(recorded, white)]))
     return Mosaic(values, pattern or told, black, white, raw.sizes.flip, notes)
 
 

@@ -49,7 +49,8 @@ def is_manifest(source: Path) -> bool:
 def read_manifest(path: Path) -> Manifest:
     """Read a table; raises DataError with the line of the first fault."""
     rows = _rows(path)
-    pairs = [_pair(row, path, line) for line, row in rows]
+    usual = manifest_format(path)
+    pairs = [_pair(row, path, line, usual) for line, row in rows]
     twice = [name for name, count in Counter(pair.name for _, pair in pairs).items() if count > 1]
     if twice:
         raise DataError(f'"{path}" has the mosaic "{twice[0]}" in more than one line; keep one of them.')
@@ -86,11 +87,33 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     return read
 
 
-def _pair(row: Mapping[str, str | None], path: Path, line: int) -> tuple[Split | None, Pair]:
+def _pair(row: Mapping[str, str | None], path: Path, line: int, usual: Mapping[str, Any]) -> tuple[Split | None, Pair]:
     raw, rgb = (_file(row, name, path, line) for name in _PATHS)
-    told = _told(row, path, line)
-    levels = (told["black"], told["white"]) if {"black", "white"} <= told.keys() else None
+    levels = _levels(_told(row, path, line), usual, path, line)
     return _split(row.get("split"), path, line), Pair((row["raw"] or "").strip(), raw, rgb, levels)
+
+
+def _levels(told: Mapping[str, Any], usual: Mapping[str, Any], path: Path, line: int) -> tuple[int, int] | None:
+    """Return black and white of a row, None where the set's hold for it; `usual` is what most rows tell.
+
+    What a row leaves out is as in most rows; a white that none tells follows from the bits.
+    """
+    for name in _WORDS:
+        if told.get(name, usual.get(name)) != usual.get(name):
+            raise DataError(
+                f'Line {line} of "{path}" has {name} {told[name]}, and most lines have {usual.get(name, "none")}; the '
+                f"pairs of a set have one {name}: convert that one, or leave it out."
+            )
+    if {"black", "white"} <= told.keys():
+        return told["black"], told["white"]
+    merged = {**usual, **told}
+    if merged == dict(usual):
+        return None
+    bits = merged.get("bits")
+    white = told.get("white", 2**bits - 1 if bits and "bits" in told else usual.get("white", bits and 2**bits - 1))
+    if white is None:
+        raise DataError(f'Line {line} of "{path}" has a black level and neither white nor bits; add one of them.')
+    return merged.get("black", 0), white
 
 
 def _file(row: Mapping[str, str | None], name: str, path: Path, line: int) -> Path:

@@ -48,6 +48,15 @@ def test_a_cameras_raw_brings_its_pattern_and_the_black_level_of_every_place(tmp
     assert found.levels == "60/61/62/63–1000"
 
 
+def test_a_raw_whose_levels_do_not_fit_its_values_says_so(tmp_path: Path) -> None:
+    mosaic = noise(32, 48)  # of 10 bits
+    cut = read_mosaic(Camera(white=1000).write(tmp_path / "a.dng", mosaic), FMT)
+    assert "values above its white level are stored as the white level" in cut.notes
+    unnamed = read_mosaic(Camera(white=65535).write(tmp_path / "b.dng", mosaic), FMT)
+    assert [note for note in unnamed.notes if f"no value is above {mosaic.max()}; give it by --white" in note]
+    assert not read_mosaic(Camera(white=1023).write(tmp_path / "c.dng", mosaic), FMT).notes
+
+
 def test_a_raw_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.dng")
     try:

@@ -52,10 +52,10 @@ def test_targets_below_the_mosaics_folder_are_no_mosaics(tmp_path: Path) -> None
 
 
 def test_a_sidecar_is_the_picture_of_the_same_name_beside_the_raw(tmp_path: Path) -> None:
-    for name in ("a.dng", "a.JPG", "b.dng", "c.dng", "c.jpg", "c.jpeg"):
+    for name in ("a.dng", "a.JPG", "b.dng", "c.dng", "c.jpg", "c.jpeg", "d.dng", "d.png", "e.dng", "e.tif"):
         touch(tmp_path / name)
     found, refused = find_photographs(tmp_path, "sidecar")
-    assert targets_of(found) == {"a.dng": "a.JPG"}
+    assert targets_of(found) == {"a.dng": "a.JPG", "d.dng": "d.png", "e.dng": "e.tif"}
     assert [each.name for each in refused] == ["b.dng", "c.dng"]
 
 
@@ -95,6 +95,16 @@ def test_times_match_once_clocks_are_made_to_agree(tmp_path: Path) -> None:
 def test_clocks_that_agree_are_left_alone() -> None:
     assert clock_offset([0, 100, 250], [1, 101, 251], within_s=2) == pytest.approx(1)
     assert abs(clock_offset([0, 10, 20], [0, 10, 20], within_s=2)) < 1
+
+
+@pytest.mark.parametrize("ahead_s", [0, 3607, -53])
+@pytest.mark.parametrize("count", [3, 5, 8, 40])
+def test_the_offset_of_irregular_series_in_whole_seconds_is_found(count: int, ahead_s: int) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        mine = np.cumsum(rng.integers(4, 90, count)).astype(float)
+        theirs = rng.permutation(mine) + ahead_s
+        assert clock_offset(mine, theirs, within_s=2) == pytest.approx(ahead_s, abs=1)
 
 
 # Scenes

@@ -177,6 +177,22 @@ def test_a_file_of_somebody_else_is_not_overwritten(prepared: Path, shot: Path, 
     assert theirs.read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("name", ["pairs.csv", "dropped.csv", "report.html"])
+def test_a_table_that_somebody_changed_is_not_written_over(
+    made: tuple[Path, MakeReport], shot: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made[0], out)
+    mine = b"\n".join((out / name).read_bytes().splitlines()[:-1]) + b"\n"
+    (out / name).write_bytes(mine)
+    with pytest.raises(DataError, match=f"{name}. was changed since it was written; move it away"):
+        run(shot, out)
+    assert (out / name).read_bytes() == mine
+    (out / name).unlink()
+    run(shot, out)
+    assert (out / name).read_bytes() == (made[0] / name).read_bytes()
+
+
 def test_other_settings_need_another_folder(made: tuple[Path, MakeReport], shot: Path) -> None:
     with pytest.raises(UsageError, match="begun with another stride"):
         run(shot, made[0], replace(SETTINGS, stride=32))

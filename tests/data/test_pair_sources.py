@@ -64,6 +64,16 @@ def test_a_row_of_other_levels_is_brought_to_those_of_the_set(table: Path) -> No
     np.testing.assert_array_equal(read, np.rint((mosaic - 64) * (959 / 4031) + 64))
 
 
+@pytest.mark.parametrize(
+    ("row", "levels"),
+    [("60,,10", (60, 1023)), (",4095,12", (64, 4095)), (",,12", (64, 4095)), (",,", None), ("64,1023,10", (64, 1023))],
+)
+def test_what_a_row_leaves_out_is_as_in_most_rows(table: Path, row: str, levels: tuple[int, int] | None) -> None:
+    table.write_text(table.read_text().replace("c2.png,val,64,1023,10,RGGB", f"c2.png,val,{row},"))
+    (pair,) = find_pairs(DataConfig.of(str(table)))["val"]
+    assert pair.levels == levels
+
+
 def test_another_table_of_the_same_files_is_other_data(table: Path) -> None:
     before = DataConfig.of(str(table))
     named = fingerprint(before), identity(before)
@@ -87,6 +97,15 @@ def test_without_splits_pairs_are_split_by_the_seed(table: Path) -> None:
         ("raw,rgb,black\nphone/0.png,camera/c0.png,dark\n", 'has black "dark", which is no number'),
         ("raw,rgb\nphone/0.png,camera/c0.png\nphone/0.png,camera/c1.png\n", "more than one line"),
         ("", "no column raw and rgb"),
+        (
+            "raw,rgb,pattern\nphone/0.png,camera/c0.png,RGGB\nphone/1.png,camera/c1.png,RGGB\n"
+            "phone/2.png,camera/c2.png,GBRG\n",
+            "Line 4 of .* has pattern GBRG, and most lines have RGGB",
+        ),
+        (
+            "raw,rgb,black\nphone/0.png,camera/c0.png,\nphone/1.png,camera/c1.png,\nphone/2.png,camera/c2.png,64\n",
+            "Line 4 of .* has a black level and neither white nor bits",
+        ),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_by_its_line(table: Path, text: str, said: str) -> None:

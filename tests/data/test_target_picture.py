@@ -50,6 +50,24 @@ def test_a_picture_of_another_profile_is_converted_and_that_is_said(tmp_path: Pa
     assert np.abs(found.pixels.astype(int) - EIGHT).max() > 50
 
 
+def marked(path: Path, primaries: int, transfer: int) -> Path:
+    """Write a PNG whose mark cICP, which Pillow cannot write, says so."""
+    Image.fromarray(EIGHT).save(path)
+    whole, told = path.read_bytes(), b"cICP" + bytes([primaries, transfer, 0, 1])
+    chunk = struct.pack(">I", 4) + told + struct.pack(">I", zlib.crc32(told))
+    path.write_bytes(whole[:33] + chunk + whole[33:])  # behind the header
+    return path
+
+
+def test_a_png_says_by_cicp_which_colours_it_has(tmp_path: Path) -> None:
+    Image.fromarray(EIGHT).save(tmp_path / "p3.png", icc_profile=CAMERAS["Display P3"])
+    found = read_picture(marked(tmp_path / "a.png", 12, 13))
+    assert found.colours == "Display P3 by cICP, converted to sRGB"
+    assert np.abs(found.pixels.astype(int) - read_picture(tmp_path / "p3.png").pixels).max() <= 1
+    assert read_picture(marked(tmp_path / "b.png", 1, 13)).colours == "sRGB"
+    assert "primaries 9, transfer 16" in read_picture(marked(tmp_path / "c.png", 9, 16)).notes[0]
+
+
 def test_adobe_rgb_is_converted_as_its_definition_says(tmp_path: Path) -> None:
     Image.fromarray(EIGHT).save(tmp_path / "a.png", icc_profile=CAMERAS["Adobe RGB (1998)"])
     wanted = 255 * through_the_formula(EIGHT / 255, 563 / 256, np.array(ADOBE).T)

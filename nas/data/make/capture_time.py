@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
 from nas.data.camera_raw import has_signature, opened
 from nas.data.layout import CAMERA_SUFFIXES
@@ -47,12 +48,27 @@ def clock_offset(mine: Sequence[float], theirs: Sequence[float], *, within_s: fl
 
     Of equal ones the nearest to 0 is taken: two clocks that are right need no offset.
     """
-    differences = np.unique(np.subtract.outer(np.asarray(theirs), np.asarray(mine)).ravel())
-    candidates = np.concatenate([[0.0], differences])
-    first = np.searchsorted(differences, candidates - within_s, side="left")
-    last = np.searchsorted(differences, candidates + within_s, side="right")
-    near = last - first
-    best = candidates[near == near.max()]
+    own, other = np.sort(np.asarray(mine, np.float64)), np.sort(np.asarray(theirs, np.float64))
+    differences = np.sort(np.subtract.outer(other, own).ravel())  # equal ones are as many votes
+    candidates = np.unique(np.concatenate([[0.0], differences]))
+    near = np.searchsorted(differences, candidates + within_s, side="right") - np.searchsorted(
+        differences, candidates - within_s, side="left"
+    )
+    # A burst finds one partner many times; only of the foremost it is counted who finds any.
+    foremost = candidates[np.argsort(-near, kind="stable")[:_FOREMOST]]
+    partners = np.array([(_nearest(own + each, other) <= within_s).sum() for each in foremost])
+    best = foremost[partners == partners.max()]
     chosen = float(best[np.abs(best).argmin()])
     around = differences[np.abs(differences - chosen) <= within_s]
     return float(np.median(around)) if len(around) else chosen
+
+
+_FOREMOST = 200
+
+
+def _nearest(times: Float64[np.ndarray, "n"], sorted_: Float64[np.ndarray, "m"]) -> Float64[np.ndarray, "n"]:
+    """Return how far each time is from the nearest of others."""
+    right = np.searchsorted(sorted_, times).clip(0, len(sorted_) - 1)
+    left = (right - 1).clip(0)
+    nearest: Float64[np.ndarray, n] = np.minimum(np.abs(sorted_[right] - times), np.abs(sorted_[left] - times))
+    return nearest

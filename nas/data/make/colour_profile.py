@@ -6,17 +6,19 @@ Little CMS, through Pillow, reads profiles and converts 8 bits. It has no 16-bit
 by the curves and the matrix that nearly all cameras' profiles consist of, once both ways agree on a sample of colours.
 """
 
+import struct
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms
 
-from nas.data.make.matrix_space import MatrixSpace, adobe_rgb, matrix_space, srgb_profile
+from nas.data.make.matrix_space import MatrixSpace, adobe_rgb, display_p3, matrix_space, srgb_profile
 from search_spaces.system.printable import printable
 
 Transform = ImageCms.ImageCmsTransform
@@ -26,6 +28,7 @@ _SAYS_SRGB, _SAYS_ADOBE, _UNCALIBRATED = 1, 2, 0xFFFF
 _ADOBE_INDEX = "R03"  # DCF's optional colour space
 _GAMMA_OF_SRGB, _GAMMA_WITHIN = 1 / 2.2, 0.02
 _RED_OF_SRGB, _CHROMATICITY_WITHIN = (0.64, 0.33), 0.01
+_SRGB_BY_CICP, _P3_BY_CICP = (1, 13), (12, 13)  # primaries and transfer of ITU-T H.273
 _SAME_WITHIN = 2  # levels of 255: sRGB by another maker
 _AGREE_WITHIN = 2  # levels of 255, of Little CMS and of curves and matrix
 _WHITE_FROM, _BLACK_TO = 200, 60  # of 255: what no profile of a photograph leaves
@@ -75,6 +78,9 @@ def narrowed(pixels: UInt16[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"
 
 def colours_of(image: Image.Image) -> Colours:
     """Return which colours a picture says it has, or that it does not say; of an opened file, pixels unread."""
+    marked = _of_cicp(image)  # which counts before all else: PNG (third edition), 4.3
+    if marked is not None:
+        return marked
     if "icc_profile" in image.info:
         return _of_profile(image.info["icc_profile"], _SPACES.get(image.mode, image.mode))
     if image.mode == "CMYK":
@@ -173,6 +179,41 @@ def _of_exif(image: Image.Image) -> Colours | None:
             f"were taken for {SRGB}, which may be wrong; store it with its profile",
         )
     return Colours(SRGB) if space == _SAYS_SRGB else None
+
+
+def _of_cicp(image: Image.Image) -> Colours | None:
+    """What the mark cICP of a PNG says, which Pillow does not read; ITU-T H.273 numbers primaries and transfer."""
+    told = _cicp(image)
+    if told is None or told[:2] == _SRGB_BY_CICP:
+        return None if told is None else Colours(SRGB)
+    if told[:2] == _P3_BY_CICP:
+        return Colours(
+            f"Display P3 by cICP, converted to {SRGB}",
+            f"the colours of the target were converted from Display P3, which its PNG names, to {SRGB}",
+            space=display_p3(),
+        )
+    return Colours(
+        f"other by cICP, taken for {SRGB}",
+        f"the target's PNG says by its cICP that its colours are neither {SRGB} nor Display P3 (primaries {told[0]}, "
+        f"transfer {told[1]}); they were taken for {SRGB}, which is wrong; convert it with another tool",
+    )
+
+
+def _cicp(image: Image.Image) -> tuple[int, int] | None:
+    path = getattr(image, "filename", "")
+    if image.format != "PNG" or not path:
+        return None
+    with Path(path).open("rb") as file:
+        file.seek(8)  # the signature
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"cICP" and length == 4:
+                primaries, transfer, *_ = file.read(4)
+                return primaries, transfer
+            if kind in (b"IDAT", b"IEND"):
+                return None
+            file.seek(length + 4, 1)  # and its check sum
+    return None
 
 
 def _of_png(image: Image.Image) -> Colours | None:

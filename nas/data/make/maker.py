@@ -14,8 +14,10 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 from filelock import Timeout
 
@@ -30,6 +32,8 @@ from nas.data.make.pair_writing import (
     highest_numbers,
     read_rows,
     row_of,
+    table_of,
+    write_own,
     write_pair,
     write_table,
 )
@@ -192,7 +196,7 @@ def _in_parallel(
     if workers <= 1:
         yield from ((number, finish(each, settings, out)) for number, each in enumerate(photographs))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_core) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_process) as pool:
         jobs = {pool.submit(finish, each, settings, out): number for number, each in enumerate(photographs)}
         try:
             for job in as_completed(jobs):
@@ -207,11 +211,20 @@ def _in_parallel(
             raise
 
 
-def _use_one_core() -> None:
+def _begin_process() -> None:
+    """Use one core, and end with the command: one that is killed for good ends none of its processes."""
     import cv2
 
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of LibRaw
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _assembled(
@@ -247,8 +260,8 @@ def _assembled(
     write_durably(state / LEVELS_FILE, json.dumps(checksums.summed(asdict(decided.levels))).encode())
     write_table(state / PLANNED_FILE, COLUMNS, rows)
     _write_files(out, rows, known)
-    write_table(out / DROPPED_FILE, DROPPED_COLUMNS, dropped_rows(known.values()))
-    write_table(out / PAIRS_FILE, COLUMNS, rows)
+    write_own(out / DROPPED_FILE, table_of(DROPPED_COLUMNS, dropped_rows(known.values())), state)
+    write_own(out / PAIRS_FILE, table_of(COLUMNS, rows), state)
     every = [*refused, *decided.refused]
     report = MakeReport(
         out=str(out),
@@ -264,11 +277,8 @@ def _assembled(
         white=decided.levels.white,
         pattern=settings.phase,
     )
-    with acting_on(out / REPORT_FILE, "write", DataError):
-        write_durably(
-            out / REPORT_FILE,
-            report_page(report_facts(report), list(known.values()), rows, every, report.notes).encode(),
-        )
+    page = report_page(report_facts(report), list(known.values()), rows, every, report.notes)
+    write_own(out / REPORT_FILE, page.encode(), state)
     return report
 
 

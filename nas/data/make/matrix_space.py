@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt16
@@ -65,6 +66,21 @@ def adobe_rgb() -> MatrixSpace:
     """
     matrix = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
     return MatrixSpace(_sampled([lambda values: values ** (563 / 256)] * 3), matrix)
+
+
+@cache
+def display_p3() -> MatrixSpace:
+    """Return the colours of today's phones.
+
+    Source: the colorants of the ICC profile Display P3, which are SMPTE EG 432-1's primaries and D65 adapted to D50,
+    with the curve of IEC 61966-2-1.
+    """
+    matrix = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
+    return MatrixSpace(_sampled([_srgb_light] * 3), matrix)
+
+
+def _srgb_light(values: Any) -> Any:
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def _colorants(opened: ImageCms.ImageCmsProfile) -> Float64[np.ndarray, "3 3"] | None:

@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 
@@ -157,12 +158,32 @@ def _require_ours(row: Mapping[str, str]) -> None:
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a table in one step."""
+    with acting_on(path, "write", DataError):
+        write_durably(path, table_of(columns, rows))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> bytes:
+    """Return a table as a CSV file holds it."""
     text = StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    return text.getvalue().encode("utf-8")
+
+
+def write_own(path: Path, content: bytes, state: Path) -> None:
+    """Write a file anew that an earlier run wrote; raises DataError where somebody has changed it since.
+
+    Its digest is written before it, beside the one before: after a kill between the two, either is known.
+    """
+    digests, new = state / f"{path.name}.sha256", sha256(content).hexdigest()
     with acting_on(path, "write", DataError):
-        write_durably(path, text.getvalue().encode("utf-8"))
+        before = digests.read_text("ascii", errors="replace").split() if digests.exists() else []
+        there = sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        if before and there is not None and there not in before:
+            raise DataError(f'"{path}" was changed since it was written; move it away, and it is written anew.')
+        write_durably(digests, "\n".join([new, *([there] if there else [])]).encode())
+        write_durably(path, content)
 
 
 def dropped_rows(photographs: Iterable[FinishedPhotograph]) -> Iterable[dict[str, object]]:

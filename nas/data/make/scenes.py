@@ -28,7 +28,9 @@ RATIO = 0.75
 AGREEING = 24  # features of two photographs; pictures of other scenes reach 8
 WITHIN_PX = 6.0
 MOST_COMPARED = 20_000  # patches
-NEIGHBOURS = 12  # photographs next in order that are compared by features, beside those that look alike as a whole
+# So many photographs next in order are compared by features at least, and so many pairs of photographs where there are
+# few: all of 100. A place is photographed again later, too. Beside them what looks alike as a whole.
+NEIGHBOURS, PAIRS_COMPARED = 12, 5000
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ def _burst(name: str) -> str:
 
 def _perhaps(photographs: Sequence[Seen]) -> Iterator[tuple[Seen, Seen]]:
     """Yield what is worth comparing by features: neighbours in order, and what looks alike as a whole."""
+    reach = max(NEIGHBOURS, PAIRS_COMPARED // max(1, len(photographs) // 2))
     for at, each in enumerate(photographs):
-        for other in photographs[at + 1 : at + 1 + NEIGHBOURS]:
+        for other in photographs[at + 1 : at + 1 + reach]:
             yield each, other
     shown = [each for each in photographs if each.sight.thumbnail is not None]
     for at in range(1, len(shown)):

@@ -55,7 +55,7 @@ def find_photographs(raw: Path, target: str, *, match: str = BY_NAME) -> tuple[l
     if target in (EMBEDDED, LIBRAW):
         return [Photograph(_name(path, root), path) for path in raws], []
     if target == SIDECAR:
-        return _divided([_with_sidecar(path, root) for path in raws])
+        return _divided([_with_sidecar(path, root) for path in raws if not _is_sidecar(path, raws)])
     assert aside is not None
     pictures = _pictures(aside)
     if match == BY_NAME:
@@ -93,6 +93,14 @@ def _pictures(folder: Path) -> list[Path]:
     if not found:
         raise DataError(f'No photographs in "{folder}"; they end with {", ".join(RGB_SUFFIXES)}.')
     return found
+
+
+def _is_sidecar(path: Path, raws: Sequence[Path]) -> bool:
+    """Tell whether a picture that could hold a mosaic lies beside a camera's RAW of the same name."""
+    if path.suffix.lower() not in RGB_SUFFIXES:
+        return False
+    beside = (other for other in raws if other.parent == path.parent and other.stem == path.stem)
+    return any(other.suffix.lower() not in RGB_SUFFIXES for other in beside)
 
 
 def _with_sidecar(raw: Path, root: Path) -> Photograph | Refused:
