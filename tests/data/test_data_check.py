@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from nas.data.check.findings import Problem
+from nas.data.check.measurement import measure
 from nas.data.check.report import CheckReport, check
 from nas.data.demo.scene import draw_scene
 from nas.data.demo.sensor import capture
-from nas.data.pairs import DataConfig
+from nas.data.pairs import DataConfig, Pair
 from nas.data.raw_format import PATTERNS, RawFormat
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "raw_pairs"
@@ -252,6 +253,13 @@ def test_an_undeclared_black_level_is_a_warning(tmp_path: Path, scenes: list[np.
     assert "--black" in only(report.problems).what_to_do
     assert report.raw.black_estimate == pytest.approx(64, abs=20)
     assert check(replace(config, raw=fmt)).problems == ()
+
+
+def test_a_colour_that_lacks_one_channel_is_not_black(scenes: list[np.ndarray]) -> None:
+    raw, rgb = next(iter(made_pairs(scenes).values()))
+    red = np.maximum(rgb, [120, 0, 0]).astype(np.uint8) * np.array([1, 1, 0], np.uint8)
+    pair = Pair("0", Path("raw/0.png"), Path("rgb/0.png"))
+    assert measure("train", pair, raw, red, RawFormat()).darkest[1] >= 120
 
 
 def test_pairs_of_another_size_are_errors(tmp_path: Path, scenes: list[np.ndarray]) -> None:

@@ -102,7 +102,8 @@ def measure(
         rgb_digest=_digest(rgb),
         raw_maximum=int(raw.max()),
         raw_step=_step(raw),
-        darkest=(float(np.percentile(raw, DARKEST_PERCENT)), float(np.percentile(rgb, DARKEST_PERCENT))),
+        # Of the target its brightest colour: a red object has no blue and is not black.
+        darkest=(float(np.percentile(raw, DARKEST_PERCENT)), float(np.percentile(rgb.max(axis=-1), DARKEST_PERCENT))),
         exposure=float(np.log2(_signal(raw, fmt).mean() + 0.5) - CURVE * np.log2(rgb.mean() + 0.5)),
         white_balance=_white_balance(raw, rgb, fmt),
         saturated_share=float((raw >= fmt.white_level).mean()),
