@@ -8,7 +8,7 @@ keys are `<node>/<parameter>`.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
@@ -41,10 +41,13 @@ class Graph:
 
     input_shape: Shape
     nodes: tuple[Node, ...]
+    known_shapes: InitVar[dict[str, Shape] | None] = None  # what `shapes` would find, where it is known
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, known_shapes: dict[str, Shape] | None) -> None:
         if not self.nodes:
             raise GraphError("A graph needs at least one node.")
+        if known_shapes is not None:
+            self.__dict__["shapes"] = known_shapes
         _ = self.shapes  # fail now, at the node that does not fit, not in a framework later
 
     @cached_property
@@ -52,8 +55,6 @@ class Graph:
         """The shape of every map by node name, the input included."""
         known: dict[str, Shape] = {INPUT: self.input_shape}
         for node in self.nodes:
-            if node.name in known:
-                raise GraphError(f'Two nodes are called "{node.name}"; names must differ.')
             known[node.name] = _shape_of(node, known)
         return known
 
@@ -154,10 +155,12 @@ class GraphBuilder:
 
     def build(self) -> Graph:
         """Return the finished graph; raise GraphError where two maps do not fit together."""
-        return Graph(self.input_shape, tuple(self.nodes))
+        return Graph(self.input_shape, tuple(self.nodes), dict(self._shapes))
 
 
 def _shape_of(node: Node, known: dict[str, Shape]) -> Shape:
+    if node.name in known:
+        raise GraphError(f'Two nodes are called "{node.name}"; names must differ.')
     missing = [name for name in node.inputs if name not in known]
     if missing:
         raise GraphError(f'Node "{node.name}" reads "{missing[0]}", which no earlier node makes.')

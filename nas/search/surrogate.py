@@ -124,7 +124,7 @@ class _Process:
         from scipy.linalg import cho_factor, cho_solve
 
         self._kernel, self._x, self._late = kernel, x, late
-        covariance = kernel(x) + np.outer(late, late) * _of_late(x, x)
+        covariance = kernel(x) + np.outer(late, late) * _of_late(x)
         self._factor = cho_factor(covariance + TRAINING_NOISE_DB**2 * np.eye(len(x)), lower=True)
         self._weights = cho_solve(self._factor, left_db)
 
@@ -144,7 +144,7 @@ class _Process:
 
     def covariance(self, x: Vector) -> Vector:
         """Return the covariance of networks at the final steps before anything is known, [m, m]."""
-        covariance: Vector = self._kernel(x) + _of_late(x, x)
+        covariance: Vector = self._kernel(x) + _of_late(x)
         return covariance
 
     def _with_known(self, x: Vector) -> Vector:
@@ -152,7 +152,7 @@ class _Process:
         return across
 
 
-def _of_late(a: Vector, b: Vector) -> Vector:
+def _of_late(a: Vector, b: Vector | None = None) -> Vector:
     from sklearn.gaussian_process.kernels import Matern
 
     covariance: Vector = LATE_DB**2 * Matern(LATE_LENGTH, nu=2.5)(a, b)
