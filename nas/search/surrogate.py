@@ -86,7 +86,9 @@ class Surrogate:
         late = np.array([self._gain.share(steps) for _, steps in told])
         rows = np.array([index for index, _ in told])
         kernel = _fitted_kernel(self._prior, self._curves[:MOST_FITTED])
-        self._process = _Process(kernel, scaled(self._x)[rows], late, known_db - self._trend.of(of_prior)[rows])
+        of_network = np.searchsorted(kept, rows)
+        left_db = known_db - self._trend.of(of_prior)[rows]
+        self._process = _Process(kernel, scaled(self._x[kept]), of_network, late, left_db)
 
     def predict(self, specs: Sequence[ArchSpec]) -> tuple[Vector, Vector]:
         """Return means and standard deviations of PSNR in dB at the final steps."""
@@ -119,13 +121,20 @@ class _Process:
     long. So networks that were trained briefly, however many, do not tell how good their like become.
     """
 
-    def __init__(self, kernel: Any, x: Vector, late: Vector, left_db: Vector) -> None:
-        """`kernel` is that of short trainings; `x` [n, f], `late` [n] from 0 to 1 and `left_db` [n] what is known."""
+    def __init__(self, kernel: Any, x: Vector, rows: Vector, late: Vector, left_db: Vector) -> None:
+        """`kernel` is that of short trainings; `x` [k, f] are networks, and `rows` [n] tells of which a training is.
+
+        `late` [n] is the share of what comes late that it shows, from 0 to 1, and `left_db` [n] what it came to.
+        """
         from scipy.linalg import cho_factor, cho_solve
 
-        self._kernel, self._x, self._late = kernel, x, late
-        covariance = kernel(x) + np.outer(late, late) * _of_late(x)
-        self._factor = cho_factor(covariance + TRAINING_NOISE_DB**2 * np.eye(len(x)), lower=True)
+        self._kernel, self._x, self._rows = kernel, x, rows
+        self._long = np.flatnonzero(late)  # only these say something of what comes late
+        self._late, self._long_x = late[self._long], x[rows[self._long]]
+        covariance = kernel(x)[np.ix_(rows, rows)]
+        if len(self._long):
+            covariance[np.ix_(self._long, self._long)] += np.outer(self._late, self._late) * _of_late(self._long_x)
+        self._factor = cho_factor(covariance + TRAINING_NOISE_DB**2 * np.eye(len(rows)), lower=True)
         self._weights = cho_solve(self._factor, left_db)
 
     def mean(self, x: Vector) -> Vector:
@@ -148,7 +157,9 @@ class _Process:
         return covariance
 
     def _with_known(self, x: Vector) -> Vector:
-        across: Vector = self._kernel(x, self._x) + self._late * _of_late(x, self._x)
+        across: Vector = self._kernel(x, self._x)[:, self._rows]
+        if len(self._long):
+            across[:, self._long] += self._late * _of_late(x, self._long_x)
         return across
 
 
