@@ -8,7 +8,7 @@ Only raw and rgb have to be there; paths are relative to the table. `isp-nas dat
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -49,7 +49,7 @@ def is_manifest(source: Path) -> bool:
 def read_manifest(path: Path) -> Manifest:
     """Read a table; raises DataError with the line of the first fault."""
     rows = _rows(path)
-    usual = manifest_format(path)
+    usual = _usual(rows, path)
     pairs = [_pair(row, path, line, usual) for line, row in rows]
     twice = [name for name, count in Counter(pair.name for _, pair in pairs).items() if count > 1]
     if twice:
@@ -59,7 +59,11 @@ def read_manifest(path: Path) -> Manifest:
 
 def manifest_format(path: Path) -> dict[str, Any]:
     """Return the fields of a RawFormat that most rows of a table have; whether its files are there is not asked."""
-    told = [tuple(sorted(_told(row, path, line).items())) for line, row in _rows(path)]
+    return _usual(_rows(path), path)
+
+
+def _usual(rows: Sequence[tuple[int, Mapping[str, str | None]]], path: Path) -> dict[str, Any]:
+    told = [tuple(sorted(_told(row, path, line).items())) for line, row in rows]
     (most, _), *_ = Counter(told).most_common(1)
     return dict(most)
 
@@ -107,13 +111,21 @@ def _levels(told: Mapping[str, Any], usual: Mapping[str, Any], path: Path, line:
     if {"black", "white"} <= told.keys():
         return told["black"], told["white"]
     merged = {**usual, **told}
-    if merged == dict(usual):
+    if merged == usual:
         return None
-    bits = merged.get("bits")
-    white = told.get("white", 2**bits - 1 if bits and "bits" in told else usual.get("white", bits and 2**bits - 1))
+    white = _white(told, usual)
     if white is None:
         raise DataError(f'Line {line} of "{path}" has a black level and neither white nor bits; add one of them.')
     return merged.get("black", 0), white
+
+
+def _white(told: Mapping[str, Any], usual: Mapping[str, Any]) -> int | None:
+    for source in (told, usual):
+        if "white" in source:
+            return int(source["white"])
+        if source.get("bits"):
+            return int(2 ** source["bits"] - 1)
+    return None
 
 
 def _file(row: Mapping[str, str | None], name: str, path: Path, line: int) -> Path:

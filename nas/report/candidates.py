@@ -91,28 +91,27 @@ def finalists(study: Study) -> list[int]:
 
 def refused_by_reason(study: Study) -> list[dict[str, Any]]:
     """Count what was not trained by its reason, the most frequent first; only numbers may differ within one."""
-    groups: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
     for candidate in study.candidates.values():
         for kind, reason in _reasons(candidate):
-            groups[kind, _NUMBER.sub("…", reason)].append(candidate)
+            groups[kind, _NUMBER.sub("…", reason)].append((candidate.trial, reason))
     counted = (
         {
             "kind": kind,
-            "reason": _in_common([told for c in members for of, told in _reasons(c) if of == kind], reason),
+            "reason": _in_common([reason for _, reason in members]),
             "count": len(members),
-            "trials": [c.trial for c in members[:_MOST_TRIALS_NAMED]],
+            "trials": [trial for trial, _ in members[:_MOST_TRIALS_NAMED]],
         }
-        for (kind, reason), members in groups.items()
+        for (kind, _), members in groups.items()
     )
     return sorted(counted, key=lambda row: (-row["count"], row["kind"], row["reason"]))
 
 
-def _in_common(reasons: Sequence[str], shape: str) -> str:
-    """Return the reason of several, of one `shape`: numbers that all have stay, others become dots."""
-    alike = [reason for reason in reasons if _NUMBER.sub("…", reason) == shape]
-    numbers = zip(*(_NUMBER.findall(reason) for reason in alike), strict=True)
+def _in_common(reasons: Sequence[str]) -> str:
+    """Return reasons that differ in numbers alone as one: numbers that all have stay, others become dots."""
+    numbers = zip(*(_NUMBER.findall(reason) for reason in reasons), strict=True)
     shown = iter([each[0] if len(set(each)) == 1 else "…" for each in numbers])
-    return _NUMBER.sub(lambda _: next(shown), alike[0]) if alike else shape
+    return _NUMBER.sub(lambda _: next(shown), reasons[0])
 
 
 KINDS = {

@@ -55,7 +55,7 @@ def find_photographs(raw: Path, target: str, *, match: str = BY_NAME) -> tuple[l
     if target in (EMBEDDED, LIBRAW):
         return [Photograph(_name(path, root), path) for path in raws], []
     if target == SIDECAR:
-        return _divided([_with_sidecar(path, root) for path in raws if not _is_sidecar(path, raws)])
+        return _divided([_with_sidecar(path, root) for path in _without_sidecars(raws)])
     assert aside is not None
     pictures = _pictures(aside)
     if match == BY_NAME:
@@ -95,12 +95,11 @@ def _pictures(folder: Path) -> list[Path]:
     return found
 
 
-def _is_sidecar(path: Path, raws: Sequence[Path]) -> bool:
-    """Tell whether a picture that could hold a mosaic lies beside a camera's RAW of the same name."""
-    if path.suffix.lower() not in RGB_SUFFIXES:
-        return False
-    beside = (other for other in raws if other.parent == path.parent and other.stem == path.stem)
-    return any(other.suffix.lower() not in RGB_SUFFIXES for other in beside)
+def _without_sidecars(raws: Sequence[Path]) -> list[Path]:
+    """Leave out pictures that could hold a mosaic and lie beside a camera's RAW of the same name."""
+    pictures = {path for path in raws if path.suffix.lower() in RGB_SUFFIXES}
+    cameras = {path.with_suffix("") for path in raws if path not in pictures}
+    return [path for path in raws if path not in pictures or path.with_suffix("") not in cameras]
 
 
 def _with_sidecar(raw: Path, root: Path) -> Photograph | Refused:
