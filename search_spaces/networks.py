@@ -18,7 +18,8 @@ from search_spaces.spec import WIDEST_LEVEL, ArchSpec
 RGB = 3
 
 
-@lru_cache(maxsize=256)  # a search asks for the graph of one network several times within a decision
+# A pool of proposals is some hundred networks, and each one's graph is asked for several times within a decision.
+@lru_cache(maxsize=1024)
 def build_graph(spec: ArchSpec, input_shape: Shape = FULL_HD) -> Graph:
     """Return the network of `spec` for packed RAW of `input_shape` [n, h, w, 4].
 

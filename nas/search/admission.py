@@ -5,7 +5,7 @@ Pure functions of the records and of the device, which tells what a network cost
 
 import math
 from dataclasses import asdict, replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from latency_models.device import Device
@@ -22,16 +22,10 @@ from search_spaces.ops import Activation
 from search_spaces.spec import ArchSpec
 
 
-@lru_cache(maxsize=64)
-def _graph(spec: ArchSpec) -> Graph:
-    """Return the graph of a network; whoever is judged is looked up, priced and added one after the other."""
-    return build_graph(spec)
-
-
 @cache
 def structure_of(spec: ArchSpec) -> str:
     """Return the structure of a network; the designs are looked up before every decision, and built once."""
-    return _graph(spec).structure
+    return build_graph(spec).structure
 
 
 def _twin(graph: Graph) -> str:
@@ -68,7 +62,7 @@ class Admission:
         """Take a new candidate into account."""
         self._first_of.setdefault(structure_of(candidate.spec), candidate)
         if candidate.verdict == "train":
-            self._twins.add(_twin(_graph(candidate.spec)))
+            self._twins.add(_twin(build_graph(candidate.spec)))
 
     def known(self, spec: ArchSpec) -> Candidate | None:
         """Return the first candidate that is this network."""
@@ -85,7 +79,7 @@ class Admission:
 
     def judge_new(self, spec: ArchSpec) -> dict[str, Any]:
         """Whether a network never seen before is worth training: can the device run it, fast enough, in memory?"""
-        on_device = network(_graph(spec))
+        on_device = network(build_graph(spec))
         allow_fallback = self._study.config.allow_fallback
         refused = self._device.refusal(on_device, allow_fallback=allow_fallback)
         if refused:

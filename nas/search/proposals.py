@@ -115,7 +115,7 @@ class Proposals:
         self._examples = [spec for spec in examples if space.contains(spec)]
         self._space, self._price, self._seed, self._steps, self._objective = space, price, seed, steps, objective
         self._ahead: list[ArchSpec] = []  # chosen beside the last one from the same pool
-        self._costs: dict[str, Cost | None] = {}
+        self._costs: dict[ArchSpec, Cost | None] = {}
         self._inside: dict[ArchSpec, bool] = {}
 
     def propose(
@@ -287,6 +287,6 @@ class Proposals:
         return self._excess(spec) == 0
 
     def _cost(self, spec: ArchSpec) -> Cost | None:
-        if spec.hash not in self._costs:
-            self._costs[spec.hash] = self._price(spec)
-        return self._costs[spec.hash]
+        if spec not in self._costs:
+            self._costs[spec] = self._price(spec)
+        return self._costs[spec]

@@ -386,3 +386,12 @@ def test_before_any_result_one_pool_serves_many_workers(monkeypatch: pytest.Monk
 def test_many_workers_choose_from_a_larger_pool() -> None:
     maker, rng = proposals(), np.random.default_rng(0)
     assert len(maker._pool(rng, [], never, 10 * CHOSEN_PER_POOL)) > 5 * len(maker._pool(rng, [], never, 1))
+
+
+def test_a_network_is_built_once_per_proposal() -> None:
+    results, model = known(members(60)), proposals(examples=best_networks(["demo"]))
+    drawn: set[str] = set()
+    build_graph.cache_clear()
+    model.propose(0, results, [], lambda g: drawn.add(g.structure) or False)  # type: ignore[func-returns-value]
+    built = build_graph.cache_info()
+    assert built.misses == built.currsize >= len(drawn) > VARIATIONS
