@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from nas.data.camera_raw import Mosaic, read_mosaic
 from nas.data.make.development import develop
 from nas.data.make.one_phase import in_phase, phase_offset, without_black
-from nas.data.make.patch_judging import BLURRED, CLIPPED, MOTION, UNSURE, positions
+from nas.data.make.patch_judging import BLURRED, CLIPPED, MOTION, UNSURE, measure_maps, positions
 from nas.data.make.photograph import Made, MakeSettings, make
 from nas.data.make.sources import Photograph
 from nas.data.make.target_picture import read_embedded
@@ -111,6 +112,19 @@ def test_most_of_what_is_good_is_kept(aligned: Result) -> None:
     ]
     assert len(good) >= 15
     assert good.count(None) >= 0.6 * len(good), Counter(good)
+
+
+def test_noise_in_the_dark_is_not_taken_for_motion() -> None:
+    rng = np.random.default_rng(0)
+    dark, bright = np.full((200, 100), 40.0), np.full((200, 200), 180.0)
+    shown = np.hstack([dark, bright]) + cv2.GaussianBlur(rng.normal(0, 90, (200, 300)), (0, 0), 4)
+    deviation = np.hstack([dark * 0 + 18, bright * 0 + 2])  # a tone curve raises noise in the dark
+    noisy, clean = (np.clip(x, 0, 255).astype(np.uint8) for x in (shown + rng.normal(0, deviation), shown))
+    mosaic = np.zeros((400, 600), np.uint16)
+    still = measure_maps(mosaic, noisy, SimpleNamespace(matched=clean), 0, 1023)  # type: ignore[arg-type]
+    assert still.unlike.mean() < 0.01
+    moved = measure_maps(mosaic, noisy, SimpleNamespace(matched=np.roll(clean, 9, 0)), 0, 1023)  # type: ignore[arg-type]
+    assert moved.unlike[:, 110:].mean() > 0.2
 
 
 def test_mosaics_are_those_of_the_sensor_bit_for_bit(aligned: Result) -> None:

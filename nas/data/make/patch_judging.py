@@ -34,7 +34,9 @@ LEAST_LOCAL_CORRELATION = 0.5
 NOISE_TIMES = 1.5  # a window shows something from so many times the noise
 LEAST_CONTRAST = 5.0  # of 255
 MOST_DIFFERENCE = 28.0  # of 255, between the means of a window
-FINE, COARSE = 0.7, 2.5  # px of the grey picture: what is sharper than these
+# Noise is measured in so many groups of pixels of about one brightness, by the mean of a window of double pixels.
+LEVELS, LEVEL_WINDOW = 16, 9
+FINE, COARSE = 0.7, 5.0  # px of the grey picture: what is sharper than these; a blur of some pixels spares the coarser
 
 Half = tuple[slice, slice]
 
@@ -84,15 +86,21 @@ class Band:
 
     mosaic: Float32[np.ndarray, "h w"]
     picture: Float32[np.ndarray, "h w"]
-    noise: float
+    noise: Float32[np.ndarray, "h w"]
 
     @classmethod
-    def of(cls, grey: UInt8[np.ndarray, "h w"], picture: UInt8[np.ndarray, "h w"], blur: float) -> "Band":
+    def of(
+        cls,
+        grey: UInt8[np.ndarray, "h w"],
+        picture: UInt8[np.ndarray, "h w"],
+        noise: Float32[np.ndarray, "h w"],
+        blur: float,
+    ) -> "Band":
         """Take the edges sharper than `blur`, a deviation in pixels of the grey picture."""
         kernel = cv2.getGaussianKernel(2 * round(4 * blur) + 1, blur)
         inverse = -(kernel @ kernel.T)
         inverse[len(kernel) // 2, len(kernel) // 2] += 1
-        return cls(_edges(grey, blur), _edges(picture, blur), float((inverse**2).sum()) * _noise(grey) ** 2)
+        return cls(_edges(grey, blur), _edges(picture, blur), np.float32((inverse**2).sum()) * noise**2)
 
 
 def positions(height: int, width: int, *, patch: int, stride: int) -> Iterator[tuple[int, int]]:
@@ -116,24 +124,26 @@ def measure_maps(
     limit = np.uint16(black + NEARLY_WHITE * (white - black))
     tiles = mosaic >= limit
     clipped = tiles[0::2, 0::2] | tiles[0::2, 1::2] | tiles[1::2, 0::2] | tiles[1::2, 1::2]
+    noise = _noise(grey)
     return Maps(
         alignment,
         clipped,
-        _unlike(grey, alignment.matched),
-        Band.of(grey, alignment.matched, FINE),
-        Band.of(grey, alignment.matched, COARSE),
+        _unlike(grey, alignment.matched, noise),
+        Band.of(grey, alignment.matched, noise, FINE),
+        Band.of(grey, alignment.matched, noise, COARSE),
     )
 
 
-def _unlike(grey: UInt8[np.ndarray, "h w"], other: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _unlike(
+    grey: UInt8[np.ndarray, "h w"], other: UInt8[np.ndarray, "h w"], noise: Float32[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
     """Where windows of the two differ in level, or in what they show."""
     a, b = grey.astype(np.float32), other.astype(np.float32)
     mean_a, mean_b = _mean(a), _mean(b)
     variance_a, variance_b = (np.maximum(_mean(x * x) - m * m, 0) for x, m in ((a, mean_a), (b, mean_b)))
     covariance = _mean(a * b) - mean_a * mean_b
-    noise = _noise(grey)
     variance_a = np.maximum(variance_a - noise**2, 0)  # it widens the variance of the mosaic, not the covariance
-    contrast = max(LEAST_CONTRAST, NOISE_TIMES * noise) ** 2
+    contrast = np.maximum(LEAST_CONTRAST, NOISE_TIMES * noise) ** 2
     shows_something = np.maximum(variance_a, variance_b) > contrast
     correlation = covariance / np.sqrt(np.maximum(variance_a, 1) * np.maximum(variance_b, 1))
     different: Bool[np.ndarray, "h w"] = (shows_something & (correlation < LEAST_LOCAL_CORRELATION)) | (
@@ -147,10 +157,20 @@ def _mean(image: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     return mean
 
 
-def _noise(grey: UInt8[np.ndarray, "h w"]) -> float:
-    """The deviation of noise: most places show nothing finer than it. Source: Donoho and Johnstone, Biometrika 81."""
-    diagonal = grey[0:-1:2, 0:-1:2].astype(np.float32) - grey[0:-1:2, 1::2] - grey[1::2, 0:-1:2] + grey[1::2, 1::2]
-    return float(np.median(np.abs(diagonal)) / 0.6745 / 2)
+def _noise(grey: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """The deviation of noise at each pixel, by brightness: in the dark, a tone curve raises it.
+
+    Of places of one brightness most show nothing finer than noise. Source: Donoho and Johnstone, Biometrika 81.
+    """
+    even = grey[: grey.shape[0] // 2 * 2, : grey.shape[1] // 2 * 2].astype(np.float32)
+    a, b, c, d = (even[row::2, column::2] for row in (0, 1) for column in (0, 1))
+    detail, level = np.abs(a - b - c + d), cv2.blur((a + b + c + d) / 4, (LEVEL_WINDOW, LEVEL_WINDOW))
+    groups = np.array_split(np.argsort(level, axis=None), LEVELS)
+    deviations = [float(np.median(detail.flat[group])) / 0.6745 / 2 for group in groups]
+    centres = [float(np.median(level.flat[group])) for group in groups]
+    everywhere = cv2.blur(grey.astype(np.float32), (2 * LEVEL_WINDOW, 2 * LEVEL_WINDOW))
+    noise: Float32[np.ndarray, "h w"] = np.interp(everywhere, centres, deviations).astype(np.float32)
+    return noise
 
 
 def _edges(image: UInt8[np.ndarray, "h w"], blur: float) -> Float32[np.ndarray, "h w"]:
@@ -215,7 +235,7 @@ def _sharpness(here: Half, maps: Maps) -> tuple[float, float]:
     for band in (maps.fine, maps.coarse):
         a, b = band.mosaic[here], band.picture[here]
         common, all_a, all_b = float((a * b).mean()), float((a * a).mean()), float((b * b).mean())
-        signal = max(all_a - band.noise, LEAST_SIGNAL * all_a)
+        signal = max(all_a - float(band.noise[here].mean()), LEAST_SIGNAL * all_a)
         shown.append((max(common, 0) / max(signal, 1e-6), max(common, 0) / max(all_b, 1e-6)))
     (fine_target, fine_mosaic), (coarse_target, coarse_mosaic) = shown
     return fine_target / max(coarse_target, 1e-6), fine_mosaic / max(coarse_mosaic, 1e-6)
