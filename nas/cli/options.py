@@ -63,7 +63,10 @@ class StudyOptions:
 class RawOptions:
     """How the mosaics are to be read."""
 
-    bits: Annotated[int | None, option("--bits", help="Bit depth of the mosaics.", default="10", panel=RAW)] = None
+    bits: Annotated[
+        int | None,
+        option("--bits", help="Bit depth of PNG, TIFF, dumps; RAW of cameras says its own.", default="10", panel=RAW),
+    ] = None
     black: Annotated[int | None, option("--black", help="Black level.", default="0", panel=RAW)] = None
     white: Annotated[int | None, option("--white", help="White level.", default="2^bits − 1", panel=RAW)] = None
     pattern: Annotated[str | None, option("--pattern", help="Bayer pattern.", default="RGGB", panel=RAW)] = None

@@ -34,8 +34,8 @@ STAR = "*"  # of patterns that tell the files of one folder apart
 LAYOUTS = (("mediatek_raw", "fujifilm"), ("huawei_raw", "canon"))
 RAW_SUFFIXES = (".png", ".tif", ".tiff")
 CAMERA_SUFFIXES = (
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos",
-    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+    ".3fr", ".arw", ".bin", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
 RGB_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from nas.data.check.near_duplicates import thumbnail
 from nas.data.make.capture_time import clock_offset, taken_at
 from nas.data.make.scenes import Patch, Seen, assign, group, leaks, sight
-from nas.data.make.sources import Photograph, Refused, find_photographs
+from nas.data.make.sources import Photograph, Refused, find_photographs, left_over
 from search_spaces.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("one_core_of_opencv")
@@ -41,6 +41,18 @@ def test_names_match_whatever_their_case_folder_and_ending(tmp_path: Path) -> No
     assert targets_of(found) == {"x/A.dng": "a.JPG", "y/a.DNG": "A.jpg", "b.dng": "B.tif"}
     assert [each.name for each in refused] == ["c.dng"]
     assert "there are 2 (c.jpg, c.png)" in refused[0].why
+    assert left_over(str(tmp_path / "rgb"), found) == (
+        "2 of 5 targets belong to no RAW file (c.jpg, c.png) and are not used."
+    )
+
+
+def test_every_target_that_is_used_is_no_left_over(tmp_path: Path) -> None:
+    touch(tmp_path / "raw" / "a.bin")
+    touch(tmp_path / "rgb" / "a.jpg")
+    found, _ = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
+    assert targets_of(found) == {"a.bin": "a.jpg"}
+    assert left_over(str(tmp_path / "rgb"), found) is None
+    assert left_over("sidecar", []) is None
 
 
 def test_targets_below_the_mosaics_folder_are_no_mosaics(tmp_path: Path) -> None:
@@ -133,7 +145,7 @@ def test_one_scene_is_told_by_content_name_time_and_word() -> None:
     timed = [replace(each, taken=float(at)) for each, at in zip(far, (0, 8, 30), strict=True)]
     assert len(set(group(timed, gap_s=10).values())) == 2
     worded = [replace(each, scene="yard") for each in far]
-    assert len(set(group(worded, gap_s=10).values())) == 1
+    assert set(group(worded, gap_s=10).values()) == {"yard"}
 
 
 def test_patches_alike_in_two_splits_are_found_whatever_their_place(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from nas.data.make.pair_writing import (
 from nas.data.make.photograph import MakeSettings
 from nas.data.make.photograph_state import FinishedPhotograph, finish, state_folder
 from nas.data.make.report_page import REPORT_FILE, report_page
-from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs
+from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs, left_over
 from nas.data.pairs import Progress
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 from search_spaces.system import checksums, stored
@@ -97,7 +97,16 @@ def make_pairs(
     with _held(out):
         _require_same_settings(out, settings, assembly)
         finished, more = _finish_all(photographs, settings, out, workers or usable_cores(), progress)
-        return _assembled(out, finished, [*refused, *more], settings, assembly, given=len(photographs) + len(refused))
+        unused = left_over(target, photographs)
+        return _assembled(
+            out,
+            finished,
+            [*refused, *more],
+            settings,
+            assembly,
+            given=len(photographs) + len(refused),
+            notes=[unused] if unused else [],
+        )
 
 
 def _check(assembly: AssemblySettings, workers: int | None) -> None:
@@ -235,6 +244,7 @@ def _assembled(
     assembly: AssemblySettings,
     *,
     given: int,
+    notes: Sequence[str],
 ) -> MakeReport:
     """Write what the photographs gave, those of earlier runs among them."""
     state = state_folder(out)
@@ -267,7 +277,7 @@ def _assembled(
         out=str(out),
         photographs=total,
         refused=tuple(every),
-        notes=(*decided.notes, *_notes_of(known.values())),
+        notes=(*notes, *decided.notes, *_notes_of(known.values())),
         patches=_counted(known.values()),
         pairs={split: sum(row["split"] == split for row in rows) for split in SPLITS},
         written=len(decided.pairs),

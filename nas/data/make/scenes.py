@@ -77,7 +77,7 @@ def show_one_scene(first: Sight, second: Sight) -> bool:
 
 
 def group(photographs: Sequence[Seen], *, gap_s: float, also: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Return for the key of each photograph the name of its scene: that of the scene's first photograph.
+    """Return for the key of each photograph the name of its scene: as a CSV has it, or its first photograph's.
 
     `also` are keys of photographs that are known to belong together.
     """
@@ -103,7 +103,11 @@ def group(photographs: Sequence[Seen], *, gap_s: float, also: Iterable[tuple[str
     for first, second in _perhaps(photographs):
         if root(first.key) != root(second.key) and show_one_scene(first.sight, second.sight):
             join(first, second)
-    return {each.key: names[root(each.key)] for each in photographs}
+    by_hand: dict[str, str] = {}
+    for each in photographs:
+        if each.scene is not None:
+            by_hand.setdefault(root(each.key), each.scene)
+    return {each.key: by_hand.get(root(each.key), names[root(each.key)]) for each in photographs}
 
 
 def _together(photographs: Sequence[Seen], gap_s: float) -> Iterator[tuple[Seen, Seen]]:

@@ -19,6 +19,7 @@ from search_spaces.system.printable import printable
 EMBEDDED, SIDECAR, LIBRAW = "embedded", "sidecar", "libraw"
 OWN_TARGETS = (EMBEDDED, SIDECAR, LIBRAW)
 BY_NAME, BY_TIME = "name", "time"
+SHOWN = 3  # names in a sentence
 WITHIN_S = 2.0  # two cameras released by hand
 _RAW, _TARGET, _SCENE = "raw", "target", "scene"
 
@@ -65,6 +66,19 @@ def find_photographs(raw: Path, target: str, *, match: str = BY_NAME) -> tuple[l
     if not match.lower().endswith(".csv"):
         raise UnknownNameError("way to match photographs", match, (BY_NAME, BY_TIME, "FILE.csv"))
     return _divided(list(_by_csv(Path(match), root, aside)))
+
+
+def left_over(target: str, photographs: Sequence[Photograph]) -> str | None:
+    """Say which of the targets belong to no RAW; None where all do, or where RAW files have their own."""
+    if target in OWN_TARGETS:
+        return None
+    used = {each.target.resolve() for each in photographs if each.target is not None}
+    pictures = _pictures(Path(target))
+    left = [path.name for path in pictures if path.resolve() not in used]
+    if not left:
+        return None
+    first = ", ".join(left[:SHOWN]) + (", …" if len(left) > SHOWN else "")
+    return printable(f"{len(left)} of {len(pictures)} targets belong to no RAW file ({first}) and are not used.")
 
 
 def _divided(found: Sequence[Photograph | Refused]) -> tuple[list[Photograph], list[Refused]]:
