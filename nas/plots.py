@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DPI = 130
 PICTURE_KINDS = (".png", ".svg", ".pdf")
 PLOT_KINDS = (*PICTURE_KINDS, ".html")  # the last is a page of nas.report
+_MAKER = "isp-nas"
+_MARKS = {".png": {"Software": _MAKER}, ".svg": {"Creator": _MAKER}, ".pdf": {"Creator": _MAKER}}  # where it stands
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,23 @@ class Panel:
 
 
 def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS) -> None:
-    """Raise UsageError unless `path` names a kind of picture that can be drawn, in a folder that exists."""
+    """Raise UsageError unless `path` names a kind of picture that can be drawn, in a folder that exists.
+
+    A picture that is there is drawn again if it is one of ours, and no other file is replaced.
+    """
     if path.suffix not in kinds:
         raise UsageError(f"A plot is written as {', '.join(kinds)}; got {path.name}.")
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} does not exist; make it first, or name another file.")
+    if path.suffix in PICTURE_KINDS and path.exists() and not _is_ours(path):
+        raise UsageError(f"{path} is no picture of isp-nas and is left as it is; name another file.")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.is_file() and _MAKER.encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -268,7 +282,7 @@ def _pyplot() -> Any:
 def _save(path: Path, figure: Any, *, dpi: int) -> None:
     """Write a figure and close it, replacing a picture as a whole, or not at all: the old one survives a full disk."""
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi)
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=dpi, metadata=_MARKS[path.suffix])
     _pyplot().close(figure)
     write_durably(path, content.getvalue())
 

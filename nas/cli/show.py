@@ -27,7 +27,6 @@ from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.spec import GENES, ArchSpec
 from search_spaces.system import folder_lock
-from search_spaces.system.atomic_write import write_durably
 
 FRONT_COLUMNS = (
     Column("trial", lambda r: f"{'' if r.get('on_front', True) else '· '}{r['trial']}"),
@@ -180,7 +179,7 @@ def _draw_front(path: Path, study: Study, steps: int | None) -> None:
 
         at = replace(study_report.front(study, device), chosen=study.ladder[rung])
         text = page.front_page(study.config.name, candidates.candidate_rows(study), at)
-        write_durably(path, text.encode("utf-8", errors="backslashreplace"))
+        page.write_page(path, text)
         return
     found = candidate_rows.rows(study, rung)
     width = f"interval {device.predictor.interval.kind}"

@@ -103,7 +103,7 @@ def check_page(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} does not exist; make it first, or name another file.")
     if path.exists() and not _is_ours(path):
-        raise UsageError(f"{path} is no page of isp-nas and is left as it is; name another file with --out.")
+        raise UsageError(f"{path} is no page of isp-nas and is left as it is; name another file.")
 
 
 def _is_ours(path: Path) -> bool:
@@ -120,4 +120,4 @@ def write_page(path: Path, text: str) -> None:
     try:
         write_durably(path, text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}); name another file with --out.") from None
+        raise UsageError(f"{path} cannot be written ({error.strerror}); name another file.") from None

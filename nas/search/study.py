@@ -301,7 +301,10 @@ class Study:
             raise ValueError(f"its date {began} has no offset from UTC")
         self.sessions.append(Session(self.elapsed_s, values["budget"], values["workers"], began))
         if values.get("settings", self.settings_digest) != self.settings_digest:
-            raise ValueError(f"it was written with other settings than {RUN_FILE} has; restore {RUN_FILE}")
+            raise StudyError(
+                f"{self.folder / RUN_FILE} has other settings than those with which the records were made; restore it, "
+                "or start a new study."
+            )
 
     def _asked(self, values: dict[str, Any]) -> None:
         candidate = Candidate(**values, asked_s=self.elapsed_s, ended_s=self.elapsed_s)
@@ -401,9 +404,16 @@ class Study:
         self.config = replace(self.config, data=replace(self.config.data, source=values["source"]))
 
     def _tested(self, values: dict[str, Any]) -> None:
-        self._known(values["trial"])
+        candidate, steps, seed = self._known(values["trial"]), values["steps"], values.get("seed")
+        trainings = [*candidate.rungs.values(), *candidate.finals.values()]
+        if steps not in [training.steps for training in trainings] or seed not in (None, *candidate.finals):
+            source = "" if seed is None else f" from seed {seed}"
+            raise ValueError(f"trial {candidate.trial} has no training of {steps} steps{source} to be judged")
         quality = {name: values.get(name) for name in ("test_psnr_db", "test_ssim")}
-        self.tests[values["trial"], values["steps"], values.get("seed")] = quality
+        if len({figure is None for figure in quality.values()}) > 1:
+            raise ValueError("test_psnr_db and test_ssim are there together, or neither is")
+        if self.tests.setdefault((candidate.trial, steps, seed), quality) != quality:
+            raise ValueError(f"trial {candidate.trial} was judged on the test pairs before, with other figures")
 
 
 def _insert(candidates: list[Candidate], candidate: Candidate) -> None:

@@ -282,7 +282,10 @@ def test_nobody_on_the_front_is_dominated(searched: Searched) -> None:
         assert not (row["on_front"] and better)
 
 
-@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG\r\n"), (".html", b"<!doctype html>")])
+PLOT_STARTS = [(".png", b"\x89PNG\r\n"), (".html", b"<!doctype html>"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
+
+
+@pytest.mark.parametrize(("suffix", "start"), PLOT_STARTS)
 def test_a_plot_is_written_as_asked(searched: Searched, tmp_path: Path, suffix: str, start: bytes) -> None:
     picture = tmp_path / f"front{suffix}"
     done = in_process("pareto", "--results", searched.results, "--plot", picture)
@@ -291,6 +294,18 @@ def test_a_plot_is_written_as_asked(searched: Searched, tmp_path: Path, suffix: 
     content = picture.read_bytes()
     assert content.startswith(start)
     assert len(content) > 5000
+    assert in_process("pareto", "--results", searched.results, "--plot", picture).returncode == 0
+
+
+@pytest.mark.parametrize(("suffix", "start"), PLOT_STARTS)
+def test_a_plot_replaces_no_file_of_somebody_else(
+    searched: Searched, tmp_path: Path, suffix: str, start: bytes
+) -> None:
+    picture = tmp_path / f"front{suffix}"
+    picture.write_bytes(start)
+    done = in_process("pareto", "--results", searched.results, "--plot", picture)
+    assert "is left as it is; name another file" in refusal(done)
+    assert picture.read_bytes() == start
 
 
 def test_show_tells_a_trial_whole(searched: Searched, front: list[dict[str, Any]]) -> None:

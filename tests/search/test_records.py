@@ -196,6 +196,41 @@ def test_a_rung_that_is_there_twice_is_refused(folder: Path) -> None:
         studies.load(folder)
 
 
+JUDGED = {"event": "test", "elapsed_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"test_psnr_db": 20.0}, "test_psnr_db and test_ssim are there together"),
+        ({"steps": 777}, "no training of 777 steps"),
+        ({"seed": 99}, "from seed 99"),
+        ({"trial": 99}, "trial 99 was not asked for"),
+    ],
+    ids=str,
+)
+def test_a_judgement_on_test_pairs_is_whole_and_of_a_training_that_is_there(
+    folder: Path, changed: dict[str, Any], why: str
+) -> None:
+    records = without_checksums(folder)
+    rung = first_of("rung", records)
+    judged = {**JUDGED, "trial": rung["trial"], "steps": rung["steps"]}
+    write_records(folder, [*records, judged, judged])
+    assert studies.load(folder).tests
+    write_records(folder, [*records, {**judged, **changed}])
+    with pytest.raises(StudyError, match=f"Line {len(records) + 1} of .*{why}"):
+        studies.load(folder)
+
+
+def test_a_candidate_is_judged_on_test_pairs_once(folder: Path) -> None:
+    records = without_checksums(folder)
+    rung = first_of("rung", records)
+    judged = {**JUDGED, "trial": rung["trial"], "steps": rung["steps"], "test_psnr_db": 20.0, "test_ssim": 0.5}
+    write_records(folder, [*records, judged, {**judged, "test_psnr_db": 45.0}])
+    with pytest.raises(StudyError, match=f"Line {len(records) + 2} of .*judged on the test pairs before"):
+        studies.load(folder)
+
+
 def test_a_key_that_is_there_twice_is_refused(folder: Path) -> None:
     write_records(folder, without_checksums(folder))
     lines = lines_of(folder)
@@ -232,7 +267,7 @@ def changed_settings(folder: Path, before: str, after: str) -> None:
 
 def test_settings_that_were_changed_since_the_search_began_are_refused(folder: Path) -> None:
     changed_settings(folder, "seed = 0", "seed = 1")
-    with pytest.raises(StudyError, match=r"other settings than run\.toml has; restore run\.toml"):
+    with pytest.raises(StudyError, match=r"run\.toml has other settings than those with which the records were made"):
         studies.load(folder)
 
 
