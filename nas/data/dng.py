@@ -7,7 +7,7 @@ places of tiles are checked before it is asked: inside the file, not empty, and 
 import itertools
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ _UNSIGNED = 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PADDING = b"\x00\xff"
 _MOST_TILES = 1_000_000
+_HEADER_BYTES = 8  # of a TIFF
+# Bytes by which an uncompressed tile may be longer than its samples: padding, and no samples of more bits.
+_LEAST_PADDING, _MOST_PADDED = 512, 1.02
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,34 @@ def require_whole(path: Path) -> None:
         _require_read(mosaic, path)
         if len(mosaic.tiles) < mosaic.wanted_tiles:
             raise _damaged(path, f"{len(mosaic.tiles)} of {mosaic.wanted_tiles} tiles")
+        _require_apart(mosaic.tiles, path)
         with path.open("rb") as file:
             for number, tile in enumerate(mosaic.tiles, start=1):
-                if not tile.size or tile.offset + tile.size > content_size:
+                if not tile.size or tile.offset < _HEADER_BYTES or tile.offset + tile.size > content_size:
                     raise _damaged(path, f"tile {number} of {len(mosaic.tiles)} outside of the file")
                 if mosaic.compression in _UNCOMPRESSED:
-                    if tile.size < tile.unpacked:
-                        raise _damaged(path, f"tile {number} with {tile.size} of {tile.unpacked} bytes")
+                    _require_length(tile, number, mosaic.bits, path)
                     continue
                 file.seek(tile.offset)
                 if not _is_whole_jpeg(file.read(tile.size)):
                     raise _damaged(path, f"tile {number} of {len(mosaic.tiles)} that is no whole JPEG")
+
+
+def _require_apart(tiles: Sequence[Tile], path: Path) -> None:
+    """Raise DataError where two tiles lie over each other."""
+    for before, after in itertools.pairwise(sorted(tiles, key=lambda tile: tile.offset)):
+        if before.offset + before.size > after.offset:
+            raise _damaged(path, f"two of {len(tiles)} tiles in one place, at byte {after.offset}")
+
+
+def _require_length(tile: Tile, number: int, bits: int, path: Path) -> None:
+    if tile.size < tile.unpacked:
+        raise _damaged(path, f"tile {number} with {tile.size} of {tile.unpacked} bytes")
+    if tile.size > max(tile.unpacked + _LEAST_PADDING, _MOST_PADDED * tile.unpacked):
+        raise DataError(
+            f'The RAW file "{path}" contradicts itself: tile {number} has {tile.size} bytes, and its pixels of {bits} '
+            f"bits take {tile.unpacked}; have it written again with the right BitsPerSample."
+        )
 
 
 def _require_read(mosaic: DngMosaic, path: Path) -> None:

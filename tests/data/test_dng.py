@@ -14,6 +14,7 @@ from search_spaces.errors import DataError
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 FMT = RawFormat()
+BITS_PER_SAMPLE = 258
 COMPRESSION, STRIP_OFFSETS, STRIP_BYTE_COUNTS, SAMPLE_FORMAT = 259, 273, 279, 339
 
 
@@ -52,16 +53,38 @@ def test_floating_point_and_signed_numbers_are_refused(tmp_path: Path, kind: typ
         read_mosaic(path, FMT)
 
 
-@pytest.mark.parametrize(("code", "value"), [(STRIP_BYTE_COUNTS, 0), (STRIP_BYTE_COUNTS, 100), (STRIP_OFFSETS, 10**6)])
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [(STRIP_BYTE_COUNTS, 0), (STRIP_BYTE_COUNTS, 100), (STRIP_OFFSETS, 10**6), (STRIP_OFFSETS, 0)],
+)
 def test_a_strip_that_is_not_there_is_told(tmp_path: Path, code: int, value: int) -> None:
     path = patched(dng(tmp_path / "a.dng"), code, value)
     with pytest.raises(DataError, match="is damaged: tile 1"):
         read_mosaic(path, FMT)
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_strip_longer_than_its_samples_contradicts_their_bits(tmp_path: Path, bits: int) -> None:
+    path = patched(dng(tmp_path / "a.dng"), BITS_PER_SAMPLE, bits)
+    with pytest.raises(DataError, match=f"contradicts itself: tile 1 has 8192 bytes, and its pixels of {bits} bits"):
+        read_mosaic(path, FMT)
+
+
+def test_two_strips_in_one_place_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.dng"
+    tags = [(50706, "B", 4, (1, 4, 0, 0), True), (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)]
+    tifffile.imwrite(path, noise(64, 64), photometric="cfa", rowsperstrip=16, extratags=tags)
+    require_whole(path)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        offsets = file.pages[0].tags[STRIP_OFFSETS]  # type: ignore[union-attr]
+        offsets.overwrite((*offsets.value[:2], offsets.value[1] + 8, offsets.value[3]))
+    with pytest.raises(DataError, match="is damaged: two of 4 tiles in one place"):
+        require_whole(path)
+
+
 def lossless(tiles: list[bytes]) -> tuple[bytes, DngMosaic]:
-    content = b"".join(tiles)
-    starts = np.cumsum([0, *map(len, tiles)])
+    content = b"".join([b"II*\0\0\0\0\0", *tiles])
+    starts = np.cumsum([8, *map(len, tiles)])
     there = tuple(Tile(int(at), len(tile), 0) for at, tile in zip(starts, tiles, strict=False))
     return content, DngMosaic(7, 1, 16, there, len(tiles), (1, 1), has_black_deltas=False)
 
