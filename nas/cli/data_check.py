@@ -29,7 +29,7 @@ def show_check(report: "CheckReport", *, output_format: str) -> None:
     for problem in report.problems:
         colour = "red" if problem.severity == "error" else "yellow"
         console.print(
-            f"[{colour}]{problem.severity}[/] {plain(f'{problem.where}: {problem.what}. {problem.what_to_do}')}",
+            f"[{colour}]{problem.severity}[/] {plain(f'{problem.where}: {problem.what}; {problem.what_to_do}.')}",
             highlight=False,
         )
     console.print("[green]Fit for training.[/]" if report.ok else "[red]Not fit for training.[/]")

@@ -5,6 +5,7 @@ every reader of pictures here opens them through `open_picture`.
 """
 
 import ctypes
+import re
 import struct
 import warnings
 import zlib
@@ -14,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 import PIL
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("PNG", "TIFF", "JPEG")
@@ -61,9 +63,34 @@ def open_picture(source: Path | BytesIO, formats: Sequence[str] = FORMATS) -> It
     except UnidentifiedImageError:
         raise NotAPictureError(f"a file that is no {', '.join(formats[:-1])} or {formats[-1]}") from None
     with image:
+        if image.format in _JPEG:
+            _require_whole_jpeg(source.read_bytes() if isinstance(source, Path) else source.getvalue())
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG may carry a depth map
             raise NotAPictureError(f"{getattr(image, 'n_frames', 1)} pictures in one file")
         yield image
+
+
+def _require_whole_jpeg(content: bytes) -> None:
+    """Raise ValueError where the data of a JPEG are damaged: libjpeg fills up what is missing, and Pillow says nothing.
+
+    Some phones pad the data before their end; other bytes there are data that the decoder lost its way in.
+    """
+    try:
+        simplejpeg.decode_jpeg(content, "GRAY", fastdct=True, fastupsample=True)
+    except ValueError as error:
+        padded = _EXTRANEOUS.search(str(error))
+        end = content.rfind(_JPEG_END)
+        if padded and len(set(content[max(0, end - int(padded[1])) : end])) <= 1:
+            return
+        if str(error).startswith(_DAMAGED_JPEG):  # others are kinds that Pillow reads, as CMYK
+            raise
+
+
+_JPEG = ("JPEG", "MPO")
+_JPEG_END = b"\xff\xd9"
+# As libjpeg-turbo says it (jerror.h).
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_DAMAGED_JPEG = ("Corrupt JPEG data", "Premature end of JPEG")
 
 
 def bits_per_channel(image: Image.Image, content_start: bytes) -> int:

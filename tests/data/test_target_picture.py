@@ -12,6 +12,7 @@ import tifffile
 from colour_profiles import ADOBE, CAMERAS, SRGB, SRGB_TABLE, gamma, grey_profile, profile, table
 from PIL import Image
 
+from nas.data.decode import read_rgb
 from nas.data.make.colour_profile import colours_of, narrowed
 from nas.data.make.target_picture import read_picture
 from search_spaces.errors import DataError
@@ -261,6 +262,31 @@ def test_half_a_picture_of_16_bits_is_refused(tmp_path: Path, config: str, cut: 
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(DataError, match="damaged"):
         read_picture(path)
+
+
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) * 4 // 5] + content[-2:]
+
+
+def _zeroed(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes(80) + content[middle + 80 :]
+
+
+@pytest.mark.parametrize("kind", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("damage", [_cut, _zeroed])
+def test_a_jpeg_that_the_decoder_would_fill_up_is_refused(
+    tmp_path: Path, damage: Callable[[bytes], bytes], kind: dict[str, object]
+) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(EIGHT).save(path, quality=92, **kind)
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    for read in (read_picture, read_rgb):
+        with pytest.raises(DataError, match="JPEG"):
+            read(path)
+    path.write_bytes(whole[:-2] + bytes(900) + whole[-2:] + b"a depth map")  # as phones pad them
+    assert read_rgb(path).shape == EIGHT.shape
 
 
 def test_greys_are_no_photograph_in_colour(tmp_path: Path) -> None:
