@@ -21,7 +21,7 @@ from search_spaces.system import stored
 SUFFIX = ".csv"
 MADE_FILE = "pairs.csv"  # in the folders that `isp-nas data make` writes
 _PATHS = ("raw", "rgb")
-_NUMBERS = ("bits", "black", "white")
+_NUMBERS = {"bits": (1, 16), "black": (0, 65534), "white": (1, 65535)}  # least and most of each
 _WORDS = ("pattern", "packing")
 
 
@@ -70,9 +70,12 @@ def _usual(rows: Sequence[tuple[int, Mapping[str, str | None]]], path: Path) -> 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     try:
-        text = stored.read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
+        content = stored.read_bytes(path)
     except OSError as error:
         raise DataError(f'Could not read the table of pairs "{path}": {error.strerror}; check the path.') from None
+    if b"\0" in content:
+        raise DataError(f'"{path}" is no text in UTF-8, but perhaps in UTF-16; save it as CSV in UTF-8.')
+    text = content.decode("utf-8-sig", errors="surrogateescape")
     first = text.partition("\n")[0]
     rows = csv.DictReader(StringIO(text), delimiter=";" if ";" in first and "," not in first else ",")
     try:
@@ -108,15 +111,15 @@ def _levels(told: Mapping[str, Any], usual: Mapping[str, Any], path: Path, line:
                 f'Line {line} of "{path}" has {name} {told[name]}, and most lines have {usual.get(name, "none")}; the '
                 f"pairs of a set have one {name}: convert that one, or leave it out."
             )
-    if {"black", "white"} <= told.keys():
-        return told["black"], told["white"]
     merged = {**usual, **told}
-    if merged == usual:
+    if merged == usual and not {"black", "white"} <= told.keys():
         return None
-    white = _white(told, usual)
+    black, white = merged.get("black", 0), _white(told, usual)
     if white is None:
         raise DataError(f'Line {line} of "{path}" has a black level and neither white nor bits; add one of them.')
-    return merged.get("black", 0), white
+    if black >= white:
+        raise DataError(f'Line {line} of "{path}" has black {black}, which is not below white, {white}; mend it.')
+    return black, white
 
 
 def _white(told: Mapping[str, Any], usual: Mapping[str, Any]) -> int | None:
@@ -143,9 +146,13 @@ def _told(row: Mapping[str, str | None], path: Path, line: int) -> dict[str, Any
 
 def _number(text: str | None, name: str, path: Path, line: int) -> int:
     try:
-        return round(float(text or ""))
+        number = round(float(text or ""))
     except (ValueError, OverflowError):
         raise DataError(f'Line {line} of "{path}" has {name} "{text}", which is no number; mend it.') from None
+    least, most = _NUMBERS[name]
+    if not least <= number <= most:
+        raise DataError(f'Line {line} of "{path}" has {name} {text}, and it is from {least} to {most}; mend it.')
+    return number
 
 
 def _split(text: str | None, path: Path, line: int) -> Split | None:

@@ -306,6 +306,11 @@ def test_exchanged_red_and_blue_are_one_of_two_explanations(tmp_path: Path, scen
     assert "store them as RGB" in problem.what_to_do
 
 
+def half_of(image: np.ndarray) -> np.ndarray:
+    """What a broken transfer leaves: the upper half, and a grey for the rest."""
+    return np.concatenate([image[: len(image) // 2], np.full_like(image[len(image) // 2 :], 128)])
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -313,8 +318,12 @@ def test_exchanged_red_and_blue_are_one_of_two_explanations(tmp_path: Path, scen
         (lambda raw, rgb, _: (raw, np.zeros_like(rgb)), "the target is (almost) constant"),
         (lambda raw, rgb, _: (raw, np.roll(rgb, (4, 0), (0, 1))), "the target lies off its mosaic"),
         (lambda raw, rgb, _: (raw // 8, rgb), "darker beside its target"),
+        (lambda raw, rgb, _: (raw, rgb[..., 1:2].repeat(3, axis=2)), "the target is grey"),
+        (lambda raw, rgb, _: (raw, rgb // 64 * 85), "the target has 4 different values"),
+        (lambda raw, rgb, _: (half_of(raw), rgb), "rows of the mosaic are one value"),
+        (lambda raw, rgb, _: (raw, half_of(rgb)), "rows of the target are one value"),
     ],
-    ids=["mispaired", "black targets", "shifted", "scaled"],
+    ids=["mispaired", "black targets", "shifted", "scaled", "grey", "palette", "half a mosaic", "half a target"],
 )
 def test_what_one_pair_may_have_is_an_error_in_several(
     tmp_path: Path, scenes: list[np.ndarray], spoil: Callable[..., tuple[np.ndarray, np.ndarray]], says: str
@@ -328,6 +337,16 @@ def test_what_one_pair_may_have_is_an_error_in_several(
     found = [problem for problem in errors(report) if says in problem.what]
     assert not report.ok
     assert set(only(found).names) == set(spoilt)
+
+
+def test_some_targets_of_another_white_balance_are_told(tmp_path: Path, scenes: list[np.ndarray]) -> None:
+    images = made_pairs(scenes)
+    warm, warmer = ("train/1", "train/3", "train/4"), np.array([2.0, 1.0, 0.5])
+    assert not any("white balance" in each.what for each in check(write(tmp_path / "as they are", images)).problems)
+    for name in warm:
+        images[name] = images[name][0], np.clip(images[name][1] * warmer, 0, 255).astype(np.uint8)
+    found = [each for each in check(write(tmp_path / "warmer", images)).problems if "white balance" in each.what]
+    assert set(only(found).names) == set(warm)
 
 
 def test_a_scene_in_two_splits_is_a_leak_though_no_file_is_a_copy(tmp_path: Path, scenes: list[np.ndarray]) -> None:

@@ -95,6 +95,11 @@ def test_without_splits_pairs_are_split_by_the_seed(table: Path) -> None:
         ("raw,rgb\nphone/9.png,camera/c0.png\n", 'Line 2 of .* names "phone/9.png" as raw'),
         ("raw,rgb,split\nphone/0.png,camera/c0.png,trian\n", 'has the split "trian"'),
         ("raw,rgb,black\nphone/0.png,camera/c0.png,dark\n", 'has black "dark", which is no number'),
+        ("raw,rgb,white\nphone/0.png,camera/c0.png,1e300\n", "has white 1e300, and it is from 1 to 65535"),
+        ("raw,rgb,black\nphone/0.png,camera/c0.png,-5\n", "has black -5, and it is from 0"),
+        ("raw,rgb,bits\nphone/0.png,camera/c0.png,99\n", "has bits 99, and it is from 1 to 16"),
+        ("raw,rgb,black,white\nphone/0.png,camera/c0.png,900,800\n", "black 900, which is not below white, 800"),
+        ("raw,rgb\0\n", "perhaps in UTF-16"),
         ("raw,rgb\nphone/0.png,camera/c0.png\nphone/0.png,camera/c1.png\n", "more than one line"),
         ("", "no column raw and rgb"),
         (

@@ -20,6 +20,8 @@ from search_spaces.errors import DataError
 
 NEARLY_CONSTANT_RAW = 0.001  # of the range from black to white: deviation below which a mosaic shows nothing
 NEARLY_CONSTANT_RGB = 0.5  # of 255
+# Of rows: so far apart are the values of what shows something, and so bright is a target that is clipped to white.
+VISIBLE_RAW, VISIBLE_RGB, WHITE_RGB = 0.05, 25, 250
 DARKEST_PERCENT = 0.1
 VALUES_TO_TELL_A_STEP = 16
 # Slope of log2 of the mosaic's mean over log2 of the target's: 1.52 on the 477 pairs of four GoPro cameras, whose
@@ -45,6 +47,9 @@ class Measurement:
     raw_constant: bool
     rgb_constant: bool
     rgb_range: tuple[int, int]
+    rgb_grey: bool  # all channels are the same
+    rgb_levels: int  # how many different values the channels have
+    blank_share: tuple[float, float]  # of the rows: one value alone in the mosaic, or in the target, and not in both
     match: Match | None
     colours: ColourEvidence
     thumbnail: Float[np.ndarray, "t t"] | None = None  # of the target, to find the same scene in another split
@@ -110,6 +115,9 @@ def measure(
         raw_constant=bool(_place_deviation(raw) < NEARLY_CONSTANT_RAW * (fmt.white_level - fmt.black)),
         rgb_constant=bool(rgb.std(axis=(0, 1)).max() < NEARLY_CONSTANT_RGB),
         rgb_range=(int(rgb.min()), int(rgb.max())),
+        rgb_grey=bool((np.ptp(rgb, axis=-1) <= 1).all()),
+        rgb_levels=int(np.count_nonzero(np.bincount(rgb.ravel(), minlength=1))),
+        blank_share=_blank_share(raw, rgb, fmt),
         match=match(raw, rgb),
         colours=colour_evidence(raw, rgb, black=fmt.black),
         thumbnail=thumbnail(rgb),
@@ -134,6 +142,19 @@ def _white_balance(
     mosaic = [np.mean([v for (r, c), v in places.items() if colours[2 * r + c] == letter]) for letter in "RGB"]
     ratios = np.log2(np.array(mosaic) + 0.5) - CURVE * np.log2(rgb.mean(axis=(0, 1)) + 0.5)
     return float(ratios[0] - ratios[1]), float(ratios[2] - ratios[1])
+
+
+def _blank_share(
+    raw: UInt16[np.ndarray, "h w"], rgb: UInt8[np.ndarray, "h w 3"], fmt: RawFormat
+) -> tuple[float, float]:
+    """Return which share of the rows is of one value in the mosaic or in the target, and not in the other.
+
+    What is clipped to white in one of the two is no fault.
+    """
+    of_raw, of_rgb = np.ptp(raw, axis=1), np.ptp(rgb, axis=(1, 2))
+    raw_blank = (of_raw == 0) & (raw[:, 0] < fmt.white_level) & (of_rgb > VISIBLE_RGB)
+    rgb_blank = (of_rgb == 0) & (rgb[:, 0, 0] < WHITE_RGB) & (of_raw > VISIBLE_RAW * (fmt.white_level - fmt.black))
+    return float(raw_blank.mean()), float(rgb_blank.mean())
 
 
 def _digest(image: UInt16[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:
