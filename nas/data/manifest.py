@@ -117,9 +117,13 @@ def _levels(told: Mapping[str, Any], usual: Mapping[str, Any], path: Path, line:
     black, white = merged.get("black", 0), _white(told, usual)
     if white is None:
         raise DataError(f'Line {line} of "{path}" has a black level and neither white nor bits; add one of them.')
+    _require_order(black, white, path, line)
+    return black, white
+
+
+def _require_order(black: int, white: int, path: Path, line: int) -> None:
     if black >= white:
         raise DataError(f'Line {line} of "{path}" has black {black}, which is not below white, {white}; mend it.')
-    return black, white
 
 
 def _white(told: Mapping[str, Any], usual: Mapping[str, Any]) -> int | None:
@@ -141,6 +145,8 @@ def _file(row: Mapping[str, str | None], name: str, path: Path, line: int) -> Pa
 
 def _told(row: Mapping[str, str | None], path: Path, line: int) -> dict[str, Any]:
     numbers = {name: _number(row[name], name, path, line) for name in _NUMBERS if row.get(name)}
+    if {"black", "white"} <= numbers.keys():
+        _require_order(numbers["black"], numbers["white"], path, line)
     return {**numbers, **{name: str(row[name]).strip() for name in _WORDS if row.get(name)}}
 
 
