@@ -20,7 +20,7 @@ from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
 from nas.data.dng import require_whole
 from nas.data.layout import CAMERA_SUFFIXES, LAYOUTS, RAW_SUFFIXES, RGB_SUFFIXES, is_mosaic_alone
 from nas.data.picture_file import DAMAGE, open_picture
-from nas.data.raw_dump import RawDump
+from nas.data.raw_dump import RawDump, doubt
 from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError
 from search_spaces.system.file_errors import acting_on
@@ -127,8 +127,10 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
         values = dump.read(path)
     else:
         raise _without_header(path)
-    check_levels(values, path, fmt)
-    return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level))
+    doubted = doubt(values, dump) if dump is not None and not is_mosaic_alone(path) else None
+    check_levels(values, path, fmt, hint=doubted)
+    notes = () if doubted is None else (doubted,)
+    return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level), notes=notes)
 
 
 def has_signature(path: Path) -> bool:

@@ -133,8 +133,8 @@ def size_of(image: Shaped[np.ndarray, "h w *c"]) -> str:
     return f"{image.shape[0]}×{image.shape[1]}"
 
 
-def check_levels(raw: Mosaic, path: Path, fmt: RawFormat) -> None:
-    """Raise `DataError` when a value is above the white level."""
+def check_levels(raw: Mosaic, path: Path, fmt: RawFormat, *, hint: str | None = None) -> None:
+    """Raise `DataError` when a value is above the white level; `hint` is what else may be wrong with the file."""
     top = int(raw.max())
     if top <= fmt.white_level:
         return
@@ -143,7 +143,8 @@ def check_levels(raw: Mosaic, path: Path, fmt: RawFormat) -> None:
             f'"{path}" holds raw values up to {top}, above the white level of {fmt.white_level}; raise the declared '
             "white level."
         )
+    cure = "give the sensor's bit depth with --bits" if hint is None else hint
     raise DataError(
         f'"{path}" holds raw values up to {top}, which needs {top.bit_length()} bits, and {fmt.bits} bits (at most '
-        f"{fmt.white_level}) are declared; give the sensor's bit depth with --bits."
+        f"{fmt.white_level}) are declared; {cure}."
     )

@@ -14,6 +14,9 @@ from search_spaces.system.file_errors import acting_on
 # eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
 STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
 MOST_DIGITS = 7  # of a side in pixels
+UNLIKE_BY = 0.4  # between correlations
+_LOOKED_AT = 40_000  # pixels
+_WHOLE = ("u16le", "u16be")
 _BITS = {"mipi10": 10, "mipi12": 12}
 
 
@@ -70,6 +73,34 @@ class RawDump:
         if self.storage == "mipi12":
             return _unpacked(rows, values=2, bits=4)
         return rows.view("<u2" if self.storage == "u16le" else ">u2").astype(np.uint16)
+
+
+def doubt(values: UInt16[np.ndarray, "h w"], dump: RawDump) -> str | None:
+    """Say what speaks against the way in which a dump was read; None where its values lie as those of a picture do.
+
+    In a picture pixels of one colour, two px apart, are alike in both directions.
+    """
+    across, down = _likeness(values[:, :-2], values[:, 2:]), _likeness(values[:-2], values[2:])
+    if dump.storage in _WHOLE:
+        swapped = values.byteswap()
+        if _likeness(swapped[:, :-2], swapped[:, 2:]) > across + UNLIKE_BY:
+            other = next(name for name in _WHOLE if name != dump.storage)
+            return f"neighbours are hardly alike, and would be with the bytes exchanged; try --storage {other}"
+    if across > down + UNLIKE_BY:
+        return (
+            f"rows of {dump.width} px do not follow each other as in a picture (likeness {down:.2f}, within rows "
+            f"{across:.2f}); check --size, which is height x width"
+        )
+    return None
+
+
+def _likeness(first: UInt16[np.ndarray, "h w"], second: UInt16[np.ndarray, "h w"]) -> float:
+    """Return the correlation of two parts of a mosaic, on some ten thousand pixels; 1 where nothing varies."""
+    step = max(1, int((first.size / _LOOKED_AT) ** 0.5)) | 1  # odd: every place of the tile has its turn
+    a, b = (part[::step, ::step].astype(np.float64).ravel() for part in (first, second))
+    if len(a) < 2 or not a.std() or not b.std():
+        return 1.0
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def dump_of(size: str | None, storage: str = RawDump.storage) -> RawDump | None:

@@ -17,6 +17,8 @@ from flow import truncate
 from PIL import Image
 
 from nas.data.camera_raw import find_raw_files, read_mosaic, read_reference
+from nas.data.demo.scene import draw_scene
+from nas.data.demo.sensor import capture
 from nas.data.raw_dump import RawDump
 from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError, UsageError
@@ -305,6 +307,24 @@ def test_a_dump_of_another_length_is_refused(tmp_path: Path) -> None:
     (tmp_path / "frame.raw").write_bytes(bytes(100))
     with pytest.raises(DataError, match="are 1920; check --size"):
         read_mosaic(tmp_path / "frame.raw", FMT, dump=RawDump(20, 48))
+
+
+@pytest.mark.parametrize(
+    ("size", "storage", "said"),
+    [
+        ((96, 144), "u16le", None),
+        ((144, 96), "u16le", "rows of 96 px do not follow each other"),
+        ((96, 144), "u16be", "try --storage u16le"),
+    ],
+)
+def test_a_dump_that_was_read_otherwise_than_stored_is_doubted(
+    tmp_path: Path, size: tuple[int, int], storage: str, said: str | None
+) -> None:
+    scene = draw_scene(3)[:96, :144]
+    (tmp_path / "frame.raw").write_bytes(capture(scene, FMT, seed=1).astype("<u2").tobytes())
+    found = read_mosaic(tmp_path / "frame.raw", RawFormat(bits=16), dump=RawDump(*size, storage))
+    assert (said is None) == (not found.notes)
+    assert said is None or said in found.notes[0]
 
 
 @pytest.mark.parametrize("wrong", [(0, 4, "u16le"), (10**6, 10**6, "u16le"), (4, 6, "mipi10"), (4, 4, "mipi14")])
