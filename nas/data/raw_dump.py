@@ -14,7 +14,7 @@ from search_spaces.system.file_errors import acting_on
 # eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
 STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
 MOST_DIGITS = 7  # of a side in pixels
-UNLIKE_BY = 0.4  # between correlations
+UNLIKE_BY, SWAPPED_BY = 0.4, 0.15  # between correlations
 _LOOKED_AT = 40_000  # pixels
 _WHOLE = ("u16le", "u16be")
 _BITS = {"mipi10": 10, "mipi12": 12}
@@ -83,7 +83,7 @@ def doubt(values: UInt16[np.ndarray, "h w"], dump: RawDump) -> str | None:
     across, down = _likeness(values[:, :-2], values[:, 2:]), _likeness(values[:-2], values[2:])
     if dump.storage in _WHOLE:
         swapped = values.byteswap()
-        if _likeness(swapped[:, :-2], swapped[:, 2:]) > across + UNLIKE_BY:
+        if _likeness(swapped[:, :-2], swapped[:, 2:]) > across + SWAPPED_BY:
             other = next(name for name in _WHOLE if name != dump.storage)
             return f"neighbours are hardly alike, and would be with the bytes exchanged; try --storage {other}"
     if across > down + UNLIKE_BY:
