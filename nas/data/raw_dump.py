@@ -14,7 +14,7 @@ from search_spaces.system.file_errors import acting_on
 # eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
 STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
 MOST_DIGITS = 7  # of a side in pixels
-UNLIKE_BY, SWAPPED_BY = 0.4, 0.15  # between correlations
+UNLIKE_BY, SWAPPED_BY = 0.4, 0.08  # between correlations
 _LOOKED_AT = 40_000  # pixels
 _WHOLE = ("u16le", "u16be")
 _BITS = {"mipi10": 10, "mipi12": 12}
