@@ -19,10 +19,10 @@ from math import log, pi, sqrt
 
 from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, SourceDevices, blended, tied
 from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
-from latency_models.measured_range import range_of
+from latency_models.measured_range import is_map, range_of
 from latency_models.predictor import ASSUMED_GROWTH, Calibration, Core, Interval, Predictor
 from latency_models.residual import FEWEST_KERNELS, fit_residual
-from latency_models.roofline import Layout, MeasuredRow, kernel_amounts, time_ms, total_amounts
+from latency_models.roofline import Layout, MeasuredRow, kernel_amounts, overhead_amounts, time_ms, total_amounts
 from latency_models.samples import HeldOut, Sample, rounded
 from search_spaces.errors import MeasurementError
 
@@ -159,10 +159,13 @@ def choose_layout(samples: Sequence[Sample], start: Layout) -> Layout:
 
 
 def _measured_moves(samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Return the operations that move data and were measured often enough to have a cost of their own."""
+    """Return the operations that move data and were measured often enough to have a cost of their own.
+
+    On maps: what was timed on a few values alone, as the root of an instance norm's variance, tells no cost per MB.
+    """
     counts: dict[str, int] = {}
     for sample in samples:
-        for op in {k.tflite_op for k in sample.network.kernels if k.cls not in COMPUTING_CLASSES}:
+        for op in {k.tflite_op for k in sample.network.kernels if k.cls not in COMPUTING_CLASSES and is_map(k)}:
             counts[op] = counts.get(op, 0) + 1
     return tuple(sorted(op for op, count in counts.items() if count >= 3))
 
@@ -188,9 +191,27 @@ def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
     layout = layout._replace(
         own_ops=_measured_moves(samples), grouped=_measured_groups(samples)
     )  # of these, not of all: some may be held out
-    coefficients = fit_free([MeasuredRow(_amounts(s, layout), s.runtime_ms) for s in parts])
+    told = _told_of_maps(samples, layout)
+    amounts = [{name: x for name, x in _amounts(s, layout).items() if name in told} for s in parts]
+    coefficients = fit_free([MeasuredRow(a, s.runtime_ms) for a, s in zip(amounts, parts, strict=True)])
     overheads = dict.fromkeys(("fixed_ms", "io_ms_per_mb", "kernel_ms"), 0.0)  # profiled kernels have neither
     return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))
+
+
+def _told_of_maps(samples: Sequence[Sample], layout: Layout) -> set[str]:
+    """Return the coefficients of which the measurements tell: of the traffic of a class maps tell, a few values do not.
+
+    The others get their class's average: by a few values that take a microsecond, maps would be a thousand times too
+    dear.
+    """
+    names: set[str] = set()
+    for sample in samples:
+        names |= overhead_amounts(sample.network, layout).keys()
+        for kernel in sample.network.kernels:
+            of_kernel = kernel_amounts(kernel, layout)
+            few = kernel.cls in MOVING_CLASSES and not is_map(kernel)
+            names |= of_kernel.keys() - ({f"{kernel.cls}_ms_per_mb"} if few else set())
+    return names
 
 
 @lru_cache(maxsize=4096)  # every fold of a layout asks for nearly all samples

@@ -208,6 +208,11 @@ def device_names() -> dict[str, Path]:
     return named_files.names("devices", BUILTIN, ".json")
 
 
+def builtin_devices() -> dict[str, Path]:
+    """Return the name of every built-in device with its file, whatever the user's own are called."""
+    return {path.stem: path for path in sorted(BUILTIN.glob("*.json"))}
+
+
 def device_path(name: str) -> Path:
     """Return the file of the device called `name`, or `name` itself where it is the path of a .json file.
 

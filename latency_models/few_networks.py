@@ -9,7 +9,7 @@ farther than three spreads: nothing comes out as zero, which a search would find
 its prior.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, log, sqrt
 from statistics import median
 from typing import Any
@@ -158,19 +158,35 @@ def _spread(name: str, told: Sequence[Sequence[Parts]], levels: Sequence[float])
 
 
 def _joint_range(samples: Sequence[Sample], sources: Sequence[Predictor]) -> Range:
-    """Return the sizes that the target has seen, and the kinds of kernels that it or a source has."""
+    """Return the sizes that the target has seen, and the kinds of kernels that it or a source has.
+
+    Of classes that the target has not seen at all, sizes and kinds are those of the sources, and said to be.
+    """
     own = range_of([s.network for s in samples])
+    known = [source.range for source in sources if source.range]
     figures = {name: dict(bounds) for name, bounds in own.figures.items()}
-    operations = set(own.operations)
-    for known in (source.range for source in sources if source.range):
-        operations |= set(known.operations)
-        for name, bounds in known.figures.items():
+    for each in known:
+        for name, bounds in each.figures.items():
             mine = figures.setdefault(name, {})
             for figure, (low, high) in bounds.items():
                 least, most = mine.get(figure, (low, high))
                 mine[figure] = (min(least, low), max(most, high))
-    ordered = {name: figures[name] for name in sorted(figures)}
-    return Range(own.macs, own.elements, tuple(sorted(operations)), ordered)
+    return Range(
+        _with_inherited(own.macs, [each.macs for each in known]),
+        _with_inherited(own.elements, [each.elements for each in known]),
+        tuple(sorted({*own.operations, *(name for each in known for name in each.operations)})),
+        {name: figures[name] for name in sorted(figures)},
+        tuple(sorted({cls for each in known for cls in each.elements} - own.elements.keys())),
+    )
+
+
+def _with_inherited(own: Mapping[str, int], others: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the largest kernel of each class: the target's where it has any, else that of a source."""
+    largest: dict[str, int] = {}
+    for other in others:
+        for cls, size in other.items():
+            largest[cls] = max(size, largest.get(cls, 0))
+    return dict(sorted((largest | dict(own)).items()))
 
 
 def tied(samples: Sequence[Sample], *, io_bytes: int = 4, map_bytes: int = 4) -> Predictor:

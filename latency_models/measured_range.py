@@ -17,6 +17,11 @@ NOTICED_SHARE = 0.02
 # farthest of each. Source: predicted by measured time of held-out operations on one x86 core through LiteRT, softmax
 # 0.32, strided slice 0.12, power 0.08; depthwise 7×7 0.07, grouped convolutions 0.13 and 0.33.
 OPERATION_OFF, KIND_OFF = 12.5, 14.0
+# What devices are apart in a class of kernels once both are at one level: twice the spread that fits of few networks
+# take for it (latency_models.few_networks), as a factor.
+INHERITED_OFF = 2.7
+# Fewer values than this are read and written in no time; what was timed on no more has not been timed on maps.
+FEWEST_OF_A_MAP = 25_000
 # Of these a delegate may have one implementation per value; of the others one for all, which fits some better.
 KINDS: Mapping[str, Callable[[Kernel], int]] = {
     "kernel side": lambda k: k.kernel,
@@ -28,6 +33,8 @@ CHANNELS: Mapping[str, Callable[[Kernel], int]] = {
     "channels per group": lambda k: k.cin // k.groups if k.cls != "depthwise" else 1,
     "channels": lambda k: k.cout,
 }
+INHERITED = "and others of its class were timed on other devices alone, and its price is theirs"
+VALUES = "values"  # read and written
 Bounds = tuple[int, int]
 
 
@@ -38,6 +45,7 @@ class Range(NamedTuple):
     elements: Mapping[str, int]
     operations: tuple[str, ...]
     figures: Mapping[str, Mapping[str, Bounds]] = {}  # by operation; none in files of earlier versions
+    inherited: tuple[str, ...] = ()  # classes of which other devices alone tell
 
 
 class Outside(NamedTuple):
@@ -51,6 +59,11 @@ class Outside(NamedTuple):
 def elements(kernel: Kernel) -> int:
     """Return how many values a kernel reads and writes."""
     return kernel.input_elements + kernel.output_elements + kernel.weight_elements
+
+
+def is_map(kernel: Kernel) -> bool:
+    """Tell whether a kernel reads or writes more than a few values."""
+    return elements(kernel) >= FEWEST_OF_A_MAP
 
 
 def operation(kernel: Kernel) -> str:
@@ -71,6 +84,9 @@ def range_of(networks: Sequence[Network]) -> Range:
         for name, value in _figures(kernel):
             low, high = known.get(name, (value, value))
             known[name] = (min(low, value), max(high, value))
+    for known in figures.values():
+        if known[VALUES][1] >= FEWEST_OF_A_MAP:  # how much larger maps may be is a matter of their class
+            del known[VALUES]
     operations = sorted({kernel.tflite_op for kernel in different.values()})
     ordered = {name: figures[name] for name in sorted(figures)}
     return Range(dict(sorted(macs.items())), dict(sorted(sizes.items())), tuple(operations), ordered)
@@ -80,6 +96,7 @@ def _figures(kernel: Kernel) -> Iterable[tuple[str, int]]:
     """Yield what decides how a kernel is computed; of one that only moves data that is its side and stride."""
     for name, read in KINDS.items():
         yield name, read(kernel)
+    yield VALUES, elements(kernel)
     if kernel.cls in COMPUTING_CLASSES:
         for name, read in CHANNELS.items():
             yield name, read(kernel)
@@ -93,17 +110,21 @@ def outside(kernel: Kernel, known: Range) -> Outside:
     bounds = known.figures.get(operation(kernel))
     if bounds is None:
         return Outside(size, KIND_OFF, "was never measured of one tap") if known.figures else Outside(size)
-    off, why = 1.0, ""
+    off, why = (INHERITED_OFF, INHERITED) if kernel.cls in known.inherited else (1.0, "")
     for name, value in _figures(kernel):
         low, high = bounds.get(name, (value, value))
-        if low <= value <= high:
+        if low <= value <= high or (name == VALUES and value < FEWEST_OF_A_MAP):
             continue
         beyond = max(value / max(high, 1), low / max(value, 1))
-        factor = max(KIND_OFF, beyond) if name in KINDS else beyond
+        factor = OPERATION_OFF if name == VALUES else beyond if name in CHANNELS else max(KIND_OFF, beyond)
         if factor > off:
             measured = f"{low}" if low == high else f"{low} to {high}"
-            off, why = factor, f"of {value} {name} was never measured, only {measured}"
+            off, why = factor, f"of {_counted(value, name)} was never measured, only {measured}"
     return Outside(size, off, why)
+
+
+def _counted(value: int, name: str) -> str:
+    return f"{name} {value}" if name in ("kernel side", "stride", "dilation") else f"{value} {name}"
 
 
 def size_beyond(kernel: Kernel, known: Range) -> float:

@@ -24,6 +24,9 @@ from search_spaces.system.atomic_write import write_durably
 STATISTICS = ("median", "mean", "pair_ratio", "minimum")
 
 
+MODELS_FOLDER = "models"  # in which the files that are timed lie, beside the measurements
+
+
 @dataclass(frozen=True)
 class Conditions:
     """Under which a time was taken; two times compare only where all but the date agree. Empty: not known."""

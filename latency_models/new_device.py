@@ -12,8 +12,9 @@ from latency_models import calibration, probes
 from latency_models.delegate import delegate_names, load_delegate
 from latency_models.device import Device, Fitted, Measured, Transferred, refit
 from latency_models.families import families
+from latency_models.few_networks import FEWEST_TIED
 from latency_models.kernels import Network, network
-from latency_models.measurements import Conditions, Timing
+from latency_models.measurements import MODELS_FOLDER, Conditions, Timing
 from latency_models.other_probes import OtherProbe, any_named
 from latency_models.predictor import Predictor
 from latency_models.priors import choose_sources
@@ -86,15 +87,16 @@ def make_device(
 
 
 def _all_measured(timings: Sequence[Timing], folder: Path, on_message: OnMessage) -> list[Measured]:
-    """Return every timing with its kernels; one whose file has operations without a price is named and left out."""
-    measured = []
+    """Return every timing with its kernels; one whose kernels are not known or have no price is named and left out."""
+    measured, reasons = [], []
     for timing in timings:
         try:
             measured.append(measured_of(timing, folder))
-        except UnpricedNetworkError as error:
-            on_message(f"{timing.network} is left out: {error}")
+        except MeasurementError as error:
+            reasons.append(f"{timing.network} is left out: {error}")
+            on_message(reasons[-1])
     if not measured:
-        raise MeasurementError("No network of the measurements can be priced; see the reasons above.")
+        raise MeasurementError(f"No network of the measurements can be priced. {reasons[0]}")
     return measured
 
 
@@ -106,11 +108,15 @@ def _chosen(
     if not all(s.whole for s in samples) or calibration.is_roofline(samples, plain.bytes_per_element):
         return {}
     if len(samples) < calibration.FEWEST_TO_TRANSFER:
-        return {}  # the fit says what is missing
+        raise MeasurementError(
+            f"{len(samples)} measured networks are too few: {calibration.FEWEST_TO_TRANSFER} are enough to start from "
+            f"a built-in device, {FEWEST_TIED} for a fit of their own; measure "
+            f"{calibration.FEWEST_TO_TRANSFER - len(samples)} more."
+        )
     devices = known()
     chosen = choose_sources(samples, devices)
     on_message(
-        f"Started from {', '.join(chosen)}, of {len(devices)} known devices what explains the measurements best."
+        f"Started from {', '.join(chosen)}, of {len(devices)} built-in devices what explains the measurements best."
     )
     return chosen
 
@@ -183,7 +189,7 @@ def measured_of(timing: Timing, folder: Path) -> Measured:
     Raises MeasurementError where nothing tells the kernels, UnpricedNetworkError where one is of no known operation.
     """
     name, _, part = timing.network.partition("#")
-    seen, family = _network(name, folder / timing.model if timing.model else None)
+    seen, family = _network(name, _file_of(name, timing.model, folder))
     if part:
         seen = _one_kernel(seen, int(part), timing.network)
     return Measured(
@@ -196,6 +202,14 @@ def measured_of(timing: Timing, folder: Path) -> Measured:
         high_ms=timing.high_ms,
         runs=timing.runs,
     )
+
+
+def _file_of(name: str, model: str, folder: Path) -> Path | None:
+    """Return the file that was timed: as the measurements name it, else one of that name beside them."""
+    if model:
+        return folder / model
+    beside = (folder / f"{name.removesuffix('.tflite')}.tflite", folder / MODELS_FOLDER / f"{name}.tflite")
+    return next((path for path in beside if path.is_file()), None)
 
 
 def _network(name: str, path: Path | None) -> tuple[Network, str]:
@@ -213,8 +227,8 @@ def _network(name: str, path: Path | None) -> tuple[Network, str]:
         return network(build_graph(DESIGNS[name].spec)), probes.family(DESIGNS[name].spec)
     where = f"its file {path} is not there" if path else "the measurements name no file of it"
     raise MeasurementError(
-        f'Network "{name}" is no probe and no published design, and {where}; give the .tflite that was timed in the '
-        "column model."
+        f'Network "{name}" is no probe and no published design, and {where}; put the .tflite that was timed beside '
+        "the measurements, or its path into the column model."
     )
 
 

@@ -267,19 +267,26 @@ class Predictor:
         runtime_ms = start_ms + sum(times)
         found = self._where(network.kernels)
         beyond = noticed_size(found, times, runtime_ms)
-        width = beyond**self.interval.growth
-        least = runtime_ms - sum(t * (1 - 1 / each.off) for t, each in zip(times, found, strict=True))
-        most = runtime_ms + sum(t * (each.off - 1) for t, each in zip(times, found, strict=True))
+        low, high = self.interval.low, self.interval.high
+        least = sum(t * (1 - exp(self._wide(low, each) - low) / each.off) for t, each in zip(times, found, strict=True))
+        more = [exp(self._wide(high, each) - high) * each.off - 1 for each in found]
+        most = sum(t * m for t, m in zip(times, more, strict=True))
         return Prediction(
             runtime_ms=runtime_ms,
-            low_ms=least * exp(width * self.interval.low),
-            high_ms=most * exp(width * self.interval.high),
+            low_ms=(runtime_ms - least) * exp(low),
+            high_ms=(runtime_ms + most) * exp(high),
             assumed_interval=self.interval.kind == "assumed",
             kernels_ms={k.name: t for k, t in zip(network.kernels, times, strict=True)},
             fixed_ms=start_ms,
             flags=sentences(network.kernels, found, times, runtime_ms, beyond),
             extrapolation=beyond,
         )
+
+    def _wide(self, side: float, where: Outside) -> float:
+        """Return one side of the interval, a logarithm, of a part that is so far outside what was measured."""
+        if where.size <= 1.0:
+            return side
+        return max(-FARTHEST, min(FARTHEST, float(where.size**self.interval.growth) * side))
 
     def _where(self, kernels: Sequence[Kernel]) -> list[Outside]:
         """Return how far each kernel is outside what was measured; remembered, as prices are."""
@@ -298,6 +305,7 @@ class Predictor:
 
 
 _INSIDE = Outside()
+FARTHEST = log(100)  # a part is off by so much at most for its size: beyond that nobody knows anything of it
 
 
 def _times(parts: Parts, factor: float) -> Parts:

@@ -28,7 +28,9 @@ def predictor_to_data(predictor: Predictor) -> dict[str, Any]:
 
 def _range_to_data(known: Range) -> dict[str, Any]:
     figures = {op: {name: list(bounds) for name, bounds in found.items()} for op, found in known.figures.items()}
-    return known._asdict() | {"operations": list(known.operations), "figures": figures}
+    data = known._asdict() | {"operations": list(known.operations), "figures": figures}
+    inherited = data.pop("inherited")
+    return data | ({"inherited": list(inherited)} if inherited else {})
 
 
 def _core_to_data(core: Core | Transfer) -> dict[str, Any]:
@@ -183,8 +185,9 @@ def _read_interval(where: str, value: object) -> Interval:
 def _read_range(where: str, value: object) -> Range | None:
     if value is None:
         return None
-    readers = {"macs": _read_counts, "elements": _read_counts, "operations": _read_texts, "figures": _read_figures}
-    return Range(**record(readers)(where, _completed(value, figures={})))
+    readers = {"macs": _read_counts, "elements": _read_counts, "operations": _read_texts, "figures": _read_figures,
+               "inherited": _read_texts}  # fmt: skip
+    return Range(**record(readers)(where, _completed(value, figures={}, inherited=[])))
 
 
 def _read_figures(where: str, value: object) -> dict[str, dict[str, Bounds]]:

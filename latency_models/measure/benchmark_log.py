@@ -43,8 +43,9 @@ class LogResult:
     tool: str = TENSORFLOW_TOOL  # or one of LiteRT's
 
 
-# Nothing may follow that could belong to the number: a line that was cut within "2.95034e+06" holds none.
-_NUMBER = r"([-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf))(?![\w.+-])"
+# Nothing may follow that could belong to the number: a line that was cut within "2.95034e+06" holds none, and neither
+# does "41,230.5", as a locale may write it.
+_NUMBER = r"([-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf))(?![\w.+-]|,\d)"
 _PAIR = re.compile(r"(\w+)=" + _NUMBER)
 _COUNT = re.compile(r"count=\d{1,9}(?= |$)")
 _RESULT_US = re.compile(
@@ -53,6 +54,7 @@ _RESULT_US = re.compile(
     + r"|Average inference timings in us: .*(?:no stats|Inference): "
     + _NUMBER
 )
+_ANY_RESULT = re.compile(r"Inference timings in us: |Average inference timings in us: |Inference \(avg\): ")
 _RESULT_MS = re.compile(r"Inference \(avg\): +" + _NUMBER + r" ms \((\d{1,9}) runs\)")
 _FIGURE_MS = re.compile(r"Inference \((median|p5|p95|std)\): +" + _NUMBER)
 _ONLY_PYTHONS = re.compile(r"Inference \(median\): |Fully accelerated: ")
@@ -86,7 +88,9 @@ _FAILURES = (
         rf"|\b(?:n[o']t|no|non)\b (?:be |been )?(?:{_BEGUN}|opencl|opengl|device|driver|librar)"
         rf"|n't (?:be |been )?{_BEGUN})"
         r"|failed to modify graph with .*delegate|modifygraphwithdelegate.*(?:failed|error)"
-        r"|^fall(?:ing|s)? ?back to (?:the )?cpu|delegate.*fall(?:ing|s)? ?back to (?:the )?cpu",
+        # Of the rest of a network it may be said that it runs on the CPU: that is a part, and told elsewhere.
+        r"|^(?!.*\b(?:remaining|rest|operations)\b).*\b(?:running|executing|fall(?:ing|s)? ?back) "
+        r"(?:on|to) (?:the )?cpu",
         re.IGNORECASE,
     ),
     re.compile(r"NN API returned error|failed to prepare|Failed to (?:allocate|invoke|initialize the)|Run failed: "),
@@ -167,7 +171,7 @@ def _result(run: Sequence[str], *, allow_partial: bool) -> LogResult:
 
 
 # OpenGL is slower than OpenCL by a factor: the GPU delegate falls back to it where the phone has no OpenCL.
-_OPENGL = re.compile(r"Initialized OpenGL-based API|Falling back to OpenGL")
+_OPENGL = re.compile(r"(?:Initialized|Falling back to|using|through|via) OpenGL", re.IGNORECASE)
 _BACKEND = "--gpu_backend="
 
 
@@ -216,6 +220,11 @@ def _times_ms(run: Sequence[str], name: str) -> dict[str, float]:
             rounded = {m[1]: float(m[2]) for later in run[index:] if (m := _FIGURE_MS.match(later))}
             rounded["count"] = float(match[2])
             return _checked(rounded | _counted_ms(run[:index]), float(match[1]), _ROUNDED_MS, name)
+    if unread := next((line for line in run if _ANY_RESULT.match(line)), None):
+        raise MeasurementError(
+            f'The result of {name} is no number as the tool writes it ("{unread}"), but cut or in another locale; '
+            "measure again with LC_ALL=C and keep the whole output."
+        )
     raise MeasurementError(
         f'The log of {name} ends before its result ("Inference timings in us" or "Inference (avg)"); '
         "measure again and keep the whole output."

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import PureWindowsPath
 
 from search_spaces.errors import MeasurementError
 
@@ -47,11 +48,18 @@ _REPLACED = re.compile(
     r"Replacing (\d{1,9})(?: out of (\d{1,9}))? node\(s\) with delegate \(([^)]*)\) node, "
     r"yielding (\d{1,9}) partitions(?: for subgraph (\d+))?"
 )
+_DELEGATED = re.compile(
+    r"(\S+) delegate: (?P<taken>\d{1,9}) nodes delegated out of (?P<nodes>\d{1,9}) nodes with (?P<parts>\d{1,9}) "
+)
+_CREATED = re.compile(r"^(?:INFO: )?(\w+) delegate created\.?$|Created TensorFlow Lite delegate for (\w+)\.$")
 _CREATED_XNNPACK = "Created TensorFlow Lite XNNPACK delegate"
 _ACCELERATORS = re.compile(r"Accelerators: +([A-Z]+(?: \| [A-Z]+)*)$")
 _FULLY = re.compile(r"Fully accelerated: +(True|False)$")
-_ASKED = re.compile(r"Use (gpu|nnapi|neuron|hexagon|coreml) ?: \[(?:1|true)\]", re.IGNORECASE)
-_ASKED_EXTERNAL = re.compile(r"External delegate path ?: \[.+\]")
+_ASKED = re.compile(r"Use ([\w ]+?) ?: \[(?:1|true)\]", re.IGNORECASE)
+_NO_DELEGATES = ("caching", "profiler", *CPU_DELEGATES)  # of what the tool can be told to use
+_ASKED_EXTERNAL = re.compile(r"External delegate path ?: \[(.+)\]")
+_LIBRARIES = ("qnn", "neuron", "hexagon", "armnn", "edgetpu", "gpu")  # by what their files are called
+_REFERENCE = re.compile(r"NNAPI accelerator name ?: \[nnapi-reference\]")  # which computes on the CPU
 _OTHER_NAMES = {"ml_drift_cl": "gpu", "ml_drift_webgpu": "gpu", "dispatch": "npu", "stable_delegate": "external"}
 
 
@@ -108,6 +116,11 @@ def require_delegated(delegation: Delegation, name: str, *, allow_partial: bool)
             f"{delegate} ran only {part} of {name} and the CPU the rest; use a network that it takes whole, or "
             "allow a partial delegation to keep the time with its counts of nodes."
         )
+    if delegation.extent is Extent.UNKNOWN and not delegation.line:
+        raise MeasurementError(
+            f"{delegate} was asked for but nothing tells that it was created or took anything of {name}; keep the "
+            "whole output, stderr too (2>&1), and look for what it says of the delegate."
+        )
     if delegation.extent is Extent.UNKNOWN and not allow_partial:
         raise MeasurementError(
             f"{delegate} was asked for but nothing tells whether it took all of {name}; keep the whole output, "
@@ -137,6 +150,14 @@ def _announced(lines: Iterable[str]) -> list[Delegation]:
             extent = {None: Extent.UNKNOWN, "completely": Extent.ALL}.get(match[2], Extent.PART)
             kernels = int(match[3]) if match[3] else None
             found.append(Delegation(delegate_name(match[1]), extent, partitions=kernels, line=line))
+        elif _REFERENCE.match(line):
+            found.append(Delegation("nnapi", Extent.NONE, line=line))
+        elif match := _DELEGATED.search(line):
+            taken, nodes, partitions = (int(match[name]) for name in ("taken", "nodes", "parts"))
+            extent = Extent.ALL if taken == nodes else Extent.PART if taken else Extent.NONE
+            found.append(Delegation(delegate_name(match[1]), extent, nodes, taken, partitions, line))
+        elif match := _CREATED.search(line):
+            found.append(Delegation(delegate_name(match[1] or match[2]), Extent.UNKNOWN, line=line))
         elif _CREATED_XNNPACK in line:
             found.append(Delegation("xnnpack", Extent.UNKNOWN, line=line))
     return found
@@ -159,7 +180,8 @@ def _counted(delegate: str, subgraphs: Sequence[re.Match[str]]) -> Delegation:
         nodes = sum(int(match[2]) for match in subgraphs)
         extent = Extent.ALL if delegated == nodes else Extent.PART if delegated else Extent.NONE
     else:  # older runtimes do not tell the sum; where all is delegated there is one partition
-        nodes, extent = None, Extent.ALL if partitions == len(subgraphs) else Extent.PART
+        whole = Extent.ALL if partitions == len(subgraphs) else Extent.PART
+        nodes, extent = None, whole if delegated else Extent.NONE
     return Delegation(delegate, extent, nodes, delegated, partitions, subgraphs[0].string)
 
 
@@ -177,9 +199,15 @@ def _tried(lines: Iterable[str]) -> list[Delegation]:
 
 def _asked(lines: Iterable[str]) -> list[Delegation]:
     """Return the delegates that the tool was told to use."""
-    asked = [delegate_name(match[1]) for line in lines if (match := _ASKED.match(line))]
-    external = ["external" for line in lines if _ASKED_EXTERNAL.match(line)]
-    return [Delegation(name, Extent.UNKNOWN) for name in (*asked, *external)]
+    asked = [delegate_name(match[1].replace(" ", "_")) for line in lines if (match := _ASKED.match(line))]
+    external = [_of_library(match[1]) for line in lines if (match := _ASKED_EXTERNAL.match(line))]
+    return [Delegation(name, Extent.UNKNOWN) for name in (*asked, *external) if name not in _NO_DELEGATES]
+
+
+def _of_library(path: str) -> str:
+    """Return the delegate that a library holds, by the name of its file."""
+    name = PureWindowsPath(path).name.lower()  # splits at either kind of slash
+    return next((known for known in _LIBRARIES if known in name), "external")
 
 
 def _named(told: list[Delegation]) -> list[Delegation]:

@@ -2,15 +2,22 @@
 
 import os
 from collections.abc import Generator, Iterable, Sequence, Set
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from latency_models import probes
 from latency_models.calibration import left_out
-from latency_models.device import Device, device_names, load_device, summary
-from latency_models.measurements import Conditions, Failure, Timing, read_measurements, write_measurements
+from latency_models.device import Device, builtin_devices, load_device, summary
+from latency_models.measurements import (
+    MODELS_FOLDER,
+    Conditions,
+    Failure,
+    Timing,
+    read_measurements,
+    write_measurements,
+)
 from latency_models.predictor import Predictor
 from latency_models.probes import Probe
 from nas.cli.console import Console, typed
@@ -20,13 +27,13 @@ from nas.cli.tables import Column, print_json, print_rows
 from nas.search import candidate_rows
 from nas.search.network_ref import the_study
 from nas.units import Row, predicted_with_interval
-from search_spaces.errors import IspNasError, MeasurementError, UsageError
+from search_spaces.errors import MeasurementError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
 from search_spaces.system import named_files
 
-MEASUREMENTS, MODELS = "measurements.csv", "models"
+MEASUREMENTS = "measurements.csv"
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def run_measure(options: MeasureOptions, *, output_format: str) -> None:
     """Time networks here or on a phone; what is timed is written at once, and the same command goes on."""
     file = options.out / MEASUREMENTS
     paths = list(options.models) or _models(
-        options.out / MODELS, options.probes, options.candidates, options.largest_side, options.seed
+        options.out / MODELS_FOLDER, options.probes, options.candidates, options.largest_side, options.seed
     )
     known = read_measurements(file) if file.exists() else ()
     console = Console(stderr=True)
@@ -114,7 +121,7 @@ def _here(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Timing
     from latency_models.measure.network_file import read_networks
 
     read_networks(paths)  # what cannot be read is refused before TensorFlow is loaded to write the references
-    references = write_models(reference_probes(), options.out / MODELS)
+    references = write_models(reference_probes(), options.out / MODELS_FOLDER)
     with progress_bar("Timing here") as report:
         yield from measure_here(
             paths,
@@ -217,6 +224,8 @@ def run_calibrate(
     _require_free(folder, name)
     timings = read_measurements(measurements)
     named = {prior: load_device(prior) for prior in priors}
+    for device in named.values():
+        _require_other_rows(timings, device)
     told: list[str] = []
     with progress_bar("Fitting, leaving families out"):
         device = make_device(
@@ -236,12 +245,19 @@ def run_calibrate(
 
 
 def _known_devices() -> dict[str, Predictor]:
-    """Return the predictors of all devices that can be read; a damaged file is no prior."""
-    found = {}
-    for name in sorted(device_names()):
-        with suppress(IspNasError):
-            found[name] = load_device(name).predictor
-    return found
+    """Return the predictors of the built-in devices: one of the user's own may rest on the measurements themselves."""
+    return {name: load_device(str(path)).predictor for name, path in builtin_devices().items()}
+
+
+def _require_other_rows(timings: Sequence[Timing], prior: Device) -> None:
+    """Refuse measurements that the prior rests on: what they tell would count twice, and no error would be held out."""
+    known = {(m.label, m.runtime_ms) for m in prior.measurements}
+    again = [t.network for t in timings if (t.network, t.runtime_ms) in known]
+    if again:
+        raise MeasurementError(
+            f"{len(again)} of the measurements are those of {prior.name} already ({again[0]}): as its prior they would "
+            "count twice; leave them out, or name another device by --prior."
+        )
 
 
 def _table_of(priors: Iterable[Device], timings: Sequence[Timing]) -> str | None:
@@ -315,7 +331,7 @@ def _timed(options: MeasureOptions, networks: Sequence[Probe], device: Device) -
     """Time networks under the device's own conditions, in its own unit: its references' recorded times stay."""
     from latency_models.measure.models import write_models
 
-    paths = write_models(networks, options.out / MODELS)
+    paths = write_models(networks, options.out / MODELS_FOLDER)
     file = options.out / MEASUREMENTS
     known = [*(read_measurements(file) if file.exists() else ()), *_references(device)]
     found = {timing.network: timing for timing in known}

@@ -19,6 +19,7 @@ from latency_models import calibration
 from latency_models.device import BUILTIN, load_device
 from latency_models.measure import local
 from latency_models.measurements import read_measurements, write_measurements
+from search_spaces.designs import DESIGNS
 from search_spaces.tflite_resize import dynamic
 
 MODEL = "conv-k3-s1-16-16-relu-34x60"
@@ -226,6 +227,25 @@ def test_measurements_become_a_device_that_predicts(tmp_path: Path) -> None:
     assert {row["name"] for row in printed("devices")} == {"mine", *(path.stem for path in BUILTIN.glob("*.json"))}
 
 
+def test_what_a_prior_rests_on_already_is_not_counted_twice(tmp_path: Path) -> None:
+    printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine")
+    done = in_process("latency", "calibrate", tmp_path / "m.csv", "--name", "again", "--prior", "mine")
+    assert done.returncode == 2
+    assert "are those of mine already" in done.stderr.replace("\n", " ")
+    assert not (tmp_path / "devices" / "again.json").exists()
+
+
+def test_a_handful_starts_from_built_in_devices_and_never_from_ones_own(tmp_path: Path) -> None:
+    rows = write_timings(tmp_path / "m.csv").read_text().splitlines(keepends=True)
+    networks = [row for row in rows[1:] if row.split(",")[0] in DESIGNS][:8]
+    (tmp_path / "few.csv").write_text(rows[0] + "".join(networks))
+    for name in ("first", "second"):
+        done = in_process("latency", "calibrate", tmp_path / "few.csv", "--name", name)
+        assert done.returncode == 0, done.stderr
+        assert "Started from" in done.stderr
+        assert "first" not in done.stderr.replace("measurements best", "")
+
+
 def test_a_device_may_be_saved_for_all_folders(tmp_path: Path) -> None:
     told = printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine", "--user-wide")
     assert Path(told["path"]) == tmp_path / "home" / "devices" / "mine.json"
@@ -242,7 +262,7 @@ def test_too_few_measurements_say_how_many_are_missing_and_leave_nothing(tmp_pat
     write_timings(tmp_path / "m.csv", 3, designs=False)
     before = snapshot(tmp_path)
     sentence = refused("calibrate", "m.csv", "--name", "mine")
-    assert "are missing. Measure more" in sentence
+    assert "3 measured networks are too few: 5 are enough" in sentence
     assert "start from a known device with --prior" in sentence
     assert snapshot(tmp_path) == before
 

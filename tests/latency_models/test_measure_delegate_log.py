@@ -98,13 +98,41 @@ def test_nodes_are_counted_over_all_subgraphs_and_once_where_applied_twice() -> 
         parse(asking("gpu", *told))
 
 
+CREATED = "NEURON delegate created."
+
+
 def test_a_delegate_whose_part_is_not_told_is_refused_unless_it_is_allowed() -> None:
     with pytest.raises(
         MeasurementError, match=r"neuron was asked for but nothing tells whether it took all of smallnet.*2>&1"
     ):
-        parse(asking("neuron"))
-    result = parse(asking("neuron"), allow_partial=True)
+        parse(asking("neuron", CREATED))
+    result = parse(asking("neuron", CREATED), allow_partial=True)
     assert (result.delegate, result.nodes) == ("neuron", None)
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("gpu", ""),
+        ("gpu", "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."),
+        ("gpu", "GPU delegate konnte nicht erstellt werden"),
+        ("Hexagon", "Failed to fetch Hexagon NN version."),
+        ("EdgeTPU", "Unable to open EdgeTPU device; running on the CPU instead"),
+        ("NPU", "WARNING: No accelerator registered for NPU; falling back to CPU"),
+        ("NNAPI", "ERROR: Could not find the specified NNAPI accelerator: mtk-apu. Must be one of: {nnapi-reference}"),
+        ("NNAPI", "NNAPI accelerator name: [nnapi-reference]"),
+        ("caching", "External delegate path: [/d/libQnnTFLiteDelegate.so]"),
+        ("caching", "External delegate path: [/d/libx.so]\ndlopen failed: library libx.so not found"),
+        ("gpu", "INFO: TfLiteGpuDelegateV2 delegate: 0 nodes delegated out of 64 nodes with 0 partitions."),
+        ("gpu", "Replacing 0 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 0 partitions."),
+    ],
+)
+def test_a_delegate_of_which_nothing_tells_that_it_ran_is_refused_even_in_part(
+    asked: str, told: str, allow_partial: bool
+) -> None:
+    with pytest.raises(MeasurementError):
+        parse(asking(asked, *told.splitlines()), allow_partial=allow_partial)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +144,8 @@ def test_a_delegate_whose_part_is_not_told_is_refused_unless_it_is_allowed() -> 
         ("neuron", replacing("6 out of 6", "TFLiteNeuronDelegate"), "neuron"),
         ("caching", replacing("6 out of 6", "TfLiteXNNPackDelegate"), "xnnpack"),
         ("xnnpack", "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", "xnnpack"),
+        ("caching", "External delegate path: [/d/libQnnTFLiteDelegate.so]\n" + WHOLE.format("EXTERNAL"), "qnn"),
+        ("gpu", "INFO: TfLiteGpuDelegateV2 delegate: 6 nodes delegated out of 6 nodes with 1 partitions.", "gpu"),
         ("caching", "External delegate path: [/vendor/libvx.so]\n" + replacing("6 out of 6", "VxDelegate"), "vx"),
     ],
 )

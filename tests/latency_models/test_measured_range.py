@@ -6,7 +6,7 @@ import pytest
 
 from latency_models.device import load_device
 from latency_models.kernels import Kernel, Network, network
-from latency_models.measured_range import KIND_OFF, OPERATION_OFF, outside, range_of
+from latency_models.measured_range import INHERITED_OFF, KIND_OFF, OPERATION_OFF, outside, range_of
 from latency_models.predictor import Core, Prediction, Predictor, assumed_interval
 from latency_models.roofline import CLASS_COEFFICIENTS, Layout
 from search_spaces.designs import DESIGNS
@@ -35,11 +35,11 @@ def width(prediction: Prediction) -> float:
 @pytest.mark.parametrize(
     ("kernel", "told"),
     [
-        (DEPTHWISE._replace(kernel=7), "of 7 kernel side was never measured, only 5"),
-        (DEPTHWISE._replace(kernel=3), "of 3 kernel side was never measured, only 5"),
+        (DEPTHWISE._replace(kernel=7), "of kernel side 7 was never measured, only 5"),
+        (DEPTHWISE._replace(kernel=3), "of kernel side 3 was never measured, only 5"),
         (BASE._replace(groups=4), "of 4 groups was never measured, only 1"),
-        (BASE._replace(stride=4), "of 4 stride was never measured, only 1"),
-        (BASE._replace(dilation=2), "of 2 dilation was never measured, only 1"),
+        (BASE._replace(stride=4), "of stride 4 was never measured, only 1"),
+        (BASE._replace(dilation=2), "of dilation 2 was never measured, only 1"),
         (BASE._replace(cin=128), "of 128 channels per group was never measured, only 8 to 32"),
         (BASE._replace(cin=2), "of 2 channels per group was never measured, only 8 to 32"),
         (BASE._replace(cout=256), "of 256 channels was never measured, only 8 to 32"),
@@ -91,3 +91,40 @@ def test_the_default_device_says_that_it_extrapolates() -> None:
     assert far.extrapolation > 1.5
     assert "times larger than anything measured" in far.flags[0]
     assert width(far) > width(inside)
+
+
+def test_what_was_timed_on_a_few_values_has_not_been_timed_on_maps() -> None:
+    few = BASE._replace(cls="memory", tflite_op="RSQRT", macs=0, input_elements=8, output_elements=8, weight_elements=0)
+    known = range_of([Network((BASE, few), 10, 10)])
+    assert outside(few, known).off == 1.0
+    assert outside(few._replace(input_elements=900, output_elements=900), known).off == 1.0
+    found = outside(few._replace(input_elements=10**6, output_elements=10**6), known)
+    assert found.off == OPERATION_OFF
+    assert found.why == "of 2000000 values was never measured, only 16"
+
+
+def test_a_class_that_only_other_devices_were_timed_with_widens_the_interval() -> None:
+    own = range_of([KNOWN])
+    inherited = outside(DEPTHWISE, own._replace(inherited=("depthwise",)))
+    assert inherited.off == INHERITED_OFF
+    assert "on other devices alone" in inherited.why
+    assert outside(DEPTHWISE, own).off == 1.0
+
+
+def test_a_detail_far_beyond_does_not_widen_the_rest() -> None:
+    huge = SMALL._replace(macs=10**6 * BASE.macs, cout=8)
+    assert width(predicted(huge)) <= 2 * log(100) + width(predicted(BASE))
+    tiny = SMALL._replace(cls="memory", tflite_op="ADD", macs=0, output_elements=10**9)
+    known = Network((BASE, SMALL._replace(cls="memory", tflite_op="ADD", macs=0)), 10, 10)
+    predictor = Predictor(Core(LAYOUT, COSTS), assumed_interval(1.2, "a test"), range=range_of([known]))
+    found = predictor.predict(Network((tiny, *[BASE._replace(name=f"k{n}") for n in range(200)]), 10, 10))
+    share = found.kernels_ms[tiny.name] / found.runtime_ms
+    assert found.high_ms <= found.runtime_ms * ((1 - share) * 1.2 + share * 100) * (1 + 1e-9)
+
+
+def test_roots_of_variances_tell_no_price_of_maps() -> None:
+    device = load_device("amd-epyc-genoa-1-thread")
+    root = BASE._replace(cls="memory", tflite_op="RSQRT", macs=0, weight_elements=0)
+    like = root._replace(tflite_op="SUB")
+    times = [device.predict_network(Network((k._replace(name="k"),), 10, 10)).runtime_ms for k in (root, like)]
+    assert times[0] < 10 * times[1]

@@ -114,7 +114,7 @@ def test_a_file_that_was_timed_tells_more_than_its_name(tmp_path: Path) -> None:
 def test_a_network_that_nothing_tells_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match=r'"mystery" is no probe and no published design, and the measurements'):
         measured_of(Timing("mystery", 3.0), tmp_path)
-    with pytest.raises(MeasurementError, match=r"its file .*models/mystery\.tflite is not there; give the \.tflite"):
+    with pytest.raises(MeasurementError, match=r"its file .*models/mystery\.tflite is not there; put the \.tflite"):
         measured_of(Timing("mystery", 3.0, model="models/mystery.tflite"), tmp_path)
 
 
@@ -210,7 +210,38 @@ def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it
     made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, on_message=told.append)
     assert isinstance(made.method, Transferred)
     assert list(made.method.sources) == ["mine"]
-    assert any(each.startswith("Started from mine, of 1 known devices") for each in told)
+    assert any(each.startswith("Started from mine, of 1 built-in devices") for each in told)
+
+
+def test_fewer_than_a_handful_are_told_what_is_enough() -> None:
+    with pytest.raises(MeasurementError, match=r"3 measured networks are too few: 5 are enough to start .* 2 more"):
+        make_device("few", timings(0)[:3], folder=NOWHERE, known=lambda: {})
+
+
+def test_a_name_that_nothing_tells_is_left_out_and_a_file_beside_the_measurements_tells(tmp_path: Path) -> None:
+    told: list[str] = []
+    mystery = Timing("mystery", 3.0, source="a test", conditions=CONDITIONS)
+    made = make_device("mine", [*timings(60), mystery], folder=tmp_path, on_message=told.append)
+    assert "mystery" not in {m.label for m in made.measurements}
+    assert any(each.startswith('mystery is left out: Network "mystery" is no probe') for each in told)
+    for place in (tmp_path / "other.tflite", tmp_path / "models" / "mystery.tflite"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"\0\0\0\0TFL3")
+        with pytest.raises(MeasurementError, match=rf"{place.name}: This \.tflite file is damaged"):
+            measured_of(replace(mystery, network=place.stem), tmp_path)
+
+
+def test_what_only_priors_were_timed_with_is_said_and_kept(device: Device, tmp_path: Path) -> None:
+    some = [t for t in timings(0) if "depthwise" not in {k.cls for k in measured_of(t, NOWHERE).network.kernels}]
+    made = make_device("few", some[:10], folder=NOWHERE, sources={"mine": device.predictor})
+    known = made.predictor.range
+    assert known is not None
+    assert "depthwise" in known.inherited
+    assert known.macs["depthwise"] > 0
+    probe = measured_of(Timing("depthwise-k5-d1-8-none-34x60", 1.0, conditions=CONDITIONS), NOWHERE).network
+    flags = made.predict_network(probe).flags
+    assert any("timed on other devices alone" in flag for flag in flags)
+    assert load_device(str(save_device(made, tmp_path))).predictor.range == known
 
 
 def without_class(cls: str) -> Predictor:
