@@ -262,8 +262,7 @@ def test_too_few_measurements_say_how_many_are_missing_and_leave_nothing(tmp_pat
     write_timings(tmp_path / "m.csv", 3, designs=False)
     before = snapshot(tmp_path)
     sentence = refused("calibrate", "m.csv", "--name", "mine")
-    assert "3 measured networks are too few: 5 are enough" in sentence
-    assert "start from a known device with --prior" in sentence
+    assert "3 measured networks are too few: 5 are enough to start from a built-in device" in sentence
     assert snapshot(tmp_path) == before
 
 
