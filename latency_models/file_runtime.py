@@ -12,7 +12,7 @@ from latency_models.kernels import Network
 from latency_models.predictor import Prediction
 from latency_models.tflite_network import read_network
 
-FLOATING = "floating point"
+FLOATING, HYBRID = "floating point", "floating point with weights of 8 bits"
 _KINDS = {"float32": FLOATING, "float16": FLOATING, "int8": "int8", "uint8": "int8", "int16": "int16"}
 
 
@@ -21,13 +21,19 @@ def kind_of_file(network: Network) -> str:
     amounts: Counter[str] = Counter()
     for kernel in network.kernels:
         # Where nothing multiplies, what moves most decides; it counts next to nothing otherwise.
-        amounts[_KINDS.get(kernel.dtype, FLOATING)] += kernel.macs * 10**6 + kernel.output_elements
+        kind = HYBRID if "hybrid" in kernel.traits else _KINDS.get(kernel.dtype, FLOATING)
+        amounts[kind] += kernel.macs * 10**6 + kernel.output_elements
     return max(amounts, key=amounts.__getitem__, default=FLOATING)
 
 
 def kind_of_device(device: Device) -> str:
     """Return in which numbers a device was measured; floating point where it does not say."""
-    told = re.match(r"u?(int8|int16)\b", device.conditions.precision.lower())
+    return kind_of_precision(device.conditions.precision)
+
+
+def kind_of_precision(precision: str) -> str:
+    """Return in which numbers was computed what is called so: fp32 and fp16 are one kind."""
+    told = re.match(r"u?(int8|int16)\b", precision.lower())
     return told[1] if told else FLOATING
 
 

@@ -13,6 +13,7 @@ from latency_models.delegate import delegate_names, load_delegate
 from latency_models.device import Device, Fitted, Measured, Transferred, refit
 from latency_models.families import families
 from latency_models.few_networks import FEWEST_TIED
+from latency_models.file_runtime import kind_of_file, kind_of_precision
 from latency_models.kernels import Network, network
 from latency_models.measurements import MODELS_FOLDER, Conditions, Timing
 from latency_models.other_probes import OtherProbe, any_named
@@ -190,6 +191,11 @@ def measured_of(timing: Timing, folder: Path) -> Measured:
     """
     name, _, part = timing.network.partition("#")
     seen, family = _network(name, _file_of(name, timing.model, folder))
+    computed, precision = kind_of_file(seen), timing.conditions.precision
+    if precision and computed != kind_of_precision(precision):
+        raise UnpricedNetworkError(
+            f"Its file computes in {computed}, and the precision of the measurements is {precision}."
+        )
     if part:
         seen = _one_kernel(seen, int(part), timing.network)
     return Measured(

@@ -165,8 +165,8 @@ def _rule(op: Operation) -> Rule:
         )
     told = f'{name} "{op.node.custom}"' if op.node.custom else name
     raise DeviceError(
-        f'Operation {told}, which makes "{made}", needs a latency rule; add one to RULES in '
-        "latency_models/tflite_rules.py, or convert the network without it."
+        f'Operation {told}, which makes "{made}", is none of those that can be priced: nothing says what it costs by '
+        "its size; convert the network without it."
     )
 
 

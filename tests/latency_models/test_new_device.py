@@ -213,6 +213,15 @@ def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it
     assert any(each.startswith("Started from mine, of 1 built-in devices") for each in told)
 
 
+def test_a_file_that_computes_in_other_numbers_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    float_maps = network(build_graph(DESIGNS["smallnet"].spec))
+    of_8_bits = float_maps._replace(kernels=tuple(k._replace(traits=("hybrid",)) for k in float_maps.kernels))
+    monkeypatch.setattr(new_device, "read_network", lambda _: of_8_bits)
+    (tmp_path / "odd.tflite").write_bytes(b"x")
+    with pytest.raises(MeasurementError, match="computes in floating point with weights of 8 bits, .* is fp32"):
+        measured_of(Timing("odd", 3.0, conditions=CONDITIONS), tmp_path)
+
+
 def test_fewer_than_a_handful_are_told_what_is_enough() -> None:
     with pytest.raises(MeasurementError, match=r"3 measured networks are too few: 5 are enough to start .* 2 more"):
         make_device("few", timings(0)[:3], folder=NOWHERE, known=lambda: {})
