@@ -103,6 +103,26 @@ def test_what_was_timed_on_a_few_values_has_not_been_timed_on_maps() -> None:
     assert found.why == "of 2000000 values was never measured, only 16"
 
 
+CONCAT = BASE._replace(cls="memory", tflite_op="CONCATENATION", macs=0, cin=1)
+RESIZE = BASE._replace(cls="memory", tflite_op="RESIZE_BILINEAR", macs=0, output_elements=10**5)
+
+
+@pytest.mark.parametrize(
+    ("odd", "usual", "told"),
+    [
+        (DEPTHWISE._replace(cout=256), DEPTHWISE, "of 8 channels made of each was never measured"),
+        (CONCAT, CONCAT._replace(cin=16), "of 1 channels of a part was never measured"),
+        (RESIZE, RESIZE._replace(output_elements=10**7), "to fewer pixels was never measured"),
+    ],
+)
+def test_what_is_computed_otherwise_is_told_where_it_was_never_measured(odd: Kernel, usual: Kernel, told: str) -> None:
+    known = range_of([Network((BASE, usual), 10, 10)])
+    assert outside(usual, known).off == 1.0
+    found = outside(odd, known._replace(elements={}, macs={}))
+    assert (found.off, found.why) == (KIND_OFF, told)
+    assert outside(odd, range_of([Network((BASE, usual, odd), 10, 10)])).off == 1.0
+
+
 def test_a_class_that_only_other_devices_were_timed_with_widens_the_interval() -> None:
     own = range_of([KNOWN])
     inherited = outside(DEPTHWISE, own._replace(inherited=("depthwise",)))

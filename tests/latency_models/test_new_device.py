@@ -218,7 +218,7 @@ def test_a_file_that_computes_in_other_numbers_is_left_out(tmp_path: Path, monke
     of_8_bits = float_maps._replace(kernels=tuple(k._replace(traits=("hybrid",)) for k in float_maps.kernels))
     monkeypatch.setattr(new_device, "read_network", lambda _: of_8_bits)
     (tmp_path / "odd.tflite").write_bytes(b"x")
-    with pytest.raises(MeasurementError, match="computes in floating point with weights of 8 bits, .* is fp32"):
+    with pytest.raises(MeasurementError, match=r"computes in floating point with weights of 8 bits, .* is fp32"):
         measured_of(Timing("odd", 3.0, conditions=CONDITIONS), tmp_path)
 
 
