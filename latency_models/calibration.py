@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from itertools import product
 from math import log, pi, sqrt
 
-from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, SourceDevices, blended, tied
+from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, TIED_NOISE, SourceDevices, blended, tied
 from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
 from latency_models.measured_range import is_map, range_of
 from latency_models.predictor import ASSUMED_GROWTH, Calibration, Core, Interval, Predictor
@@ -353,6 +353,8 @@ def _few_quantiles(logs: Sequence[float]) -> tuple[float, ...]:
 
     n = len(logs)
     scale = sqrt(pi / 2) * sum(map(abs, logs)) / n  # a normal distribution's, from its mean distance
+    if n < FEWEST_TO_TRANSFER:  # one network that was foreseen to a hair by chance makes no predictor sure
+        scale = max(scale, TIED_NOISE)
     return tuple(rounded(float(stdtrit(n, q)) * scale) for q in QUANTILES)
 
 

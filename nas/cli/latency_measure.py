@@ -21,7 +21,7 @@ from latency_models.measurements import (
 from latency_models.predictor import Predictor
 from latency_models.probes import Probe
 from nas.cli.console import Console, typed
-from nas.cli.latency_tables import ACCURACY_COLUMNS, accuracy_line, accuracy_rows
+from nas.cli.latency_tables import ACCURACY_COLUMNS, accuracy_line, accuracy_rows, outliers
 from nas.cli.progress import progress_bar
 from nas.cli.tables import Column, print_json, print_rows
 from nas.search import candidate_rows
@@ -241,7 +241,7 @@ def run_calibrate(
     for each in told:
         Console(stderr=True).print(each, highlight=False, markup=False)
     path = save_device(device, folder)
-    _report_device(device, path, output_format)
+    _report_device(device, path, told, output_format)
 
 
 def _known_devices() -> dict[str, Predictor]:
@@ -276,17 +276,27 @@ def _require_free(folder: Path, name: str) -> None:
         raise UsageError(f"{folder / name}.json exists already; choose another --name, or move it away.")
 
 
-def _report_device(device: Device, path: Path, output_format: str) -> None:
-    rows: list[Row] = list(accuracy_rows(device.held_out))
+def _report_device(device: Device, path: Path, messages: Sequence[str], output_format: str) -> None:
+    held = device.held_out
+    rows: list[Row] = list(accuracy_rows(held))
     missing = left_out([m.sample for m in device.measurements], device.held_out)
     if output_format == "json":
         told = summary(device.predictor, device.held_out)
-        print_json({"device": device.name, "path": str(path), **told, "held_out": rows, "left_out": missing})
+        foreseen = [{"network": h.label, "measured_ms": h.measured_ms, "foreseen_ms": h.predicted_ms} for h in held]
+        lists = {"held_out": rows, "foreseen": foreseen, "left_out": missing, "messages": list(messages)}
+        print_json({"device": device.name, "path": str(path), **told, **lists})
         return
     console = Console()
     print_rows(rows, ACCURACY_COLUMNS, output_format="table", console=console)
     for label, reason in missing.items():
         console.print(f"Not in the table: {label}, for {reason}.", highlight=False, markup=False)
+    for odd in outliers(held):
+        console.print(
+            f"Look at {odd.label}: {odd.measured_ms:.3g} ms were measured and {odd.predicted_ms:.3g} ms foreseen, "
+            "which is far more off than the others; leave it out where its file, unit or run was wrong.",
+            highlight=False,
+            markup=False,
+        )
     console.print(accuracy_line(device), highlight=False)
     console.print(f"Saved as {path}; use it by --device {device.name}.", highlight=False)
 

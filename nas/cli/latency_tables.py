@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
-from math import exp
+from math import exp, log
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from latency_models import accuracy
@@ -241,6 +242,19 @@ def _accuracy_row(name: str, group: Sequence[HeldOut]) -> dict[str, Any]:
         "spearman": accuracy.spearman(predicted, measured) if ranked else None,
         "worst": max(abs(p / m - 1) for p, m in zip(predicted, measured, strict=True)),
     }
+
+
+OUTLIER_TIMES, LEAST_OUTLIER = 5.0, log(1.5)  # median distances from the middle, and never less than half as much
+
+
+def outliers(held_out: Sequence[HeldOut]) -> list[HeldOut]:
+    """Return the networks that are off by far more than the others: a wrong file, unit or run, or an odd network."""
+    if not held_out:
+        return []
+    logs = [log(h.measured_ms / h.predicted_ms) for h in held_out]
+    middle = median(logs)
+    limit = max(LEAST_OUTLIER, OUTLIER_TIMES * median(abs(x - middle) for x in logs))
+    return [held for held, x in zip(held_out, logs, strict=True) if abs(x - middle) > limit]
 
 
 ACCURACY_COLUMNS = (

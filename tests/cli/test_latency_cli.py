@@ -235,6 +235,22 @@ def test_what_a_prior_rests_on_already_is_not_counted_twice(tmp_path: Path) -> N
     assert not (tmp_path / "devices" / "again.json").exists()
 
 
+def test_a_row_that_is_far_off_is_named(tmp_path: Path) -> None:
+    rows = write_timings(tmp_path / "m.csv").read_text().splitlines(keepends=True)
+    heading, found = rows[0].strip().split(","), [row.strip().split(",") for row in rows[1:]]
+    at = heading.index("runtime_ms")
+    for row in found:
+        if row[0] == "smallnet":
+            row[at] = str(20 * float(row[at]))
+    (tmp_path / "odd.csv").write_text("\n".join(",".join(row) for row in (heading, *found)) + "\n")
+    done = in_process("latency", "calibrate", tmp_path / "odd.csv", "--name", "odd")
+    assert done.returncode == 0, done.stderr
+    assert "Look at smallnet: " in done.stdout
+    told = printed("calibrate", tmp_path / "m.csv", "--name", "right")
+    assert {each["network"] for each in told["foreseen"]} >= {"smallnet"}
+    assert "messages" in told
+
+
 def test_a_handful_starts_from_built_in_devices_and_never_from_ones_own(tmp_path: Path) -> None:
     rows = write_timings(tmp_path / "m.csv").read_text().splitlines(keepends=True)
     networks = [row for row in rows[1:] if row.split(",")[0] in DESIGNS][:8]
