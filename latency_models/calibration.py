@@ -344,18 +344,22 @@ def with_interval(predictor: Predictor, held: Sequence[HeldOut]) -> Predictor:
 
 
 def _few_quantiles(logs: Sequence[float]) -> tuple[float, ...]:
-    """Return quantiles of Student's distribution: of a handful, the outermost hold too little or too much.
+    """Return quantiles of a distribution: of a handful, the outermost hold too little or too much.
+
+    Student's of very few, the normal one of some more: each was foreseen by a fit that saw fewer networks than the one
+    that is handed out, so that they are off by more than it is. With Student's for all, intervals of 80 % held 81 to
+    87 % of the networks that were not measured, at ten of them (results/latency).
 
     Around zero, for so few tell no bias from chance. Their mean distance is the scale: one family that is unlike all
     others, left out, would make the root of the mean square twice as large.
     """
-    from scipy.special import stdtrit  # SciPy's statistics take seconds to load
+    from scipy.special import ndtri, stdtrit  # SciPy's statistics take seconds to load
 
     n = len(logs)
     scale = sqrt(pi / 2) * sum(map(abs, logs)) / n  # a normal distribution's, from its mean distance
     if n < FEWEST_TO_TRANSFER:  # one network that was foreseen to a hair by chance makes no predictor sure
         scale = max(scale, TIED_NOISE)
-    return tuple(rounded(float(stdtrit(n, q)) * scale) for q in QUANTILES)
+    return tuple(rounded(float(ndtri(q) if n >= FEWEST_NETWORKS else stdtrit(n, q)) * scale) for q in QUANTILES)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
