@@ -34,10 +34,9 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             build(partial)
             _take_name(partial, folder)
     except OSError as error:
-        raise DataError(
-            f'Cannot write "{folder}": {error.strerror or error}; free space there or '
-            f"set {CACHE_VARIABLE} to a folder that can be written."
-        ) from error
+        is_cache = folder.is_relative_to(cache_dir())
+        other = f"set {CACHE_VARIABLE} to a folder that can be written" if is_cache else "name another folder"
+        raise DataError(f'Cannot write "{folder}": {error.strerror or error}; free space there or {other}.') from error
     return folder
 
 

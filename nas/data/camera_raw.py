@@ -256,7 +256,10 @@ def _colours(raw: "RawPy", path: Path) -> list[int]:
 def _pattern(raw: "RawPy", places: list[int], path: Path) -> str:
     pattern = "".join(chr(raw.color_desc[index]) for index in places)
     if pattern not in PATTERNS:
-        raise _no_bayer(path, f"filters {pattern[:2]}/{pattern[2:]}, as of a Quad-Bayer sensor")
+        other = (
+            "as of a Quad-Bayer sensor" if set(pattern) <= set("RGB") else "of other colours than red, green and blue"
+        )
+        raise _no_bayer(path, f"filters {pattern[:2]}/{pattern[2:]}, {other}")
     return pattern
 
 

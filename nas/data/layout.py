@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 
@@ -96,7 +97,8 @@ def list_pairs(folder: Path, layouts: Sequence[tuple[str, str]]) -> list[Pair]:
     rgbs = _files_by_stem(rgb_folder, RGB_SUFFIXES)
     if raws.keys() != rgbs.keys():
         raise DataError(_without_partner(raw_folder, rgb_folder, raws.keys() - rgbs.keys(), rgbs.keys() - raws.keys()))
-    return [Pair(stem, raws[stem], rgbs[stem]) for stem in sorted(raws, key=_by_number)]
+    pairs = [Pair(raws[stem].stem, raws[stem], rgbs[stem]) for stem in raws]
+    return sorted(pairs, key=lambda pair: _by_number(pair.name))
 
 
 def _by_patterns(folder: Path, raw_pattern: str, rgb_pattern: str) -> list[Pair]:
@@ -147,17 +149,19 @@ def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple
 
 
 def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Return files by their stem in Unicode's composed form: macOS stores accented letters in another."""
     found: dict[str, Path] = {}
     for path in listed(folder, DataError):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if not is_text(path.name):
             raise DataError(f'The name of "{path}" is no text in UTF-8; rename it, and its partner alike.')
-        if path.stem in found:
+        stem = normalize("NFC", path.stem)
+        if stem in found:
             raise DataError(
-                f'Two files of one pair in "{folder}": {found[path.stem].name} and {path.name}; keep one of them.'
+                f'Two files of one pair in "{folder}": {found[stem].name} and {path.name}; keep one of them.'
             )
-        found[path.stem] = path
+        found[stem] = path
     if not found:
         others = _listed(sorted({path.suffix or path.name for path in listed(folder, DataError)}))
         raise DataError(

@@ -162,6 +162,11 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
+    except FileNotFoundError:
+        raise StudyError(
+            f"The checkpoint {path} is not there; put it back, or give the command that trained it once more: it "
+            "trains the network again."
+        ) from None
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, str(error)) from None
 

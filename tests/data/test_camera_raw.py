@@ -320,7 +320,7 @@ def test_a_dump_of_another_length_is_refused(tmp_path: Path) -> None:
 def test_a_dump_that_was_read_otherwise_than_stored_is_doubted(
     tmp_path: Path, size: tuple[int, int], storage: str, said: str | None
 ) -> None:
-    scene = draw_scene(3)[:96, :144]
+    scene = draw_scene(2)[:96, :144]
     (tmp_path / "frame.raw").write_bytes(capture(scene, FMT, seed=1).astype("<u2").tobytes())
     found = read_mosaic(tmp_path / "frame.raw", RawFormat(bits=16), dump=RawDump(*size, storage))
     assert (said is None) == (not found.notes)

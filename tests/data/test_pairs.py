@@ -4,6 +4,7 @@ import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -125,6 +126,15 @@ def test_pairs_without_partner_are_named_on_both_sides(tmp_path: Path) -> None:
     said = error_of(config)
     assert "7 in mediatek_raw/ without a partner (10, 11, 12, 13, 14, … 2 more)" in said
     assert "1 in fujifilm/ without a partner (3)" in said
+
+
+def test_accented_names_match_however_their_letters_are_stored(tmp_path: Path) -> None:
+    for folder, form in (("mediatek_raw", "NFD"), ("fujifilm", "NFC")):
+        (tmp_path / folder).mkdir()
+        for name in ("café", "übung", "写真", *map(str, range(20))):
+            (tmp_path / folder / f"{normalize(form, name)}.png").touch()
+    found = find_pairs(DataConfig(str(tmp_path)))
+    assert sum(map(len, found.values())) == 23
 
 
 def test_two_files_of_one_name_are_an_error(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_changed_values_are_refused(path: Path, by: int) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"checkpoint .*gone cannot be read"):
+    with pytest.raises(StudyError, match=r"checkpoint .*gone is not there"):
         load(tmp_path / "gone")
 
 
