@@ -68,6 +68,7 @@ class Sampler:
     with_prior: bool = False
     variation: "Callable[[Situation], ArchSpec | None] | None" = None
     peer: str | None = None  # of benchmarks/peer_sampler.py, which proposes instead
+    objective: str = "score"
 
 
 def no_variation(_: Situation) -> None:
@@ -92,6 +93,9 @@ SAMPLERS = {
     "regularised evolution": Sampler("random", variation=aged_evolution),
     "model": Sampler("model"),
     "model with prior": Sampler("model", with_prior=True),
+    "tpe + variations, front": Sampler("tpe", objective="pareto"),
+    "model, front": Sampler("model", objective="pareto"),
+    "model with prior, front": Sampler("model", with_prior=True, objective="pareto"),
     "Optuna's GP": Sampler("random", peer="optuna-gp"),
     "SMAC3": Sampler("random", peer="smac"),
 }
@@ -250,7 +254,7 @@ def searched(
     clock.monotonic = lambda: clock.now
     others = [name for name in prior_names() if name != label] if sampler.with_prior else []
     with tempfile.TemporaryDirectory() as folder:
-        study = make_study(Path(folder) / "study", truth, sampler.name, seed, tuple(others))
+        study = make_study(Path(folder) / "study", truth, sampler, seed, tuple(others))
         search = Search(
             study,
             load_space("mai21"),
@@ -287,7 +291,7 @@ def prior_names() -> tuple[str, ...]:
     return prior_module.table_names("")
 
 
-def make_study(folder: Path, truth: Truth, sampler: str, seed: int, priors: tuple[str, ...]) -> Study:
+def make_study(folder: Path, truth: Truth, sampler: Sampler, seed: int, priors: tuple[str, ...]) -> Study:
     config = StudyConfig(
         name=folder.name,
         data=DataConfig("nowhere"),
@@ -296,8 +300,8 @@ def make_study(folder: Path, truth: Truth, sampler: str, seed: int, priors: tupl
         device_digest=load_device(DEFAULT_DEVICE).digest,
         space="mai21",
         space_digest=load_space("mai21").digest,
-        objective="score",
-        sampler=sampler,
+        objective=sampler.objective,
+        sampler=sampler.name,
         seed=seed,
         rungs=truth.steps,
         recipe=Recipe(total_steps=truth.steps[-1]),
