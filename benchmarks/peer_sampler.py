@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-# Networks of SMAC3's initial design: a quarter of the 40 that a budget of 600 s trains, the share that it allows itself.
-# Its default of ten per gene would be all of the search.
+# Networks of SMAC3's initial design: a quarter of the 40 that a budget of 600 s trains, as it allows itself. Its usual
+# ten per gene would be all of the search.
 SMAC_DESIGN = 10
 Genes = Mapping[str, Mapping[str, Any]]  # by name: how many "values" there are, and whether they are "ordered"
 

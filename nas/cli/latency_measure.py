@@ -87,10 +87,10 @@ def _models(folder: Path, probes: int, candidates: int, largest_side: int | None
 def run_measure(options: MeasureOptions, *, output_format: str) -> None:
     """Time networks here or on a phone; what is timed is written at once, and the same command goes on."""
     file = options.out / MEASUREMENTS
+    known = read_measurements(file) if file.exists() else ()  # before anything is built: it may be another file
     paths = list(options.models) or _models(
         options.out / MODELS_FOLDER, options.probes, options.candidates, options.largest_side, options.seed
     )
-    known = read_measurements(file) if file.exists() else ()
     console = Console(stderr=True)
     failures = list[Failure]()
     with closing(_outcomes(options, paths, known)) as outcomes:
