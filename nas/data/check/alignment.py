@@ -65,9 +65,15 @@ def _match(target_edges: Float[np.ndarray, "h w"], mosaic_edges: Float[np.ndarra
     window = np.hanning(target_edges.shape[0])[:, None] * np.hanning(target_edges.shape[1])
     target, mosaic = target_edges * window, mosaic_edges * window
     shift, _, _ = phase_cross_correlation(target, mosaic, upsample_factor=UPSAMPLING)
-    moved = np.roll(mosaic, np.rint(shift).astype(int), axis=(0, 1))
-    alike = float((moved * target).sum() / np.sqrt((moved**2).sum() * (target**2).sum()))
+    whole = np.rint(shift).astype(int)
+    alike, still = _alike(np.roll(mosaic, whole, axis=(0, 1)), target), _alike(mosaic, target)
+    if whole.any() and still >= alike:  # a pattern that repeats has peaks elsewhere, too
+        shift, alike = np.zeros(2), still
     return Match((2 * float(shift[0]), 2 * float(shift[1])), alike, _crossed(target))
+
+
+def _alike(mosaic: Float[np.ndarray, "h w"], target: Float[np.ndarray, "h w"]) -> float:
+    return float((mosaic * target).sum() / np.sqrt((mosaic**2).sum() * (target**2).sum()))
 
 
 def _crossed(edges: Float[np.ndarray, "h w"]) -> float:
