@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from unicodedata import normalize
 
 import cv2
 import numpy as np
@@ -44,6 +45,15 @@ def test_names_match_whatever_their_case_folder_and_ending(tmp_path: Path) -> No
     assert left_over(str(tmp_path / "rgb"), found) == (
         "2 of 5 targets belong to no RAW file (c.jpg, c.png) and are not used."
     )
+
+
+def test_names_match_however_their_accents_are_stored(tmp_path: Path) -> None:
+    touch(tmp_path / "raw" / normalize("NFD", "Café.dng"))
+    touch(tmp_path / "raw" / "b.dng")
+    touch(tmp_path / "rgb" / normalize("NFC", "café.jpg"))
+    touch(tmp_path / "rgb" / "b.jpg")
+    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
+    assert (len(found), len(refused)) == (2, 0)
 
 
 def test_every_target_that_is_used_is_no_left_over(tmp_path: Path) -> None:

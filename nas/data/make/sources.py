@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from nas.data.camera_raw import find_raw_files
 from nas.data.layout import RGB_SUFFIXES
@@ -139,10 +140,10 @@ def _by_name(
     base = folder if folder.is_dir() else folder.parent
     for path in pictures:
         whole[_key(path, base)].append(path)
-        alone[path.stem.casefold()].append(path)
+        alone[_plain(path.stem)].append(path)
     single = len(raws) == len(pictures) == 1
     for raw in raws:
-        found = list(pictures) if single else whole.get(_key(raw, root)) or alone.get(raw.stem.casefold(), [])
+        found = list(pictures) if single else whole.get(_key(raw, root)) or alone.get(_plain(raw.stem), [])
         if len(found) == 1:
             yield Photograph(_name(raw, root), raw, found[0])
         else:
@@ -154,7 +155,12 @@ def _by_name(
 
 
 def _key(path: Path, root: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix().casefold()
+    return _plain(path.relative_to(root).with_suffix("").as_posix())
+
+
+def _plain(name: str) -> str:
+    """Return a name without its case, accented letters in one form: macOS stores them in another than cameras do."""
+    return normalize("NFC", name).casefold()
 
 
 def _by_time(raws: Sequence[Path], root: Path, pictures: Sequence[Path]) -> Iterator[Photograph | Refused]:
