@@ -116,8 +116,6 @@ def search(
 ) -> Study:
     """Search for the best network on a device. The same call continues a study, a larger budget extends it.
 
-    Training runs in processes of its own: a script calls this below `if __name__ == "__main__":`.
-
     Args:
         budget: A time such as "5m" or "8h", or a number of candidates.
         data: Folder of RAW→RGB pairs, "demo" (the default), or a `DataConfig`.

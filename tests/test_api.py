@@ -85,6 +85,28 @@ def test_every_function_says_what_it_takes_gives_and_raises(name: str) -> None:
         assert f"{parameter.name}:" in function.__doc__
 
 
+SCRIPT = """
+import nas
+study = nas.search(
+    1, data="pairs", study="script", rungs=(2, 4), final_steps=0, batch=2, patch=32, sampler="random", workers=1
+)
+print(len(study.candidates()))
+"""
+
+
+def test_a_script_that_searches_is_not_run_again_by_the_processes_that_train(here: Path) -> None:
+    (here / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=here, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, -1, "auto", 1.5])
+def test_a_number_of_workers_that_is_none_is_refused_before_there_is_a_study(here: Path, workers: object) -> None:
+    with pytest.raises(UsageError, match="The number of workers is a whole one of 1 or more"):
+        nas.search(1, data="pairs", study="none", workers=workers)  # type: ignore[arg-type]
+    assert not (here / "results" / "none").exists()
+
+
 LOADED = """
 import sys
 import nas

@@ -24,7 +24,7 @@ def worker(
     pairs: Annotated[
         list[Path] | None, option("--pairs", help="Folder in which prepared pairs may lie; repeatable.")
     ] = None,
-    wait: Annotated[str, option("--wait", help="How long to look for the search where it is gone.")] = "30m",
+    wait: Annotated[str, option("--wait", help="How long to wait for a search that is not there.")] = "30m",
     output_format: ShortForm = "table",
 ) -> None:
     """Train candidates for a search that was started with --cluster, here or on another machine.

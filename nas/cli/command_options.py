@@ -33,7 +33,7 @@ class SearchRunOptions:
         str,
         option(
             "--workers",
-            help="Candidates trained at once here; auto: one per CPU core, or per GPU; with --cluster none.",
+            help="Candidates trained at once here; auto: one per GPU or CPU core; none with --cluster.",
         ),
     ] = "auto"
     study: Annotated[
@@ -101,7 +101,7 @@ class StudySettings:
         option(
             "--final-steps",
             default="by the budget",
-            help="Steps of the finals, which train the best candidates from three seeds; 0: no finals.",
+            help="Steps of the finals: the best networks and designs, from up to five seeds; 0: none.",
         ),
     ] = None
     final_share: Annotated[

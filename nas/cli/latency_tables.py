@@ -142,9 +142,10 @@ def accuracy_line(device: Device) -> str:
     """Return in one sentence the error of the device's predictions for families of networks left out of its fits."""
     found = summary(device.predictor, device.held_out)
     beats = "" if _beats_guessing(found) else "; guessing the median of the others is no worse"
+    kinds = "family" if found["families"] == 1 else "families"
     return (
         f"[dim]Leave-family-out error of {device.name}: {100 * found['mape']:.1f} % ({found['networks']} networks of "
-        f"{found['families']} families, {100 * found['within_10_percent']:.0f} % of them within 10 %){beats}.[/]"
+        f"{found['families']} {kinds}, {100 * found['within_10_percent']:.0f} % of them within 10 %){beats}.[/]"
     )
 
 

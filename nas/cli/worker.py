@@ -13,11 +13,11 @@ from nas.cluster.agents import AgentOptions, run_agents
 from nas.cluster.keys import AUTHORITY, CERTIFICATE, KEY, make_keys
 from search_spaces.system.printable import json_printable
 
-_CODES = {End.OVER: 0, End.LEFT: 0, End.ALONE: 1, End.REFUSED: 2}
+_CODES = {End.OVER: 0, End.LEFT: 0, End.ALONE: 2, End.REFUSED: 2}
 
 
 def run_worker(options: AgentOptions, *, output_format: str) -> None:
-    """Train for a search until it is over; exit code 2 where every agent was refused, 1 where no search was found."""
+    """Train for a search until it is over; exit code 2 where every agent was refused or found none."""
     check_format(output_format, SHORT_FORMATS)
     console = Console()
 

@@ -7,7 +7,7 @@ the same job, it hands over what it has instead of beginning anew.
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 _AGAIN_S = 0.5
+_KNOCKS_S = 5.0
 _CLOSES_S = 5.0
 
 
@@ -47,6 +48,15 @@ class End(Enum):
 
 async def _started(dask: "DaskWorker") -> None:
     await dask
+
+
+async def _knock(url: str, security: "Security | None") -> None:
+    """Open a connection and end it; raise OSError with the reason where there is none, which Dask's worker keeps."""
+    from distributed.comm.core import connect
+
+    told = {} if security is None else security.get_connection_args("worker")  # type: ignore[no-untyped-call]
+    comm = await connect(url, timeout=_KNOCKS_S, **told)  # type: ignore[no-untyped-call]
+    comm.abort()
 
 
 @dataclass
@@ -76,6 +86,7 @@ class Agent:
     _end: End | None = None
     _dask: "DaskWorker | None" = None
     _starting: "asyncio.Future[None] | None" = None
+    _why: str = ""  # there was no connection the last time
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def serve(self, address: Address, keys: Path | None, *, patience_s: float) -> End:
@@ -88,7 +99,7 @@ class Agent:
                 if self._end is None:
                     self.on_message(f"Lost the search at {address}; looking for it again.")
             elif time.monotonic() - sought >= patience_s:
-                self._end = End.ALONE
+                self._end = self._end or End.ALONE
             else:
                 await asyncio.sleep(_AGAIN_S)
         self.worker.close(kill=True)
@@ -109,11 +120,14 @@ class Agent:
         """Stay connected for as long as that goes; tell whether there was a connection."""
         from distributed import Worker as DaskWorker
 
+        url = address.url(encrypted=security is not None)
+        if not await self._done(_knock(url, security), address, patience_s):
+            return False
         self._dask = dask = DaskWorker(
-            address.url(encrypted=security is not None),
+            url,
             nthreads=1,
             name=f"{machine.host()}-{os.getpid()}-{self.number}-{time.monotonic_ns()}",
-            host=LOOPBACK if address.is_loopback else None,
+            host=LOOPBACK if address.is_loopback and ":" not in address.host else None,
             protocol="tcp" if security is None else "tls",
             security=security,
             local_directory=str(self.files.folder),
@@ -125,15 +139,40 @@ class Agent:
         dask_setup.only(dask.stream_handlers, dask_setup.WORKER_STREAM)
         for name in ("welcome", "refused", "job", "stop", "over", "pause"):
             dask.stream_handlers[f"{PREFIX}{name}"] = getattr(self, f"_on_{name}")
-        try:
-            await asyncio.wait_for(dask, max(_AGAIN_S, patience_s))
-        except (TimeoutError, OSError, ValueError, RuntimeError):
+        if not await self._done(_started(dask), address, patience_s):
             with suppress(Exception):
-                await dask.close(reason="no hub")
+                await asyncio.wait_for(dask.close(reason="no hub"), _CLOSES_S)
             return False
+        self._why = ""
         self._send("hello", facts=messages.plain(self._facts()))
         await dask.finished()  # type: ignore[no-untyped-call]
         return True
+
+    async def _done(self, start: "Coroutine[Any, Any, None]", address: Address, patience_s: float) -> bool:
+        """Wait for a connection to be made, or say why it is not; `leave` ends the waiting."""
+        self._starting = asyncio.ensure_future(start)
+        try:
+            await asyncio.wait_for(self._starting, max(_AGAIN_S, patience_s))
+        except (TimeoutError, OSError, ValueError, RuntimeError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and self._end is None:
+                raise  # not by `leave`
+            self._say_why(address, error)
+            return False
+        finally:
+            self._starting = None
+        return True
+
+    def _say_why(self, address: Address, error: BaseException) -> None:
+        """Say once why there is no connection, and again where that changes."""
+        if isinstance(error, TimeoutError | asyncio.CancelledError):
+            return
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        why = str(cause) or type(cause).__name__
+        if why != self._why:
+            self.on_message(f"No search at {address} yet ({why[:200]}); looking again.")
+        self._why = why
 
     def _facts(self) -> Facts:
         return Facts(
@@ -215,14 +254,22 @@ class Agent:
             failure = JobFailure(sentence(error), fatal=True)
             self._send("done", attempt=attempt, result=messages.plain_result(failure), state=b"")
             return
-        result = await self._waited_for(training)
+        try:
+            result = await self._waited_for(training)
+        except Exception as error:
+            result = JobFailure(f"it ended with {type(error).__name__}: {error}")
         if self._training is not training or training.attempt != attempt:
             return  # given up meanwhile, or asked for again by another hub
         if isinstance(result, JobFailure):
             self._training = None
             self.worker.close(kill=True)
             result = self._of_this_machine(result)
-        content = training.job.checkpoint.read_bytes() if isinstance(result, Outcome) else b""
+        content = b""
+        if isinstance(result, Outcome):
+            try:
+                content = training.job.checkpoint.read_bytes()
+            except OSError as error:
+                result = JobFailure(sentence(error), fatal=True)
         self._send("done", attempt=attempt, result=messages.plain_result(result), state=content)
 
     def _begun(self, attempt: str, told: Any, state: Any) -> _Training:

@@ -72,6 +72,7 @@ class AgentFiles:
         if not all(map(is_file_of_pairs, terms.files)):
             raise UnfitError("the search names files that prepared pairs do not have.")
         folder.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(folder.parent, f".{folder.name}-")  # what an agent that was killed had fetched
         _require_room(folder.parent, sum(terms.files.values()))
         with work_folder(folder.parent, f".{folder.name}-") as partial:
             await _fetch_all(partial, terms.files, fetch)

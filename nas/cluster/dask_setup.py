@@ -39,7 +39,17 @@ def configure() -> None:
             "distributed.scheduler.work-stealing": False,
         }
     )
-    for name in ("distributed", "distributed.client", "tornado", "bokeh", "asyncio"):
+    # Dask gives some a level of their own; what a port is sent by strangers is not worth a traceback.
+    noisy = (
+        "distributed",
+        "distributed.client",
+        "tornado",
+        "tornado.application",
+        "tornado.general",
+        "bokeh",
+        "asyncio",
+    )
+    for name in noisy:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -119,4 +119,7 @@ def require_keys(folder: Path) -> None:
 
 def missing_extra() -> UsageError:
     """Return the error of an installation without what a cluster needs."""
-    return UsageError('A cluster needs more packages than a search of one machine: pip install "isp-nas[cluster]".')
+    return UsageError(
+        "A cluster needs more packages than a search of one machine; give pip install -c constraints.txt "
+        '".[cluster]" in the checkout.'
+    )

@@ -32,6 +32,7 @@ from nas.search.ranking import Ranking
 from nas.search.samplers import SAMPLERS
 from nas.search.stalls import StallWatch
 from nas.search.study import Study
+from nas.search.waiting import HeldWork, SearchClock
 from nas.search.workers_file import WorkersFile, rows
 from nas.train.job import Job, JobFailure, Outcome
 from nas.train.worker import TrainingWorker, WorkerSource
@@ -67,10 +68,8 @@ class Search:
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
     _finals_began: bool = False  # in this session
-    _is_alone: bool = False  # without any worker
     _deaths: set[tuple[int, int, int | None]] = field(default_factory=set)  # work whose process died once
-    _held: list[Work] = field(default_factory=list)  # decided on, and no worker is there that can do it
-    _needs_bytes: dict[int, int] = field(default_factory=dict)  # by trial, where a worker's memory was too small
+    _held: HeldWork = field(default_factory=HeldWork)
     _numbers: dict[TrainingWorker, int] = field(default_factory=dict)  # of all workers of this session
     _members: dict[int, bool] = field(default_factory=dict)  # whether a trial's network is one of the space
     _forecast: Callable[[int], Mapping[int, float]] = lambda _: {}
@@ -89,7 +88,7 @@ class Search:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        self._begun, self._before = time.monotonic(), self.study.elapsed_s
+        self._clock = SearchClock(self.study.elapsed_s)
         clear_left_behind(self.study.folder / "checkpoints")
         self._stalls, self._workers_file = StallWatch(self.stall_s), WorkersFile(self.study.folder)
         for worker in self.workers:
@@ -139,8 +138,7 @@ class Search:
         if self._designs.unlikely and not self.study.candidates:
             names = ", ".join(design.name for design in self._designs.unlikely)
             self.on_message(
-                f"Trained as far as {UNLIKELY_SHARE:.0%} of the budget allows, for far below the best design on other "
-                f"pairs: {names}."
+                f"Designs far below the best on other pairs get {UNLIKELY_SHARE:.0%} of the budget at most: {names}."
             )
 
     def _close(self, *, kill: bool) -> None:
@@ -159,7 +157,7 @@ class Search:
     @property
     def elapsed_s(self) -> float:
         """Seconds of searching in this study, earlier sessions included."""
-        return self._before + time.monotonic() - self._begun
+        return self._clock.elapsed_s
 
     @property
     def remaining_s(self) -> float:
@@ -178,7 +176,7 @@ class Search:
             self.study,
             self.space,
             self.budget,
-            (*(each.work for each in self.running), *self._held),
+            (*(each.work for each in self.running), *self._held.works),
             self.elapsed_s,
             self._ranking,
             workers=max(1, len(self.workers)),
@@ -194,48 +192,43 @@ class Search:
         taken = {id(f.worker) for f in self.running}
         is_more = True
         for worker in [each for each in self.workers if id(each) not in taken]:
-            work = self._held_for(worker)
+            work = self._held.take_for(worker)
             while work is None and is_more:
                 work = self._next_work()
                 is_more = work is not None
-                if work is not None and not self._fits(work, worker):
-                    self._held.append(work)
+                if work is not None and not self._held.fits(work, worker):
+                    self._held.works.append(work)
                     work = None
             if work is not None:
                 self._submit(worker, work)
-        if not self.workers and not self._held and (work := self._next_work()) is not None:
-            self._held.append(work)  # for whoever comes
+        if not self.workers and not self._held.works and (work := self._next_work()) is not None:
+            self._held.works.append(work)  # for whoever comes
 
     def _welcome(self) -> None:
         """Take in the workers that came, and forget those that left."""
         self.workers[:] = [each for each in self.workers if not each.has_left]
         if self.source is not None:
             self.workers += self.source.arrived()
-            self._say_when_alone()
+            if self._clock.stand(still=not (self.workers or self.running)):
+                self.on_message("No worker is here; the search waits for one, and its budget with it.")
         for worker in self.workers:
             self._numbers.setdefault(worker, len(self._numbers))
 
-    def _say_when_alone(self) -> None:
-        if bool(self.workers) is self._is_alone and not self.running:
-            self._is_alone = not self.workers
-            if self._is_alone:
-                self.on_message("No worker is here; the search waits for one.")
-
-    def _held_for(self, worker: TrainingWorker) -> Work | None:
-        """Return what was held back for a worker like this."""
-        work = next((each for each in self._held if self._fits(each, worker)), None)
-        if work is not None:
-            self._held.remove(work)
-        return work
-
-    def _fits(self, work: Work, worker: TrainingWorker) -> bool:
-        """Tell whether a worker may have the memory that a candidate needs, as far as that is known."""
-        needs = self._needs_bytes.get(work.candidate.trial, 0)
-        return worker.memory_bytes is None or needs <= worker.memory_bytes
-
     @property
     def _waits_for_workers(self) -> bool:
-        return bool(self._held) and self.source is not None and self.now.remaining_s > 0
+        if not self._held.works or self.source is None or self.now.remaining_s <= 0:
+            return False
+        if not self.workers or any(not self._is_too_large(work) for work in self._held.works):
+            return True
+        trials = ", ".join(str(work.candidate.trial) for work in self._held.works)
+        self.on_message(
+            f"Trials {trials} need more memory than any worker here has; the same command goes on with them where a "
+            "larger one is."
+        )
+        return False
+
+    def _is_too_large(self, work: Work) -> bool:
+        return self._held.is_too_large(work, self.workers)
 
     def _next_work(self) -> Work | None:
         now = self.now
@@ -245,7 +238,9 @@ class Search:
             found = now.interrupted() or self._design() or self.now.early_final() or self.now.promotion() or self._new()
             if found is not None:
                 return found
-        final = self.now.final()
+        # What no worker here can train does not keep the finals waiting.
+        possible = tuple(work for work in self.now.training if not self._is_too_large(work))
+        final = replace(self.now, training=possible).final()
         self._finals_began |= final is not None
         return final
 
@@ -443,8 +438,10 @@ class Search:
         """Take work back that a worker could not do, which is no fault of the candidate: another one gets it."""
         trial = finished.candidate.trial
         if result.needs_bytes is not None:
-            self._needs_bytes[trial] = max(result.needs_bytes, self._needs_bytes.get(trial, 0))
-        self.on_message(f"Trial {trial} is trained elsewhere: {result.reason}")
+            self._held.needs(trial, result.needs_bytes)
+        waits = self._is_too_large(finished.work)
+        what = "waits for a larger worker" if waits else "is given to another worker"
+        self.on_message(f"Trial {trial} {what}: {result.reason}")
 
     def _is_to_be_found_again(self, finished: InFlight, result: JobFailure) -> bool:
         """Record that work was lost, and tell whether it is to be tried again, from the last state that is here."""

@@ -419,7 +419,7 @@ def _unflattered(found: Contender, rivals: Sequence[Contender]) -> list[float]:
     return scores[1:] if len(rivals) > 1 and len(scores) > 1 else scores
 
 
-_MORE = "a longer search, or more pairs, may find what does"
+_MORE = "a longer search or more pairs may find a better one"
 _SENTENCES = {
     "beats": "Trial {trial} beats {name}, the best published design, by {by} in score ({how}).",
     "ties": "Nothing found beats {name}, the best published design, beyond the noise: trial {trial} differs from it by "

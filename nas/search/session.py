@@ -20,7 +20,7 @@ from nas.search.device_pruning import runnable
 from nas.search.open_study import SearchContext, SearchOptions, open_study
 from nas.train.memory import host_bytes
 from nas.train.workers import Worker, default_workers, local_workers
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, UsageError
 from search_spaces.system import folder_lock
 from search_spaces.system.file_errors import sentence
 
@@ -111,12 +111,18 @@ def open_session(
     """
     if cluster is not None:
         cluster.require()
+    _require_workers(workers, least=1 if cluster is None else 0)
     if workers is None:
         workers = default_workers(backend.expected(), host_bytes()) if cluster is None else 0
     backend.prepare(processes=workers)
     opened = open_study(options, results, budget, read=on_reading)
     warm(opened.pairs, available=host_bytes(), on_message=on_message, progress=on_reading)
     return SearchSession(opened, budget, workers, cluster, stall_s)
+
+
+def _require_workers(workers: int | None, *, least: int) -> None:
+    if workers is not None and (type(workers) is not int or workers < least):
+        raise UsageError(f"The number of workers is a whole one of {least} or more, got {workers!r}.")
 
 
 def without_refused(session: SearchSession, on_message: OnMessage = _nothing) -> SearchSession:

@@ -6,12 +6,13 @@ Each worker is an executor with a single process, so that a process that dies ta
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -143,7 +144,8 @@ class Worker(TrainingWorker):
 
     def _begin(self, run: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         self._silence = _Silence()
-        with _interrupts_wait():  # the first call starts the process
+        unseen = _script_unseen() if self._run is None else nullcontext()  # another `run` may be of the script
+        with _interrupts_wait(), unseen:  # the first call starts the process
             return self._pool().submit(run, *arguments)
 
     def recycle(self) -> None:
@@ -202,6 +204,22 @@ def _interrupts_wait() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _script_unseen() -> Iterator[None]:
+    """Keep a process that starts meanwhile from running the user's script again, which would search once more.
+
+    `spawn` imports the main module for what is defined there, and nothing that we run is.
+    """
+    main = sys.modules["__main__"].__dict__
+    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def result_of(future: "Future[Outcome | JobFailure]") -> Outcome | JobFailure:

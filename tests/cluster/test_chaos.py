@@ -9,7 +9,7 @@ from benchmarks.cluster_chaos import BLOWS, Chaos, new_study, require_nothing_lo
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, and /proc")
 
-CANDIDATES = 6
+CANDIDATES = 8
 
 
 def test_blows_to_agents_trainings_and_the_driver_lose_nothing_and_repeat_nothing(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nas import provenance
-from nas.cluster import agent_files, messages
+from nas.cluster import agent, agent_files, messages
 from nas.cluster.address import Address
 from nas.cluster.agent import Agent, End
 from nas.cluster.hub import Hub, RemoteWorker
@@ -390,6 +390,37 @@ def test_with_certificates_an_agent_without_them_finds_nobody(listens: Listens, 
     assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
     assert [stranger.ended() for stranger in strangers] == [End.ALONE, End.ALONE]
     assert hub.arrived() == []
+
+
+def test_an_agent_that_looks_for_a_search_leaves_when_it_is_asked_to(tmp_path: Path) -> None:
+    looking = Machine(Address("127.0.0.1", 9), tmp_path / "agent", patience_s=600)
+    time.sleep(1)
+    looking.leave()
+    assert looking.ended() is End.LEFT
+
+
+def test_an_agent_says_why_it_finds_no_search_once(
+    tmp_path: Path, listens: Listens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "_KNOCKS_S", 1.0)
+    make_keys(tmp_path / "keys")
+    hub = listens(keys=tmp_path / "keys")
+    stranger = Machine(hub.address, tmp_path / "agent", patience_s=5)
+    assert stranger.ended() is End.ALONE
+    assert sum(line.startswith(f"No search at {hub.address} yet (") for line in stranger.said) == 1, stranger.said
+
+
+def test_a_training_that_ends_with_an_exception_is_a_failure_and_no_silence(listens: Listens, tmp_path: Path) -> None:
+    class Raises(InlineWorker):
+        def submit(self, _: Job) -> "Future[Outcome | JobFailure]":
+            future: Future[Outcome | JobFailure] = Future()
+            future.set_exception(ValueError("odd weights"))
+            return future
+
+    hub = listens()
+    Machine(hub.address, tmp_path / "agent", Raises())
+    result = joined(hub).submit(job(tmp_path)).result(20)
+    assert result == JobFailure("it ended with ValueError: odd weights")
 
 
 def test_workers_open_every_connection_themselves_so_that_a_tunnel_or_a_firewall_lets_them_through(
