@@ -88,7 +88,7 @@ class Search:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        self._clock = SearchClock(self.study.elapsed_s)
+        self._clock = SearchClock(self.study.elapsed_s, lambda: time.monotonic())
         clear_left_behind(self.study.folder / "checkpoints")
         self._stalls, self._workers_file = StallWatch(self.stall_s), WorkersFile(self.study.folder)
         for worker in self.workers:

@@ -1,7 +1,6 @@
 """What waits for a worker, and how long a search has lasted without the time in which nobody was there."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nas.search.policy import Work
@@ -12,20 +11,24 @@ from nas.train.worker import TrainingWorker
 class SearchClock:
     """Seconds of searching; while nobody is there to train, it stands still."""
 
-    before_s: float = 0.0  # of earlier sessions
-    _begun: float = field(default_factory=time.monotonic)
+    before_s: float  # of earlier sessions
+    now: Callable[[], float]  # seconds of whatever clock
     _stood_s: float = 0.0
     _stands_since: float | None = None
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        self._begun = self.now()
 
     @property
     def elapsed_s(self) -> float:
         """All seconds of searching, those of earlier sessions included."""
-        until = time.monotonic() if self._stands_since is None else self._stands_since
+        until = self.now() if self._stands_since is None else self._stands_since
         return self.before_s + until - self._begun - self._stood_s
 
     def stand(self, *, still: bool) -> bool:
         """Stop or go on; tell whether it was stopped just now."""
-        now = time.monotonic()
+        now = self.now()
         if still:
             stops, self._stands_since = self._stands_since is None, self._stands_since or now
             return stops

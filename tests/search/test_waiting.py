@@ -3,9 +3,6 @@
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from nas.search import waiting
 from nas.search.policy import Work
 from nas.search.waiting import HeldWork, SearchClock
 
@@ -18,10 +15,9 @@ def worker(memory_bytes: int | None) -> Any:
     return SimpleNamespace(memory_bytes=memory_bytes)
 
 
-def test_the_clock_stands_still_while_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_stands_still_while_nobody_is_there() -> None:
     now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now.s)
-    clock = SearchClock(7.0, now.s)
+    clock = SearchClock(7.0, lambda: now.s)
     assert clock.stand(still=True)
     now.s = 400.0
     assert not clock.stand(still=True)
