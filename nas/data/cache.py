@@ -19,11 +19,15 @@ def cache_dir() -> Path:
     return expanded(chosen) if chosen else Path(user_cache_dir("isp-nas"))
 
 
-def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+ELSEWHERE = f"set {CACHE_VARIABLE} to a folder that can be written"
+
+
+def build_once(folder: Path, build: Callable[[Path], None], *, other: str = ELSEWHERE) -> Path:
     """Have `build` fill `folder` unless it is there; return it.
 
     `build` works in a temporary folder beside `folder`, which then takes its name in one step: a folder of that
     name is always complete, and of two processes that build at once the first one's result stays.
+    `other` is what to do where there is no room.
     """
     clear_abandoned(folder.parent, f".{folder.name}-")
     if folder.is_dir():
@@ -34,8 +38,6 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             build(partial)
             _take_name(partial, folder)
     except OSError as error:
-        is_cache = folder.is_relative_to(cache_dir())
-        other = f"set {CACHE_VARIABLE} to a folder that can be written" if is_cache else "name another folder"
         raise DataError(f'Cannot write "{folder}": {error.strerror or error}; free space there or {other}.') from error
     return folder
 

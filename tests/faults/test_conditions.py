@@ -201,7 +201,7 @@ def test_names_in_a_picture_are_text(tmp_path: Path, kind: str) -> None:
 def test_a_picture_that_cannot_be_written_does_not_take_the_one_before_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "front.png").write_bytes(b"mine")
+    (tmp_path / "front.png").write_bytes(b"isp-nas, mine")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -209,7 +209,7 @@ def test_a_picture_that_cannot_be_written_does_not_take_the_one_before_with_it(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*front\.png'"):  # the command makes a sentence of it
         save_front(tmp_path / "front.png", [point("x")], title="t", interval="i")
-    assert snapshot(tmp_path) == {"front.png": b"mine"}
+    assert snapshot(tmp_path) == {"front.png": b"isp-nas, mine"}
 
 
 # Standard streams

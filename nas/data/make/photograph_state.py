@@ -136,7 +136,9 @@ def finish(photograph: Photograph, settings: MakeSettings, out: Path) -> Path | 
     """Make a photograph's patches, unless an earlier run has; return its folder, or why there is none."""
     try:
         folder = state_folder(out) / "photographs" / _key(photograph, settings)
-        build_once(folder, lambda partial: _write(partial, photograph, settings))
+        build_once(
+            folder, lambda partial: _write(partial, photograph, settings), other="name another folder with --out"
+        )
     except DataError as error:
         return Refused(photograph.name, str(error))
     except (cv2.error, MemoryError) as error:  # the others of a long run go on
