@@ -22,7 +22,7 @@ from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
 from latency_models.measured_range import is_map, range_of
 from latency_models.predictor import ASSUMED_GROWTH, Calibration, Core, Interval, Predictor
 from latency_models.residual import FEWEST_KERNELS, fit_residual
-from latency_models.roofline import Layout, MeasuredRow, kernel_amounts, overhead_amounts, time_ms, total_amounts
+from latency_models.roofline import Layout, MeasuredRow, kernel_amounts, time_ms, total_amounts
 from latency_models.samples import HeldOut, Sample, rounded
 from search_spaces.errors import MeasurementError
 
@@ -191,27 +191,21 @@ def _roofline(samples: Sequence[Sample], layout: Layout) -> Core:
     layout = layout._replace(
         own_ops=_measured_moves(samples), grouped=_measured_groups(samples)
     )  # of these, not of all: some may be held out
-    told = _told_of_maps(samples, layout)
-    amounts = [{name: x for name, x in _amounts(s, layout).items() if name in told} for s in parts]
+    untold = _untold_by_maps(samples, layout)
+    amounts = [{name: x for name, x in _amounts(s, layout).items() if name not in untold} for s in parts]
     coefficients = fit_free([MeasuredRow(a, s.runtime_ms) for a, s in zip(amounts, parts, strict=True)])
     overheads = dict.fromkeys(("fixed_ms", "io_ms_per_mb", "kernel_ms"), 0.0)  # profiled kernels have neither
     return Core(layout, overheads | coefficients | _class_averages(coefficients, layout))
 
 
-def _told_of_maps(samples: Sequence[Sample], layout: Layout) -> set[str]:
-    """Return the coefficients of which the measurements tell: of the traffic of a class maps tell, a few values do not.
+def _untold_by_maps(samples: Sequence[Sample], layout: Layout) -> set[str]:
+    """Return the costs of traffic by class of which no map tells, but a few values at most.
 
-    The others get their class's average: by a few values that take a microsecond, maps would be a thousand times too
-    dear.
+    They get their class's average: by a few values that take a microsecond, maps would be a thousand times too dear.
     """
-    names: set[str] = set()
-    for sample in samples:
-        names |= overhead_amounts(sample.network, layout).keys()
-        for kernel in sample.network.kernels:
-            of_kernel = kernel_amounts(kernel, layout)
-            few = kernel.cls in MOVING_CLASSES and not is_map(kernel)
-            names |= of_kernel.keys() - ({f"{kernel.cls}_ms_per_mb"} if few else set())
-    return names
+    kernels = (kernel for sample in samples for kernel in sample.network.kernels)
+    told = {kernel.cls for kernel in kernels if kernel.tflite_op not in layout.own_ops and is_map(kernel)}
+    return {f"{cls}_ms_per_mb" for cls in MOVING_CLASSES if cls not in told}
 
 
 @lru_cache(maxsize=4096)  # every fold of a layout asks for nearly all samples

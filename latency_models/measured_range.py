@@ -36,7 +36,15 @@ CHANNELS: Mapping[str, Callable[[Kernel], int]] = {
 INHERITED = "and others of its class were timed on other devices alone, and its price is theirs"
 VALUES = "values"  # read and written
 SHRINKS = "shrinks"
-PECULIAR, FEW_CHANNELS = ("channels made of each", "channels of a part", SHRINKS), 4
+# Figures that few kernels have, and whose implementations are apart; None for all others, and where none was measured,
+# none counts. On one x86 core through LiteRT a depth multiplier of 8 took 3.6 times as long as was predicted, a
+# concatenation of maps of one channel 15 times, and a bilinear resize to fewer pixels a third.
+FEW_CHANNELS = 4
+PECULIAR: Mapping[str, Callable[[Kernel], int | None]] = {
+    "channels made of each": lambda k: k.cout // k.cin if k.cls == "depthwise" and k.cout > k.cin else None,
+    "channels of a part": lambda k: k.cin if k.tflite_op == "CONCATENATION" and k.cin < FEW_CHANNELS else None,
+    SHRINKS: lambda k: 1 if k.tflite_op.startswith("RESIZE") and k.input_elements > k.output_elements else None,
+}
 Bounds = tuple[int, int]
 
 
@@ -99,24 +107,12 @@ def _figures(kernel: Kernel) -> Iterable[tuple[str, int]]:
     for name, read in KINDS.items():
         yield name, read(kernel)
     yield VALUES, elements(kernel)
-    yield from _peculiar(kernel)
+    for name, peculiarity in PECULIAR.items():
+        if (value := peculiarity(kernel)) is not None:
+            yield name, value
     if kernel.cls in COMPUTING_CLASSES:
         for name, read in CHANNELS.items():
             yield name, read(kernel)
-
-
-def _peculiar(kernel: Kernel) -> Iterable[tuple[str, int]]:
-    """Yield figures that few kernels have, and whose implementations are apart; where none was measured, none counts.
-
-    On one x86 core through LiteRT a depth multiplier of 8 took 3.6 times as long as was predicted, a concatenation of
-    maps of one channel 15 times, and a bilinear resize to fewer pixels a third.
-    """
-    if kernel.cls == "depthwise" and kernel.cout > kernel.cin:
-        yield "channels made of each", kernel.cout // kernel.cin
-    if kernel.tflite_op == "CONCATENATION" and kernel.cin < FEW_CHANNELS:
-        yield "channels of a part", kernel.cin
-    if kernel.tflite_op.startswith("RESIZE") and kernel.input_elements > kernel.output_elements:
-        yield SHRINKS, 1
 
 
 def outside(kernel: Kernel, known: Range) -> Outside:

@@ -268,9 +268,9 @@ class Predictor:
         found = self._where(network.kernels)
         beyond = noticed_size(found, times, runtime_ms)
         low, high = self.interval.low, self.interval.high
-        least = sum(t * (1 - exp(self._wide(low, each) - low) / each.off) for t, each in zip(times, found, strict=True))
-        more = [exp(self._wide(high, each) - high) * each.off - 1 for each in found]
-        most = sum(t * m for t, m in zip(times, more, strict=True))
+        odd = [(t, each) for t, each in zip(times, found, strict=True) if each != _INSIDE]
+        least = sum(t * (1 - self._farther(low, each) / each.off) for t, each in odd)
+        most = sum(t * (self._farther(high, each) * each.off - 1) for t, each in odd)
         return Prediction(
             runtime_ms=runtime_ms,
             low_ms=(runtime_ms - least) * exp(low),
@@ -282,11 +282,11 @@ class Predictor:
             extrapolation=beyond,
         )
 
-    def _wide(self, side: float, where: Outside) -> float:
-        """Return one side of the interval, a logarithm, of a part that is so far outside what was measured."""
+    def _farther(self, side: float, where: Outside) -> float:
+        """Return how many times one side of the interval, a logarithm, is farther for a part so far outside."""
         if where.size <= 1.0:
-            return side
-        return max(-FARTHEST, min(FARTHEST, float(where.size**self.interval.growth) * side))
+            return 1.0
+        return exp(max(-FARTHEST, min(FARTHEST, float(where.size**self.interval.growth) * side)) - side)
 
     def _where(self, kernels: Sequence[Kernel]) -> list[Outside]:
         """Return how far each kernel is outside what was measured; remembered, as prices are."""

@@ -31,8 +31,18 @@ class Address:
         """Return it as Dask writes it."""
         return f"{'tls' if encrypted else 'tcp'}://{self}"
 
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the host is an address of version 6, which is written in brackets before a port."""
+        return ":" in self.host
+
+    @property
+    def written_host(self) -> str:
+        """The host as it is written before a port."""
+        return f"[{self.host}]" if self.is_ipv6 else self.host
+
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{self.written_host}:{self.port}"
 
 
 def is_loopback(host: str) -> bool:

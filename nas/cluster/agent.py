@@ -127,7 +127,7 @@ class Agent:
             url,
             nthreads=1,
             name=f"{machine.host()}-{os.getpid()}-{self.number}-{time.monotonic_ns()}",
-            host=LOOPBACK if address.is_loopback and ":" not in address.host else None,
+            host=LOOPBACK if address.is_loopback and not address.is_ipv6 else None,
             protocol="tcp" if security is None else "tls",
             security=security,
             local_directory=str(self.files.folder),

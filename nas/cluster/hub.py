@@ -202,7 +202,7 @@ class Hub(WorkerSource):
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         shows = dask_setup.has_dashboard()
         scheduler = Scheduler(
-            host=f"[{self.address.host}]" if ":" in self.address.host else self.address.host,
+            host=self.address.written_host,
             port=self.address.port,
             protocol="tcp" if self._security is None else "tls",
             security=self._security,

@@ -117,6 +117,7 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
 
     Raises DataError for a file that is damaged, no mosaic, or not of a Bayer sensor.
     """
+    doubted = None
     if is_mosaic_alone(path):
         values = read_raw_of_any_size(path)
     elif has_signature(path):
@@ -125,9 +126,9 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
             return _of_camera(raw, path, pattern)
     elif dump is not None:
         values = dump.read(path)
+        doubted = doubt(values, dump)
     else:
         raise _without_header(path)
-    doubted = doubt(values, dump) if dump is not None and not is_mosaic_alone(path) else None
     check_levels(values, path, fmt, hint=doubted)
     notes = () if doubted is None else (doubted,)
     return Mosaic(values, fmt.pattern, (float(fmt.black),) * 4, float(fmt.white_level), notes=notes)

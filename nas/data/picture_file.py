@@ -54,8 +54,13 @@ class NotAPictureError(ValueError):
 
 
 @contextmanager
-def open_picture(source: Path | BytesIO, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
-    """Open a picture of one of `formats`; raises one of `DAMAGE` where it is none, too large or damaged."""
+def open_picture(
+    source: Path | BytesIO, formats: Sequence[str] = FORMATS, *, for_pixels: bool = True
+) -> Iterator[Image.Image]:
+    """Open a picture of one of `formats`; raises one of `DAMAGE` where it is none, too large or damaged.
+
+    Who wants no pixels, but what is told beside them, need not wait until a JPEG is decoded to see if it is whole.
+    """
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise NotAPictureError("a folder or device, where a file was wanted")
     try:
@@ -63,7 +68,7 @@ def open_picture(source: Path | BytesIO, formats: Sequence[str] = FORMATS) -> It
     except UnidentifiedImageError:
         raise NotAPictureError(f"a file that is no {', '.join(formats[:-1])} or {formats[-1]}") from None
     with image:
-        if image.format in _JPEG:
+        if for_pixels and image.format in _JPEG:
             _require_whole_jpeg(source.read_bytes() if isinstance(source, Path) else source.getvalue())
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG may carry a depth map
             raise NotAPictureError(f"{getattr(image, 'n_frames', 1)} pictures in one file")

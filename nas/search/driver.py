@@ -6,7 +6,7 @@ in seconds ends where the clock says).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -83,11 +83,13 @@ class Search:
             while True:
                 self._fill()
                 if not self.running and not self._waits_for_workers:
+                    self._tell_too_large()
                     return
                 self._collect()
 
     @contextmanager
     def _session(self) -> Iterator[None]:
+        # Looked up at each call: in simulations the module's `time` is another one.
         self._clock = SearchClock(self.study.elapsed_s, lambda: time.monotonic())
         clear_left_behind(self.study.folder / "checkpoints")
         self._stalls, self._workers_file = StallWatch(self.stall_s), WorkersFile(self.study.folder)
@@ -172,11 +174,14 @@ class Search:
     @property
     def now(self) -> Situation:
         """What a decision rests on at this moment."""
+        return self._situation(self._held.works)
+
+    def _situation(self, held: Sequence[Work]) -> Situation:
         return Situation(
             self.study,
             self.space,
             self.budget,
-            (*(each.work for each in self.running), *self._held.works),
+            (*(each.work for each in self.running), *held),
             self.elapsed_s,
             self._ranking,
             workers=max(1, len(self.workers)),
@@ -216,19 +221,15 @@ class Search:
 
     @property
     def _waits_for_workers(self) -> bool:
-        if not self._held.works or self.source is None or self.now.remaining_s <= 0:
-            return False
-        if not self.workers or any(not self._is_too_large(work) for work in self._held.works):
-            return True
-        trials = ", ".join(str(work.candidate.trial) for work in self._held.works)
-        self.on_message(
-            f"Trials {trials} need more memory than any worker here has; the same command goes on with them where a "
-            "larger one is."
-        )
-        return False
+        return bool(self._held.possible(self.workers)) and self.source is not None and self.now.remaining_s > 0
 
-    def _is_too_large(self, work: Work) -> bool:
-        return self._held.is_too_large(work, self.workers)
+    def _tell_too_large(self) -> None:
+        if self._held.works and self.workers and self.now.remaining_s > 0:
+            trials = ", ".join(str(work.candidate.trial) for work in self._held.works)
+            self.on_message(
+                f"Trials {trials} need more memory than any worker here has; the same command goes on with them where "
+                "a larger one is."
+            )
 
     def _next_work(self) -> Work | None:
         now = self.now
@@ -239,8 +240,7 @@ class Search:
             if found is not None:
                 return found
         # What no worker here can train does not keep the finals waiting.
-        possible = tuple(work for work in self.now.training if not self._is_too_large(work))
-        final = replace(self.now, training=possible).final()
+        final = self._situation(self._held.possible(self.workers)).final()
         self._finals_began |= final is not None
         return final
 
@@ -439,7 +439,7 @@ class Search:
         trial = finished.candidate.trial
         if result.needs_bytes is not None:
             self._held.needs(trial, result.needs_bytes)
-        waits = self._is_too_large(finished.work)
+        waits = self._held.is_too_large(finished.work, self.workers)
         what = "waits for a larger worker" if waits else "is given to another worker"
         self.on_message(f"Trial {trial} {what}: {result.reason}")
 

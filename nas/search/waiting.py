@@ -29,10 +29,10 @@ class SearchClock:
     def stand(self, *, still: bool) -> bool:
         """Stop or go on; tell whether it was stopped just now."""
         now = self.now()
-        if still:
-            stops, self._stands_since = self._stands_since is None, self._stands_since or now
-            return stops
-        if self._stands_since is not None:
+        if still and self._stands_since is None:
+            self._stands_since = now
+            return True
+        if not still and self._stands_since is not None:
             self._stood_s, self._stands_since = self._stood_s + now - self._stands_since, None
         return False
 
@@ -55,6 +55,10 @@ class HeldWork:
     def is_too_large(self, work: Work, workers: Sequence[TrainingWorker]) -> bool:
         """Tell whether none of the workers that are there, if any is, may have the memory for it."""
         return bool(workers) and not any(self.fits(work, worker) for worker in workers)
+
+    def possible(self, workers: Sequence[TrainingWorker]) -> list[Work]:
+        """Return the works that one of the workers, or whoever comes where none is there, may have the memory for."""
+        return [work for work in self.works if not self.is_too_large(work, workers)]
 
     def take_for(self, worker: TrainingWorker) -> Work | None:
         """Return what was held back for a worker like this."""

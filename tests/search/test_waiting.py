@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from nas.search.policy import Work
 from nas.search.waiting import HeldWork, SearchClock
 
@@ -15,15 +17,16 @@ def worker(memory_bytes: int | None) -> Any:
     return SimpleNamespace(memory_bytes=memory_bytes)
 
 
-def test_the_clock_stands_still_while_nobody_is_there() -> None:
-    now = SimpleNamespace(s=100.0)
+@pytest.mark.parametrize("begun", [0.0, 100.0])
+def test_the_clock_stands_still_while_nobody_is_there(begun: float) -> None:
+    now = SimpleNamespace(s=begun)
     clock = SearchClock(7.0, lambda: now.s)
     assert clock.stand(still=True)
-    now.s = 400.0
+    now.s = begun + 300
     assert not clock.stand(still=True)
     assert clock.elapsed_s == 7.0
     assert not clock.stand(still=False)
-    now.s = 405.0
+    now.s = begun + 305
     assert clock.elapsed_s == 12.0
     assert clock.stand(still=True)
 

@@ -116,7 +116,7 @@ def measure(
         rgb_constant=bool(rgb.std(axis=(0, 1)).max() < NEARLY_CONSTANT_RGB),
         rgb_range=(int(rgb.min()), int(rgb.max())),
         rgb_grey=bool((np.ptp(rgb, axis=-1) <= 1).all()),
-        rgb_levels=int(np.count_nonzero(np.bincount(rgb.ravel(), minlength=1))),
+        rgb_levels=int(np.count_nonzero(np.bincount(rgb.ravel()))),
         blank_share=_blank_share(raw, rgb, fmt),
         match=match(raw, rgb),
         colours=colour_evidence(raw, rgb, black=fmt.black),

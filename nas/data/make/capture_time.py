@@ -34,7 +34,7 @@ def _of_raw(path: Path) -> float | None:
 
 
 def _of_picture(path: Path) -> float | None:
-    with open_picture(path) as image:
+    with open_picture(path, for_pixels=False) as image:
         told = image.getexif().get_ifd(_EXIF)
     if _ORIGINAL not in told:
         return None

@@ -94,10 +94,10 @@ def make_pairs(
     settings.validate()
     _check(assembly, workers)
     photographs, refused = find_photographs(raw, target, match=match)
+    unused = left_over(target, photographs)
     with _held(out):
         _require_same_settings(out, settings, assembly)
         finished, more = _finish_all(photographs, settings, out, workers or usable_cores(), progress)
-        unused = left_over(target, photographs)
         return _assembled(
             out,
             finished,
