@@ -61,12 +61,16 @@ def show_studies(results: Path, *, output_format: str) -> None:
 def delete_study(results: Path, name: str, *, output_format: str) -> None:
     """Move a study to the trash, and say so."""
     check_format(output_format, SHORT_FORMATS)
-    folder = trash_study(results, name)
+    trashed = trash_study(results, name)
+    now = None if trashed.now is None else str(trashed.now)
     if output_format == "json":
-        print_json({"study": name, "folder": str(folder), "in_trash": True})
+        print_json({"study": name, "folder": str(trashed.folder), "in_trash": True, "now": now})
         return
+    place = f"; it lies in {plain(now)} now" if now else ""
     Console().print(
-        f"Moved {plain(folder)} to the trash of this system; take it back from there to undo this.", highlight=False
+        f"Moved {plain(trashed.folder)} to the trash of this system{place}. Move it back to undo this.",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

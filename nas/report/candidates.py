@@ -78,12 +78,17 @@ def score_offsets(runtimes_ms: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def finalists(study: Study) -> list[int]:
-    """Return the trials whose learning curves are drawn: those with finals, else the best at the highest rung."""
+    """Return the trials whose learning curves are drawn: those with finals, else the best at the highest rung.
+
+    Those come first that are compared, by their scores, then those of fewer finals than that needs.
+    """
     if not study.trained():
         return []
     within = study.at_rung(study.final_rung)
     if within:
-        return [c.trial for c in within]
+        compared = {c.trial for c in study.compared()}
+        ranked = sorted(within, key=lambda c: (c.trial not in compared, -c.score(study.final_rung)))
+        return [c.trial for c in ranked]
     rung = study.highest_rung()
     ranked = sorted(study.at_rung(rung), key=lambda c: -c.score(rung))
     return [c.trial for c in ranked[:MOST_FINALISTS]]

@@ -8,15 +8,17 @@ from typing import Any
 from latency_models.device import Device, load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.report import candidates, course
+from nas.report.course import Corner
 from nas.report.data import Front, Layers, Photos
 from nas.report.layers import layers_of
 from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
-from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, label, overview, verdict
+from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, genes, label, overview, verdict
 from nas.search import candidate_rows, finals
 from nas.search import study as studies
 from nas.search.candidate import Candidate
 from nas.search.network_ref import NetworkRef, resolve
 from nas.search.study import Study
+from search_spaces.designs import DESIGNS
 from search_spaces.errors import UsageError
 from search_spaces.spec import GENES
 
@@ -34,6 +36,7 @@ class ComparisonPage:
     sentences: Sequence[str]  # the verdict of each study; what each network is
     differences: Sequence[Mapping[str, Any]]  # part, name, values, differs
     studies: Sequence[Mapping[str, Any]]  # what the charts draw
+    hypervolume_note: str  # why hypervolumes are not drawn; empty where they are
     layers: Sequence[Layers]
     photos: Photos
 
@@ -54,12 +57,13 @@ class Compared:
 def find(texts: Sequence[str], results: Path, study: str | None) -> list[Compared]:
     """Return what each text names: a study, `STUDY:NETWORK`, or a network of the study that `study` names.
 
-    Raises UsageError for fewer than two, and for studies beside networks; else what `resolve` raises.
+    A published design is the one that the study of the other networks trained, where it did. Raises UsageError for
+    fewer than two, and for studies beside networks; else what `resolve` raises.
     """
     if len(texts) < 2:
         raise UsageError("Name two studies, or two networks, to compare; a network of a study is STUDY:TRIAL.")
     known = studies.names(results)
-    found = [_named(text, results, study, known) for text in texts]
+    found = _of_one_study([_named(text, results, study, known) for text in texts])
     if len({each.target is None for each in found}) > 1:
         raise UsageError(
             "Compare studies with studies, or networks with networks; a network of a study is STUDY:TRIAL."
@@ -71,9 +75,31 @@ def _named(text: str, results: Path, study: str | None, known: Sequence[str]) ->
     if text in known:
         return Compared(text, studies.load(results / text), None)
     name, colon, network = text.rpartition(":")
-    target = resolve(network, results, name) if colon and name in known else resolve(text, results, study)
-    of_study = target.study if target.candidate else None
-    return Compared(text, of_study, target)
+    if not (colon and name in known):
+        return _of_network_ref(text, resolve(text, results, study))
+    target = resolve(network, results, name)
+    return _as_trained(_of_network_ref(text, target), target.study)
+
+
+def _of_network_ref(text: str, target: NetworkRef) -> Compared:
+    return Compared(text, target.study if target.candidate else None, target)
+
+
+def _of_one_study(found: Sequence[Compared]) -> list[Compared]:
+    """Return the same, with designs as they were trained in the study of all other networks, if it is one."""
+    named = {each.study.folder: each.study for each in found if each.study is not None}
+    opened = next((each.target.study for each in found if each.target and each.target.study), None)
+    study = next(iter(named.values()), opened)
+    return [_as_trained(each, study) for each in found] if len(named) < 2 else list(found)
+
+
+def _as_trained(each: Compared, study: Study | None) -> Compared:
+    """Return a published design as the study trained it; all else, and a design that it did not train, as it is."""
+    target = each.target
+    if study is None or target is None or target.candidate is not None or target.label not in DESIGNS:
+        return each
+    candidate = next((c for c in study.trained() if c.spec == target.spec), None)
+    return each if candidate is None else replace(each, study=study, target=replace(target, candidate=candidate))
 
 
 def compare(
@@ -82,12 +108,15 @@ def compare(
     """Return where those differ."""
     are_studies = found[0].target is None
     parts = [_of_study(each) if are_studies else _of_network(each) for each in found]
+    note = _hypervolume_note(found) if are_studies else ""
+    corner = None if note else _common_corner(found)
     return ComparisonPage(
         STUDIES if are_studies else NETWORKS,
         [each.label for each in found],
         [_sentence(each) for each in found],
         differences(parts),
-        [_drawn(each) for each in found],
+        [_drawn(each, corner) for each in found],
+        note,
         [_layers(each) for each in found],
         _photos(found, photos, on_message),
     )
@@ -167,20 +196,52 @@ def _sentence(each: Compared) -> str:
     return f"{each.target.spec.description}{of_study}"
 
 
-def _drawn(each: Compared) -> dict[str, Any]:
+def _hypervolume_note(found: Sequence[Compared]) -> str:
+    """Return why the areas under the fronts of studies cannot be compared, nothing where they can."""
+    configs = [each.study.config for each in found if each.study is not None]
+    if len({config.device for config in configs}) > 1:
+        return "Hypervolumes are not shown: runtimes are those of different devices."
+    if len({config.data_fingerprint for config in configs}) > 1:
+        return "Hypervolumes are not shown: PSNR was measured on different pairs."
+    return ""
+
+
+def _common_corner(found: Sequence[Compared]) -> Corner | None:
+    """Return the corner from which the hypervolumes of all studies are taken."""
+    corners = [
+        corner
+        for each in found
+        if each.study is not None
+        and (corner := course.corner_of(studies.events(each.study.folder), _runtimes_ms(each.study)))
+    ]
+    return (min(db for db, _ in corners), max(ms for _, ms in corners)) if corners else None
+
+
+def _runtimes_ms(study: Study) -> dict[int, float]:
+    return {c.trial: c.runtime_ms for c in study.candidates.values() if c.runtime_ms is not None}
+
+
+def _drawn(each: Compared, corner: Corner | None) -> dict[str, Any]:
     """Return what the charts draw of one."""
+    nothing = {"anytime": None, "spending": None, "genes": None}
     if each.study is None:
-        return {"label": each.label, "candidates": [], "front": asdict(Front((), None, (), "")), "anytime": None}
+        return {"label": each.label, "candidates": [], "front": asdict(Front((), None, (), "")), **nothing}
     rows = candidates.candidate_rows(each.study)
     at = front(each.study, _device(each))
     if each.target is not None and each.target.candidate is not None:
         rows = [row for row in rows if row["trial"] == each.target.candidate.trial]
         longest = each.target.candidate.longest
         at = replace(at, chosen=longest.steps if longest else None)
-        return {"label": each.label, "candidates": rows, "front": asdict(at), "anytime": None}
-    runtimes = {c.trial: c.runtime_ms for c in each.study.candidates.values() if c.runtime_ms is not None}
-    progress = course.anytime(studies.events(each.study.folder), runtimes)
-    return {"label": each.label, "candidates": rows, "front": asdict(at), "anytime": asdict(progress)}
+        return {"label": each.label, "candidates": rows, "front": asdict(at), **nothing}
+    events = list(studies.events(each.study.folder))
+    return {
+        "label": each.label,
+        "candidates": rows,
+        "front": asdict(at),
+        "anytime": asdict(course.anytime(events, _runtimes_ms(each.study), corner)),
+        "spending": asdict(course.spending(events, final_rung=each.study.final_rung)),
+        "genes": asdict(genes(each.study)),
+    }
 
 
 def _device(each: Compared) -> Device | None:

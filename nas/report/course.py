@@ -11,18 +11,27 @@ from nas.search.score import final_score
 
 _SECONDS = ("train_s", "compile_s", "evaluate_s")
 TRAININGS = ("rung", "final")
+Corner = tuple[float, float]  # PSNR in dB, runtime in ms
 
 
-def anytime(events: Iterable[Row], runtimes_ms: Mapping[int, float]) -> Anytime:
+def corner_of(events: Iterable[Row], runtimes_ms: Mapping[int, float]) -> Corner | None:
+    """Return the lowest PSNR (dB) of any training and the greatest runtime (ms), None before anything is trained."""
+    trainings = [event for event in events if event["event"] in TRAININGS]
+    if not trainings:
+        return None
+    return min(e["psnr_db"] for e in trainings), max(runtimes_ms[e["trial"]] for e in trainings)
+
+
+def anytime(events: Sequence[Row], runtimes_ms: Mapping[int, float], corner: Corner | None = None) -> Anytime:
     """Return the best score and the hypervolume after every training that changed one of them.
 
     A candidate counts as it was at its longest training so far; of several finals the mean counts. The hypervolume is
-    the area, in dB · ms, between the front and the corner of the lowest first PSNR and the greatest runtime.
+    the area, in dB · ms, between the front and a corner: by default the one of `corner_of`.
     """
     trainings = [event for event in events if event["event"] in TRAININGS]
-    if not trainings:
+    corner = corner or corner_of(trainings, runtimes_ms)
+    if not trainings or corner is None:
         return Anytime()
-    corner = min(e["psnr_db"] for e in trainings), max(runtimes_ms[e["trial"]] for e in trainings)
     standing, finals_db = _Standing(corner), defaultdict[int, list[float]](list)
     rows: list[Row] = []
     finished: set[int] = set()
@@ -43,7 +52,7 @@ def anytime(events: Iterable[Row], runtimes_ms: Mapping[int, float]) -> Anytime:
 class _Standing:
     """Qualities that change one by one, with the best score and the area under their front."""
 
-    def __init__(self, corner: tuple[float, float]) -> None:
+    def __init__(self, corner: Corner) -> None:
         self._corner = corner
         self._points: dict[int, tuple[float, float]] = {}  # (ms, PSNR) by trial
         self._front: list[tuple[float, float]] = []  # by rising runtime and PSNR
@@ -83,14 +92,34 @@ def spending(events: Sequence[Row], *, final_rung: int) -> Spending:
     trainings = [event for event in events if event["event"] in TRAININGS]
     worker_s = sum(workers * seconds for workers, seconds in _sessions(events))
     parts = {name: sum(e[name] for e in trainings) for name in _SECONDS}
+    by_rung = _grouped(trainings, lambda e: (e.get("rung", final_rung), e["steps"]), ("rung", "steps"))
+    waits = _waits(events, final_rung)
     return Spending(
         worker_s=worker_s,
         **parts,
         waiting_s=max(0.0, worker_s - sum(parts.values())),
-        by_rung=_grouped(trainings, lambda e: (e.get("rung", final_rung), e["steps"]), ("rung", "steps")),
+        by_rung=[{**row, "waiting_s": waits and waits[row["rung"]]} for row in by_rung],
         by_worker=_by_worker(events),
         note=_worker_note(trainings),
     )
+
+
+def _waits(events: Iterable[Row], final_rung: int) -> Mapping[int, float] | None:
+    """Return by rung the seconds that workers waited before its trainings; None where records do not name workers."""
+    waits: dict[int, float] = defaultdict(float)
+    free_s: dict[int, float] = {}  # since when each worker has had no work
+    began_s = 0.0
+    for event in events:
+        if event["event"] == "session":
+            free_s, began_s = {}, event["elapsed_s"]
+        elif event["event"] in TRAININGS:
+            if "worker" not in event:
+                return None
+            worker, busy_s = event["worker"], sum(event[name] for name in _SECONDS)
+            begun_s = event["elapsed_s"] - busy_s
+            waits[event.get("rung", final_rung)] += max(0.0, begun_s - free_s.get(worker, began_s))
+            free_s[worker] = event["elapsed_s"]
+    return waits
 
 
 def _sessions(events: Sequence[Row]) -> list[tuple[int, float]]:

@@ -83,14 +83,16 @@ def _chosen(psnr: Sequence[Pixels], labels: Sequence[str], count: int) -> list[t
 
 
 def _pictures(pairs: PairSet, number: int, made: Sequence[tuple[str, Pixels, float]]) -> list[PairPicture]:
-    """Return mosaic and target, then of each network its output and where that errs; `made`: label, output, PSNR."""
+    """Return mosaic, outputs, target, and where each output errs; `made`: label, output, PSNR."""
     mosaic, brightness = visible_mosaic(pairs.raw[number], pairs.format)
     target = pairs.rgb[number] / np.float32(255)
-    photos = [PairPicture(f"RAW mosaic{brightness}", _url(mosaic)), PairPicture("target", _url(target))]
-    for label, output, db in made:
-        photos.append(PairPicture(f"{label}, {db:.2f} dB", _url(output)))
-        photos.append(PairPicture(f"error of {label}", _url(_heat(np.abs(output - target).mean(2) / FULL_ERROR))))
-    return photos
+    outputs = [PairPicture(f"{label}, {db:.2f} dB", _url(output)) for label, output, db in made]
+    errors = [
+        PairPicture(f"error of {label}", _url(_heat(np.abs(output - target).mean(2) / FULL_ERROR)))
+        for label, output, _ in made
+    ]
+    raw = PairPicture(f"RAW mosaic{brightness}", _url(mosaic))
+    return [raw, *outputs, PairPicture("target", _url(target)), *errors]
 
 
 def _heat(error: Pixels) -> Pixels:

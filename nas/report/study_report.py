@@ -53,7 +53,7 @@ def study_report(
         anytime=course.anytime(events, runtimes),
         spending=course.spending(events, final_rung=study.final_rung),
         finalists=candidates.finalists(study),
-        genes=_genes(study),
+        genes=genes(study),
         layers=_layers(study, device),
         precisions=cards,
         refused=candidates.refused_by_reason(study),
@@ -167,7 +167,8 @@ def contestants(study: Study, judged: Verdict | None) -> tuple[Candidate | None,
     return (next((c for c in ranked if not c.name), None), next((c for c in ranked if c.name), None))
 
 
-def _genes(study: Study) -> Genes:
+def genes(study: Study) -> Genes:
+    """Return which genes matter, or why that is not known."""
     from nas.search.gene_importance import FEWEST, gene_importances  # loads Optuna
 
     found = gene_importances(study)

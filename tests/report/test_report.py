@@ -217,8 +217,28 @@ def test_time_is_accounted_for_to_the_second() -> None:
     assert (spent.train_s, spent.compile_s, spent.evaluate_s) == (10.0, 5.0, 2.5)
     assert spent.waiting_s == 26 - 17.5
     assert [(row["steps"], row["trainings"]) for row in spent.by_rung] == [(10, 3), (90, 2)]
+    # Waits before trainings: 0.5 and 1.5 s at the start, none, then 2.5 and 0.5 s in the second session.
+    assert [row["waiting_s"] for row in spent.by_rung] == [0.5 + 1.5 + 0.5, 2.5 + 0.5]
     assert [(row["worker"], row["waiting_s"]) for row in spent.by_worker] == [(0, 18 - 4 * 3.5), (1, 8 - 3.5)]
     assert spent.note == ""
+
+
+def test_waits_of_records_that_do_not_name_workers_are_not_made_up() -> None:
+    older = [{key: value for key, value in each.items() if key != "worker"} for each in EVENTS]
+    assert [row["waiting_s"] for row in course.spending(older, final_rung=2).by_rung] == [None, None]
+
+
+def test_a_given_corner_makes_hypervolumes_of_two_searches_comparable() -> None:
+    assert course.corner_of(EVENTS, RUNTIMES) == (29.0, 100.0)
+    assert course.anytime(EVENTS, RUNTIMES, (28.0, 110.0)).rows[0]["hypervolume"] == (110 - 60) * (30 - 28)
+
+
+def test_finalists_that_are_compared_come_first_by_score(tmp_path: Path) -> None:
+    study = made_up_study(tmp_path / "s", 40)
+    shown = candidates.finalists(study)
+    compared = sorted(study.compared(), key=lambda c: -c.score(study.final_rung))
+    assert shown[: len(compared)] == [c.trial for c in compared]
+    assert sorted(shown) == sorted(c.trial for c in study.at_rung(study.final_rung))
 
 
 def test_importances_are_shares_and_need_some_candidates(reference: Study, tmp_path: Path) -> None:
@@ -271,9 +291,9 @@ def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(wit
     found, design = (study_report.label(c) for c in contestants(with_pairs) if c)
     for row in shown.rows:
         titles = [picture.title.split(",")[0].split(" (")[0] for picture in row.pictures]
-        assert titles == ["RAW mosaic", "target", found, f"error of {found}", design, f"error of {design}"]
+        assert titles == ["RAW mosaic", found, design, "target", f"error of {found}", f"error of {design}"]
         assert all(picture.url.startswith("data:image/webp;base64,") for picture in row.pictures)
-        ours, theirs = (float(re.findall(r", ([0-9.]+) dB", row.pictures[i].title)[0]) for i in (2, 4))
+        ours, theirs = (float(re.findall(r", ([0-9.]+) dB", row.pictures[i].title)[0]) for i in (1, 2))
         assert ours > theirs
     assert "the largest gain" in shown.rows[0].why
     assert "the smallest gain" in shown.rows[-1].why

@@ -154,7 +154,18 @@ def test_a_deleted_study_goes_to_the_trash_as_a_whole(
     monkeypatch.setattr("send2trash.send2trash", lambda path: moved.append(Path(path)))
     done = in_process("delete", "a", "--results", tmp_path / "r")
     assert moved == [folder]
-    assert f"Moved {folder} to the trash" in done.stdout.replace("\n", " ").replace("  ", " ")
+    assert f"Moved {folder} to the trash" in done.stdout
+
+
+def test_delete_says_where_the_study_lies_now(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = tmp_path / "share" / "Trash" / "files"
+    files.mkdir(parents=True)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setattr("send2trash.send2trash", lambda path: Path(path).rename(files / "a 1"))
+    shutil.copytree(results / "a", tmp_path / "r" / "a")
+    told = as_json("delete", "a", "--results", tmp_path / "r")
+    assert told["now"] == str(files / "a 1")
+    assert studies.exists(files / "a 1")
 
 
 def test_a_study_with_a_search_on_it_is_not_deleted(results: Path, tmp_path: Path) -> None:
@@ -202,6 +213,36 @@ def test_networks_are_compared_gene_by_gene(results: Path, tmp_path: Path) -> No
     assert rows["genes", "scale"]["values"] == [2, 4]
     assert [each["target"] for each in told["layers"]] == ["a:0", "csanet"]
     assert told["kind"] == "networks"
+
+
+def test_studies_are_compared_by_one_corner_with_their_time_and_genes(results: Path, tmp_path: Path) -> None:
+    told = as_json("compare", "a", "b", "--results", results, "--out", tmp_path / "c.html", "--photos", "0")
+    assert told["hypervolume_note"] == ""
+    corners = {(s["anytime"]["reference_psnr_db"], s["anytime"]["reference_runtime_ms"]) for s in told["studies"]}
+    assert len(corners) == 1
+    for shown in told["studies"]:
+        assert shown["spending"]["train_s"] > 0
+        assert shown["genes"]["importances"] or shown["genes"]["note"]
+
+
+def test_hypervolumes_of_other_pairs_or_devices_are_not_compared(results: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(results / "a", tmp_path / "r" / "a").parent
+    made_up_study(folder / "c", 24, device="pixel-4-gpu")
+    made_up_study(folder / "d", 24, data_fingerprint="of other pairs")
+    for other, why in (("c", "different devices"), ("d", "different pairs")):
+        told = as_json("compare", "a", other, "--results", folder, "--out", tmp_path / "c.html", "--photos", "0")
+        assert why in told["hypervolume_note"]
+
+
+def test_a_design_beside_networks_of_a_study_is_the_one_that_it_trained(results: Path, tmp_path: Path) -> None:
+    for best in ("best", "a:best"):
+        told = as_json(
+            *("compare", best, "smallnet", "--study", "a", "--results", results),
+            *("--out", tmp_path / "c.html", "--photos", "0"),
+        )
+        rows = {(row["part"], row["name"]): row["values"] for row in told["differences"]}
+        assert None not in rows["quality", "psnr_db"]
+        assert "trial" in told["sentences"][1]
 
 
 def test_what_cannot_be_compared_is_said(results: Path, tmp_path: Path) -> None:

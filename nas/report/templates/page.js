@@ -102,7 +102,7 @@ const charts = new Map();
 function draw(id, traces, more) { charts.set(id, $(id)); return Plotly.react($(id), traces, layout(more), CONFIG); }
 
 /* Labels are put where they cover no other label and no marked point; where there is no such place, hovering tells. */
-function placeLabels(id, points, others) {
+function placeLabels(id, points, others, ends = []) {
   const chart = $(id), full = chart._fullLayout, { xaxis, yaxis } = full, c = colours();
   const pen = document.createElement("canvas").getContext("2d"); pen.font = "12px system-ui, sans-serif";
   const spots = points.map((p) => ({ ...p, px: xaxis.d2p(p.x), py: yaxis.d2p(p.y) })).filter((p) => p.px >= 0 && p.px <= xaxis._length && p.py >= 0 && p.py <= yaxis._length);
@@ -110,6 +110,13 @@ function placeLabels(id, points, others) {
   const taken = spots.map((p) => around(p, 8)), annotations = [];
   const dots = others.map((p) => around({ px: xaxis.d2p(p.x), py: yaxis.d2p(p.y) }, 4));
   const hits = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+  /* Ends of lines keep their places; names go elsewhere. */
+  for (const p of ends) {
+    const [px, py] = [xaxis.d2p(p.x), yaxis.d2p(p.y)], w = pen.measureText(p.label).width, box = [px - w - 2, py - 7, px, py + 7];
+    if (px < 0 || px > xaxis._length || box[1] < 0 || box[3] > yaxis._length || taken.some((t) => hits(t, box))) continue;
+    taken.push(box);
+    annotations.push({ x: xaxis.type === "log" ? Math.log10(p.x) : p.x, y: p.y, text: plain(p.label), xanchor: "right", showarrow: false, font: { size: 10, color: c.quiet }, bgcolor: c.ground, borderpad: 0, captureevents: false });
+  }
   for (const p of spots) {
     const w = pen.measureText(p.label).width + 8, h = 18;
     /* Beside every dot where there is room, else on dots that have no label. */
@@ -132,12 +139,13 @@ function frontHover(study, candidate, at) {
   return `<b>${where}trial ${candidate.trial}${candidate.name ? " " + plain(candidate.name) : ""}</b><br>${fixed(at.psnr_db, 2)}${spread(at)} dB, ${runtime(candidate)} ms, score ${fixed(at.score, 3)}<br>${wrapped(genes)}`;
 }
 
-function scoreLines(offsets, low, high) {
+function scoreLines(offsets, [low, high], [fastest, slowest]) {
   const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20], scores = offsets.flatMap(([, o]) => [low + o, high + o]);
   const from = Math.min(...scores), to = Math.max(...scores), step = steps.find((s) => (to - from) / s <= 14) ?? 50;
-  const x = [], y = [], text = [];
-  for (let s = Math.ceil(from / step) * step; s <= to; s += step) { for (const [ms, o] of offsets) { x.push(ms); y.push(s - o); text.push(`score ${+s.toFixed(2)}`); } x.push(null); y.push(null); text.push(""); }
-  return { x, y, text, mode: "lines", line: { color: colours().quiet, width: 0.6 }, opacity: 0.6, hoverinfo: "text", name: "equal score", showlegend: true };
+  const x = [], y = [], text = [], ends = [], seen = offsets.filter(([ms]) => ms >= fastest && ms <= slowest);
+  for (let s = Math.ceil(from / step) * step; s <= to; s += step) { for (const [ms, o] of offsets) { x.push(ms); y.push(s - o); text.push(`score ${+s.toFixed(2)}`); } x.push(null); y.push(null); text.push("");
+    const end = seen.findLast(([, o]) => s - o > low && s - o < high); if (end) ends.push({ x: end[0], y: s - end[1], label: String(+s.toFixed(2)) }); }
+  return { ends, x, y, text, mode: "lines", line: { color: colours().quiet, width: 0.6 }, opacity: 0.6, hoverinfo: "text", name: "equal score", showlegend: true };
 }
 
 /* Round values in a logarithmic range, as fine as their number allows. */
@@ -152,7 +160,7 @@ function roundTicks([from, to], most) {
 }
 
 function drawFront(steps) {
-  const traces = [], labels = [], dots = [], all = [], c = colours(), many = studies.length > 1;
+  const traces = [], labels = [], dots = [], all = [], intervals = [], c = colours(), many = studies.length > 1;
   studies.forEach((study, number) => {
     const at = (candidate) => candidate.at[many ? study.front.chosen : steps];
     const trained = study.candidates.filter((candidate) => candidate.verdict === "train" && at(candidate));
@@ -160,6 +168,7 @@ function drawFront(steps) {
     const colour = PALETTE[number % PALETTE.length], label = many ? plain(short(study.label, 24)) + ": " : "";
     const trace = (members, more) => ({ x: members.map((m) => m.runtime_ms), y: members.map((m) => at(m).psnr_db), text: members.map((m) => frontHover(study, m, at(m))), customdata: members.map((m) => [number, m.trial]), hovertemplate: "%{text}<extra></extra>", ...more });
     all.push(...trained.map((m) => at(m).psnr_db), ...front.flatMap((m) => [1, -1].map((sign) => at(m).psnr_db + sign * (at(m).psnr_half_width_db ?? 0))));
+    intervals.push(...front.flatMap((m) => [m.runtime_low_ms, m.runtime_high_ms]));
     traces.push(trace(trained.filter((m) => !m.name && !at(m).on_front), { mode: "markers", name: label + "networks", marker: { color: colour, opacity: 0.4, size: 7 } }));
     traces.push(trace(front, { mode: "lines+markers", name: label + "Pareto front", line: { color: colour, width: 2 }, marker: { color: colour, size: 9 },
       error_x: { type: "data", symmetric: false, array: front.map((m) => m.runtime_high_ms - m.runtime_ms), arrayminus: front.map((m) => m.runtime_ms - m.runtime_low_ms), color: colour, thickness: 0.6, width: 0 },
@@ -171,17 +180,20 @@ function drawFront(steps) {
   });
   const low = all.length ? Math.min(...all) : 0, high = all.length ? Math.max(...all) : 1, margin = Math.max(0.1, (high - low) * 0.12);
   const offsets = studies.find((s) => s.front.score_offsets.length)?.front.score_offsets ?? [], range = [low - margin, high + margin];
-  if (offsets.length) traces.unshift(scoreLines(offsets, ...range));
   studies.forEach((study, number) => { if (study.over.length) traces.push({ x: study.over.map((m) => m.runtime_ms), y: study.over.map(() => range[0]), text: study.over.map((m) => `trial ${m.trial}<br>${wrapped(m.reason)}`), customdata: study.over.map((m) => [number, m.trial]), hovertemplate: "%{text}<extra></extra>", mode: "markers", name: "over a limit, not trained", marker: { symbol: "line-ns-open", color: c.quiet, opacity: 0.5, size: 9 } }); });
   const times = studies.flatMap((s) => s.candidates.filter((m) => m.runtime_ms !== null && (m.verdict === "train" || m.verdict === "infeasible")).map((m) => m.runtime_ms));
-  const ends = [Math.log10(Math.min(...times) * 0.9), Math.log10(Math.max(...times) * 1.1)];
+  /* Room for the intervals of the front, but not so much that its dots lie too close to be told apart. */
+  const [fastest, slowest] = [Math.min(...times), Math.max(...times)], most = 1.3;
+  const ends = [Math.max(Math.min(fastest, ...intervals), fastest / most) * 0.95, Math.min(Math.max(slowest, ...intervals), slowest * most) * 1.05].map(Math.log10);
+  const lines = offsets.length ? scoreLines(offsets, range, ends.map((e) => 10 ** e)) : null;
+  if (lines) traces.unshift(lines);
   const chart = $("chart-front"), narrow = chart.clientWidth < NARROW;
   const ticks = roundTicks(ends, narrow ? 4 : 9);
   draw("chart-front", traces, { xaxis: { title: { text: "predicted runtime, ms" }, type: "log", range: ends, tickvals: ticks, ticktext: ticks.map(String) }, yaxis: { title: { text: "validation PSNR, dB" }, range } })
-    .then(() => placeLabels("chart-front", labels, dots));
+    .then(() => placeLabels("chart-front", labels, dots, lines?.ends));
   chart.removeAllListeners?.("plotly_click"); chart.removeAllListeners?.("plotly_relayout");
   chart.on("plotly_click", ({ points }) => { const [number, trial] = points[0].customdata ?? []; if (trial !== undefined) openTrial(number, trial); });
-  chart.on("plotly_relayout", (change) => { if (!chart._labels && !("annotations" in change)) placeLabels("chart-front", labels, dots); });
+  chart.on("plotly_relayout", (change) => { if (!chart._labels && !("annotations" in change)) placeLabels("chart-front", labels, dots, lines?.ends); });
   if (!many) drawFrontTable(studies[0], steps);
 }
 
@@ -194,30 +206,56 @@ function drawFrontTable(study, steps) {
 function drawAnytime(over) {
   const c = colours(), traces = [];
   const series = data.studies ? data.studies.filter((s) => s.anytime).map((s) => [short(s.label, 24) + ": ", s.anytime]) : [["", data.anytime]];
+  const areas = !data.hypervolume_note;
   series.forEach(([label, anytime], i) => {
     const x = anytime.rows.map((r) => (over === "elapsed_s" ? r.elapsed_s / 60 : r.candidates));
-    traces.push({ x, y: anytime.rows.map((r) => r.score), name: plain(label) + "best score", line: { shape: "hv", color: PALETTE[i] }, mode: "lines" });
-    if (!data.studies) traces.push({ x, y: anytime.rows.map((r) => r.hypervolume), name: "hypervolume", yaxis: "y2", line: { shape: "hv", dash: "dot", color: PALETTE[1] }, mode: "lines" });
+    traces.push({ x, y: anytime.rows.map((r) => r.score), name: plain(label) + "best score", line: { shape: "hv", color: PALETTE[i % PALETTE.length] }, mode: "lines" });
+    if (areas) traces.push({ x, y: anytime.rows.map((r) => r.hypervolume), name: plain(label) + "hypervolume", yaxis: "y2", line: { shape: "hv", dash: "dot", color: PALETTE[data.studies ? i % PALETTE.length : 1] }, mode: "lines" });
   });
-  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(data.studies ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", tickmode: "auto", rangemode: "tozero", showgrid: false, zeroline: false, color: c.ink } }) });
+  draw("chart-anytime", traces, { margin: { l: 56, r: 64, t: 12, b: 48 }, hovermode: "x unified", xaxis: { title: { text: over === "elapsed_s" ? "minutes of searching" : "candidates trained" }, rangemode: "tozero" }, yaxis: { title: { text: "score" } }, ...(!areas ? {} : { yaxis2: { title: { text: "hypervolume, dB · ms" }, overlaying: "y", side: "right", tickmode: "auto", rangemode: "tozero", showgrid: false, zeroline: false, color: c.ink } }) });
+}
+
+const SPENT = [["train_s", "training"], ["compile_s", "compiling"], ["evaluate_s", "judging"], ["waiting_s", "waiting"]];
+
+/* Of studies that are compared, in shares: their budgets differ. */
+function drawShares() {
+  const rows = data.studies.filter((s) => s.spending?.worker_s);
+  draw("chart-spending", SPENT.map(([key, name], i) => ({ type: "bar", orientation: "h", y: rows.map((s) => plain(short(s.label, 24))), x: rows.map((s) => s.spending[key] / s.spending.worker_s), name, marker: { color: PALETTE[i] }, hovertemplate: `%{x:.1%} ${name}<extra></extra>` })),
+    { barmode: "stack", xaxis: { title: { text: "share of the workers' time" }, tickformat: ".0%" }, yaxis: { type: "category", autorange: "reversed" } });
 }
 
 function drawSpending() {
-  const rows = data.spending.by_rung, names = [["train_s", "training"], ["compile_s", "compiling"], ["evaluate_s", "judging"]];
+  if (data.studies) return drawShares();
+  const rows = data.spending.by_rung, names = SPENT.filter(([key]) => rows.every((r) => r[key] !== null));
   draw("chart-spending", names.map(([key, name], i) => ({ type: "bar", orientation: "h", y: rows.map((r) => `${r.steps} steps`), x: rows.map((r) => r[key] / 60), name, marker: { color: PALETTE[i] }, hovertemplate: `%{x:.2f} min ${name}<extra></extra>` })),
     { barmode: "stack", xaxis: { title: { text: "minutes of workers" } }, yaxis: { type: "category", autorange: "reversed" } });
 }
 
+/* The best have colours and names, all others are grey. Finals end close together: each network has its own place beside their steps. */
+const MOST_NAMED = 8;
 function drawLearning() {
-  const traces = data.finalists.flatMap((trial, i) => {
-    const m = data.candidates[trial], colour = PALETTE[i % PALETTE.length], label = plain(short(named(m)));
-    return [{ x: m.history.map((r) => r.steps), y: m.history.map((r) => r.psnr_db), mode: "lines+markers", name: label, line: { color: colour }, legendgroup: trial },
-      { x: m.finals.map((r) => r.steps), y: m.finals.map((r) => r.psnr_db), text: m.finals.map((r) => `${label}, seed ${r.seed}`), mode: "markers", marker: { color: colour, symbol: "circle-open", size: 9, line: { width: 2 } }, hovertemplate: "%{text}: %{y:.3f} dB<extra></extra>", showlegend: false, legendgroup: trial }];
-  });
-  draw("chart-learning", traces, { xaxis: { title: { text: "training steps" }, type: "log", tickvals: data.front.steps, ticktext: data.front.steps.map(String) }, yaxis: { title: { text: "validation PSNR, dB" } } });
+  const quiet = colours().quiet, members = data.finalists.map((trial) => data.candidates[trial]), titled = members.slice(0, MOST_NAMED);
+  const beside = (place) => 1.045 ** (place - (titled.length - 1) / 2);
+  const traces = members.flatMap((m, i) => {
+    const isNamed = i < MOST_NAMED, colour = isNamed ? PALETTE[i] : quiet, label = plain(short(named(m))), at = isNamed ? beside(i) : 1;
+    const shared = { opacity: isNamed ? 1 : 0.35, legendgroup: isNamed ? m.trial : "others", hovertemplate: "%{text}: %{y:.3f} dB<extra></extra>" };
+    return [{ ...shared, x: m.history.map((r) => r.steps), y: m.history.map((r) => r.psnr_db), text: m.history.map((r) => `${label}, ${r.steps} steps`), mode: "lines+markers", name: isNamed ? label : "others", line: { color: colour, width: isNamed ? 2 : 1 }, marker: { size: isNamed ? 6 : 4 }, showlegend: i <= MOST_NAMED },
+      { ...shared, x: m.finals.map((r, seed) => r.steps * at * 1.009 ** (seed - (m.finals.length - 1) / 2)), y: m.finals.map((r) => r.psnr_db), text: m.finals.map((r) => `${label}, seed ${r.seed}, ${r.steps} steps`), mode: "markers", marker: { color: colour, symbol: "circle-open", size: isNamed ? 9 : 6, line: { width: isNamed ? 2 : 1 } }, showlegend: false }];
+  }).reverse();
+  draw("chart-learning", traces, { legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "reversed" }, xaxis: { title: { text: "training steps" }, type: "log", tickvals: data.front.steps, ticktext: data.front.steps.map(String) }, yaxis: { title: { text: "validation PSNR, dB" } } });
+}
+
+/* Of studies that are compared: the genes that matter most in any of them, a bar for each study. */
+function drawImportances() {
+  const known = data.studies.filter((s) => s.genes?.importances.length), share = (s, gene) => s.genes.importances.find((r) => r.gene === gene)?.share ?? 0;
+  const most = (gene) => Math.max(...known.map((s) => share(s, gene))), genes = [...new Set(known.flatMap((s) => s.genes.importances.map((r) => r.gene)))].sort((a, b) => most(b) - most(a)).slice(0, 10).reverse();
+  if (!known.length) { $("chart-importance").hidden = true; return; }
+  draw("chart-importance", known.map((s) => ({ type: "bar", orientation: "h", x: genes.map((g) => share(s, g)), y: genes.map((g) => plain(words(g))), name: plain(short(s.label, 24)), hovertemplate: "%{y}: %{x:.1%}<extra></extra>", marker: { color: PALETTE[data.studies.indexOf(s) % PALETTE.length] } })),
+    { barmode: "group", xaxis: { title: { text: "share of importance" }, tickformat: ".0%" }, yaxis: { type: "category" } });
 }
 
 function drawImportance() {
+  if (data.studies) return drawImportances();
   const rows = data.genes.importances.slice(0, 12).reverse();
   draw("chart-importance", [{ type: "bar", orientation: "h", x: rows.map((r) => r.share), y: rows.map((r) => plain(words(r.gene))), text: rows.map((r) => wrapped(r.meaning)), textposition: "none", hovertemplate: "%{text}<br>%{x:.1%}<extra></extra>", marker: { color: PALETTE[0] } }],
     { xaxis: { title: { text: "share of importance" }, tickformat: ".0%" }, yaxis: { type: "category" } });
