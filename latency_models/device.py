@@ -47,6 +47,7 @@ from search_spaces.networks import build_graph
 from search_spaces.ops import Shape
 from search_spaces.spec import ArchSpec
 from search_spaces.system import named_files
+from search_spaces.system.arguments import checked
 
 BUILTIN = Path(__file__).parent / "devices"
 SCHEMA = 2
@@ -221,12 +222,13 @@ def device_path(name: str) -> Path:
     return named_files.find("devices", name, BUILTIN, ".json")
 
 
-def load_device(name: str) -> Device:
+@checked
+def load_device(name: str | Path) -> Device:
     """Return the device called `name`, or described by the .json file at that path.
 
     Raises UnknownNameError for a name nobody has, DeviceError with file and key for a file that is not a device.
     """
-    path = device_path(name)
+    path = device_path(str(name))
     data = read_json(path)
     values = _read_device(str(path), data)
     if values["name"] != path.stem:

@@ -31,14 +31,16 @@ from nas.search.own_objects import device_name, space_name
 from nas.search.results import Candidate, Candidates, Study
 from nas.search.session import budget_share, open_session, without_refused
 from nas.search.settings import SearchSettings, TrainingSettings, TrainSettings, beside_training, known, recipe_fields
+from nas.train.history import Validation
 from nas.train.recipe_file import recipe_for
+from search_spaces.errors import UsageError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
+from search_spaces.system.arguments import checked, require_types, require_types_of
 
 if TYPE_CHECKING:
     from nas.render.renderer import Rendered
     from nas.search.driver import Search
-    from nas.train.history import Validation
 
 __all__ = [
     "Candidate",
@@ -66,6 +68,7 @@ Data = str | Path | DataConfig
 NetworkLike = str | int | Path | Candidate | ArchSpec
 
 
+@checked
 def load_study(path: Folder) -> Study:
     """Open a study to look at what it holds; a search may go on meanwhile.
 
@@ -99,6 +102,7 @@ class SearchProgress:
     best_score: float | None  # None before the first rung is reached
 
 
+@checked
 def search(
     budget: str | int,
     *,
@@ -195,6 +199,7 @@ class Trained:
     best_psnr_db: float | None
 
 
+@checked
 def train(
     network: NetworkLike,
     *,
@@ -207,7 +212,7 @@ def train(
     qat: bool = False,
     on_message: Callable[[str], None] | None = None,
     on_step: Callable[[int, Mapping[str, float]], None] | None = None,
-    on_validation: "Callable[[Validation], None] | None" = None,
+    on_validation: Callable[[Validation], None] | None = None,
     **settings: Unpack[TrainSettings],
 ) -> Trained:
     """Train one network to the end. The same call continues after a crash.
@@ -270,12 +275,13 @@ def train(
     )
 
 
+@checked
 def export(
     network: NetworkLike,
     out: Folder,
     *,
-    precisions: Iterable[str] = ("fp32",),
-    size: tuple[int, int] = FULL_HD_MOSAIC,
+    precisions: str | Iterable[str] = ("fp32",),
+    size: Sequence[int] = FULL_HD_MOSAIC,
     device: str | Path | Device | None = None,
     study: str | None = None,
     results: Folder = "results",
@@ -309,7 +315,10 @@ def export(
     """
     given = dict(known(settings, ExportSettings))
     qat = given.pop("qat", None)
-    options = ExportOptions(precisions=tuple(precisions), size=size, **given)
+    if len(size) != len(FULL_HD_MOSAIC):
+        raise UsageError(f"size is the height and the width of the mosaic, got {tuple(size)}.")
+    names = (precisions,) if isinstance(precisions, str) else tuple(precisions)
+    options = ExportOptions(precisions=names, size=(size[0], size[1]), **given)
     card = export_network(
         _ref(network, Path(results), study),
         Path(out),
@@ -342,6 +351,7 @@ class Latency:
     probability_faster: float | None = None  # that it is faster than the network that was named beside it
 
 
+@checked
 def predict_latency(
     network: NetworkLike,
     device: str | Path | Device = DEFAULT_DEVICE,
@@ -392,6 +402,7 @@ def predict_latency(
     )  # fmt: skip
 
 
+@checked
 def render(
     model: Folder,
     inputs: Folder | Sequence[Folder],
@@ -426,6 +437,7 @@ def render(
     given = dict(known(settings, RenderSettings))
     kind = FileKind(given.pop("bits", 8), given.pop("jpeg_quality", None))
     fmt = asdict(raw) if isinstance(raw, RawFormat) else dict(raw or {})
+    require_types_of(RawFormat, fmt)
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
     batch = render_files(
         Path(model),
@@ -448,6 +460,7 @@ def _nothing(*_: object) -> None:
 def _data(data: Data | None) -> DataConfig | None:
     config = DataConfig.of(str(data)) if isinstance(data, str | Path) else data
     if config is not None:
+        require_types(config)
         config.validate()
     return config
 

@@ -17,6 +17,7 @@ from typing import Any
 from search_spaces.errors import UsageError
 from search_spaces.spec import GENES, ArchSpec, Gene, Value
 from search_spaces.system import named_files, stored
+from search_spaces.system.arguments import checked
 
 BUILTIN = Path(__file__).parent
 # choose(gene name, values, whether they are ordered) → one of the values
@@ -154,12 +155,13 @@ def _decided(open_: _Open, name: str, value: Value) -> _Open:
     return None if frozenset() in needed else needed
 
 
-def load_space(name: str) -> SearchSpace:
+@checked
+def load_space(name: str | Path) -> SearchSpace:
     """Return the space called `name`, or read from the TOML file at that path.
 
     Raises UnknownNameError for a name nobody has, UsageError for a file that is not a space.
     """
-    path = named_files.find("spaces", name, BUILTIN, ".toml")
+    path = named_files.find("spaces", str(name), BUILTIN, ".toml")
     try:
         data = stored.parse_toml(stored.read_bytes(path))
     except OSError as error:

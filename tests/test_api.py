@@ -102,7 +102,7 @@ def test_a_script_that_searches_is_not_run_again_by_the_processes_that_train(her
 
 @pytest.mark.parametrize("workers", [0, -1, "auto", 1.5])
 def test_a_number_of_workers_that_is_none_is_refused_before_there_is_a_study(here: Path, workers: object) -> None:
-    with pytest.raises(UsageError, match="The number of workers is a whole one of 1 or more"):
+    with pytest.raises(UsageError, match=r"workers (is a whole one of 1 or more|must be a whole number or None)"):
         nas.search(1, data="pairs", study="none", workers=workers)  # type: ignore[arg-type]
     assert not (here / "results" / "none").exists()
 
@@ -305,3 +305,42 @@ def test_without_pandas_the_error_says_what_to_do(searched: api.Study, monkeypat
     monkeypatch.setitem(sys.modules, "pandas", None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="pip install pandas"):
         searched.candidates().to_pandas()
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "named"),
+    [
+        ("search", {"budget": 2.5}, "budget"),
+        ("search", {"budget": 2, "data": 5}, "data"),
+        ("search", {"budget": 2, "reparameterise": "yes"}, "reparameterise"),
+        ("search", {"budget": 2, "rungs": "10,20"}, "rungs"),
+        ("search", {"budget": 2, "data": nas.DataConfig("demo", crop="32")}, "crop"),  # type: ignore[arg-type]
+        ("train", {"network": "smallnet", "steps": "9"}, "steps"),
+        ("export", {"network": "smallnet", "out": "e", "size": (64,)}, "size"),
+        ("export", {"network": "smallnet", "out": "e", "max_drop_db": 0.1}, "max_drop_db"),
+        ("predict_latency", {"network": "smallnet", "device": 3}, "device"),
+        ("render", {"model": "m.tflite", "inputs": "a", "out": "b", "raw": {"bits": "10"}}, "bits"),
+        ("load_study", {"path": None}, "path"),
+        ("load_device", {"name": 3}, "name"),
+        ("load_space", {"name": 3}, "name"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_refused_before_anything_is_written(
+    function: str, arguments: dict[str, Any], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(nas.IspNasError, match=f"^{named} "):
+        getattr(nas, function)(**arguments)
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_precision_may_be_named_alone(tmp_path: Path) -> None:
+    with pytest.raises(nas.IspNasError, match='Unknown precision "int9"'):
+        nas.export("smallnet", tmp_path / "e", precisions="int9")
+
+
+def test_spaces_and_devices_are_found_by_paths(tmp_path: Path) -> None:
+    with pytest.raises(nas.IspNasError, match=r"No space file at .*none\.toml"):
+        nas.load_space(tmp_path / "none.toml")
+    with pytest.raises(nas.IspNasError, match=r"none\.json"):
+        nas.load_device(tmp_path / "none.json")
