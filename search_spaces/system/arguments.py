@@ -56,7 +56,7 @@ def require_types(made: Any) -> None:
 
 
 def require_types_of(kind: type, values: Mapping[str, Any]) -> None:
-    """Raise UsageError where values cannot be those of a dataclass's fields, UnknownNameError where it has none such."""
+    """Raise UsageError for a value that a field of a dataclass cannot have, UnknownNameError for no such field."""
     hints = get_type_hints(kind)
     for name, value in values.items():
         if name not in hints:
