@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from nas.data.check.cfa import no_evidence, pattern_scores
-from nas.data.check.findings import Evidence, judge
+from nas.data.check.evidence import Evidence
+from nas.data.check.findings import judge
 from nas.data.check.levels import VALUES, Levels, levels_of
 from nas.data.check.measurement import Measurement, Unreadable, measure_all
 from nas.data.check.problems import ALL_PAIRS, Problem, of_pairs
