@@ -215,7 +215,7 @@ def new_study(folder: Path) -> "Study":
     from nas.data.pairs import DataConfig
     from nas.defaults import DEFAULT_DEVICE
     from nas.search import study as studies
-    from nas.search.study import StudyConfig
+    from nas.search.study_config import StudyConfig
     from nas.train.recipe import Recipe
     from search_spaces.space import load_space
 

@@ -34,7 +34,8 @@ from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
 from nas.search.samplers import SAMPLERS
-from nas.search.study import Study, StudyConfig
+from nas.search.study import Study
+from nas.search.study_config import StudyConfig
 from nas.train.job import Job, JobFailure, Outcome
 from nas.train.recipe import Recipe
 from nas.train.worker import TrainingWorker

@@ -43,7 +43,8 @@ from nas.search.driver import Search
 from nas.search.policy import Situation
 from nas.search.proposals import variation
 from nas.search.score import final_score
-from nas.search.study import Study, StudyConfig
+from nas.search.study import Study
+from nas.search.study_config import StudyConfig
 from nas.search.surrogate import features
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe

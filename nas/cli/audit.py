@@ -38,7 +38,7 @@ from search_spaces.system import folder_lock
 from search_spaces.system.named_files import expanded
 
 if TYPE_CHECKING:
-    from nas.search.study import StudyConfig
+    from nas.search.study_config import StudyConfig
 
 AUDITS = "audit"  # the folder beside the studies
 AUDIT_FILE = "audit.json"

@@ -10,25 +10,18 @@ any moment loses at most the rung in flight.
 """
 
 import gc
-import json
 from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, Field
-
-from nas.data.pairs import DataConfig
-from nas.data.raw_format import RawFormat
 from nas.search.candidate import Candidate, Rung, least_finals
 from nas.search.records import RecordFile
-from nas.train.ranges import Number, Steps
-from nas.train.recipe import Recipe, require_whole, stored_name
+from nas.search.study_config import StudyConfig, digest, without_none
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
@@ -39,62 +32,6 @@ RECORDS_FILE = "records.jsonl"
 DATABASE_FILE = "study.db"
 FEWEST_TO_COMPARE = 3
 FEWEST_FINALISTS = 2
-
-
-Limit = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class StudyConfig:
-    """The settings that make two runs the same study. Fixed when the study is created."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    name: str
-    data: DataConfig
-    data_fingerprint: str
-    device: str
-    device_digest: str
-    space: str
-    space_digest: str
-    objective: Annotated[str, Field(pattern="^(score|pareto)$")]
-    sampler: str
-    seed: Number
-    rungs: tuple[Steps, ...]
-    recipe: Recipe
-    max_runtime_ms: Limit | None = None
-    max_memory_mb: Limit | None = None  # of maps at once, float32, at Full HD
-    allow_fallback: bool = False  # networks of which the delegate runs only a part are priced, not refused
-    final_steps: Steps | None = None  # how long finals train the best candidates and designs; None: no finals
-    final_share: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of a budget in time, kept for the finals
-    prior: tuple[str, ...] = ()  # tables of other pairs that the sampler "model" begins with, as in nas.search.prior
-    vgg: str | None = None  # SHA-256 of VGG-19's weights, where the loss vgg takes part
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain data, None left out (TOML has no null)."""
-        told = {"data": self.data.to_dict(), "rungs": list(self.rungs), "prior": list(self.prior)}
-        return _without_none({**asdict(self), **told, "recipe": self.recipe.to_dict()})
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
-        """Read what `to_dict` wrote; raise ValueError or an IspNasError where it is not that."""
-        read: StudyConfig = _SETTINGS.read(data)
-        require_whole(data["recipe"])
-        read.data.validate()
-        if list(read.rungs) != sorted({*read.rungs}) or not read.rungs:
-            raise ValueError(f"rungs are rising numbers of steps, got {', '.join(map(str, read.rungs))}")
-        return read
-
-
-_SETTINGS: stored.Schema[StudyConfig] = stored.Schema(
-    StudyConfig,
-    known=[stored_name(f.name) for kind in (StudyConfig, Recipe, DataConfig, RawFormat) for f in fields(kind)],
-)
-
-
-def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in data.items() if value is not None}
-    return {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +64,7 @@ class Study:
         """`settings` are those of run.toml as it stands, which may be of before a setting existed."""
         self.folder = folder
         self.config = config
-        self.settings_digest = _digest(settings or config.to_dict())
+        self.settings_digest = digest(settings or config.to_dict())
         self.candidates: dict[int, Candidate] = {}
         # Test quality by (trial, steps, seed of the final; None: of the rungs).
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
@@ -274,7 +211,7 @@ class Study:
 
     def append(self, event: str, **values: Any) -> None:
         """Write one record durably, then take it into account; raise StudyError where the disk does not take it."""
-        record = {"event": event, **_without_none(values), "elapsed_s": round(self.elapsed_s, 3)}
+        record = {"event": event, **without_none(values), "elapsed_s": round(self.elapsed_s, 3)}
         try:
             written = self._file.append(record)
         except OSError as error:
@@ -449,15 +386,11 @@ _EVENTS = {
 }
 
 
-def _digest(settings: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) -> Study:
     """Make a new study in `folder`; raise StudyError where it cannot be written."""
     import tomli_w
 
-    text = tomli_w.dumps({"study": config.to_dict(), "provenance": _without_none(provenance)})
+    text = tomli_w.dumps({"study": config.to_dict(), "provenance": without_none(provenance)})
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_durably(folder / RUN_FILE, text.encode())

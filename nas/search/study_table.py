@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.search.open_study import SearchOptions
-from nas.search.study import StudyConfig
+from nas.search.study_config import StudyConfig
 from nas.train.recipe import Recipe
 from search_spaces.errors import UsageError
 from search_spaces.system import stored

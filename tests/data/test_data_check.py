@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.data.check.problems import Problem
 from nas.data.check.measurement import measure
+from nas.data.check.problems import Problem
 from nas.data.check.report import CheckReport, check
 from nas.data.demo.scene import draw_scene
 from nas.data.demo.sensor import capture

@@ -24,7 +24,8 @@ from nas.search import proposals, session
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
-from nas.search.study import Study, StudyConfig
+from nas.search.study import Study
+from nas.search.study_config import StudyConfig
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe
 from nas.train.workers import JobFailure, Worker, run_job
