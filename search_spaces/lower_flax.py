@@ -19,6 +19,7 @@ from search_spaces import jax_ops
 from search_spaces.activations import ENTRIES, function_of
 from search_spaces.errors import UnknownNameError
 from search_spaces.graph import INPUT, Graph, Node
+from search_spaces.initialisers import INITIALISERS
 from search_spaces.ops import (
     Activation,
     Add,
@@ -52,9 +53,6 @@ _PRELU_START = 0.25
 # from none.
 _BIAS_START = 0.05
 _START = {"alpha": _PRELU_START, "bias": _BIAS_START, "gamma": 1.0, "beta": 0.0, "factor": 1.0}
-# The factors on √(1 / fan) of normally distributed kernels: He et al. 2015, and Glorot and Bengio 2010 (AISTATS),
-# whose fan is the mean of both sides.
-INITIALISERS = ("he", "xavier")
 # Where a kernel keeps its input channels: HWIO, HW1C and HWOI.
 _INPUT_AXIS: dict[type[Op], int] = {Conv: 2, DepthwiseConv: 2, TransposeConv: 3}
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # that of typing tells pydantic too little before Python 3.12
 
+from nas.audit.rank_agreement import FEWEST_TO_RANK
 from nas.train.ranges import Decibels, Finite, Number, Seconds, Ssim, Steps
 from search_spaces.designs import DESIGNS, Design
 from search_spaces.errors import StudyError
@@ -23,7 +24,6 @@ FOLDER = "designs"  # below the results folder
 SCHEMA = 1
 QUALITIES = ("val_psnr_db", "val_ssim", "test_psnr_db", "test_ssim")
 RANKED = ("val_psnr_db", "test_psnr_db")
-FEWEST_TO_RANK = 3
 
 
 @dataclass(frozen=True)

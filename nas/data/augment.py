@@ -19,6 +19,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8, UInt16
 
+from nas.data.flips import FLIPS
 from nas.data.pairs import PairSet
 from nas.data.raw_format import RawFormat, pack_into
 from search_spaces.errors import UsageError
@@ -59,14 +60,6 @@ def phase_keeping_starts(fmt: RawFormat) -> dict[Move, tuple[int, int]]:
         for start in STARTS
         if np.array_equal(move.apply(colours[start[0] : start[0] + 2, start[1] : start[1] + 2]), tile)
     }
-
-
-# The flips that a switch allows, as (rows, columns).
-FLIPS: dict[str, tuple[tuple[bool, bool], ...]] = {
-    "none": ((False, False),),
-    "horizontal": ((False, False), (False, True)),
-    "both": ((False, False), (False, True), (True, False), (True, True)),
-}
 
 
 @lru_cache

@@ -56,7 +56,7 @@ OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class ExportedFile:
+class JudgedFile:
     """One precision with what was found of it."""
 
     converted: Converted
@@ -96,7 +96,7 @@ def export(
     judge = FileVerifier(graph, deploy.input_shape, weights, val, state.data)
     converter = Converter(graph, weights, train, options, fine_tuned)
     tried = [_try(converter, judge, precision, options, on_message) for precision in options.wanted]
-    found = [each for each in tried if isinstance(each, ExportedFile)]
+    found = [each for each in tried if isinstance(each, JudgedFile)]
     card = _card(network, deploy, device, found, judge, options, train)
     card = replace(card, not_run=[str(each) for each in tried if isinstance(each, CannotRunError)])
     _write(out, found, card, judge)
@@ -129,7 +129,7 @@ def _pair_sized(network: NetworkRef, pairs: PairSet) -> Graph:
 
 def _try(
     converter: Converter, judge: FileVerifier, precision: Precision, options: ExportOptions, on_message: OnMessage
-) -> ExportedFile | CannotRunError:
+) -> JudgedFile | CannotRunError:
     """Convert and judge one precision; where LiteRT cannot run it here, the others may still be had."""
     on_message(f"Converting to {precision.name} with TensorFlow …")
     converted = converter.convert(precision)
@@ -140,7 +140,7 @@ def _try(
             raise ExportError(f"{error}.") from None
         return error
     refused = None if precision.name == "fp32" else _refusal(converted, judged, judge, options)
-    return ExportedFile(converted, judged, refused)
+    return JudgedFile(converted, judged, refused)
 
 
 def _refusal(converted: Converted, judged: Judged, judge: FileVerifier, options: ExportOptions) -> str | None:
@@ -183,7 +183,7 @@ def _card(
     network: NetworkRef,
     deploy: Graph,
     device: Device,
-    found: list[ExportedFile],
+    found: list[JudgedFile],
     judge: FileVerifier,
     options: ExportOptions,
     train: PairSet,
@@ -229,7 +229,7 @@ _OF_FLOAT32 = (
 )
 
 
-def _file_card(each: ExportedFile, device: Device, options: ExportOptions, train: PairSet) -> FileCard:
+def _file_card(each: JudgedFile, device: Device, options: ExportOptions, train: PairSet) -> FileCard:
     precision = each.converted.precision
     written = each.refused is None
     return file_card(
@@ -257,7 +257,7 @@ def _licences(network: NetworkRef) -> list[str]:
     return sorted(names)
 
 
-def _write(out: Path, found: list[ExportedFile], card: Card, judge: FileVerifier) -> None:
+def _write(out: Path, found: list[JudgedFile], card: Card, judge: FileVerifier) -> None:
     """Fill a folder inside `out` and publish it last, so that nothing half-written has a file's name."""
     is_new = not out.exists()
     try:
@@ -274,7 +274,7 @@ def _write(out: Path, found: list[ExportedFile], card: Card, judge: FileVerifier
         ) from None
 
 
-def _fill(folder: Path, found: list[ExportedFile], card: Card, judge: FileVerifier) -> None:
+def _fill(folder: Path, found: list[JudgedFile], card: Card, judge: FileVerifier) -> None:
     for each, told in zip(found, card.precisions, strict=True):
         if told.file:
             (folder / told.file).write_bytes(each.converted.deploy)

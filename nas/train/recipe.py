@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
+from nas.data.flips import FLIPS
 from nas.train.registry import LOSSES, SCHEDULES
 from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.initialisers import INITIALISERS
 
 OPTIMISERS = ("adam", "adamw", "muon")
-INITIALISERS = ("he", "xavier")
-FLIPS = ("none", "horizontal", "both")
 DTYPES = ("float32", "bfloat16")
 # The layers of VGG-19 whose output may be compared, each behind the rectifier of its convolution, the shallowest first.
 VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1))
