@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nas.render.batch import RenderOptions
     from nas.search.cluster import ClusterOptions
 
+STRATEGY, LIMITS = "Strategy", "Limits"
 _CALIBRATED = [precision for precision in PRECISIONS.values() if precision.is_calibrated]
 _IO_TYPES = list(dict.fromkeys(io for precision in _CALIBRATED for io in precision.io_types))
 _MAX_DROPS = ", ".join(f"{p.name} {p.max_drop_db:g}" for p in PRECISIONS.values() if p.name != "fp32")
@@ -90,11 +91,18 @@ class ClusterSettings:
 class StudySettings:
     """What a study is started with, beside data, device and training."""
 
-    space: Annotated[str | None, option("--space", help="Space name or a .toml file.", default="mai21")] = None
-    objective: Annotated[str | None, option("--objective", help=f"{one_of(OBJECTIVES)}.", default=OBJECTIVES[0])] = None
-    sampler: Annotated[str | None, option("--sampler", help=f"{one_of(SAMPLERS)}.", default=DEFAULT_SAMPLER)] = None
+    space: Annotated[
+        str | None, option("--space", help="Space name or a .toml file.", default="mai21", panel=STRATEGY)
+    ] = None
+    objective: Annotated[
+        str | None, option("--objective", help=f"{one_of(OBJECTIVES)}.", default=OBJECTIVES[0], panel=STRATEGY)
+    ] = None
+    sampler: Annotated[
+        str | None, option("--sampler", help=f"{one_of(SAMPLERS)}.", default=DEFAULT_SAMPLER, panel=STRATEGY)
+    ] = None
     rungs: Annotated[
-        str | None, option("--rungs", help="Training steps per rung, such as 50,150,450.", default="by the budget")
+        str | None,
+        option("--rungs", help="Training steps per rung, such as 50,150,450.", default="by the budget", panel=STRATEGY),
     ] = None
     final_steps: Annotated[
         int | None,
@@ -102,11 +110,14 @@ class StudySettings:
             "--final-steps",
             default="by the budget",
             help="Steps of the finals: the best networks and designs, from up to five seeds; 0: none.",
+            panel=STRATEGY,
         ),
     ] = None
     final_share: Annotated[
         float | None,
-        option("--final-share", help="Share of a time budget that is kept for the finals.", default="0.25"),
+        option(
+            "--final-share", help="Share of a time budget that is kept for the finals.", default="0.25", panel=STRATEGY
+        ),
     ] = None
     prior: Annotated[
         str | None,
@@ -114,18 +125,29 @@ class StudySettings:
             "--prior",
             help="auto: start from what was learned on other pairs; none: start from nothing.",
             default="auto",
+            panel=STRATEGY,
         ),
     ] = None
-    max_runtime: Annotated[float | None, option("--max-runtime", help="Predicted runtime limit in ms.")] = None
+    max_runtime: Annotated[
+        float | None,
+        option("--max-runtime", help="Predicted runtime limit in ms; inf: none.", default="inf", panel=LIMITS),
+    ] = None
     max_memory: Annotated[
         float | None,
-        option("--max-memory", help="Peak activation memory limit in MB (Full HD, float32: 4 bytes per value)."),
+        option(
+            "--max-memory",
+            help="Peak activation memory limit in MB (Full HD, float32: 4 bytes per value); inf: none.",
+            default="inf",
+            panel=LIMITS,
+        ),
     ] = None
     allow_fallback: Annotated[
         bool | None,
         option(
-            "--allow-fallback",
+            "--allow-fallback/--no-allow-fallback",
             help="Allow networks that the delegate runs only in part, at the cost of the CPU fallback.",
+            default="no-allow-fallback",
+            panel=LIMITS,
         ),
     ] = None
 

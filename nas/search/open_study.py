@@ -50,7 +50,7 @@ class SearchOptions:
     final_steps: int | None = None  # 0: no finals
     final_share: float | None = None
     prior: str | tuple[str, ...] | None = None  # auto: what was learned on other pairs; none: nothing; or these tables
-    max_runtime_ms: float | None = None
+    max_runtime_ms: float | None = None  # infinite: no limit, whatever a file of options says
     max_memory_mb: float | None = None
     allow_fallback: bool | None = None
     loss: dict[str, float] | None = None
@@ -75,9 +75,9 @@ class SearchOptions:
             raise UnknownNameError("prior", self.prior, PRIORS)
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"A seed is zero or more, got {self.seed}.")
-        if self.max_runtime_ms is not None and not 0 < self.max_runtime_ms < math.inf:
+        if self.max_runtime_ms is not None and not self.max_runtime_ms > 0:
             raise UsageError(f"The largest runtime must be above zero milliseconds, got {self.max_runtime_ms:g}.")
-        if self.max_memory_mb is not None and not 0 < self.max_memory_mb < math.inf:
+        if self.max_memory_mb is not None and not self.max_memory_mb > 0:
             raise UsageError(f"The largest memory must be above zero megabytes, got {self.max_memory_mb:g}.")
         if self.rungs is not None:
             check_ladder(self.rungs)
@@ -159,8 +159,8 @@ def _start(folder: Path, options: SearchOptions, budget: Budget, read: Progress 
         final_share=options.final_share or FINAL_SHARE,
         prior=_prior(options, fingerprint),
         recipe=recipe,
-        max_runtime_ms=options.max_runtime_ms,
-        max_memory_mb=options.max_memory_mb,
+        max_runtime_ms=_limit(options.max_runtime_ms),
+        max_memory_mb=_limit(options.max_memory_mb),
         allow_fallback=bool(options.allow_fallback),
         vgg=_vgg(recipe, options),
     )
@@ -175,6 +175,10 @@ def _start(folder: Path, options: SearchOptions, budget: Budget, read: Progress 
         options.vgg_file,
         is_new=True,
     )
+
+
+def _limit(value: float | None) -> float | None:
+    return None if value == math.inf else value
 
 
 def _require_recorded(options: SearchOptions, config: StudyConfig) -> None:
@@ -283,6 +287,10 @@ def _vgg(recipe: Recipe, options: SearchOptions) -> str | None:
     return vgg_weights.used(recipe, options.vgg_file)
 
 
+# How the command line says that there is none of something; a study says nothing then.
+_NONE = {"final_steps": 0, "max_runtime_ms": math.inf, "max_memory_mb": math.inf}
+
+
 def _changed(what: str, recorded: str, now: str, name: str, *, of: str = "the study") -> str:
     return "" if recorded == now else f"{what} {name} has content {now}, {of} has {recorded}"
 
@@ -291,7 +299,7 @@ def _plain_options(options: SearchOptions) -> dict[str, Any]:
     elsewhere = ("study", "data", "device", "space", "vgg_file", "prior", "recipe", "backend", "recorded")
     names = [f.name for f in fields(SearchOptions) if f.name not in elsewhere]
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    return given | ({"final_steps": None} if given.get("final_steps") == 0 else {})  # as a study says it
+    return {name: None if value == _NONE.get(name) else value for name, value in given.items()}
 
 
 def _other_prior(options: SearchOptions, config: StudyConfig) -> str:
@@ -314,7 +322,10 @@ def _other_recipe(options: SearchOptions, config: StudyConfig) -> str:
 
 def _differs(name: str, value: object, config: StudyConfig) -> str:
     recorded = getattr(config.recipe, name) if hasattr(config.recipe, name) else getattr(config, name)
-    return "" if recorded == value else f"--{_flag(name)} {_written(value)}, the study has {_written(recorded)}"
+    if recorded == value:
+        return ""
+    wanted, has = (_written(_NONE.get(name) if each is None else each) for each in (value, recorded))
+    return f"--{_flag(name)} {wanted}, the study has {has}"
 
 
 def _flag(name: str) -> str:

@@ -88,6 +88,20 @@ def test_what_the_command_line_gives_wins(tiny_pairs: Path) -> None:
     }
 
 
+def test_limits_and_permissions_of_a_file_can_be_taken_back() -> None:
+    told = "budget = 2\nworkers = 1\nmax-runtime = 70\nmax-memory = 900\nallow-fallback = true\n"
+    Path("mine.toml").write_text(told)
+    given = ("--max-runtime", "inf", "--max-memory", "inf", "--no-allow-fallback")
+    searched("--data", "pairs", "--config", "mine.toml", "--study", "free", *given, *SETTINGS, "--final-steps", 0)
+    free = settings(Path("results/free"))
+    assert "max_runtime_ms" not in free
+    assert "max_memory_mb" not in free
+    assert free["allow_fallback"] is False
+    searched("--budget", 2, "--study", "free", "--max-runtime", "inf")  # as it was started
+    refused = in_process("search", "--budget", 2, "--study", "free", "--max-runtime", 60)
+    assert "--max-runtime 60.0, the study has inf" in refusal(refused)
+
+
 def test_a_file_may_hold_a_study_and_options_beside_it() -> None:
     searched("--budget", 2, "--data", "pairs", "--study", "first", *SETTINGS, "--final-steps", 0)
     text = Path("results/first/run.toml").read_text()

@@ -70,7 +70,7 @@ def test_a_study_whose_files_were_edited_is_refused(
         (("--patch", "32"), "--patch 32, the study has 16"),
         (("--loss", "ssim"), "--loss"),
         (("--max-runtime", "60"), "--max-runtime"),
-        (("--max-memory", "60"), "--max-memory 60.0, the study has None"),
+        (("--max-memory", "60"), "--max-memory 60.0, the study has inf"),
         (("--bits", "12", "--data", "PAIRS"), "data "),
     ],
     ids=lambda value: " ".join(value) * isinstance(value, tuple),
