@@ -189,10 +189,13 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             told.append(
                 simulate(
-                    Path(folder) / "study", workers=asked.workers, rung_s=asked.rung_s, trainings=asked.trainings,
+                    Path(folder) / "study",
+                    workers=asked.workers,
+                    rung_s=asked.rung_s,
+                    trainings=asked.trainings,
                     sampler=sampler,
                 )
-            )  # fmt: skip
+            )
         print(json.dumps(told[-1], indent=1), flush=True)
     if asked.out:
         command = f"python benchmarks/cluster_driver.py --workers {asked.workers} --rung-s {asked.rung_s:g}"

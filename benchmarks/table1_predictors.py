@@ -93,7 +93,7 @@ def judge() -> dict[str, Any]:
             "spearman": accuracy.spearman(traffic, list(measured)),
         },
         "median of the others": accuracy.mape(accuracy.medians_of_the_others(list(measured)), list(measured)),
-    }  # fmt: skip
+    }
 
 
 def traffic_mb(kernels: Sequence[Kernel]) -> float:
@@ -146,8 +146,9 @@ def prior(device: Device, ratio: str) -> Coefficients:
         for cls in ("conv_1x1", "depthwise"):
             logs = [
                 log(core.coefficients[f"{cls}_ms_per_gmac"] / core.coefficients["conv_ms_per_gmac"])
-                for core in found if isinstance(core, Core)
-            ]  # fmt: skip
+                for core in found
+                if isinstance(core, Core)
+            ]
             relative = exp(fsum(logs) / len(logs))
             costs |= {
                 n: relative * costs["conv" + n.removeprefix(cls)] for n in costs if n.startswith(f"{cls}_ms_per_g")

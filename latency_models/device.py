@@ -352,10 +352,17 @@ def _read_measured(where: str, value: object) -> Measured:
 
 def _read_kernels(where: str, value: object) -> Measured:
     readers = {
-        "label": text, "runtime_ms": positive, "low_ms": optional(positive), "high_ms": optional(positive),
-        "runs": optional(count), "family": text, "whole": one_of(True, False),
-        "input_elements": count, "output_elements": count, "kernels": kernels_from_rows,
-    }  # fmt: skip
+        "label": text,
+        "runtime_ms": positive,
+        "low_ms": optional(positive),
+        "high_ms": optional(positive),
+        "runs": optional(count),
+        "family": text,
+        "whole": one_of(True, False),
+        "input_elements": count,
+        "output_elements": count,
+        "kernels": kernels_from_rows,
+    }
     values = record(readers)(where, value)
     seen = Network(values.pop("kernels"), values.pop("input_elements"), values.pop("output_elements"))
     return Measured(network=seen, **values)
@@ -433,8 +440,14 @@ def _read_conditions(where: str, value: object) -> Conditions:
 
 
 def _read_held_out(where: str, value: object) -> tuple[HeldOut, ...]:
-    readers = {"label": text, "family": text, "pixels": count, "measured_ms": positive, "predicted_ms": positive,
-               "beyond": positive}  # fmt: skip
+    readers = {
+        "label": text,
+        "family": text,
+        "pixels": count,
+        "measured_ms": positive,
+        "predicted_ms": positive,
+        "beyond": positive,
+    }
     rows = list_of(_read_row(tuple(readers)))(where, value)
     return tuple(HeldOut(**record(readers)(f"{where}[{index}]", row)) for index, row in enumerate(rows))
 

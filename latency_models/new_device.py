@@ -29,8 +29,15 @@ BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 IO_BYTES = 4
 # The table of operations that goes with a delegate as measurements name it; of others nothing is known.
 UNCHECKED = "unchecked"
-TABLES = {"xnnpack": "xnnpack", "cpu": "xnnpack", "gpu": "tflite-gpu", "nnapi": "nnapi", "neuron": "mediatek-neuron",
-          "qnn": "qualcomm-qnn", "coreml": "coreml"}  # fmt: skip
+TABLES = {
+    "xnnpack": "xnnpack",
+    "cpu": "xnnpack",
+    "gpu": "tflite-gpu",
+    "nnapi": "nnapi",
+    "neuron": "mediatek-neuron",
+    "qnn": "qualcomm-qnn",
+    "coreml": "coreml",
+}
 OnMessage = Callable[[str], None]
 Sources = Mapping[str, Predictor]
 

@@ -185,8 +185,13 @@ def _read_interval(where: str, value: object) -> Interval:
 def _read_range(where: str, value: object) -> Range | None:
     if value is None:
         return None
-    readers = {"macs": _read_counts, "elements": _read_counts, "operations": _read_texts, "figures": _read_figures,
-               "inherited": _read_texts}  # fmt: skip
+    readers = {
+        "macs": _read_counts,
+        "elements": _read_counts,
+        "operations": _read_texts,
+        "figures": _read_figures,
+        "inherited": _read_texts,
+    }
     return Range(**record(readers)(where, _completed(value, figures={}, inherited=[])))
 
 

@@ -139,9 +139,15 @@ def predict(
     from nas.cli import latency_tables
 
     latency_tables.predict(
-        network, device_name=device, results=where.results, study=where.study, allow_fallback=allow_fallback,
-        shape=latency_tables.parse_shape(size, input_shape), against=against, output_format=output_format,
-    )  # fmt: skip
+        network,
+        device_name=device,
+        results=where.results,
+        study=where.study,
+        allow_fallback=allow_fallback,
+        shape=latency_tables.parse_shape(size, input_shape),
+        against=against,
+        output_format=output_format,
+    )
 
 
 @app.command()

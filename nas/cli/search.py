@@ -40,9 +40,15 @@ def run_search(
         voice = Voice(Console(), log, quiet)
         with progress_bar("Reading pairs", quiet=quiet) as read:
             session = open_session(
-                asked, results, budget, workers=workers, cluster=cluster, stall_s=stall_s, on_message=voice.say,
+                asked,
+                results,
+                budget,
+                workers=workers,
+                cluster=cluster,
+                stall_s=stall_s,
+                on_message=voice.say,
                 on_reading=read,
-            )  # fmt: skip
+            )
         _search(session, budget, voice)
         if log.problem:
             Console(stderr=True).print(plain(log.problem), highlight=False)

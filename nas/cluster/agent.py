@@ -176,9 +176,16 @@ class Agent:
 
     def _facts(self) -> Facts:
         return Facts(
-            machine.host(), os.getpid(), self.number, provenance.code_digest(), provenance.training_versions(),
-            self.equipment.backend, self.equipment.processor, self.memory_bytes, time.time(),
-        )  # fmt: skip
+            machine.host(),
+            os.getpid(),
+            self.number,
+            provenance.code_digest(),
+            provenance.training_versions(),
+            self.equipment.backend,
+            self.equipment.processor,
+            self.memory_bytes,
+            time.time(),
+        )
 
     def _progress(self) -> dict[str, Any]:
         training = self._training

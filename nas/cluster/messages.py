@@ -86,9 +86,15 @@ class JobMessage:
     def of(cls, job: Job) -> "JobMessage":
         """Return what travels of a job."""
         return cls(
-            job.checkpoint.name, job.spec.to_dict(), job.steps, job.recipe, job.seed, job.save_every,
-            job.judge_training, job.begins_at,
-        )  # fmt: skip
+            job.checkpoint.name,
+            job.spec.to_dict(),
+            job.steps,
+            job.recipe,
+            job.seed,
+            job.save_every,
+            job.judge_training,
+            job.begins_at,
+        )
 
     def job(self, *, folder: Path, pairs: Path, vgg_file: Path | None, memory_bytes: int | None) -> Job:
         """Return the job with its files in an agent's places."""

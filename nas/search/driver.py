@@ -254,9 +254,15 @@ class Search:
         if work.seed is None:
             path = self.study.checkpoint(work.candidate)
             return Job(
-                spec, config.rungs[work.rung], path, self.data, config.recipe, config.seed, self.vgg_file,
+                spec,
+                config.rungs[work.rung],
+                path,
+                self.data,
+                config.recipe,
+                config.seed,
+                self.vgg_file,
                 begins_at=self._begins_at(work, path),
-            )  # fmt: skip
+            )
         assert config.final_steps is not None
         path = self.study.final_checkpoint(work.candidate, work.seed)
         return Job(

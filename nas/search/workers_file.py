@@ -54,10 +54,16 @@ def _row(number: int, place: Place | None, flight: Flight | None) -> dict[str, A
         return {"worker": number, **where, "trial": None}
     rate = flight.steps_per_s
     return {
-        "worker": number, **where, "trial": flight.candidate.trial, "rung": flight.rung, "seed": flight.seed,
-        "step": flight.step, "steps": flight.steps, "steps_per_s": None if rate is None else round(rate, 2),
+        "worker": number,
+        **where,
+        "trial": flight.candidate.trial,
+        "rung": flight.rung,
+        "seed": flight.seed,
+        "step": flight.step,
+        "steps": flight.steps,
+        "steps_per_s": None if rate is None else round(rate, 2),
         "seconds": round(time.monotonic() - flight.begun, 1),
-    }  # fmt: skip
+    }
 
 
 class WorkerRow(TypedDict):

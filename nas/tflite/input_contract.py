@@ -19,9 +19,16 @@ CARD_FILE = "card.json"
 METADATA = "isp_nas_raw"  # the entry of a file in which it says what it reads
 # What data raises that is not what was written here.
 _NOT_TOLD = (
-    ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, ZeroDivisionError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    ZeroDivisionError,
     UsageError,
-)  # fmt: skip
+)
 NORMALIZED = "normalized"
 # What the input of a file may hold: values from black to white as 0 … 1, or counts of so many bits.
 INPUT_BITS = {NORMALIZED: None, "raw10": 10, "raw12": 12, "raw14": 14}

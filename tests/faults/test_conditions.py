@@ -235,9 +235,12 @@ def test_closed_streams_are_no_traceback_and_no_file_takes_their_place(tmp_path:
     for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
         shell = f'exec "$0" pareto --results "$1" {closed}'
         done = subprocess.run(
-            ["sh", "-c", shell, str(COMMAND), str(tmp_path / "results")], capture_output=True, text=True, check=False,
+            ["sh", "-c", shell, str(COMMAND), str(tmp_path / "results")],
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=120,
-        )  # fmt: skip
+        )
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
     assert snapshot(tmp_path) == before

@@ -251,8 +251,10 @@ def test_networks_are_run_apart(seeds: dict[str, bytes], data: st.DataObject, tm
     shutil.rmtree(place)
 
 
-CONTRACT = {"raw": {"bits": 10, "black": 0, "white": 1023, "pattern": "RGGB", "packing": "challenge"},
-            "input_levels": {"black": 0.0, "white": 1.0}}  # fmt: skip
+CONTRACT = {
+    "raw": {"bits": 10, "black": 0, "white": 1023, "pattern": "RGGB", "packing": "challenge"},
+    "input_levels": {"black": 0.0, "white": 1.0},
+}
 
 
 @tries(100)

@@ -162,9 +162,12 @@ def test_measurements(place: Path, text: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_files_of_litert_benchmark(place: Path, data: st.DataObject) -> None:
     told = {
-        "model": "net.tflite", "num_threads": 4, "accelerators": ["CPU"], "fully_accelerated": True,
+        "model": "net.tflite",
+        "num_threads": 4,
+        "accelerators": ["CPU"],
+        "fully_accelerated": True,
         "latency": {"median_ms": 3.5, "p5_ms": 3.25, "p95_ms": 4.0, "num_runs": 50},
-    }  # fmt: skip
+    }
     (place / "given.json").write_bytes(data.draw(manifest(json.dumps(told))))
     (place / "read.csv").unlink(missing_ok=True)
     holds("latency", "import", "given.json", "--out", "read.csv")

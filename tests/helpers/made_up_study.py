@@ -46,8 +46,11 @@ def _append(study: Study, trial: int, genes: dict[str, Any], rng: random.Random,
     if trial % 25 == 24:
         told = {"verdict": "duplicate", "duplicate_of": 0}
     elif ms > 100:
-        told = {"verdict": "infeasible", "reason": reason or f"predicted {ms:.1f} ms is over the limit of 100 ms",
-                "violation": ms - 100}  # fmt: skip
+        told = {
+            "verdict": "infeasible",
+            "reason": reason or f"predicted {ms:.1f} ms is over the limit of 100 ms",
+            "violation": ms - 100,
+        }
     else:
         told = {"verdict": "train"}
     study.append("asked", trial=trial, genes=genes, **runtime, **told)

@@ -293,8 +293,9 @@ def test_a_table_with_semicolons_and_decimal_commas_is_read(tmp_path: Path) -> N
     path.write_text('Model;Latency, ms;Acceleration\nsmallnet;30,5;"NNAPI, mtk"\ncsanet;1045;GPU\n', "utf-8")
     found = import_files([path], defaults=Conditions())
     assert [(t.network, t.runtime_ms, t.conditions.delegate) for t in found] == [
-        ("smallnet", 30.5, "nnapi"), ("csanet", 1045.0, "gpu"),
-    ]  # fmt: skip
+        ("smallnet", 30.5, "nnapi"),
+        ("csanet", 1045.0, "gpu"),
+    ]
 
 
 def told(timings: tuple[Timing, ...]) -> list[tuple[str, float, str, str, str, int | None]]:
@@ -309,9 +310,11 @@ class TestTablesWithAColumnPerDelegate:
     def test_each_time_is_one_of_its_columns_delegate(self, tmp_path: Path) -> None:
         text = "network,cpu_ms,TfLiteGpuDelegateV2 (us),NNAPI ms\nsmallnet,30.5,12200,n/a\ncsanet,44,,7\n"
         assert told(read(tmp_path, text)) == [
-            ("smallnet", 30.5, "cpu", "", "", None), ("csanet", 44.0, "cpu", "", "", None),
-            ("smallnet", 12.2, "gpu", "", "", None), ("csanet", 7.0, "nnapi", "", "", None),
-        ]  # fmt: skip
+            ("smallnet", 30.5, "cpu", "", "", None),
+            ("csanet", 44.0, "cpu", "", "", None),
+            ("smallnet", 12.2, "gpu", "", "", None),
+            ("csanet", 7.0, "nnapi", "", "", None),
+        ]
 
     def test_headings_may_tell_precision_threads_and_interface(self, tmp_path: Path) -> None:
         text = (
@@ -319,10 +322,12 @@ class TestTablesWithAColumnPerDelegate:
             "a.tflite;1.030,5;31,5;12,2;20;4,5\n"
         )
         assert told(read(tmp_path, text)) == [
-            ("a", 1030.5, "cpu", "", "", 4), ("a", 31.5, "xnnpack", "", "", 1),
-            ("a", 12.2, "gpu", "--gpu_backend=cl", "fp16", None), ("a", 20.0, "gpu", "--gpu_backend=gl", "", None),
+            ("a", 1030.5, "cpu", "", "", 4),
+            ("a", 31.5, "xnnpack", "", "", 1),
+            ("a", 12.2, "gpu", "--gpu_backend=cl", "fp16", None),
+            ("a", 20.0, "gpu", "--gpu_backend=gl", "", None),
             ("a", 4.5, "qnn", "", "", None),
-        ]  # fmt: skip
+        ]
 
     @pytest.mark.parametrize("name", ["Network / latency in ms", "", "model (ms)"])
     def test_the_unit_may_stand_beside_the_networks_name(self, tmp_path: Path, name: str) -> None:
@@ -384,8 +389,9 @@ class TestJsonOfAiHub:
     def test_profiles_by_name_and_in_a_list_are_read(self, tmp_path: Path) -> None:
         both = {"csanet.tflite": profile(), "smallnet": {"profile": profile(units="GPU")}}
         assert [(t.network, t.conditions.delegate) for t in read(tmp_path, json.dumps(both))] == [
-            ("csanet", "qnn"), ("smallnet", "gpu"),
-        ]  # fmt: skip
+            ("csanet", "qnn"),
+            ("smallnet", "gpu"),
+        ]
         listed = [{"model_name": name, **profile()} for name in both]
         assert [t.network for t in read(tmp_path, json.dumps(listed))] == ["csanet", "smallnet"]
         with pytest.raises(MeasurementError, match="several profiles without the networks' names"):
@@ -413,8 +419,9 @@ class TestJsonOfAiHub:
         nested = {"precisions": {"float": {"components": {"XLSR": nested}}}}
         found = read(tmp_path, json.dumps(nested))
         assert [(t.network, t.runtime_ms, t.conditions.device, t.conditions.precision, t.nodes) for t in found] == [
-            ("XLSR", 1.5, "Galaxy S24", "fp16", 9), ("XLSR", 1.5, "Galaxy S25", "fp16", 9),
-        ]  # fmt: skip
+            ("XLSR", 1.5, "Galaxy S24", "fp16", 9),
+            ("XLSR", 1.5, "Galaxy S25", "fp16", 9),
+        ]
         (timing,) = read(tmp_path, json.dumps(nested), defaults=Conditions(device="galaxy s25"))
         assert timing.conditions.device == "Galaxy S25"
         told_as = {"precision": "PRECISION_W8A8", "runtime": "RUNTIME_TFLITE", "device": "S24", "metrics": row}

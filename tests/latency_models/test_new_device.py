@@ -264,8 +264,9 @@ def test_a_network_that_a_prior_cannot_price_is_named_and_does_not_end_the_rest(
     said: list[str] = []
     some = timings(0)
     odd = [Timing("depthwise-k5-d1-8-none-34x60", 1.0, conditions=CONDITIONS)]
-    device = make_device("mine", [*some, *odd], folder=NOWHERE, sources={"poor": without_class("depthwise")},
-                         on_message=said.append)  # fmt: skip
+    device = make_device(
+        "mine", [*some, *odd], folder=NOWHERE, sources={"poor": without_class("depthwise")}, on_message=said.append
+    )
     assert any(
         s.startswith('depthwise-k5-d1-8-none-34x60 is left out: DEPTHWISE_CONV_2D "op" cannot be priced') for s in said
     )

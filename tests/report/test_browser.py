@@ -160,8 +160,9 @@ def test_hovering_tells_and_a_click_opens_the_candidate(opened: Callable[..., An
     page.wait_for_selector("#chart-front .hovertext")
     told = page.locator("#chart-front .hovertext").first.text_content()
     steps = str(data["front"]["chosen"])
-    trial = max((c for c in data["candidates"] if c["at"].get(steps, {}).get("on_front")),
-                key=lambda c: c["runtime_ms"])  # fmt: skip
+    trial = max(
+        (c for c in data["candidates"] if c["at"].get(steps, {}).get("on_front")), key=lambda c: c["runtime_ms"]
+    )
     assert f"trial {trial['trial']}" in told
     assert f"{trial['at'][steps]['psnr_db']:.2f}" in told
     assert "\\u000a" not in told
@@ -215,8 +216,9 @@ def test_the_table_of_the_front_has_the_numbers_of_the_data(opened: Callable[...
     page.click("summary:has-text('Table of the front')")
     rows = page.locator("#table-front tbody tr").all_inner_texts()
     data = json.loads(page.locator("#data").text_content())
-    front = sorted((c for c in data["candidates"] if c["at"].get("900", {}).get("on_front")),
-                   key=lambda c: c["runtime_ms"])  # fmt: skip
+    front = sorted(
+        (c for c in data["candidates"] if c["at"].get("900", {}).get("on_front")), key=lambda c: c["runtime_ms"]
+    )
     assert len(rows) == len(front)
     for row, candidate in zip(rows, front, strict=True):
         assert row.split("\t")[0] == str(candidate["trial"])

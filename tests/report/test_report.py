@@ -98,8 +98,9 @@ def test_a_page_says_what_best_and_show_say(report: StudyReport, reference: Stud
     judged = verdict_of(reference)
     assert judged is not None
     assert report.overview.sentence == judged.sentence
-    shown = json.loads(in_process("show", "best", "--study", REFERENCE.name, "--results", REFERENCE.parent,
-                                  "--format", "json").stdout)  # fmt: skip
+    shown = json.loads(
+        in_process("show", "best", "--study", REFERENCE.name, "--results", REFERENCE.parent, "--format", "json").stdout
+    )
     assert report.layers.rows == shown["layers"]
     assert report.layers.runtime_ms == shown["runtime_ms"]
     (row,) = [row for row in report.candidates if row["trial"] == candidate.trial]

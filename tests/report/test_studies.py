@@ -255,5 +255,7 @@ def test_what_cannot_be_compared_is_said(results: Path, tmp_path: Path) -> None:
 def test_differences_keep_what_only_one_has() -> None:
     rows = differences([{"p": {"x": 1, "y": 2}}, {"p": {"x": 1}, "q": {"z": None}}])
     assert [(r["part"], r["name"], r["values"], r["differs"]) for r in rows] == [
-        ("p", "x", [1, 1], False), ("p", "y", [2, None], True), ("q", "z", [None, None], False),
-    ]  # fmt: skip
+        ("p", "x", [1, 1], False),
+        ("p", "y", [2, None], True),
+        ("q", "z", [None, None], False),
+    ]

@@ -130,8 +130,11 @@ def test_short_trainings_do_not_tell_what_comes_late_however_many_there_are() ->
     asked = [next(spec for spec in near if spec.width < base.width)]
 
     def deviation(long: int) -> float:
-        results = [Result(spec, {FIRST: truth(spec), **({FINAL: truth(spec)} if n < long else {})})
-                   for n, spec in enumerate(near) if spec != asked[0]]  # fmt: skip
+        results = [
+            Result(spec, {FIRST: truth(spec), **({FINAL: truth(spec)} if n < long else {})})
+            for n, spec in enumerate(near)
+            if spec != asked[0]
+        ]
         return float(Surrogate(results, steps=FINAL).predict(asked)[1][0])
 
     assert deviation(0) > 0.9 * LATE_DB

@@ -41,8 +41,15 @@ FINE, COARSE = 0.7, 5.0  # px of the grey picture: what is sharper than these; a
 Half = tuple[slice, slice]
 
 OUTSIDE, CLIPPED, UNSURE, MOTION, UNLIKE, SHIFTED, BLURRED, FLAT = REASONS = (
-    "outside", "clipped", "unsure", "motion", "unlike", "shifted", "blurred", "flat",
-)  # fmt: skip
+    "outside",
+    "clipped",
+    "unsure",
+    "motion",
+    "unlike",
+    "shifted",
+    "blurred",
+    "flat",
+)
 WORDS = {
     OUTSIDE: "outside of the target",
     CLIPPED: "clipped to white",
