@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,29 +251,18 @@ class Search:
         self.running.append(InFlight(*work, worker, worker.submit(job), job.steps))
 
     def _job(self, work: Work) -> Job:
-        config, spec = self.study.config, work.candidate.spec
+        config, candidate = self.study.config, work.candidate
+        job = partial(Job, spec=candidate.spec, data=self.data, vgg_file=self.vgg_file)
         if work.seed is None:
-            path = self.study.checkpoint(work.candidate)
-            return Job(
-                spec,
-                config.rungs[work.rung],
-                path,
-                self.data,
-                config.recipe,
-                config.seed,
-                self.vgg_file,
-                begins_at=self._begins_at(work, path),
-            )
+            path, steps = self.study.checkpoint(candidate), config.rungs[work.rung]
+            begins_at = self._begins_at(work, path)
+            return job(steps=steps, checkpoint=path, recipe=config.recipe, seed=config.seed, begins_at=begins_at)
         assert config.final_steps is not None
-        path = self.study.final_checkpoint(work.candidate, work.seed)
-        return Job(
-            spec,
-            config.final_steps,
-            path,
-            self.data,
-            config.recipe.scaled(config.final_steps),
-            work.seed,
-            self.vgg_file,
+        return job(
+            steps=config.final_steps,
+            checkpoint=self.study.final_checkpoint(candidate, work.seed),
+            recipe=config.recipe.scaled(config.final_steps),
+            seed=work.seed,
             save_every=config.rungs[-1],
             judge_training=True,
         )
