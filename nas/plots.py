@@ -52,14 +52,14 @@ class Panel:
     y: np.ndarray[Any, Any]
 
 
-def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS) -> None:
-    """Raise UsageError unless `path` names a kind of picture that can be drawn, in a folder that exists.
+def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS, *, made: Path | None = None) -> None:
+    """Raise UsageError unless `path` names a kind of picture that can be drawn, in a folder that exists or is `made`.
 
     A picture that is there is drawn again if it is one of ours, and no other file is replaced.
     """
     if path.suffix not in kinds:
         raise UsageError(f"A plot is written as {', '.join(kinds)}; got {path.name}.")
-    if not path.parent.is_dir():
+    if path.parent != made and not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} does not exist; make it first, or name another file.")
     if path.suffix in PICTURE_KINDS and path.exists() and not _is_ours(path):
         raise UsageError(f"{path} is no picture of isp-nas and is left as it is; name another file.")

@@ -72,6 +72,8 @@ _WORDS = {
     "test_psnr_db": "PSNR dB, test",
     "test_ssim": "SSIM, test",
     "elapsed_s": "searched s",
+    "horizon": "total steps",
+    "precision": "dtype",
 }
 _DIGITS = {"score": 3, "ssim": 4, "test_ssim": 4}
 

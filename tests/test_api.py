@@ -263,6 +263,7 @@ def test_messages_and_progress_come_as_values(inline: None, capsys: pytest.Captu
     assert [each.trained for each in seen] == sorted(each.trained for each in seen)
     assert seen[-1].best_score is not None
     assert found.best().score >= seen[-1].best_score
+    assert seen[-1].training == ()
     assert capsys.readouterr() == ("", "")
 
 

@@ -72,7 +72,7 @@ def run_audit(
     """Train what is not recorded yet, write `audit.json`, and print it."""
     check_format(output_format)
     if plot:
-        check_plot(plot, PICTURES)
+        check_plot(plot, PICTURES, made=out)
     if workers < 1:
         raise UsageError(f"An audit needs at least one worker, got {workers}.")
     refs = trainings.named(question.networks, results, question.study)

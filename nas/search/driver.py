@@ -85,6 +85,7 @@ class Search:
                 self._fill()
                 if not self.running and not self._waits_for_workers:
                     self._tell_too_large()
+                    self.on_progress(self)  # as it stands at the end
                     return
                 self._collect()
 
