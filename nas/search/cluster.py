@@ -79,7 +79,7 @@ def terms_of(options: ClusterOptions, context: SearchContext, vgg_file: Path | N
         study=config.name,
         code=provenance.code_digest(),
         versions=provenance.training_versions(),
-        backend=options.backend or _recorded_backend(context) or backend.expected(),
+        backend=options.backend or context.study.backend or backend.expected(),
         least_memory_bytes=training_bytes(build_graph(ArchSpec()), config.recipe) + PROCESS_BYTES,
         content=content_of(context.pairs),
         pairs=str(context.pairs),
@@ -88,9 +88,3 @@ def terms_of(options: ClusterOptions, context: SearchContext, vgg_file: Path | N
         vgg=config.vgg,
         vgg_bytes=0 if vgg_file is None else vgg_file.stat().st_size,
     )
-
-
-def _recorded_backend(context: SearchContext) -> str | None:
-    """Return what the study's trainings so far were done on, where records tell it."""
-    trained = context.study.trained()
-    return next((rung.backend for c in reversed(trained) for rung in c.rungs.values() if rung.backend), None)

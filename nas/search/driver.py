@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from latency_models.device import Device
+from nas import backend
 from nas.search.admission import Admission, structure_of
 from nas.search.budget import Budget
 from nas.search.candidate import Candidate
@@ -106,6 +107,7 @@ class Search:
             "session",
             budget=str(self.budget),
             workers=len(self.workers),
+            backend=backend.expected() if self.workers else None,
             settings=self.study.settings_digest,
             began=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -47,6 +47,7 @@ class SessionLine(Line):
     budget: str
     workers: Annotated[int, Field(ge=0, le=10**6)]  # at the beginning: those of a cluster come later
     settings: NotRequired[str]  # the digest of run.toml's settings
+    backend: NotRequired[Literal["cpu", "gpu"]]  # on which this machine trains; of its own, a worker elsewhere tells
     began: NotRequired[str]  # when this was written, as ISO 8601 with its offset; older records do not say
 
 

@@ -114,8 +114,11 @@ def open_session(
     _require_workers(workers, least=1 if cluster is None else 0)
     if workers is None:
         workers = default_workers(backend.expected(), host_bytes()) if cluster is None else 0
+    if workers:
+        _require_here(options.backend, "--backend")
     backend.prepare(processes=workers)
     opened = open_study(options, results, budget, read=on_reading)
+    _require_same_backend(opened.study, options.backend, trains_here=workers > 0)
     warm(opened.pairs, available=host_bytes(), on_message=on_message, progress=on_reading)
     return SearchSession(opened, budget, workers, cluster, stall_s)
 
@@ -123,6 +126,31 @@ def open_session(
 def _require_workers(workers: int | None, *, least: int) -> None:
     if workers is not None and (type(workers) is not int or workers < least):
         raise UsageError(f"The number of workers is a whole one of {least} or more, got {workers!r}.")
+
+
+def _require_here(wanted: str | None, who: str) -> None:
+    """Raise UsageError where this machine, which is to train, computes on something else than is wanted."""
+    here = backend.expected()
+    if wanted is not None and wanted != here:
+        cure = "hide the GPU with JAX_PLATFORMS=cpu" if here == "gpu" else "use a machine with a GPU and isp-nas[cuda]"
+        raise UsageError(
+            f"{who} is {wanted}, and this machine trains on {here}: figures of the two are not compared; {cure}, or "
+            "have workers of a --cluster train alone (--workers 0)."
+        )
+
+
+def _require_same_backend(found: study.Study, asked: str | None, *, trains_here: bool) -> None:
+    """Raise UsageError where a study would be trained on another backend than before."""
+    before = found.backend
+    if before is None:
+        return
+    if asked not in (None, before):
+        raise UsageError(
+            f"Study {found.config.name} was trained on {before} so far, and --backend is {asked}: figures of the two "
+            "are not compared; leave --backend out, or start another study with --study NAME."
+        )
+    if trains_here:
+        _require_here(before, f"What study {found.config.name} was trained on")
 
 
 def without_refused(session: SearchSession, on_message: OnMessage = _nothing) -> SearchSession:

@@ -42,6 +42,7 @@ class Session:
     budget: str
     workers: int
     began: str | None  # as ISO 8601; None in records made before it was written down
+    backend: str | None = None  # of this machine, cpu or gpu; None where it trains nothing, or in older records
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Study:
         self.sessions: list[Session] = []
         self.losses: list[LostTraining] = []
         self.trainings_on: Counter[str] = Counter()  # by host, where records tell it
+        self.backend: str | None = None  # of the last training, cpu or gpu, where records tell it
         self.version = 0  # rises with every record
         self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
         self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
@@ -236,7 +238,8 @@ class Study:
         began = values.get("began")
         if began is not None and datetime.fromisoformat(began).tzinfo is None:
             raise ValueError(f"its date {began} has no offset from UTC")
-        self.sessions.append(Session(self.elapsed_s, values["budget"], values["workers"], began))
+        session = Session(self.elapsed_s, values["budget"], values["workers"], began, values.get("backend"))
+        self.sessions.append(session)
         if values.get("settings", self.settings_digest) != self.settings_digest:
             raise StudyError(
                 f"{self.folder / RUN_FILE} has other settings than those with which the records were made; restore it, "
@@ -314,6 +317,7 @@ class Study:
 
     def _count(self, candidate: Candidate, training: Rung) -> None:
         candidate.losses = 0
+        self.backend = training.backend or (self.sessions[-1].backend if self.sessions else None) or self.backend
         if training.host is not None:
             self.trainings_on[training.host] += 1
         candidate.ended_s = self.elapsed_s

@@ -77,7 +77,11 @@ def local_workers(count: int, hardware: str, make: "Callable[..., Worker]") -> "
         return [make(cores=cores) for cores in shares_of_cores(count)]
     gpus = local_gpus()
     if len(gpus) < 2:
-        return [make() for _ in range(count)]
+        made = [make() for _ in range(count)]
+        card = shares_of_gpus(1, gpus or ["0"])[0]
+        for worker in made:
+            worker.place = Place(machine.host(), "gpu", str(card))
+        return made
     return [make(gpu=share) for share in shares_of_gpus(count, gpus)]
 
 

@@ -74,6 +74,8 @@ def test_a_single_card_is_left_to_jax_and_cores_are_shared_as_before(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     (alone,) = local_workers(1, "gpu", Worker)
-    assert alone.place is None
+    assert alone.place is not None
+    assert (alone.place.backend, alone.place.processor) == ("gpu", "GPU 3")
+    assert alone._gpu is None
     monkeypatch.setattr(workers, "shares_of_cores", lambda count: [[n] for n in range(count)])
     assert [worker._cores for worker in local_workers(2, "cpu", Worker)] == [[0], [1]]
