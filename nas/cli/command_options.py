@@ -317,6 +317,14 @@ class MakeOptions:
     black_levels: Annotated[
         str, option("--black-levels", help="keep: mosaics stay bit for bit; subtract: of each colour its own.")
     ] = "keep"
+    tile_black: Annotated[
+        str | None,
+        option(
+            "--tile-black",
+            help="Black levels of the four places of the Bayer tile, row by row, such as 64,65,65,64.",
+            default="the file's",
+        ),
+    ] = None
     exposure: Annotated[
         str, option("--exposure", help="keep, or match: brighten or darken targets to one exposure beside the mosaics.")
     ] = "keep"

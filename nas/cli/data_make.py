@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from nas.cli.console import Console, plain, typed
 from nas.cli.progress import progress_bar
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
+from search_spaces.errors import UsageError
+from search_spaces.system.printable import printable
 
 if TYPE_CHECKING:
     from nas.cli.command_options import DumpOptions, MakeOptions
@@ -57,13 +59,26 @@ def settings_of(
         black_levels=options.black_levels,
         raw=fmt,
         pattern=raw.pattern,
-        black=raw.black,
+        black=_black(options.tile_black, raw.black),
         white=raw.white,
         dump=dump.dump(),
     )
     return settings, AssemblySettings(
         options.per_photo, options.seed, options.val, options.test, options.gap, options.exposure
     )
+
+
+def _black(tile: str | None, black: int | None) -> "int | tuple[float, ...] | None":
+    if tile is None:
+        return black
+    if black is not None:
+        raise UsageError("Give one black level with --black, or those of the tile with --tile-black; not both.")
+    try:
+        return tuple(float(part) for part in tile.split(","))
+    except ValueError:
+        raise UsageError(
+            f'--tile-black is four numbers, row by row, such as 64,65,65,64; got "{printable(tile)}".'
+        ) from None
 
 
 def _show(report: "MakeReport", output_format: str) -> None:

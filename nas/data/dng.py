@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import DataError
+from search_spaces.system.printable import printable
 
 _CFA, _LINEAR = 32803, 34892
 _UNCOMPRESSED, _LOSSLESS_JPEG = (1,), (7,)
@@ -22,6 +23,7 @@ _COMPRESSIONS = {
     50002: "JPEG XL", 52546: "JPEG XL", 32773: "PackBits",
 }  # fmt: skip
 _UNSIGNED = 1
+_MAKE, _MODEL, _UNIQUE_MODEL = 271, 272, 50708
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PADDING = b"\x00\xff"
 _MOST_TILES = 1_000_000
@@ -136,6 +138,11 @@ def _scan_start(content: bytes) -> int | None:
     return None
 
 
+# What tifffile raises for damaged structure; LibRaw says so in its own way.
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error,
+            RuntimeError, ZeroDivisionError, MemoryError)  # fmt: skip
+
+
 def mosaics(path: Path) -> Iterator[DngMosaic]:
     """Yield the images of a DNG that are mosaics; nothing of files of other kinds."""
     from tifffile import TiffFile
@@ -144,11 +151,24 @@ def mosaics(path: Path) -> Iterator[DngMosaic]:
     try:
         with TiffFile(path) as file:
             found = [_mosaic(page) for page in _pages(file)]
-    # What tifffile raises for damaged structure; LibRaw says so in its own way.
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error,
-            RuntimeError, ZeroDivisionError, MemoryError):  # fmt: skip
+    except _DAMAGED:
         return
     yield from filter(None, found)
+
+
+def camera_model(path: Path) -> str | None:
+    """Return which camera took a DNG, or another RAW file that is a TIFF; None where the file does not tell."""
+    from tifffile import TiffFile
+
+    _silence_tifffile()
+    try:
+        with TiffFile(path) as file:
+            tags = file.pages.first.tags
+            told = [str(tags[tag].value) if tag in tags else "" for tag in (_UNIQUE_MODEL, _MAKE, _MODEL)]
+    except _DAMAGED:
+        return None
+    unique, make, model = (" ".join(printable(text.strip("\0 ")).split()) for text in told)
+    return unique or " ".join(filter(None, (make, model))) or None
 
 
 _MOST_PAGES = 64

@@ -51,6 +51,9 @@ def test_wrong_options_are_refused_before_anything_is_read_or_written(tmp_path: 
         (("libraw", "--phase", "RGBG"), 'Unknown Bayer pattern "RGBG"'),
         (("libraw", "--val", 0.6, "--test", 0.6), "together below 1"),
         (("libraw", "--exposure", "mach"), 'Did you mean "match"'),
+        (("libraw", "--tile-black", "64,65"), "Black levels of a tile are four numbers"),
+        (("libraw", "--tile-black", "64;65"), "--tile-black is four numbers, row by row"),
+        (("libraw", "--tile-black", "64,65,65,64", "--black", "64"), "not both"),
         (("libraw", "--per-photo", 0), "--per-photo is at least 1"),
         ((tmp_path / "nothing",), "No photographs at"),
     ):

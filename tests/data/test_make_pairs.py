@@ -293,6 +293,20 @@ def test_mosaics_of_another_sensor_are_left_out(photographs: Path, tmp_path: Pat
     assert "another sensor" in refused.why
 
 
+def test_mosaics_of_another_camera_of_the_same_levels_are_left_out(photographs: Path, tmp_path: Path) -> None:
+    (photographs / "phone" / "d.png").unlink()
+    for name in ("a", "b"):
+        path = photographs / "phone" / f"{name}.png"
+        values = np.asarray(Image.open(path))
+        path.unlink()
+        Camera(black=(64,) * 4, model=f"Phone {name}").write(path.with_suffix(".dng"), values)
+    [refused] = run(photographs, tmp_path / "pairs").refused  # c.png tells no camera, and is taken
+    assert {refused.name, refused.why} == {
+        "b.dng",
+        "It was taken with Phone b, the others with Phone a: another sensor; make its pairs in a folder of their own.",
+    }
+
+
 def test_photographs_of_one_wall_are_one_scene_and_that_is_said(tmp_path: Path) -> None:
     for number in range(3):
         shoot(tmp_path, f"{number}", 20, View(degrees=2, shot_noise=1e-4 * (number + 1), scale=1.05))
@@ -385,6 +399,20 @@ def test_targets_are_matched_in_exposure_where_that_is_asked_for(photographs: Pa
     factors = {row["source"]: float(row["brightened"]) for row in rows_of(prepared.with_name("matched"))}
     assert factors["b.png"] == pytest.approx(2, rel=0.1)
     assert factors["a.png"] == pytest.approx(1, rel=0.1)
+
+
+def test_targets_are_brightened_no_further_than_little_of_them_is_clipped(photographs: Path, prepared: Path) -> None:
+    path = photographs / "camera" / "b.jpg"
+    pixels = np.asarray(Image.open(path)) * 0.5
+    pixels[::8, ::8] = 200  # lights, in each patch
+    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=97)
+    report = run(photographs, prepared, shares=replace(ASSEMBLY, exposure="match"))
+    assert any("(b.png) were brightened less than their exposure asks for" in note for note in report.notes)
+    found = [row for row in rows_of(prepared) if row["source"] == "b.png"]
+    assert found
+    assert 1 < float(found[0]["brightened"]) < 1.9
+    clipped = [(np.asarray(Image.open(prepared / row["rgb"])) == 255).mean() for row in found]
+    assert np.mean(clipped) < 0.01
 
 
 def test_several_processes_make_the_same_pairs(made: tuple[Path, MakeReport], shot: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from nas.data.camera_raw import Mosaic, read_mosaic
 from nas.data.make.development import develop
-from nas.data.make.one_phase import in_phase, phase_offset, without_black
+from nas.data.make.one_phase import in_phase, phase_offset, with_levels, without_black
 from nas.data.make.patch_judging import BLURRED, CLIPPED, MOTION, UNSURE, measure_maps, positions
 from nas.data.make.photograph import Made, MakeSettings, make
 from nas.data.make.sources import Photograph
@@ -289,6 +289,15 @@ def test_a_mosaic_of_any_phase_is_cropped_to_the_one_that_is_wanted(pattern: str
         found.values, values[row : row + found.values.shape[0], column : column + found.values.shape[1]]
     )
     assert found.black[0] == places[f"{row}{column}"]
+
+
+def test_levels_by_hand_are_of_all_places_or_of_each() -> None:
+    mosaic = Mosaic(np.zeros((4, 4), np.uint16), "RGGB", (60.0, 61.0, 62.0, 63.0), 1023.0)
+    assert with_levels(mosaic, None, None) == mosaic
+    assert with_levels(mosaic, 64, 1000).black == (64.0,) * 4
+    by_tile = with_levels(mosaic, (1, 2, 3, 4.5), None)
+    assert (by_tile.black, by_tile.white) == ((1.0, 2.0, 3.0, 4.5), 1023.0)
+    assert in_phase(by_tile, "BGGR")[0].black == (4.5, 3.0, 2.0, 1.0), "they move with the phase"
 
 
 def test_black_is_subtracted_from_each_place_by_its_own_level() -> None:

@@ -33,6 +33,7 @@ class Camera:
     orientation: int = 1  # TIFF's number: 6 is to be turned clockwise
     active: tuple[int, int, int, int] | None = None  # top, left, bottom, right of what is picture
     white_balance: tuple[int, int, int] = (2, 1, 2)  # gains of red, green, blue
+    model: str = "isp-nas test camera"
 
     def _tags(self) -> list[tuple[Any, ...]]:
         side = round(len(self.pattern) ** 0.5)
@@ -42,7 +43,7 @@ class Camera:
             (_CFA_DIM, _SHORT, 2, (side, side)),  # CFARepeatPatternDim
             (_CFA_PATTERN, _BYTE, len(filters), filters),  # CFAPattern
             (50706, _BYTE, 4, bytes((1, 4, 0, 0))),  # DNGVersion
-            (50708, _TEXT, 0, "isp-nas test camera"),  # UniqueCameraModel
+            (50708, _TEXT, 0, self.model),  # UniqueCameraModel
             (_BLACK_DIM, _SHORT, 2, (2, 2)),  # BlackLevelRepeatDim
             (_BLACK, _SHORT, 4, tuple(self.black)),  # BlackLevel
             (_WHITE, _LONG, 1, self.white),  # WhiteLevel

@@ -4,6 +4,7 @@ Pure: from the records of all photographs and the pairs that are there already. 
 and changes none.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from hashlib import sha256
 
 import numpy as np
 
+from nas.data.check.problems import listed
+from nas.data.decode import read_rgb
 from nas.data.layout import SPLITS, Split
 from nas.data.make.patch_judging import Judgement
 from nas.data.make.photograph import KEEP
@@ -20,6 +23,8 @@ from nas.data.make.sources import Refused
 
 MATCH = "match"
 EXPOSURE_CHOICES = ("keep", MATCH)
+# Of the values of a photograph's patches, so many at most are clipped by brightening.
+MOST_CLIPPED = 0.005
 MOST_SHARED = 0.1  # of a photograph's patches: with more in another photograph, both are of one scene
 BLACK_WITHIN = 1.0  # levels of the mosaic: black of one kind of sensor
 
@@ -43,6 +48,7 @@ class SetLevels:
     black: int
     white: int
     exposure: float | None  # the median over photographs, to which targets may be matched
+    camera: str | None = None  # None where RAW files do not tell
 
     @property
     def bits(self) -> int:
@@ -97,8 +103,15 @@ def plan(
     chosen = {each.key: _chosen(each, settings) for each in same}
     scenes, splits, shared = _split(same, chosen, earlier, settings)
     new = [each for each in same if each.key not in earlier]
-    pairs = _numbered(new, chosen, scenes, splits, levels, settings, Counter(numbers or {}))
+    brighten = {each.key: _brighten(each, chosen[each.key], levels) for each in new if settings.exposure == MATCH}
+    factors = {key: factor for key, (factor, _) in brighten.items()}
+    pairs = _numbered(new, chosen, scenes, splits, factors, Counter(numbers or {}))
     notes = _notes(same, levels, splits, settings, black_levels)
+    if limited := [each.record.name for each in new if each.key in brighten and brighten[each.key][1]]:
+        notes.append(
+            f"{len(limited)} photographs ({listed(limited)}) were brightened less than their exposure asks for: more "
+            f"than {MOST_CLIPPED:.1%} of their values would have been clipped."
+        )
     if shared:
         notes.append(f"{shared} patches that show what a patch of another split shows were left out.")
     return AssemblyPlan(levels, tuple(pairs), tuple(refused), tuple(notes), splits)
@@ -145,23 +158,34 @@ def _patches(each: FinishedPhotograph, chosen: Sequence[Judgement]) -> Iterator[
 
 
 def _levels(usable: Sequence[FinishedPhotograph]) -> SetLevels:
-    """The levels that most photographs have."""
-    kinds = Counter((round(float(np.mean(each.record.black))), round(each.record.white)) for each in usable)
-    (black, white), _ = kinds.most_common(1)[0]
-    own = [
-        e.record.exposure
-        for e in usable
-        if (round(float(np.mean(e.record.black))), round(e.record.white)) == (black, white)
-    ]
-    known = [each for each in own if each is not None]
-    return SetLevels(black, white, float(np.median(known)) if known else None)
+    """The levels, and of these the camera, that most photographs have."""
+    (black, white), _ = Counter(_levels_of(each.record) for each in usable).most_common(1)[0]
+    own = [each.record for each in usable if _levels_of(each.record) == (black, white)]
+    cameras = Counter(record.camera for record in own if record.camera is not None)
+    camera = cameras.most_common(1)[0][0] if cameras else None
+    known = [record.exposure for record in own if record.exposure is not None and record.camera in (None, camera)]
+    return SetLevels(black, white, float(np.median(known)) if known else None, camera)
+
+
+def _levels_of(record: PhotographRecord) -> tuple[int, int]:
+    return round(float(np.mean(record.black))), round(record.white)
 
 
 def _fits(record: PhotographRecord, levels: SetLevels) -> bool:
-    return round(record.white) == levels.white and abs(float(np.mean(record.black)) - levels.black) <= BLACK_WITHIN
+    same_black = abs(float(np.mean(record.black)) - levels.black) <= BLACK_WITHIN
+    return round(record.white) == levels.white and same_black and not _is_of_another_camera(record, levels)
+
+
+def _is_of_another_camera(record: PhotographRecord, levels: SetLevels) -> bool:
+    return None not in (record.camera, levels.camera) and record.camera != levels.camera
 
 
 def _other_sensor(record: PhotographRecord, levels: SetLevels) -> str:
+    if _is_of_another_camera(record, levels):
+        return (
+            f"It was taken with {record.camera}, the others with {levels.camera}: another sensor; make its pairs in a "
+            "folder of their own."
+        )
     return (
         f"Its mosaic has black {float(np.mean(record.black)):g} and white {record.white:g}, those of the others have "
         f"{levels.black} and {levels.white}: another sensor or mode; make its pairs in a folder of their own"
@@ -188,28 +212,42 @@ def _numbered(
     chosen: Mapping[str, Sequence[Judgement]],
     scenes: Mapping[str, str],
     splits: Mapping[str, Split],
-    levels: SetLevels,
-    settings: AssemblySettings,
+    factors: Mapping[str, float],  # on targets, by photograph; one where there is none
     numbers: Counter[Split],
 ) -> list[PlannedPair]:
     pairs = []
     for each in new:
         scene = scenes[each.key]
         split = splits[scene]
-        brighten = _brighten(each.record, levels) if settings.exposure == MATCH else 1.0
         for judgement in chosen[each.key]:
             numbers[split] += 1
-            pairs.append(PlannedPair(split, numbers[split], each, judgement, scene, brighten))
+            pairs.append(PlannedPair(split, numbers[split], each, judgement, scene, factors.get(each.key, 1.0)))
     return pairs
 
 
-def _brighten(record: PhotographRecord, levels: SetLevels) -> float:
-    """The factor on display values that gives a target the exposure, beside its mosaic, of the whole set."""
+def _brighten(each: FinishedPhotograph, chosen: Sequence[Judgement], levels: SetLevels) -> tuple[float, bool]:
+    """The factor on display values that gives a target the exposure, beside its mosaic, of the whole set.
+
+    It is limited where it would clip more than MOST_CLIPPED of the values that are not clipped yet; True tells so.
+    """
     from nas.data.check.measurement import CURVE
 
-    if record.exposure is None or levels.exposure is None:
-        return 1.0
-    return float(2.0 ** ((record.exposure - levels.exposure) / CURVE))
+    exposure = each.record.exposure
+    if exposure is None or levels.exposure is None or not chosen:
+        return 1.0, False
+    wanted = float(2.0 ** ((exposure - levels.exposure) / CURVE))
+    most = _most_brightening(each, chosen) if wanted > 1 else math.inf
+    return min(wanted, most), wanted > most
+
+
+def _most_brightening(each: FinishedPhotograph, chosen: Sequence[Judgement]) -> float:
+    """The largest factor that clips few of the values below 255."""
+    counts = np.zeros(256, np.int64)
+    for found in chosen:
+        counts += np.bincount(read_rgb(each.patch(found.row, found.column, "rgb")).ravel(), minlength=256)
+    as_bright = np.cumsum(counts[254::-1])[::-1]  # values from here to 254
+    kept = np.nonzero(as_bright > MOST_CLIPPED * counts.sum())[0]  # the brightest of these must not be clipped
+    return 255 / max(1, int(kept[-1])) if len(kept) else math.inf
 
 
 EXPOSURE_TOLD_FROM = 1.0  # stops off the median

@@ -38,7 +38,7 @@ def without_black(mosaic: Mosaic) -> Mosaic:
     return replace(mosaic, values=np.minimum(values, np.uint16(white)), black=(0.0,) * 4, white=white)
 
 
-def with_levels(mosaic: Mosaic, black: int | None, white: int | None) -> Mosaic:
-    """Replace levels that the user knows better than the file."""
-    levels: Sequence[float] = mosaic.black if black is None else (float(black),) * 4
-    return replace(mosaic, black=tuple(levels), white=mosaic.white if white is None else float(white))
+def with_levels(mosaic: Mosaic, black: int | Sequence[float] | None, white: int | None) -> Mosaic:
+    """Replace levels that the user knows better than the file; a sequence is of the tile's places, row by row."""
+    levels = mosaic.black if black is None else (black,) * 4 if isinstance(black, int) else black
+    return replace(mosaic, black=tuple(map(float, levels)), white=mosaic.white if white is None else float(white))

@@ -39,7 +39,7 @@ class MakeSettings:
     black_levels: str = KEEP
     raw: RawFormat = field(default_factory=RawFormat)  # of mosaics without metadata
     pattern: str | None = None  # what holds whatever a RAW says
-    black: int | None = None
+    black: int | tuple[float, ...] | None = None  # of all, or of each of the four places of the tile, row by row
     white: int | None = None
     dump: RawDump | None = None
 
@@ -47,6 +47,11 @@ class MakeSettings:
         """Raise UsageError for what no pairs can be cut by."""
         self.raw.validate()
         replace(self.raw, pattern=self.phase).validate()
+        if isinstance(self.black, tuple) and (len(self.black) != 4 or not all(0 <= b < 2**16 for b in self.black)):
+            raise UsageError(
+                "Black levels of a tile are four numbers from 0 to 65535, row by row, such as 64,65,65,64; got "
+                f"{','.join(f'{level:g}' for level in self.black)}."
+            )
         if self.black_levels not in BLACK_CHOICES:
             raise UnknownNameError("treatment of black levels", self.black_levels, BLACK_CHOICES)
         if self.patch < LEAST_PATCH or self.patch % PATCH_MULTIPLE:

@@ -20,6 +20,7 @@ from PIL import Image
 from nas.data.array_file import Array, unpacked
 from nas.data.cache import build_once
 from nas.data.check.near_duplicates import SIDE, Thumbnail, thumbnail
+from nas.data.dng import camera_model
 from nas.data.make.capture_time import taken_at
 from nas.data.make.patch_judging import Judgement
 from nas.data.make.photograph import Made, MakeSettings, make
@@ -58,6 +59,7 @@ class PhotographRecord:
     scale: float = 1.0
     target_bits: int | None = None  # of a channel, in the file; None where no patch was cut
     target_colours: str | None = None  # which it had, and what was done with them
+    camera: str | None = None  # which took the RAW; None where it does not tell
     notes: tuple[str, ...] = ()
     judgements: tuple[Judgement, ...] = ()
 
@@ -166,6 +168,7 @@ def _write(folder: Path, photograph: Photograph, settings: MakeSettings) -> None
         "target": None if photograph.target is None else printable(photograph.target),
         "scene": photograph.scene,
         "taken": taken_at(photograph.raw),
+        "camera": camera_model(photograph.raw),
     }
     try:
         made = make(photograph, settings)
