@@ -15,9 +15,10 @@ import npu_latency
 import phone_latency
 
 from latency_models.delegate import load_delegate
-from latency_models.device import Device, Fitted, Measured, refit
+from latency_models.device import Device, Measured, refit
 from latency_models.device_writer import save_device
 from latency_models.measurements import Conditions
+from latency_models.methods import Fitted
 from latency_models.samples import Sample
 
 NPUS = {

@@ -16,9 +16,11 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import product
 from math import log, pi, sqrt
+from statistics import fmean
 
+from latency_models.families import Kinship, distinct
 from latency_models.few_networks import FEWEST_TIED, NO_INTERVAL, TIED_NOISE, SourceDevices, blended, tied
-from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES
+from latency_models.kernels import COMPUTING_CLASSES, MOVING_CLASSES, Network
 from latency_models.measured_range import is_map, range_of
 from latency_models.predictor import ASSUMED_GROWTH, Calibration, Core, Interval, Predictor
 from latency_models.residual import FEWEST_KERNELS, fit_residual
@@ -73,13 +75,31 @@ def fit_transfer(samples: Sequence[Sample], sources: Sequence[Predictor]) -> tup
             f"Adapting another device's predictor needs {FEWEST_TO_TRANSFER} measured networks, got {len(samples)}: "
             f"{FEWEST_TO_TRANSFER - len(samples)} are missing."
         )
-    asked = SourceDevices(sources)
+    asked = SourceDevices([replace(source, kinship=None) for source in sources])  # the whole has it
 
     def fitted(some: Sequence[Sample]) -> Predictor:
         return blended(some, asked, logs_left_out)
 
     held_out = leave_families_out(samples, fitted, has_prior=True)
-    return with_interval(fitted(samples), held_out), held_out
+    predictor = with_interval(fitted(samples), held_out)
+    return replace(predictor, kinship=_kinship(samples, sources, held_out)), held_out
+
+
+def _kinship(samples: Sequence[Sample], sources: Sequence[Predictor], held: Sequence[HeldOut]) -> Kinship:
+    """Return which networks target or sources know, and the interval of others.
+
+    That of networks left out that no source knows either, where there are enough; else the mean of the sources' own,
+    which are of families left out.
+    """
+    known = [source.kinship for source in sources if source.kinship is not None]
+    networks = {sample.label: sample.network for sample in samples}
+    new = [h for h in held if not any(each.knows(networks[h.label]) for each in known)]
+    if len(new) >= FEWEST_TO_TRANSFER or not known:
+        low, high = _interval_of(new or held)[:2]
+    else:
+        low, high = (fmean(getattr(source.interval, side) for source in sources) for side in ("low", "high"))
+    families = dict.fromkeys([*distinct(networks.values()), *(runs for each in known for runs in each.families)])
+    return Kinship(tuple(families), rounded(low), rounded(high))
 
 
 def logs_left_out(samples: Sequence[Sample], fitted: Callable[[Sequence[Sample]], Predictor]) -> list[float]:
@@ -94,7 +114,12 @@ def fit_tied(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tup
         return tied(some, io_bytes=io_bytes, map_bytes=map_bytes)
 
     held_out = leave_families_out(samples, fitted, has_prior=True)
-    return with_interval(fitted(samples), held_out), held_out
+    return with_kin(with_interval(fitted(samples), held_out), [s.network for s in samples]), held_out
+
+
+def with_kin(predictor: Predictor, networks: Sequence[Network]) -> Predictor:
+    """Return a predictor of whole networks with what it knows; its interval is that of families left out anyway."""
+    return replace(predictor, kinship=Kinship(distinct(networks), predictor.interval.low, predictor.interval.high))
 
 
 def _start_layout(samples: Sequence[Sample], io_bytes: int, map_bytes: int) -> Layout:
@@ -330,11 +355,14 @@ def _folds(samples: Sequence[Sample]) -> list[set[str]]:
 
 def with_interval(predictor: Predictor, held: Sequence[HeldOut]) -> Predictor:
     """Return the predictor with the interval that the held-out networks give."""
-    logs = sorted(log(h.measured_ms / h.predicted_ms) for h in held)
-    few = len(logs) < FEWEST_QUANTILES
-    low, high, low90, high90 = _few_quantiles(logs) if few else [_quantile(logs, q) for q in QUANTILES]
-    note = f"log ratios of {len(logs)} networks, each foreseen by a fit without its family"
+    low, high, low90, high90 = _interval_of(held)
+    note = f"log ratios of {len(held)} networks, each foreseen by a fit without its family"
     return replace(predictor, interval=Interval("measured", low, high, low90, high90, ASSUMED_GROWTH, note))
+
+
+def _interval_of(held: Sequence[HeldOut]) -> Sequence[float]:
+    logs = sorted(log(h.measured_ms / h.predicted_ms) for h in held)
+    return _few_quantiles(logs) if len(logs) < FEWEST_QUANTILES else [_quantile(logs, q) for q in QUANTILES]
 
 
 def _few_quantiles(logs: Sequence[float]) -> tuple[float, ...]:

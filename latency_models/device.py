@@ -8,10 +8,10 @@ files, in ./devices or the user's data folder, hide built-in ones of the same na
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import exp
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from latency_models import calibration
 from latency_models.delegate import DelegateTable, load_delegate
@@ -32,12 +32,12 @@ from latency_models.json_readers import (
 )
 from latency_models.kernel_rows import kernels_from_rows, to_data
 from latency_models.kernels import Network, network
-from latency_models.measured_range import range_of
 from latency_models.measurements import Conditions
+from latency_models.methods import Assumed, Fitted, Transferred
 from latency_models.other_probes import probe_like
-from latency_models.predictor import Core, Prediction, Predictor, UnpricedKernelError, assumed_interval
+from latency_models.predictor import Prediction, Predictor, UnpricedKernelError
 from latency_models.predictor_file import predictor_to_data, read_layout, read_predictor
-from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS, Layout, MeasuredRow, fit, total_amounts
+from latency_models.roofline import CLASS_COEFFICIENTS, OVERHEADS
 from latency_models.samples import HeldOut, Sample
 from latency_models.support import Refusal, Support, support
 from search_spaces.designs import find_design
@@ -71,57 +71,6 @@ class Measured:
     def sample(self) -> Sample:
         """What a fit reads of it."""
         return Sample(self.network, self.runtime_ms, self.family, self.label, self.whole)
-
-
-class Method(Protocol):
-    """How a predictor is made of measurements."""
-
-    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
-        """Return the predictor and the measurements as fits without their families foresaw them."""
-
-
-@dataclass(frozen=True)
-class Assumed:
-    """Few measurements, and assumptions that hold the rest."""
-
-    layout: Layout
-    prior: Mapping[str, Assumption]
-    shrinkage: Assumption  # how firmly coefficients are held to the prior
-    interval: Assumption  # the time is divided by it and multiplied with it
-
-    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
-        """Return the predictor; every measurement is foreseen by a fit of the others."""
-        return self._fitted(samples), calibration.leave_families_out(samples, self._fitted)
-
-    def _fitted(self, samples: Sequence[Sample]) -> Predictor:
-        rows = [MeasuredRow(total_amounts(sample.network, self.layout), sample.runtime_ms) for sample in samples]
-        prior = {name: assumption.value for name, assumption in self.prior.items()}
-        core = Core(self.layout, fit(rows, prior, shrinkage=self.shrinkage.value))
-        interval = assumed_interval(self.interval.value, self.interval.note)
-        return Predictor(core, interval, range=range_of([sample.network for sample in samples]))
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Enough measurements to go by them alone."""
-
-    bytes_per_element: int
-    io_bytes_per_element: int
-
-    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
-        """Return the predictor, and networks as fits without their families foresaw them."""
-        return calibration.fit_measured(samples, io_bytes=self.io_bytes_per_element, map_bytes=self.bytes_per_element)
-
-
-@dataclass(frozen=True)
-class Transferred:
-    """A few whole networks, and predictors of other devices to start from."""
-
-    sources: Mapping[str, Predictor]
-
-    def fit(self, samples: Sequence[Sample]) -> tuple[Predictor, tuple[HeldOut, ...]]:
-        """Return the predictor; every network is foreseen by a fit without its family."""
-        return calibration.fit_transfer(samples, list(self.sources.values()))
 
 
 @dataclass(frozen=True)
@@ -234,7 +183,15 @@ def load_device(name: str | Path) -> Device:
     if values["name"] != path.stem:
         refuse(f"{path}: name", f'"{path.stem}", as the file is called', values["name"])
     del values["schema"]
-    return Device(**values, digest=_digest(data))
+    device = Device(**values, digest=_digest(data))
+    return replace(device, predictor=_with_kin(device))
+
+
+def _with_kin(device: Device) -> Predictor:
+    """Return the predictor with the networks that were measured; a transferred one has them in its file."""
+    if isinstance(device.method, Transferred) or not all(m.sample.is_network for m in device.measurements):
+        return device.predictor
+    return calibration.with_kin(device.predictor, [m.network for m in device.measurements])
 
 
 def refit(device: Device) -> tuple[Predictor, tuple[HeldOut, ...]]:
@@ -279,7 +236,9 @@ def device_to_data(device: Device) -> dict[str, Any]:
         "delegate": device.delegate.name,
         "fallback": device.fallback and {name: vars(cost) for name, cost in vars(device.fallback).items()},
         "measurements": [_measured_to_data(measured) for measured in device.measurements],
-        "predictor": predictor_to_data(device.predictor),
+        "predictor": predictor_to_data(
+            device.predictor if isinstance(device.method, Transferred) else replace(device.predictor, kinship=None)
+        ),
     }
 
 

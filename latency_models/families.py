@@ -5,7 +5,9 @@ the set of its runs of three operations, each with its side and stride, and two 
 their runs are common.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from zlib import crc32
 
 from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
 
@@ -13,7 +15,25 @@ RUN = 3
 # The share of common runs from which two networks are siblings. Of 23 public networks it joins ResNet-50, ResNet-101
 # and their wide form, ResNeXt-50 and -101, the two EfficientNets and the small two of QuickSRNet, and no others.
 ALIKE = 0.75
-Runs = frozenset[tuple[str, ...]]
+Runs = frozenset[int]
+
+
+class Kinship(NamedTuple):
+    """Which networks a predictor knows, and how far off it is on those that are like none of them."""
+
+    families: tuple[Runs, ...]
+    low: float  # the interval of such a network, as logarithms, as in latency_models.predictor.Interval
+    high: float
+
+    def knows(self, network: Network) -> bool:
+        """Whether a network is like one that was measured."""
+        own = runs_of(network)
+        return any(_common(own, each) >= ALIKE for each in self.families)
+
+
+def distinct(networks: Iterable[Network]) -> tuple[Runs, ...]:
+    """Return what some networks are made of, each once."""
+    return tuple(dict.fromkeys(map(runs_of, networks)))
 
 
 def families(networks: Mapping[str, Network], known: Mapping[str, str]) -> dict[str, str]:
@@ -21,7 +41,7 @@ def families(networks: Mapping[str, Network], known: Mapping[str, str]) -> dict[
 
     A family found by structure is called by the known one it joins, or else by its first label.
     """
-    runs = {label: _runs(network) for label, network in networks.items()}
+    runs = {label: runs_of(network) for label, network in networks.items()}
     found = {label: known[label] for label in networks if label in known}
     for label in sorted(networks.keys() - known.keys()):
         alike = {other: _common(runs[label], runs[other]) for other in found}
@@ -30,9 +50,10 @@ def families(networks: Mapping[str, Network], known: Mapping[str, str]) -> dict[
     return found
 
 
-def _runs(network: Network) -> Runs:
+def runs_of(network: Network) -> Runs:
+    """Return a network's runs of three operations, each as a number: so short that a device's file can hold them."""
     steps = ["", *map(_step, network.kernels), ""]
-    return frozenset(tuple(steps[n : n + RUN]) for n in range(max(1, len(steps) - RUN + 1)))
+    return frozenset(crc32("|".join(steps[n : n + RUN]).encode()) for n in range(max(1, len(steps) - RUN + 1)))
 
 
 def _step(kernel: Kernel) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from latency_models import calibration, probes
 from latency_models.delegate import delegate_names, load_delegate
-from latency_models.device import Device, Fitted, Measured, Transferred, refit
+from latency_models.device import Device, Measured, refit
 from latency_models.families import families
 from latency_models.few_networks import FEWEST_TIED
 from latency_models.file_runtime import kind_of_file, kind_of_precision
 from latency_models.kernels import Network, network
 from latency_models.measurements import MODELS_FOLDER, Conditions, Timing
+from latency_models.methods import Fitted, Transferred
 from latency_models.other_probes import OtherProbe, any_named
 from latency_models.predictor import Predictor
 from latency_models.priors import choose_sources

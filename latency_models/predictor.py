@@ -15,6 +15,7 @@ from functools import cached_property
 from math import exp, log
 from typing import NamedTuple
 
+from latency_models.families import Kinship
 from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
 from latency_models.likeness import Likeness
 from latency_models.measured_range import Outside, Range, noticed_size, outside, sentences
@@ -227,6 +228,7 @@ class Predictor:
     calibration: Calibration = field(default_factory=Calibration)
     range: Range | None = None  # None: nothing tells where knowledge ends
     likeness: Likeness | None = None  # None: too much or too little was measured for it
+    kinship: Kinship | None = None  # None: single kernels were measured, or nothing tells which networks were
 
     @cached_property
     def _outside(self) -> dict[Hashable, Outside]:
@@ -267,7 +269,7 @@ class Predictor:
         runtime_ms = start_ms + sum(times)
         found = self._where(network.kernels)
         beyond = noticed_size(found, times, runtime_ms)
-        low, high = self.interval.low, self.interval.high
+        low, high, unlike = self._sides(network)
         odd = [(t, each) for t, each in zip(times, found, strict=True) if each != _INSIDE]
         least = sum(t * (1 - self._farther(low, each) / each.off) for t, each in odd)
         most = sum(t * (self._farther(high, each) * each.off - 1) for t, each in odd)
@@ -278,9 +280,19 @@ class Predictor:
             assumed_interval=self.interval.kind == "assumed",
             kernels_ms={k.name: t for k, t in zip(network.kernels, times, strict=True)},
             fixed_ms=start_ms,
-            flags=sentences(network.kernels, found, times, runtime_ms, beyond),
+            flags=(*sentences(network.kernels, found, times, runtime_ms, beyond), *unlike),
             extrapolation=beyond,
         )
+
+    def _sides(self, network: Network) -> tuple[float, float, tuple[str, ...]]:
+        """Return the interval as logarithms, and what must be said of it: wider for a network that is like none."""
+        low, high = self.interval.low, self.interval.high
+        if self.kinship is None:
+            return low, high, ()
+        wider = min(low, self.kinship.low), max(high, self.kinship.high)
+        if wider == (low, high) or self.kinship.knows(network):
+            return low, high, ()
+        return *wider, (UNLIKE,)
 
     def _farther(self, side: float, where: Outside) -> float:
         """Return how many times one side of the interval, a logarithm, is farther for a part so far outside."""
@@ -305,6 +317,10 @@ class Predictor:
 
 
 _INSIDE = Outside()
+UNLIKE = (
+    "no network like this one was timed, here or on the devices from which this one starts: its interval is as wide as "
+    "such networks were off"
+)
 FARTHEST = log(100)  # a part is off by so much at most for its size: beyond that nobody knows anything of it
 
 

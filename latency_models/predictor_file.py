@@ -6,6 +6,7 @@ A reader takes where a value stands and the value as JSON gave it, as in `json_r
 from math import isfinite
 from typing import Any
 
+from latency_models.families import Kinship, Runs
 from latency_models.json_readers import count, list_of, number, one_of, optional, record, refuse, text
 from latency_models.likeness import Likeness
 from latency_models.measured_range import Bounds, Range
@@ -16,13 +17,17 @@ from latency_models.roofline import Layout
 
 def predictor_to_data(predictor: Predictor) -> dict[str, Any]:
     """Return a predictor as plain data, to be read back by `read_predictor`."""
-    known, alike = predictor.range, predictor.likeness
+    known, alike, kin = predictor.range, predictor.likeness, predictor.kinship
+    more: dict[str, Any] = (
+        {} if kin is None else {"kinship": kin._asdict() | {"families": [sorted(runs) for runs in kin.families]}}
+    )
     return {
         "core": _core_to_data(predictor.core),
         "calibration": predictor.calibration._asdict(),
         "interval": predictor.interval._asdict(),
         "range": known and _range_to_data(known),
         "likeness": alike and {"places": list(alike.places), "weights": list(alike.weights)},
+        **more,
     }
 
 
@@ -63,8 +68,18 @@ def read_predictor(where: str, value: object) -> Predictor:
         "interval": _read_interval,
         "range": _read_range,
         "likeness": optional(_read_likeness),
+        "kinship": optional(_read_kinship),
     }
-    return Predictor(**record(readers)(where, _completed(value, likeness=None)))
+    return Predictor(**record(readers)(where, _completed(value, likeness=None, kinship=None)))
+
+
+def _read_kinship(where: str, value: object) -> Kinship:
+    values = record({"families": list_of(_read_runs), "low": signed, "high": signed})(where, value)
+    return Kinship(tuple(values["families"]), values["low"], values["high"])
+
+
+def _read_runs(where: str, value: object) -> Runs:
+    return frozenset(list_of(count)(where, value))
 
 
 def _completed(value: object, **defaults: object) -> object:

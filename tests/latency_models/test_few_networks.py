@@ -177,3 +177,59 @@ def test_a_family_beside_a_single_other_network_is_no_obstacle(source: Predictor
     predictor, held = fit_transfer(few, [source])
     assert len(held) == 5
     assert predictor.predict(few[0].network).runtime_ms == pytest.approx(few[0].runtime_ms, rel=0.5)
+
+
+def of_kind(seed: int, count: int, classes: tuple[str, ...], *, noise: float = 0.02) -> list[Sample]:
+    """Return networks that repeat one run of operations, as sizes of one network do."""
+    made = []
+    for number in range(count):
+        rng = random.Random(f"{seed} {number}")
+        side, width = rng.choice((14, 28, 56)), rng.choice((16, 32, 64))
+        kernels = [
+            kernel(cls, side, width, width, 3 if cls in ("conv", "depthwise") else 1)._replace(
+                name=f"{n}", makes=f"{n}"
+            )
+            for n, cls in enumerate(classes * rng.randint(3, 6))
+        ]
+        net = Network(tuple(kernels), 224 * 224 * 3, 1000)
+        runtime = truth_ms(net, FAST) * exp(rng.gauss(0, noise))
+        made.append(Sample(net, runtime, f"kind {seed}", f"{seed}-{number}"))
+    return made
+
+
+KNOWN_KINDS = (("conv", "memory"), ("depthwise", "conv_1x1"), ("conv", "conv_1x1", "memory"), ("depthwise", "memory"))
+UNKNOWN_KIND = ("conv", "depthwise", "conv", "conv_1x1")
+
+
+@pytest.fixture(scope="module")
+def families() -> list[Sample]:
+    return [each for seed, kind in enumerate(KNOWN_KINDS) for each in of_kind(seed, 5, kind)]
+
+
+def test_an_interval_is_wider_for_a_network_like_none_that_target_or_sources_know(families: list[Sample]) -> None:
+    noisy = [s._replace(runtime_ms=s.runtime_ms * exp(0.4 * (-1) ** n)) for n, s in enumerate(families)]
+    source = fit_tied(noisy, io_bytes=4, map_bytes=4)[0]
+    predictor, _ = fit_transfer(families[::3], [source])
+    sibling, stranger = of_kind(0, 9, KNOWN_KINDS[0])[-1], of_kind(9, 1, UNKNOWN_KIND)[0]
+    alike, unlike = predictor.predict(sibling.network), predictor.predict(stranger.network)
+    assert not any("no network like this one" in flag for flag in alike.flags)
+    assert any("no network like this one was timed" in flag for flag in unlike.flags)
+    assert unlike.high_ms / unlike.low_ms > 1.2 * alike.high_ms / alike.low_ms
+    assert unlike.high_ms / unlike.runtime_ms == pytest.approx(exp(source.interval.high), rel=0.01)
+
+
+def test_where_networks_left_out_were_new_to_the_sources_their_errors_are_the_interval(families: list[Sample]) -> None:
+    source, _ = fit_tied(families, io_bytes=4, map_bytes=4)
+    own = [each for seed in range(20, 26) for each in of_kind(seed, 1, UNKNOWN_KIND + ("memory",) * (seed - 19))]
+    predictor, _ = fit_transfer(own, [source])
+    assert predictor.kinship is not None
+    assert (predictor.kinship.low, predictor.kinship.high) == (predictor.interval.low, predictor.interval.high)
+
+
+def test_what_a_predictor_knows_survives_its_file(families: list[Sample]) -> None:
+    source, _ = fit_tied(families, io_bytes=4, map_bytes=4)
+    predictor, _ = fit_transfer(families[::4], [source])
+    read = read_predictor("file", predictor_to_data(predictor))
+    assert read.kinship == predictor.kinship
+    stranger = of_kind(9, 1, UNKNOWN_KIND)[0].network
+    assert read.predict(stranger) == predictor.predict(stranger)

@@ -9,10 +9,11 @@ from made_up_device import CONDITIONS, LAYOUT, timings, truth_ms
 
 from latency_models import new_device
 from latency_models.delegate import load_delegate
-from latency_models.device import Device, Fitted, Transferred, load_device, refit, summary
+from latency_models.device import Device, load_device, refit, summary
 from latency_models.device_writer import device_text, save_device, text_of
 from latency_models.kernels import network
 from latency_models.measurements import Timing
+from latency_models.methods import Fitted, Transferred
 from latency_models.new_device import TABLES, common_conditions, extended, family_of, make_device, measured_of
 from latency_models.other_probes import OtherProbe, named, plan
 from latency_models.predictor import Core, Predictor, assumed_interval
