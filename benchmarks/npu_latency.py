@@ -21,7 +21,6 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +107,13 @@ def unseen(times: Times, others: Sequence[str], mine: Sequence[Sample], tested: 
 
 
 def figures(predictor: Predictor, tested: Sequence[Sample]) -> dict[str, float]:
-    predicted = [predictor.predict(s.network).runtime_ms for s in tested]
-    measured = [s.runtime_ms for s in tested]
-    low, high = exp(predictor.interval.low), exp(predictor.interval.high)
+    found = [predictor.predict(s.network) for s in tested]
+    predicted, measured = [each.runtime_ms for each in found], [s.runtime_ms for s in tested]
     return {
         "mape": accuracy.mape(predicted, measured),
         "within_10_percent": accuracy.within(predicted, measured),
         "spearman": accuracy.spearman(predicted, measured),
-        "coverage_80": accuracy.coverage([p * low for p in predicted], [p * high for p in predicted], measured),
+        "coverage_80": accuracy.coverage([p.low_ms for p in found], [p.high_ms for p in found], measured),
         "classes_at_zero": float(min(all_factors(predictor)) < 1e-3),
     }
 

@@ -304,6 +304,8 @@ class Study:
 
     def _final(self, values: dict[str, Any]) -> None:
         candidate, seed = self._trainable(values.pop("trial")), values.pop("seed")
+        if not candidate.rungs:
+            raise ValueError(f"trial {candidate.trial} has a final before its first rung")
         final = Rung(rung=self.final_rung, **values)
         self._require_steps(final, self.config.final_steps)
         if seed in candidate.finals:
