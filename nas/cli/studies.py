@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _print_crew(console: Console, told: dict[str, Any]) -> None:
     if told["crew"] is not None:
         for row in told["crew"]["workers"]:
             console.print(f"  {plain(_doing(row))}", highlight=False)
-        for line in told["crew"]["refused"]:
+        for line in _refusals(told["crew"]["refused"]):
             console.print(f"  {plain(line)}", highlight=False)
         if told["crew"]["dashboard"]:
             console.print(f"  Dask's dashboard: {plain(told['crew']['dashboard'])}", highlight=False)
@@ -150,6 +151,17 @@ def _print_crew(console: Console, told: dict[str, Any]) -> None:
     )
     if hosts:
         console.print(f"Trainings by machine: {hosts}.", highlight=False)
+
+
+def _refusals(lines: Sequence[str]) -> Iterator[str]:
+    """Yield a line per reason for which workers were refused, with how many more there are than the first."""
+    first: dict[str, str] = {}
+    counts = Counter(line.partition(": ")[2] for line in lines)
+    for line in lines:
+        first.setdefault(line.partition(": ")[2], line)
+    for reason, line in first.items():
+        more = f" And {counts[reason] - 1} more workers for this reason." if counts[reason] > 1 else ""
+        yield f"{line}{more}"
 
 
 def _doing(row: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from nas import provenance
+from nas.cli.studies import _refusals
 from nas.cluster import agent, agent_files, messages
 from nas.cluster.address import Address
 from nas.cluster.agent import Agent, End
@@ -201,6 +202,23 @@ def test_an_agent_that_does_not_fit_is_refused_with_its_reason_and_the_hub_goes_
     assert reason in hub.said[-1]  # type: ignore[attr-defined]
     Machine(hub.address, tmp_path / "other")
     assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
+
+
+def test_a_rack_that_is_refused_for_one_reason_does_not_fill_the_terminal(listens: Listens) -> None:
+    hub = listens()
+    for number in range(20):
+        hub._refuse(f"tcp://rack:{number}", f"rack ({number})", "it runs other code.")
+    hub._refuse("tcp://old:1", "old (1)", "its clock is off.")
+    hub.arrived()
+    said: list[str] = hub.said  # type: ignore[attr-defined]
+    assert len(hub.refusals) == 21, "all are kept"
+    assert sum("it runs other code" in line for line in said) == 5
+    assert sum("are in `isp-nas status` alone" in line for line in said) == 1
+    assert said[-1] == "Worker old (1) is refused: its clock is off."
+    assert list(_refusals(hub.refusals)) == [
+        "Worker rack (0) is refused: it runs other code. And 19 more workers for this reason.",
+        "Worker old (1) is refused: its clock is off.",
+    ]
 
 
 def test_an_agent_without_pairs_is_refused_where_none_are_sent(listens: Listens, tmp_path: Path) -> None:
