@@ -204,8 +204,11 @@ def test_an_agent_that_does_not_fit_is_refused_with_its_reason_and_the_hub_goes_
     assert joined(hub).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
 
 
-def test_a_rack_that_is_refused_for_one_reason_does_not_fill_the_terminal(listens: Listens) -> None:
+def test_a_rack_that_is_refused_for_one_reason_does_not_fill_the_terminal(
+    listens: Listens, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = listens()
+    monkeypatch.setattr(hub, "_scheduler", None)  # none of them is connected
     for number in range(20):
         hub._refuse(f"tcp://rack:{number}", f"rack ({number})", "it runs other code.")
     hub._refuse("tcp://old:1", "old (1)", "its clock is off.")
