@@ -245,15 +245,16 @@ def train(
     """
     ref = _ref(network, Path(results), study)
     given = beside_training(settings, TrainSettings)
-    recipe = given.pop("recipe", None)
+    recipe, init_from = given.pop("recipe", None), given.pop("init_from", None)
     options = TrainOptions(
         recipe_fields(settings),
         _data(data),
         steps=steps,
-        recipe=None if recipe is None else recipe_for(recipe, ref.spec),
+        recipe=None if recipe is None else recipe_for(str(recipe), ref.spec),
         seed=seed,
         out=_path(out),
         vgg_file=_path(settings.get("vgg_weights")),
+        init_from=_text(init_from),
         qat=qat,
         **given,
     )

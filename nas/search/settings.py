@@ -38,8 +38,8 @@ class SearchSettings(TrainingSettings, total=False):
 class TrainSettings(TrainingSettings, total=False):
     """What else a training may be asked for."""
 
-    recipe: str  # a recipe's name or file; "report": that of the published design
-    init_from: str  # first weights: a checkpoint or what names one
+    recipe: str | Path  # a recipe's name or file; "report": that of the published design
+    init_from: str | Path  # first weights: a checkpoint or what names one
     validate_every: int  # steps
     patience: int  # validations without a better PSNR after which training ends
     super_network: bool  # train jointly with a larger head at first
