@@ -274,11 +274,13 @@ def search(
     return made
 
 
-def optuna_trials(folder: Path) -> Iterator[Any]:
-    """Yield the trials that a study's database holds."""
+def optuna_trials(folder: Path) -> list[Any]:
+    """Return the trials that a study's database holds."""
     from optuna.storages import RDBStorage
 
     storage = RDBStorage(f"sqlite:///{folder / studies.DATABASE_FILE}")
-    (found,) = storage.get_all_studies()
-    yield from storage.get_all_trials(found._study_id)
-    storage.engine.dispose()
+    try:
+        (found,) = storage.get_all_studies()
+        return storage.get_all_trials(found._study_id)
+    finally:
+        storage.engine.dispose()
