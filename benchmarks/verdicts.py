@@ -22,9 +22,9 @@ from scipy.stats import t as student_t
 from training_recipes import provenance_of_rows, read
 
 from nas import backend
-from nas.search.finals import Verdict, verdict_of
 from nas.search.score import final_score
 from nas.search.study import Study, load
+from nas.search.verdicts import Verdict, verdict_of
 from search_spaces.networks import build_graph
 
 

@@ -23,7 +23,6 @@ from nas.search import network_latency
 from nas.search import study as studies
 from nas.search.budget import parse_budget
 from nas.search.cluster import cluster_options
-from nas.search.finals import Verdict
 from nas.search.network_ref import NetworkRef, network_of, resolve
 from nas.search.network_training import TrainOptions, plan_training
 from nas.search.open_study import SearchOptions
@@ -31,6 +30,7 @@ from nas.search.own_objects import device_name, space_name
 from nas.search.results import Candidate, Candidates, Study
 from nas.search.session import budget_share, open_session, without_refused
 from nas.search.settings import SearchSettings, TrainingSettings, TrainSettings, beside_training, known, recipe_fields
+from nas.search.verdicts import Verdict
 from nas.train.history import Validation
 from nas.train.recipe_file import recipe_for
 from search_spaces.errors import UsageError

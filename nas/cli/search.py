@@ -11,7 +11,7 @@ from nas.cli.search_log import SearchLog
 from nas.cli.search_view import SearchView, standing
 from nas.cli.show import FRONT_COLUMNS
 from nas.cli.tables import print_rows
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, verdicts
 from nas.search.budget import Budget, duration
 from nas.search.cluster import ClusterOptions
 from nas.search.open_study import SearchContext, SearchOptions
@@ -98,9 +98,15 @@ def _search(session: SearchSession, budget: Budget, voice: Voice) -> None:
         voice.say("\nStopped; the rung in flight is lost. The same command continues.")
         _conclude(voice, stopped.study)
         raise
-    if ended.is_spent:
-        voice.conclude(f"The budget of {budget} is spent; a larger one extends the search.")
+    if ended.why_nothing:
+        voice.conclude(ended.why_nothing)
     _conclude(voice, ended.study)
+
+
+NO_FINALS = (
+    "There were no finals, so nothing tells whether the best network found beats the best published design beyond "
+    "noise; --final-steps asks for them."
+)
 
 
 def _announce(voice: Voice, opened: SearchContext, budget: Budget) -> None:
@@ -127,12 +133,18 @@ def _conclude(voice: Voice, found: Study) -> None:
     voice.conclude(f"\n{standing(found)}")
     if not found.trained():
         return
-    judged = finals.verdict_of(found)
+    judged = verdicts.verdict_of(found)
     if judged is not None:
         voice.conclude(f"[bold]{judged.sentence}[/]")
+    else:
+        voice.conclude(NO_FINALS)
     rung = candidate_rows.choose_rung(found, None)
     best = candidate_rows.rows(found, rung, everything=False)
     title = f"Pareto front at {found.ladder[rung]} steps"
+    if judged is not None and rung != found.final_rung:
+        voice.conclude(
+            f"The front is that of all candidates at {found.ladder[rung]} steps; finals train a few of them further."
+        )
     print_rows(best, FRONT_COLUMNS, output_format="table", console=voice.console, title=title)
     where = _typed(found.folder)
     voice.suggest(f"\nLook:   isp-nas pareto {where} --plot front.png")

@@ -14,7 +14,7 @@ from nas.cli.tables import SHORT_FORMATS, Column, check_format, print_json, prin
 from nas.defaults import DEFAULT_DEVICE
 from nas.plots import PlotPoint, check_plot, save_front
 from nas.report.layers import layer_rows, runtime_fields
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, verdicts
 from nas.search.candidate import Candidate
 from nas.search.device_pruning import runnable
 from nas.search.network_ref import NetworkRef, require_same_data, the_study
@@ -291,9 +291,9 @@ def show_best(results: Path, name: str | None, *, output_format: str) -> None:
     study = the_study(results, name)
     candidate, rung = candidate_rows.best(study)
     test = _test_quality(study, candidate)
-    judged = finals.verdict_of(study)
+    judged = verdicts.verdict_of(study)
     found = {
-        **candidate_rows.row(candidate, rung, finals.half_width_db(study)),
+        **candidate_rows.row(candidate, rung, verdicts.half_width_db(study, study.ladder[rung])),
         **test,
         "verdict": judged.to_dict() if judged else None,
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nas.search import finals, pareto
+from nas.search import pareto, verdicts
 from nas.search.candidate import Candidate
 from nas.search.candidate_rows import quality
 from nas.search.score import final_score
@@ -53,10 +53,9 @@ def _row(candidate: Candidate, marks: dict[int, dict[str, Any]]) -> dict[str, An
 
 def _marks(study: Study) -> dict[int, dict[int, dict[str, Any]]]:
     """Return by trial and training steps what a candidate was worth there, and whether it was on the front."""
-    half_db = finals.half_width_db(study)
     marks: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
     for rung, steps in enumerate(study.ladder):
-        reached = study.at_rung(rung)
+        reached, half_db = study.at_rung(rung), verdicts.half_width_db(study, steps)
         points = [(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in reached]
         for candidate, rank in zip(reached, pareto.ranks(points), strict=True):
             marks[candidate.trial][steps] = {

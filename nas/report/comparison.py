@@ -13,7 +13,7 @@ from nas.report.data import Front, Layers, Photos
 from nas.report.layers import layers_of
 from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
 from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, genes, label, overview, verdict
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
 from nas.search.candidate import Candidate
 from nas.search.network_ref import NetworkRef, resolve
@@ -183,7 +183,7 @@ def _row(study: Study, candidate: Candidate) -> dict[str, Any]:
     if candidate.longest is None:
         return {"verdict": candidate.verdict, "reason": candidate.failure or candidate.reason}
     rung = candidate_rows.longest_rung(study, candidate)
-    quality = candidate_rows.quality(candidate, rung, finals.half_width_db(study))
+    quality = candidate_rows.quality(candidate, rung, verdicts.half_width_db(study, study.ladder[rung]))
     return {"steps": candidate.at(rung).steps, **quality, "score": candidate.score(rung)}
 
 

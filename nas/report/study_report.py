@@ -11,12 +11,12 @@ from nas.report.cards import precisions
 from nas.report.data import Front, Genes, Layers, Overview, Photos, Precisions, StudyReport
 from nas.report.layers import layers_of
 from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
 from nas.search.candidate import Candidate
-from nas.search.finals import Verdict
 from nas.search.standing import counts
 from nas.search.study import RUN_FILE, Study
+from nas.search.verdicts import Verdict
 from search_spaces.errors import IspNasError
 from search_spaces.spec import GENES
 from search_spaces.system import stored
@@ -67,7 +67,7 @@ NOTHING_TRAINED = "No candidate is trained yet."
 
 def verdict(study: Study) -> Verdict | None:
     """Return the verdict of a study's finals, None without finals."""
-    return finals.verdict_of(study) if study.trained() else None
+    return verdicts.verdict_of(study) if study.trained() else None
 
 
 def overview(study: Study, judged: Verdict | None) -> Overview:
@@ -95,7 +95,7 @@ def best_row(study: Study) -> dict[str, Any] | None:
     if not study.trained():
         return None
     candidate, rung = candidate_rows.best(study)
-    row = candidate_rows.row(candidate, rung, finals.half_width_db(study))
+    row = candidate_rows.row(candidate, rung, verdicts.half_width_db(study, study.ladder[rung]))
     unknown = {"test_psnr_db": None, "test_ssim": None}
     return row | (study.tests.get((candidate.trial, row["steps"], candidate.best_seed)) or unknown)
 

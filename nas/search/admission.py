@@ -3,7 +3,6 @@
 Pure functions of the records and of the device, which tells what a network costs.
 """
 
-import math
 from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
@@ -50,19 +49,20 @@ class Admission:
     def __init__(self, study: Study, device: Device) -> None:
         self._study, self._device = study, device
         self._first_of: dict[str, Candidate] = {}
-        self._twins: set[str] = set()
+        self._twins: dict[str, Candidate] = {}
         for candidate in study.candidates.values():
             self.add(candidate)
 
     @property
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
+        """The limits of the study."""
         return Limits(self._study.config.max_runtime_ms, self._study.config.max_memory_mb)
 
     def add(self, candidate: Candidate) -> None:
         """Take a new candidate into account."""
         self._first_of.setdefault(structure_of(candidate.spec), candidate)
         if candidate.verdict == "train":
-            self._twins.add(_twin(build_graph(candidate.spec)))
+            self._twins.setdefault(_twin(build_graph(candidate.spec)), candidate)
 
     def known(self, spec: ArchSpec) -> Candidate | None:
         """Return the first candidate that is this network."""
@@ -74,7 +74,7 @@ class Admission:
 
     def judge(self, spec: ArchSpec) -> dict[str, Any]:
         """Return the verdict on a proposal, with what is predicted of it, as the records have them."""
-        known = self.known(spec)
+        known = self.known(spec) or self._twins.get(_twin(build_graph(spec)))
         return self.judge_new(spec) if known is None else self._repeat(known)
 
     def judge_new(self, spec: ArchSpec) -> dict[str, Any]:
@@ -110,19 +110,5 @@ class Admission:
             "runtime_high_ms": prediction.high_ms,
             "peak_memory_mb": peak_memory_mb,
         }
-        excess = self._limits.excess(runtime_ms=prediction.runtime_ms, peak_memory_mb=peak_memory_mb)
+        excess = self.limits.excess(runtime_ms=prediction.runtime_ms, peak_memory_mb=peak_memory_mb)
         return predicted | ({"verdict": "infeasible", **asdict(excess)} if excess else {"verdict": "train"})
-
-    def nearest_refused(self) -> str:
-        """Say which refused candidate came nearest to each limit: a limit may be out of reach."""
-        limits = self._limits
-        refused = [c for c in self._study.candidates.values() if c.verdict == "infeasible"]
-        slow = [c.runtime_ms for c in refused if c.runtime_ms and c.runtime_ms > (limits.max_runtime_ms or math.inf)]
-        large = [
-            c.peak_memory_mb
-            for c in refused
-            if c.peak_memory_mb and c.peak_memory_mb > (limits.max_memory_mb or math.inf)
-        ]
-        return (f"; the fastest one over the limit was predicted at {min(slow):.1f} ms" if slow else "") + (
-            f"; the smallest one over the limit takes {min(large):.1f} MB" if large else ""
-        )

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from nas.search import finals, pareto
+from nas.search import pareto, verdicts
 from nas.search.candidate import Candidate
 from nas.search.study import Study
 from search_spaces.errors import UsageError
@@ -45,7 +45,7 @@ def rows(study: Study, rung: int, *, everything: bool = True, trial: int | None 
     candidates = study.at_rung(rung)
     ranks = pareto.ranks([(c.at(rung).psnr_db, c.runtime_ms or 0.0) for c in candidates])
     chosen = ((c, rank == 0) for c, rank in zip(candidates, ranks, strict=True) if trial in (None, c.trial))
-    half_db = finals.half_width_db(study)
+    half_db = verdicts.half_width_db(study, study.ladder[rung])
     made = [{**row(c, rung, half_db), "on_front": on_front} for c, on_front in chosen if everything or on_front]
     return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
 
@@ -53,7 +53,7 @@ def rows(study: Study, rung: int, *, everything: bool = True, trial: int | None 
 def row(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[str, Any]:
     """Return what is known of a candidate at a rung, under the names that programs rely on.
 
-    `half_width_db` is half of the interval of one training's PSNR (see `nas.search.finals`).
+    `half_width_db` is half of the interval of one training's PSNR (see `nas.search.verdicts`).
     """
     graph = build_graph(candidate.spec)
     return {

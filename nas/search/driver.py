@@ -40,6 +40,7 @@ from nas.train.job import Job, JobFailure, Outcome
 from nas.train.worker import TrainingWorker, WorkerSource
 from nas.train.workers import result_of
 from search_spaces.errors import StudyError
+from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
 from search_spaces.system.atomic_write import clear_left_behind
@@ -69,6 +70,7 @@ class Search:
     stall_s: float | None = None  # a training without a step for so long is lost; None: as nas.search.stalls says
     running: list[InFlight] = field(default_factory=list)
     exhausted: bool = False
+    unmet: str = ""  # what is to be said where nothing is within the limits
     _finals_began: bool = False  # in this session
     _deaths: set[tuple[int, int, int | None]] = field(default_factory=set)  # work whose process died once
     _held: HeldWork = field(default_factory=HeldWork)
@@ -109,6 +111,7 @@ class Search:
             workers=len(self.workers),
             backend=backend.expected() if self.workers else None,
             settings=self.study.settings_digest,
+            designs=self._designs.names(),
             began=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self._tell_designs()
@@ -302,10 +305,12 @@ class Search:
             return None
         candidate = self._ask_until_new()
         if candidate is None:
+            if self.now.search_left_s <= 0:
+                return None  # the time was up before anything new was found
             self.exhausted = True
-            self.on_message(
-                f"The space is exhausted: every further proposal is a duplicate or refused{self._nearest()}."
-            )
+            self.unmet = "" if self.study.verdicts["train"] else self._proposals.unmet(self._admission.limits)
+            if not self.unmet:
+                self.on_message("The space is exhausted: every further proposal is a duplicate or refused.")
             return self.now.promotion()  # now that nothing new will come, the best climb
         return Work(candidate, 0)
 
@@ -319,7 +324,8 @@ class Search:
             candidate = self._ask(self.now.variation())
             if candidate.verdict == "train":
                 return candidate
-        return self._ask_at_random()
+        # Where limits refuse nearly all of the space, chance finds no member, and walking towards them does.
+        return self._ask_at_random() or (self._ask(spec) if (spec := self._proposed()) else None)
 
     def _proposed(self) -> ArchSpec | None:
         """Return what the model of all results so far proposes next, asked once for each trial."""
@@ -339,21 +345,12 @@ class Search:
         for _ in range(RANDOM_TRIES):
             spec = random_member(self.space, rng)
             structure = structure_of(spec)
-            if structure in refused or self._admission.known(spec) is not None:
+            if structure in refused or self._admission.is_known(build_graph(spec)):
                 continue
             if self._admission.judge_new(spec)["verdict"] == "train":
                 return self._ask(spec)
             refused.add(structure)
         return None
-
-    def _nearest(self) -> str:
-        """Say which refused proposal came nearest to each limit: a limit may be out of reach."""
-        nearest = self._proposals.nearest()
-        if nearest is not None and nearest.excess > 0:
-            return (
-                f"; of {self._proposals.priced} networks priced, the nearest to the limits takes {nearest.description}"
-            )
-        return self._admission.nearest_refused()
 
     def _ask(self, spec: ArchSpec | None = None) -> Candidate:
         """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
@@ -425,6 +422,8 @@ class Search:
         else:
             self._record("rung", trial=candidate.trial, rung=finished.rung, **self._where(finished), **asdict(result))
             self.on_message(candidate.summary(finished.rung))
+            if len(self.study.trained()) == 1 and (unfit := self.now.unfit_finals()):
+                self.on_message(unfit)
         if finished.rung == 0:
             self._tell_all(candidate)
 

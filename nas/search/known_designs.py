@@ -34,6 +34,10 @@ class KnownDesigns:
     unlikely: tuple[Design, ...] = ()
     refused: tuple[Design, ...] = ()
 
+    def names(self) -> dict[str, list[str]]:
+        """Return the names of each kind, as the records of a session have them."""
+        return {kind: [design.name for design in designs] for kind, designs in vars(self).items()}
+
     @property
     def all(self) -> tuple[Design, ...]:
         """All designs, the likely ones first."""

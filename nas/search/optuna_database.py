@@ -25,7 +25,7 @@ from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import TrialState
 from sqlalchemy.pool import StaticPool
 
-from nas.search import finals
+from nas.search import verdicts
 from nas.search.candidate import Candidate
 from nas.search.optuna_sampler import CONSTRAINT, DIRECTIONS, Expected, expected_trials
 from nas.search.score import final_score
@@ -223,7 +223,7 @@ def _attributes(study: Study) -> dict[str, Any]:
     told |= {"rungs": ", ".join(map(str, config.rungs)), "intermediate values": "by training steps, finals included"}
     if not study.trained():
         return told
-    best, verdict = study.best(), finals.verdict_of(study)
+    best, verdict = study.best(), verdicts.verdict_of(study)
     told |= {"best trial": best.trial, "best score": best.score(study.comparison_rung())}
     return told | ({"verdict": verdict.sentence} if verdict else {})
 

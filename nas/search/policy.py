@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.search import finals, pareto, successive_halving
-from nas.search.budget import Budget
+from nas.search.budget import Budget, duration
 from nas.search.candidate import Candidate
 from nas.search.proposals import Known, variation
 from nas.search.samplers import SAMPLERS
@@ -247,6 +247,19 @@ class Situation:
         past = candidate.highest
         return step_s * self.study.config.final_steps + past.evaluate_s + past.compile_s
 
+    def unfit_finals(self) -> str:
+        """Say that the finals do not fit into their share of the budget; nothing where they do."""
+        if self.budget.seconds is None or not self.study.config.final_steps:
+            return ""
+        least_s = finals.least_s(self._contenders())
+        if least_s <= self._finals_share_s:
+            return ""
+        return (
+            f"Finals of {self.study.config.final_steps} steps do not fit into their share of the budget, "
+            f"{duration(self._finals_share_s)}: the first training takes {duration(least_s)}. Nothing will be "
+            "compared; give a longer --budget, a larger --final-share, or another --study with fewer --final-steps."
+        )
+
     def _kept_for_finals(self) -> float:
         """Seconds that the finals will take, up to their share of the budget; all once they have begun.
 
@@ -256,9 +269,9 @@ class Situation:
             return 0.0
         if self.finals_began:  # what is found from now on could not take part
             return math.inf
+        if not self.study.trained():  # however large their share is, they need somebody to train
+            return 0.0
         kept = self._finals_share_s
-        if not self.study.trained():
-            return kept
         contenders = self._contenders()
         if finals.least_s(contenders) > kept:  # not even one final of each kind would fit
             return 0.0

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.search.constraints import Limits
 from nas.search.score import final_score
 from nas.search.surrogate import Prior, Result, Surrogate, expected_improvement, predicted_seconds
 from search_spaces.graph import Graph
@@ -52,8 +53,9 @@ class Cost:
 
     @property
     def description(self) -> str:
-        """The cost in words."""
-        return f"{self.runtime_ms:.1f} ms and {self.memory_mb:.1f} MB of maps at once"
+        """The cost in words, rounded up: a limit of these figures lets the network in."""
+        runtime_ms, memory_mb = (math.ceil(value * 10) / 10 for value in (self.runtime_ms, self.memory_mb))
+        return f"{runtime_ms:.1f} ms and {memory_mb:.1f} MB of maps at once"
 
 
 # None: the device cannot run it at all.
@@ -272,6 +274,18 @@ class Proposals:
     def priced(self) -> int:
         """How many networks were priced so far."""
         return len(self._costs)
+
+    def unmet(self, limits: Limits) -> str:
+        """Say which network is nearest to limits that none is within; nothing where one is, or none can run at all."""
+        nearest = self.nearest()
+        if nearest is None or nearest.excess == 0:
+            return ""
+        options = {"--max-runtime": limits.max_runtime_ms, "--max-memory": limits.max_memory_mb}
+        raised = " and ".join(option for option, limit in options.items() if limit is not None)
+        return (
+            f"No network of the space is within the limits: of {self.priced} that were priced, the nearest takes "
+            f"{nearest.description}. Raise {raised}, or widen the space."
+        )
 
     def nearest(self) -> Cost | None:
         """Return the cost of the priced network that exceeds the limits least; None where none can run."""

@@ -40,6 +40,15 @@ class Line(TypedDict):
 
 
 @_strictly
+class DesignsOfSession(TypedDict):
+    """The published designs that a search may train, by name, as `nas.search.known_designs` tells them apart."""
+
+    likely: list[str]
+    unlikely: list[str]
+    refused: list[str]  # by the limits
+
+
+@_strictly
 class SessionLine(Line):
     """A search began, or went on."""
 
@@ -48,6 +57,7 @@ class SessionLine(Line):
     workers: Annotated[int, Field(ge=0, le=10**6)]  # at the beginning: those of a cluster come later
     settings: NotRequired[str]  # the digest of run.toml's settings
     backend: NotRequired[Literal["cpu", "gpu"]]  # on which this machine trains; of its own, a worker elsewhere tells
+    designs: NotRequired[DesignsOfSession]
     began: NotRequired[str]  # when this was written, as ISO 8601 with its offset; older records do not say
 
 

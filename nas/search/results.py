@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
-from nas.search.finals import Verdict
+from nas.search.verdicts import Verdict
 from search_spaces.errors import UsageError
 
 
@@ -150,7 +150,7 @@ class Study:
             >>> nas.load_study("results/phone").verdict().outcome in ("beats", "ties", "loses", "undecided")
             True
         """
-        return finals.verdict_of(self._study)
+        return verdicts.verdict_of(self._study)
 
     def _at(self, rung: int, *, everything: bool = True, trial: int | None = None) -> Candidates:
         rows = candidate_rows.rows(self._study, rung, everything=everything, trial=trial)

@@ -47,7 +47,8 @@ class SearchSession:
     def run(self, *, on_message: OnMessage = _nothing, on_progress: "Callable[[Search], None]" = _nothing) -> "Ended":
         """Search until the budget is spent or nothing new is left; a KeyboardInterrupt is passed on.
 
-        Raises StudyError where another search works on the study, or where the first candidates all fail.
+        Raises StudyError where another search works on the study, where the first candidates all fail, or where no
+        network is within the limits.
         """
         from nas.search.driver import Search  # loads Optuna, which nothing that was refused before has to wait for
 
@@ -73,8 +74,9 @@ class SearchSession:
                 search.run()
             except KeyboardInterrupt as stopped:
                 raise SearchInterrupted(opened.study) from stopped
-        is_spent = rungs_reached(opened.study) == before and not search.exhausted
-        return Ended(opened.study, is_spent)
+        if search.unmet:
+            raise StudyError(search.unmet)
+        return Ended(opened.study, _end(search) if rungs_reached(opened.study) == before else "")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,17 @@ class Ended:
     """How a search came to its end."""
 
     study: study.Study
-    is_spent: bool  # the budget was used up before this session began
+    why_nothing: str  # was trained in this session; empty where something was
+
+
+def _end(search: "Search") -> str:
+    """Say why a session that trained nothing had nothing to train."""
+    if search.exhausted:
+        return ""
+    budget = search.budget
+    if search.remaining_s <= 0 or (budget.candidates is not None and search.used >= budget.candidates):
+        return f"The budget of {budget} is spent; a larger one extends the search."
+    return f"Nothing more fits into what is left of the budget of {budget}; a larger one extends the search."
 
 
 class SearchInterrupted(KeyboardInterrupt):

@@ -43,6 +43,7 @@ class Session:
     workers: int
     began: str | None  # as ISO 8601; None in records made before it was written down
     backend: str | None = None  # of this machine, cpu or gpu; None where it trains nothing, or in older records
+    designs: Mapping[str, Sequence[str]] | None = None  # likely, unlikely and refused ones; None in older records
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,11 @@ class Study:
         """Return the highest rung that any candidate reached; raise StudyError where nothing is trained."""
         reached = [rung for rung, candidates in self._reached.items() if candidates]
         if not reached:
+            over = self.verdicts["infeasible"] and not self.verdicts["train"]
             raise StudyError(
-                f"Study {self.config.name} has no trained candidate yet; run `isp-nas search` on it first."
+                f"Study {self.config.name} has no trained candidate: nothing that was proposed is within its limits."
+                if over
+                else f"Study {self.config.name} has no trained candidate yet; run `isp-nas search` on it first."
             )
         return max(reached)
 
@@ -238,8 +242,8 @@ class Study:
         began = values.get("began")
         if began is not None and datetime.fromisoformat(began).tzinfo is None:
             raise ValueError(f"its date {began} has no offset from UTC")
-        session = Session(self.elapsed_s, values["budget"], values["workers"], began, values.get("backend"))
-        self.sessions.append(session)
+        more = values.get("backend"), values.get("designs")
+        self.sessions.append(Session(self.elapsed_s, values["budget"], values["workers"], began, *more))
         if values.get("settings", self.settings_digest) != self.settings_digest:
             raise StudyError(
                 f"{self.folder / RUN_FILE} has other settings than those with which the records were made; restore it, "

@@ -18,12 +18,12 @@ from nas.data.pairs import DataConfig, identity
 from nas.report import candidates, cards, course, photos, study_report
 from nas.report.data import Photos, StudyReport
 from nas.report.page import study_page
-from nas.search import candidate_rows, finals
+from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
 from nas.search.candidate import Candidate
-from nas.search.finals import verdict_of
 from nas.search.gene_importance import gene_importances
 from nas.search.study import Study
+from nas.search.verdicts import verdict_of
 from search_spaces.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -368,6 +368,6 @@ def test_a_report_is_the_same_data_twice(made: Path) -> None:
 
 def test_a_report_works_its_verdict_out_once(with_pairs: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     worked_out = []
-    monkeypatch.setattr(finals, "verdict_of", lambda study: worked_out.append(study) or verdict_of(study))
+    monkeypatch.setattr(verdicts, "verdict_of", lambda study: worked_out.append(study) or verdict_of(study))
     assert study_report.study_report(with_pairs).photos.rows
     assert worked_out == [with_pairs]

@@ -11,11 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nas.search.finals import (
-    CONFIDENCE,
     MOST_DESIGNS,
     MOST_FOUND,
-    SEED_DB,
-    SEED_FREEDOM,
     SEEDS,
     Contender,
     Final,
@@ -24,8 +21,8 @@ from nas.search.finals import (
     least_s,
     next_final,
     plan_s,
-    verdict,
 )
+from nas.search.verdicts import CONFIDENCE, SEED_DB, SEED_FREEDOM, verdict
 
 ALL_SEEDS = (1, 2, 3, 4, 5)
 NAMES = {0: "smallnet", 1: "csanet", 2: None, 3: None, 4: None, 5: None}

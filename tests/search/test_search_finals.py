@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from flow import TINY_TRAINING, InlineWorker, decisions, in_process, made_up, make_study, records, search
+from made_up_study import made_up_study
 
 from nas.cli.search_view import running
-from nas.search import candidate_rows, driver, finals
+from nas.search import candidate_rows, driver, finals, verdicts
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.in_flight import InFlight
@@ -80,7 +81,7 @@ def test_a_study_is_exported_from_its_best_final(tmp_path: Path) -> None:
 
 def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     opened, _ = finished(tmp_path / "s")
-    found = finals.verdict_of(opened)
+    found = verdicts.verdict_of(opened)
     assert found is not None
     assert found.steps == FINAL_STEPS
     assert found.found is not None
@@ -95,7 +96,54 @@ def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     assert 0 < found.probability_faster < 1
     assert f"they add ± {found.runtime_half_width:.2f} to that" in found.sentence
     opened.config = replace(opened.config, device_digest="0" * 12)
-    assert "Runtimes are predicted" not in (finals.verdict_of(opened) or found).sentence
+    assert "Runtimes are predicted" not in (verdicts.verdict_of(opened) or found).sentence
+
+
+def test_designs_that_were_not_trained_are_named_by_the_reason(tmp_path: Path) -> None:
+    kinds = {"likely": ["smallnet", "cvml"], "unlikely": ["csanet", "eds"], "refused": ["acvlab"]}
+    study = made_up_study(tmp_path / "s", 8, prior=("demo",))  # trains the first two designs
+    reopened = studies.load(tmp_path / "s")
+    reopened.append("session", budget="2 h", workers=1, designs=kinds)
+    reopened.close()
+    found = verdicts.verdict_of(reopened)
+    assert found is not None
+    assert study.designs[0].name == "smallnet"
+    assert "(demo); far behind there and not trained here: eds." in found.sentence
+    assert "Designs that the budget left no room for: cvml." in found.sentence
+    assert "Designs over the limits: acvlab." in found.sentence
+
+
+def test_records_of_before_do_not_tell_which_designs_were_far_behind(tmp_path: Path) -> None:
+    made_up_study(tmp_path / "s", 8, prior=("demo",))
+    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert found is not None
+    assert "far behind" not in found.sentence
+    assert "Designs that the budget left no room for: " in found.sentence
+    assert " eds" not in found.sentence, "the device cannot run it"
+
+
+def test_without_any_design_within_the_limits_the_best_is_told_and_no_larger_budget_advised(tmp_path: Path) -> None:
+    search(with_finals(tmp_path / "s", max_runtime_ms=50.0), 4)
+    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert found is not None
+    assert found.outcome == "undecided"
+    assert found.sentence.startswith("Nothing was compared: no published design is within the limits and in the space.")
+    assert "--budget" not in found.sentence
+    over = found.sentence.partition("Designs over the limits: ")[2]
+    assert "smallnet" in over
+    assert "eds" not in over, "the device cannot run it"
+
+
+def test_networks_that_all_overfit_are_told_of(tmp_path: Path) -> None:
+    def fitted(job: Job) -> Outcome | JobFailure:
+        outcome = seeded(job)
+        assert isinstance(outcome, Outcome)
+        return replace(outcome, train_psnr_db=outcome.psnr_db + 4.0) if job.judge_training else outcome
+
+    search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(fitted)])
+    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert found is not None
+    assert "Networks overfit these pairs: training pairs come out 4.0 dB better" in found.sentence
 
 
 @pytest.mark.parametrize(("lead_db", "told"), [(3.0, True), (0.6, False)])
@@ -110,7 +158,7 @@ def test_the_verdict_tells_of_overfitting(tmp_path: Path, lead_db: float, told: 
         return replace(outcome, train_psnr_db=outcome.psnr_db + lead) if job.judge_training else outcome
 
     search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(fitted)])
-    found = finals.verdict_of(studies.load(tmp_path / "s"))
+    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
     assert found is not None
     assert ("overfits: its lead of training pairs over validation pairs is 2.5 dB larger" in found.sentence) is told
 
@@ -144,7 +192,7 @@ def test_a_final_that_fails_is_told_and_leaves_the_candidate_what_it_was(tmp_pat
     assert not any(c.failure for c in opened.candidates.values())
     assert any(c.final_failures for c in opened.candidates.values())
     assert not any(1 in c.finals for c in opened.candidates.values())
-    assert finals.verdict_of(opened) is not None
+    assert verdicts.verdict_of(opened) is not None
 
 
 def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +239,7 @@ def test_a_longer_budget_goes_on_searching_and_plays_finals_again(tmp_path: Path
     after = studies.load(tmp_path / "s")
     assert len(after.trained()) == 30
     assert {c.trial for c in after.candidates.values() if c.finals} > before
-    verdict, best = finals.verdict_of(after), after.best()
+    verdict, best = verdicts.verdict_of(after), after.best()
     assert verdict is not None
     assert best.trial == (verdict.found if verdict.difference and verdict.difference > 0 else verdict.design)
 
@@ -222,7 +270,7 @@ def test_without_final_steps_there_are_none(tmp_path: Path) -> None:
     opened, worker = finished(tmp_path / "s", final_steps=None)
     assert not any(c.finals for c in opened.candidates.values())
     assert {job.steps for job in worker.jobs} <= set(opened.config.rungs)
-    assert finals.verdict_of(opened) is None
+    assert verdicts.verdict_of(opened) is None
     assert opened.ladder == opened.config.rungs
 
 
@@ -302,7 +350,7 @@ def test_finals_of_the_best_found_begin_while_the_search_goes_on(
     assert len({r["trial"] for r in early}) == len(early) > 2  # each from the first seed alone
     assert {r["seed"] for r in early} == {finals.seeds_of(opened)[0]}
     assert sum(r["train_s"] for r in early) <= EARLY_SHARE * events[last_rung]["elapsed_s"]
-    found = finals.verdict_of(opened)
+    found = verdicts.verdict_of(opened)
     assert min(len(opened.candidates[trial].finals) for trial in (found.found, found.design)) >= 2  # type: ignore
 
 

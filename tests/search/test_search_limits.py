@@ -6,12 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flow import TINY_SIZE, InlineWorker, assert_whole, make_study, optuna_trials, records, search, write_delegate
+from flow import (
+    TINY_SIZE,
+    InlineWorker,
+    assert_whole,
+    make_study,
+    optuna_trials,
+    records,
+    search,
+    write_delegate,
+    write_space,
+)
 from inline_runs import BUDGET, INSTALLED, Run, sampler_of, tiny
 from optuna.trial import TrialState
 
 from latency_models.delegate import load_delegate
 from latency_models.device import load_device
+from latency_models.kernels import network
+from latency_models.memory import peak_bytes
 from nas.defaults import DEFAULT_DEVICE
 from nas.search import driver as search_module
 from nas.search import proposals
@@ -20,6 +32,8 @@ from nas.search.optuna_sampler import expected_trials
 from nas.search.samplers import SAMPLERS, require_sampler
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UsageError
+from search_spaces.networks import build_graph
+from search_spaces.spec import ArchSpec
 
 pytestmark = pytest.mark.usefixtures("few_proposals")
 
@@ -176,13 +190,39 @@ def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tmp_path: Path) -> None:
-    said: list[str] = []
-    assert search(
-        make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5, on_message=said.append
-    ).exhausted
-    least = min(c.peak_memory_mb for c in studies.load(tmp_path / "s").candidates.values())
-    (told,) = (line for line in said if "exhausted" in line)
-    assert told.endswith(f"; the smallest one over the limit takes {least:.1f} MB.")
+    ended = search(make_study(tmp_path / "s", space=tiny(tmp_path), max_memory_mb=1.0), 5)
+    members = [ArchSpec(width=w, depth=d) for w in (4, 8) for d in (0, 1)]  # activations change no map
+    least = min(peak_bytes(network(build_graph(spec))) / 1e6 for spec in members)
+    assert ended.unmet.startswith("No network of the space is within the limits: of ")
+    assert ended.unmet.endswith("MB of maps at once. Raise --max-memory, or widen the space.")
+    told = float(ended.unmet.split(" MB of maps")[0].split()[-1])
+    assert least <= told < least + 0.1, "a limit of that figure lets the nearest one in"
+
+
+@pytest.mark.parametrize("sampler", INSTALLED)
+def test_a_tight_limit_is_met_whatever_the_sampler(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one of the designs is as fast, and random members hardly ever are."""
+    monkeypatch.setattr(search_module, "PATIENCE", 5)
+    monkeypatch.setattr(search_module, "RANDOM_TRIES", 5)
+    worker = InlineWorker()
+    ended = search(make_study(tmp_path / "s", sampler=sampler, max_runtime_ms=50.0), 2, workers=[worker])
+    assert (ended.exhausted, ended.unmet) == (False, "")
+    trained = studies.load(tmp_path / "s").trained()
+    assert len(trained) == 2
+    assert max(c.runtime_ms for c in trained) <= 50.0
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("sampler", INSTALLED)
+def test_twins_are_trained_once_whatever_the_sampler(tmp_path: Path, sampler: str) -> None:
+    """ReLU and ReLU6 give the same figures to the last digit."""
+    genes = 'name = "twins"\n[genes]\nwidth = [4, 8]\ndepth = [1]\nactivation = ["relu", "relu6"]\n'
+    study = make_study(tmp_path / "s", space=write_space(tmp_path / "twins.toml", genes), sampler=sampler)
+    search(study, 10)
+    trained = [c.spec for c in studies.load(tmp_path / "s").trained()]
+    assert len({replace(spec, activation="relu").hash for spec in trained}) == len(trained) == 2
 
 
 def test_records_made_before_memory_was_known_are_continued(tmp_path: Path) -> None:
