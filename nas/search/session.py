@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas import backend
 from nas.data.host_cache import warm
-from nas.data.pairs import Progress
+from nas.data.pairs import Progress, open_prepared
 from nas.defaults import DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nas.search.driver import Search
 
 OnMessage = Callable[[str], None]
+FEW_TRAINING, FEW_VALIDATION = 16, 8  # pairs
 
 
 def _nothing(*_: object) -> None:
@@ -131,8 +132,21 @@ def open_session(
     backend.prepare(processes=workers)
     opened = open_study(options, results, budget, read=on_reading)
     _require_same_backend(opened.study, options.backend, trains_here=workers > 0)
+    for line in few_pairs(*(len(open_prepared(opened.pairs, split)) for split in ("train", "val"))):
+        on_message(line)
     warm(opened.pairs, available=host_bytes(), on_message=on_message, progress=on_reading)
     return SearchSession(opened, budget, workers, cluster, stall_s)
+
+
+def few_pairs(train: int, val: int) -> Iterator[str]:
+    """Yield what whoever searches on few pairs must know."""
+    if train < FEW_TRAINING:
+        yield f"There are only {train} training pairs: networks will learn them by heart; give more."
+    if val < FEW_VALIDATION:
+        yield (
+            f"There are only {val} validation pairs: which network is better depends on these very pairs, and the ± of "
+            "results is that of seeds alone; give more."
+        )
 
 
 def _require_workers(workers: int | None, *, least: int) -> None:

@@ -30,6 +30,7 @@ from nas.search import proposals
 from nas.search import study as studies
 from nas.search.optuna_sampler import expected_trials
 from nas.search.samplers import SAMPLERS, require_sampler
+from nas.search.session import few_pairs
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
@@ -257,3 +258,9 @@ def test_a_sampler_whose_package_is_missing_is_refused_before_anything(monkeypat
     monkeypatch.setitem(SAMPLERS, "gp", replace(SAMPLERS["gp"], needs="no_such_package"))
     with pytest.raises(UsageError, match="needs the package no_such_package; run `pip install no_such_package`"):
         require_sampler("gp")
+
+
+def test_few_pairs_are_told() -> None:
+    assert list(few_pairs(16, 8)) == []
+    assert "only 4 training pairs" in next(few_pairs(4, 8))
+    assert "only 2 validation pairs" in list(few_pairs(4, 2))[1]
