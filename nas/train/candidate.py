@@ -13,10 +13,10 @@ from pathlib import Path
 
 from nas.data.pairs import PairSet, evenly, open_prepared
 from nas.train import checkpoint, loop
-from nas.train.evaluation import Evaluator, judged_at_once
+from nas.train.evaluation import Evaluator, is_broken, judged_at_once, worth_nothing
 from nas.train.job import Job, Outcome
 from nas.train.memory import machine_bytes, require_memory
-from search_spaces.errors import MissingStateError, StudyError, TrainingError
+from search_spaces.errors import DivergedError, MissingStateError, StudyError, TrainingError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.spec import ArchSpec
@@ -42,6 +42,12 @@ def evaluate(
         begun = time.perf_counter()
     waited_s, begun = time.perf_counter() - begun, time.perf_counter()
     quality = judge_of_val.result().quality(trained.checkpoint.weights)
+    if is_broken(quality, job.steps, val) and trained.checkpoint.rate_share == 1:
+        again = _trained(job, graph, replace(state, rate_share=loop.CALMER), pairs, tick)
+        trained = replace(again, train_s=trained.train_s + again.train_s, compile_s=trained.compile_s)
+        quality = judge_of_val.result().quality(trained.checkpoint.weights)
+    if is_broken(quality, job.steps, val):
+        raise DivergedError(worth_nothing(quality, job.steps))
     if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
         raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")
     train_psnr_db = _on_training_pairs(graph, pairs, len(val), trained) if job.judge_training else None

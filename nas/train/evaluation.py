@@ -22,6 +22,8 @@ from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.spec import ArchSpec
 
 # Validation runs this many pixels of the mosaic at once: eight pairs of the challenge's size.
+# After fewer steps a network may still be as it began; above so many dB it shows more than a colour.
+BROKEN_FROM, BROKEN_BELOW_DB = 100, 20.0
 EVALUATION_PIXELS = 8 * 256 * 256
 
 
@@ -68,6 +70,26 @@ def executable(
     jitted: Any = lower_quantised.jit_apply(graph, quantised) if quantised else lower_flax.jit_apply(graph)
     network: Callable[..., jax.Array] = jitted.lower(weights, x).compile()
     return network
+
+
+def is_broken(quality: Quality, steps: int, pairs: PairSet) -> bool:
+    """Tell whether what came of a training is worth less than pictures of one colour, the mean of all targets."""
+    return steps >= BROKEN_FROM and quality.psnr_db < BROKEN_BELOW_DB and quality.psnr_db < flat_psnr_db(pairs)
+
+
+def worth_nothing(quality: Quality, steps: int) -> str:
+    """Say that a training came to nothing."""
+    return (
+        f"Training broke the network: after {steps} steps it makes pictures that are worth less than one colour, "
+        f"{quality.psnr_db:.2f} dB; a smaller learning rate may help."
+    )
+
+
+def flat_psnr_db(pairs: PairSet) -> float:
+    """Return the mean PSNR in dB of pictures of one colour, the mean of all targets."""
+    colour = np.mean([target.mean((0, 1)) for target in pairs.rgb], axis=0) / 255
+    errors = [float(((target / np.float32(255) - colour) ** 2).mean()) for target in pairs.rgb]
+    return float(np.mean([-10 * math.log10(max(error, 1e-10)) for error in errors]))
 
 
 def judge(graph: Graph, parameters: checkpoint.Arrays, pairs: PairSet) -> Quality:

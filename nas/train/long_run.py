@@ -27,10 +27,10 @@ from nas.data.pairs import PairSet, Progress, evenly, open_prepared, prepare
 from nas.train import checkpoint, history
 from nas.train.candidate import load_or_start
 from nas.train.checkpoint import load
-from nas.train.evaluation import Evaluator, Quality, judge, judged_at_once
+from nas.train.evaluation import Evaluator, Quality, is_broken, judge, judged_at_once, worth_nothing
 from nas.train.fit import check_fits
 from nas.train.history import Validation
-from nas.train.loop import Tick, TrainedStretch, train, with_ranges
+from nas.train.loop import CALMER, Tick, TrainedStretch, train, with_ranges
 from nas.train.losses import vgg_weights
 from nas.train.memory import bytes_beside_training, machine_bytes, require_memory
 from nas.train.run_folder import (
@@ -46,7 +46,7 @@ from nas.train.schedules import learning_rates
 from nas.train.tensorboard import Scalars
 from search_spaces.auxiliary_head import detach, heads, with_super_head
 from search_spaces.channel_scales import scaled
-from search_spaces.errors import StudyError, TrainingError, UsageError
+from search_spaces.errors import DivergedError, StudyError, TrainingError, UsageError
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 
@@ -154,12 +154,21 @@ class _Run:
 
     def to_the_end(self, state: checkpoint.Checkpoint, patience: int | None) -> Finished:
         seen = history.read(self._run.folder, until=state.step) or self._seen_of_best(state)
+        given = self._judge.quality(self._own(state)) if state.step == 0 and self._run.init_from else None
         if self._is_unfinished(state, seen, patience):
             with closing(Scalars(self._run.folder, first=state.step)) as scalars:
                 while self._is_unfinished(state, seen, patience):
                     # Judged before a stretch, not after: a run that was killed between the two then decides the same.
                     state = _detached_if_due(self._run, self._joint, state, self._val)
                     state = self._stretch(state, seen, scalars)
+        best = history.best(seen)
+        if best is not None and self._is_broken(best):
+            raise DivergedError(worth_nothing(Quality(best.psnr_db, best.ssim), best.step))
+        if given is not None and best is not None and best.psnr_db < given.psnr_db:
+            self._say(
+                f"No validation came up to the given weights, {given.psnr_db:.2f} dB; train longer, or at a smaller "
+                "learning rate."
+            )
         quality = self._judge.quality(self._own(state))
         return Finished(quality, history.best(seen), state.step, state.detached_step, state.detached_psnr_db)
 
@@ -174,29 +183,24 @@ class _Run:
         if best is None or not 0 < best.step <= state.step:  # a later one is of the stretch that is trained again
             return []
         quality = self._judge.quality(self._own(best))
-        return [Validation(best.step, quality.psnr_db, quality.ssim, {}, float(self._rates[best.step - 1]), 0.0, 0.0)]
+        rate = best.rate_share * float(self._rates[best.step - 1])
+        return [Validation(best.step, quality.psnr_db, quality.ssim, {}, rate, 0.0, 0.0)]
 
     def _stretch(self, state: checkpoint.Checkpoint, seen: list[Validation], scalars: Scalars) -> checkpoint.Checkpoint:
         """Train to the next validation, validate, and write everything down."""
         run = self._run
-        trained = train(
-            self._joint if state.phase == checkpoint.JOINT else self._graph,
-            state,
-            self._pairs,
-            recipe=run.recipe,
-            steps=_next_stop(run, state),
-            seed=run.seed,
-            tick=self._tick(scalars),
-            vgg_file=run.vgg_file,
-            quantised=run.quantised,
-        )
-        if trained.checkpoint.rate_share != state.rate_share and self._watcher.on_message:
-            self._watcher.on_message(
-                f"The loss diverged after step {state.step}; training goes on from there at "
+        trained = self._trained(state, scalars)
+        validated = self._validated(trained)
+        if trained.checkpoint.rate_share == 1 and self._is_broken(validated):
+            trained = self._trained(replace(state, rate_share=CALMER), scalars)
+            validated = self._validated(trained)
+        if trained.checkpoint.rate_share != state.rate_share:
+            self._say(
+                f"Training diverged after step {state.step}; it goes on from there at "
                 f"{trained.checkpoint.rate_share:.2g} of the learning rate."
             )
         before = history.best(seen)
-        seen.append(self._validated(trained))
+        seen.append(validated)
         try:
             if history.best(seen) != before:
                 checkpoint.save(trained.checkpoint, run.folder / BEST_FILE)
@@ -206,6 +210,28 @@ class _Run:
             raise _cannot_be_written(run.folder, error) from None
         _save(trained.checkpoint, run.folder / CHECKPOINT_FILE)
         return trained.checkpoint
+
+    def _trained(self, state: checkpoint.Checkpoint, scalars: Scalars) -> TrainedStretch:
+        run = self._run
+        return train(
+            self._joint if state.phase == checkpoint.JOINT else self._graph,
+            state,
+            self._pairs,
+            recipe=run.recipe,
+            steps=_next_stop(run, state),
+            seed=run.seed,
+            tick=self._tick(scalars),
+            vgg_file=run.vgg_file,
+            quantised=run.quantised,
+            begins_trained=run.init_from is not None,
+        )
+
+    def _is_broken(self, seen: Validation) -> bool:
+        return is_broken(Quality(seen.psnr_db, seen.ssim), seen.step, self._val)
+
+    def _say(self, line: str) -> None:
+        if self._watcher.on_message:
+            self._watcher.on_message(line)
 
     def _tick(self, scalars: Scalars) -> Tick:
         def tick(step: int, losses: Mapping[str, float]) -> None:

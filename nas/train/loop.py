@@ -35,6 +35,10 @@ from search_spaces.quantised_maps import QuantisedMaps
 CHECK_EVERY = 10
 # A mean loss above this many times the first one does not come back within a rung.
 DIVERGED = 3.0
+# Where training begins with trained weights, losses are so small that a dark first batch, or a mean over few pairs, is
+# off by as much: a mean of batches is the yardstick then, and so many looks in a row must be above it, or one above
+# three times as much.
+LOOKS_TRAINED = 2
 # A training that diverged goes on from its last state with this share of the learning rates.
 CALMER = 1 / 3
 
@@ -89,11 +93,13 @@ def train(
     tick: Tick | None = None,
     vgg_file: Path | None = None,
     quantised: QuantisedMaps | None = None,
+    begins_trained: bool = False,
 ) -> TrainedStretch:
     """Train from `checkpoint` until step `steps`; `tick(step, losses)` is called now and then.
 
     `vgg_file` holds the weights of VGG-19 where its loss takes part; None: Keras's own copy. With `quantised` weights
-    and maps are rounded as in an int8 file, and the checkpoint holds the ranges, too (`with_ranges`).
+    and maps are rounded as in an int8 file, and the checkpoint holds the ranges, too (`with_ranges`). `begins_trained`
+    where the run began with weights that were trained before, of which a loss tells less.
 
     Where the loss is no number or diverges, training begins once more from `checkpoint` with CALMER of the learning
     rates, which the checkpoint that comes of it tells and keeps to.
@@ -117,13 +123,17 @@ def train(
         tick=tick,
         vgg_file=vgg_file,
         quantised=quantised,
+        begins_trained=begins_trained,
     )
     try:
         return once(checkpoint)
     except DivergedError:
         if checkpoint.rate_share < 1:
             raise
+    try:
         return once(replace(checkpoint, rate_share=CALMER))
+    except DivergedError as error:
+        raise DivergedError(f"{error} So it did at {CALMER:.2g} of the rate.") from None
 
 
 def _train_once(
@@ -137,6 +147,7 @@ def _train_once(
     tick: Tick | None,
     vgg_file: Path | None,
     quantised: QuantisedMaps | None,
+    begins_trained: bool,
 ) -> TrainedStretch:
     train_s = compile_s = waited_s = 0.0
     for until in _ends_of_phases(recipe, checkpoint.step, steps):
@@ -151,6 +162,7 @@ def _train_once(
                 tick=tick,
                 vgg_file=vgg_file,
                 quantised=quantised,
+                begins_trained=begins_trained,
             )
         checkpoint = part.checkpoint
         train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
@@ -189,6 +201,7 @@ def _train_phase(
     tick: Tick | None,
     vgg_file: Path | None,
     quantised: QuantisedMaps | None,
+    begins_trained: bool,
 ) -> TrainedStretch:
     """Train until `steps`, all of them with the losses of the first."""
     present = recipe.during(checkpoint.step)
@@ -198,7 +211,12 @@ def _train_phase(
     step_fn, compile_s = compiled_step(graph, plan)
     checkpoint = ready(graph, checkpoint, plan, seed=seed)
     state, rates = state_of(graph, checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
-    watch = LossWatch(checkpoint.first_loss, checkpoint.loss, adversarial=present.loss.get("texture", 0.0))
+    watch = LossWatch(
+        checkpoint.first_loss,
+        checkpoint.loss,
+        adversarial=present.loss.get("texture", 0.0),
+        begins_trained=begins_trained,
+    )
     if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
         watch.expect_another_scale()
     cut = BatchSpec(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
@@ -216,13 +234,15 @@ def _train_phase(
 class LossWatch:
     """Keeps the losses on the device between looks, and raises when they leave the road."""
 
-    def __init__(self, first: float, latest: float, *, adversarial: float = 0.0) -> None:
+    def __init__(self, first: float, latest: float, *, adversarial: float = 0.0, begins_trained: bool = False) -> None:
+        self._begins_trained = begins_trained
         self.first = first
         self.latest = latest
         self._adversarial = adversarial  # weight of the texture loss, which rises because its discriminator learns
         self.terms: dict[str, float] = {}
         self._waiting: list[Terms] = []
         self._rescales = False
+        self._above = 0  # looks in a row at which the loss was too high
 
     def expect_another_scale(self) -> None:
         """Say that other losses begin: the yardstick changes by as much as the loss does at the change."""
@@ -236,7 +256,8 @@ class LossWatch:
         fetched = jax.device_get(self._waiting)
         self._waiting.clear()
         self.terms = {name: sum(float(each[name]) for each in fetched) / len(fetched) for name in terms}
-        self._judge(step, self._judged(self.terms), self._judged(fetched[0]))
+        latest = self._judged(self.terms)
+        self._judge(step, latest, latest if self._begins_trained else self._judged(fetched[0]))
         if tick:
             tick(step, self.terms)
 
@@ -253,5 +274,7 @@ class LossWatch:
         if self._rescales:
             self.first *= self.latest / before
             self._rescales = False
-        if self.latest > DIVERGED * self.first:
+        self._above = self._above + 1 if self.latest > DIVERGED * self.first else 0
+        wanted = LOOKS_TRAINED if self._begins_trained else 1
+        if self._above >= wanted or self.latest > DIVERGED**2 * self.first:
             raise DivergedError(f"The loss diverged: {self.latest:.3g} at step {step}, {self.first:.3g} at the start.")

@@ -17,7 +17,7 @@ does not grow with the number of kernels.
 
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -86,11 +86,12 @@ def _sides(kind: type[Op], shape: Sequence[int]) -> tuple[int, int]:
 def directions(kinds: Mapping[str, type[Op]], momentum: Mapping[str, Array]) -> dict[str, Array]:
     """Return the steps of a learning rate of one: spectral norms of 1, or √(columns / rows) where wider than high.
 
-    The factor keeps the size of a step in what the layer makes, whatever its shape (Bernstein and Newhouse 2024, arXiv
+    The steps of a kernel's parts are added to its own, so that the sum has up to some three times that norm. The factor
+    keeps the size of a step in what the layer makes, whatever its shape (Bernstein and Newhouse 2024, arXiv
     2410.21265), and is that of `optax.contrib.muon`.
     """
     matrices = {name: _matrix(kinds[name], momentum[name]) for name in kinds if kinds[name] is not DepthwiseConv}
-    parts = list(_parts({name: momentum[name] for name in matrices if kinds[name] is Conv}))
+    parts = list(_parts({name: momentum[name] for name in matrices if kinds[name] is Conv and _is_whole(name, kinds)}))
     orthogonal = [_scaled(matrix) for matrix in _orthogonalised([*matrices.values(), *(part for *_, part in parts)])]
     steps = {name: _normalised(momentum[name]) for name in kinds if kinds[name] is DepthwiseConv}
     for name, matrix in zip(matrices, orthogonal, strict=False):
@@ -98,6 +99,11 @@ def directions(kinds: Mapping[str, type[Op]], momentum: Mapping[str, Array]) -> 
     for (name, pattern, _), matrix in zip(parts, orthogonal[len(matrices) :], strict=True):
         steps[name] += pattern[:, :, None, None] * matrix
     return steps
+
+
+def _is_whole(name: str, names: Container[str]) -> bool:
+    """Tell whether a kernel is trained by itself: one with branches has its parts among them, and a branch has none."""
+    return branches.MARK not in name and f"{name}{branches.MARK}{branches.EXPAND}" not in names
 
 
 def _parts(kernels: Mapping[str, Array]) -> Iterator[tuple[str, np.ndarray[Any, Any], Array]]:

@@ -10,7 +10,9 @@ from nas.train.registry import LOSSES, SCHEDULES
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.initialisers import INITIALISERS
 
-OPTIMISERS = ("adam", "adamw", "muon")
+MUON = "muon"
+OPTIMISERS = ("adam", "adamw", MUON)
+MOST_STEPS = 100_000_000  # the learning rates of all steps are kept
 DTYPES = ("float32", "bfloat16")
 # The layers of VGG-19 whose output may be compared, each behind the rectifier of its convolution, the shallowest first.
 VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1))
@@ -23,7 +25,7 @@ VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4,
 # behind on real pairs from three trainings of four (2700 steps); with Xavier's first kernels instead of He's, and three
 # tenths of the rate instead of one for Adam's share, all four networks tried gained on both data sets.
 DEFAULTS: dict[str, Any] = {
-    "optimiser": "muon",
+    "optimiser": MUON,
     "learning_rate": 2e-2,
     "vector_rate": 0.3,
     "average_share": 0.1,
@@ -95,8 +97,8 @@ class Recipe:
             raise UsageError(f"The batch needs at least one pair, got {self.batch}.")
         if self.patch < 16 or self.patch % 4:
             raise UsageError(f"The patch must be a multiple of 4 of at least 16 pixels, got {self.patch}.")
-        if self.total_steps < 1:
-            raise UsageError(f"Training needs at least one step, got {self.total_steps}.")
+        if not 1 <= self.total_steps <= MOST_STEPS:
+            raise UsageError(f"Training takes 1 to {MOST_STEPS} steps, got {self.total_steps}.")
         for name, legal in _NAMED.items():
             if getattr(self, name) not in legal:
                 raise UnknownNameError(_CALLED.get(name, name), getattr(self, name), legal)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.train.recipe import LossPhase, Recipe
+from nas import backend
+from nas.train.recipe import HARDWARE_RECIPE, MUON, LossPhase, Recipe
 from search_spaces.designs import DESIGNS, design_name
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.spec import ArchSpec
@@ -122,7 +123,14 @@ def _phases(value: object) -> tuple[LossPhase, ...]:
     for phase in value:
         if not isinstance(phase, dict) or phase.keys() != {"from_step", "loss"}:
             raise TypeError(wanted)
-    return tuple(LossPhase(_whole(phase["from_step"]), _weights(phase["loss"])) for phase in value)
+    return tuple(LossPhase(_named(_whole, phase, "from_step"), _named(_weights, phase, "loss")) for phase in value)
+
+
+def _named(read: Callable[[object], Any], table: Mapping[str, object], key: str) -> Any:
+    try:
+        return read(table[key])
+    except TypeError as error:
+        raise TypeError(f"tables whose {key} is {error}") from None
 
 
 _ORIGIN: dict[str, Callable[[object], Any]] = {"title": _text, "team": _text, "source": _text, "ours": _names}
@@ -180,7 +188,9 @@ def _value(read: Callable[[object], Any], name: str, value: object, path: Path) 
 
 def _recipe(settings: dict[str, Any], path: Path) -> Recipe:
     total_steps = settings.pop("steps")
+    # What a file leaves out is as in the default recipe; beside another optimiser, as it was when that was the default.
+    others = HARDWARE_RECIPE[backend.expected()] if settings.get("optimiser", MUON) == MUON else {}
     try:
-        return Recipe(**settings, total_steps=total_steps)
+        return Recipe(**others | settings, total_steps=total_steps)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None

@@ -9,9 +9,9 @@ import pytest
 from nas.data.pairs import PairSet, open_prepared
 from nas.data.raw_format import RawFormat
 from nas.train import candidate, checkpoint, evaluation
-from nas.train.evaluation import judge, network_input, quality_of, targets
+from nas.train.evaluation import Quality, flat_psnr_db, is_broken, judge, network_input, quality_of, targets
 from nas.train.job import Job, Outcome
-from nas.train.loop import start
+from nas.train.loop import CALMER, start
 from nas.train.recipe import Recipe
 from search_spaces.errors import DataError, StudyError, TrainingError
 from search_spaces.networks import build_graph
@@ -182,3 +182,41 @@ def test_training_makes_the_quality_better(job: Job) -> None:
     first = candidate.evaluate(replace(job, steps=1, recipe=recipe))
     last = candidate.evaluate(replace(job, steps=60, recipe=recipe))
     assert last.psnr_db > first.psnr_db + 3
+
+
+# Broken
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Calls networks broken as the list says, in turn."""
+    verdicts: list[bool] = []
+    monkeypatch.setattr(candidate, "is_broken", lambda *_: verdicts.pop(0))
+    return verdicts
+
+
+def test_a_network_that_training_broke_is_trained_again_at_a_lower_rate(job: Job, strict: list[bool]) -> None:
+    strict += [True, False]
+    outcome = candidate.evaluate(job)
+    assert outcome.rate_share == CALMER
+    calmer = replace(RECIPE, learning_rate=RECIPE.learning_rate * CALMER)
+    by_hand = replace(job, recipe=calmer, checkpoint=job.checkpoint.with_name("by hand"))
+    strict.append(False)
+    strict.append(False)
+    assert outcome.psnr_db == pytest.approx(candidate.evaluate(by_hand).psnr_db, abs=0.01)
+
+
+def test_a_network_that_is_broken_again_is_a_failure_with_its_reason(job: Job, strict: list[bool]) -> None:
+    strict += [True, True]
+    with pytest.raises(TrainingError, match="after 3 steps it makes pictures that are worth less than one colour"):
+        candidate.evaluate(job)
+
+
+def test_pictures_of_one_colour_are_the_least_that_a_training_is_worth(val: PairSet) -> None:
+    colour = (val.rgb / np.float32(255)).mean((0, 1, 2))
+    errors = ((val.rgb / np.float32(255) - colour) ** 2).mean((1, 2, 3))
+    flat_db = float(np.mean(-10 * np.log10(errors)))
+    assert flat_psnr_db(val) == pytest.approx(flat_db, abs=1e-3)
+    assert is_broken(Quality(flat_db - 0.1, 0.1), 100, val)
+    assert not is_broken(Quality(flat_db + 0.1, 0.1), 100, val)
+    assert not is_broken(Quality(flat_db - 0.1, 0.1), 99, val), "so few steps may have changed nothing"

@@ -401,3 +401,40 @@ def test_a_checkpoint_without_an_average_is_worth_its_parameters() -> None:
     assert plain.weights["a"] is plain.parameters["a"]
     averaged = replace(plain, average={"a": np.zeros(2, np.float32)})
     assert averaged.weights["a"] is averaged.average["a"]
+
+
+def test_a_stretch_that_breaks_the_network_is_trained_again_at_a_lower_rate(
+    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    asked: list[Any] = []
+    monkeypatch.setattr(long_training, "is_broken", lambda *seen: asked.append(seen) or len(asked) == 1)
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, total_steps=10))
+    long_training.run(run, watcher=Callbacks(on_message=said.append))
+    assert said == ["Training diverged after step 0; it goes on from there at 0.33 of the learning rate."]
+    assert [rate for *_, rate in validations(run)] == [pytest.approx(0.05 * loop.CALMER)] * 2
+
+
+def test_a_run_that_breaks_the_network_is_no_success(
+    tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_training, "is_broken", lambda *_: True)
+    run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, total_steps=5))
+    with pytest.raises(TrainingError, match="after 5 steps it makes pictures that are worth less than one colour"):
+        long_training.run(run)
+
+
+def test_a_fine_tuning_that_never_comes_up_to_the_given_weights_says_so(
+    straight: tuple[TrainingRun, Finished], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    given = str(straight[0].folder / BEST_FILE)
+    run = replace(straight[0], folder=tmp_path / "run", recipe=replace(RECIPE, total_steps=5), init_from=given)
+    finished = long_training.run(run, watcher=Callbacks(on_message=said.append))
+    best = straight[1].best
+    assert best is not None
+    assert finished.best is not None
+    assert any("No validation came up to the given weights" in line for line in said) is (
+        finished.best.psnr_db < best.psnr_db
+    )
+    assert finished.best.psnr_db < best.psnr_db, "this rate makes it worse at first"

@@ -178,6 +178,22 @@ def test_a_mean_loss_of_three_times_the_first_is_the_bound(loss: float, diverged
         watch.see(1, {"loss": jnp.asarray(loss)}, None, last=True)
 
 
+def test_a_dark_first_batch_of_fine_tuning_is_no_divergence() -> None:
+    watch = LossWatch(math.inf, math.nan, begins_trained=True)
+    for step in range(1, 41):  # ten scenes, the first a third of the mean, and one look at bright ones alone
+        loss = 0.01 if step % 10 == 1 else 0.033 if step <= 20 else 0.11 if step <= 30 else 0.03
+        watch.see(step, {"loss": jnp.asarray(loss)}, None, last=False)
+    assert watch.first == pytest.approx(0.0307)
+    watch.see(50, {"loss": jnp.asarray(0.12)}, None, last=False)
+    with pytest.raises(TrainingError, match="diverged"):
+        watch.see(60, {"loss": jnp.asarray(0.12)}, None, last=False)
+
+
+def test_a_divergence_that_a_lower_rate_does_not_mend_says_that_it_was_tried(pairs: PairSet) -> None:
+    with pytest.raises(TrainingError, match=r"at the start\. So it did at 0\.33 of the rate\."):
+        run(fresh(), pairs, 12, replace(RECIPE, learning_rate=1.0))
+
+
 # Phases
 
 PHASED = replace(RECIPE, phases=(LossPhase(6, {"l1": 1.0, "mse": 4.0}),))

@@ -59,6 +59,17 @@ def test_parts_of_a_kernel_move_as_branches_beside_it_would() -> None:
         np.testing.assert_allclose(ours[name], expected[name], atol=1e-3, err_msg=name)
 
 
+def test_parts_of_a_kernel_that_is_trained_with_branches_move_once() -> None:
+    kernel = _noise((3, 3, 16, 16))
+    beside = {f"k{branches.MARK}{name}": _noise(shape) for name, shape in branches._shapes(kernel.shape).items()}
+    momentum = {"k": kernel, **beside}
+    moved = muon.directions(dict.fromkeys(momentum, Conv), momentum)
+    for name, step in moved.items():
+        largest = np.linalg.svd(_matrix_of_conv(step), compute_uv=False)[0]
+        rows, columns = _matrix_of_conv(step).shape
+        assert largest < 1.3 * max(1, columns / rows) ** 0.5, f"{name} has parts of its own"
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_a_step_does_not_depend_on_the_size_of_the_gradient(scale: float) -> None:
     momentum = {"high": _noise(SHAPES["high"])}

@@ -74,7 +74,7 @@ def test_a_loss_that_makes_no_sense_says_why(text: str, complaint: str) -> None:
         ({"batch": 0}, "batch needs at least one pair, got 0"),
         ({"patch": 12}, "multiple of 4 of at least 16 pixels, got 12"),
         ({"patch": 18}, "multiple of 4 of at least 16 pixels, got 18"),
-        ({"total_steps": 0}, "at least one step, got 0"),
+        ({"total_steps": 0}, "takes 1 to 100000000 steps, got 0"),
         ({"loss": {}}, "At least one loss"),
         ({"loss": {"l1": -1.0}}, "zero or more"),
     ],
