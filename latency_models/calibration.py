@@ -119,7 +119,7 @@ def fit_tied(samples: Sequence[Sample], *, io_bytes: int, map_bytes: int) -> tup
 
 def with_kin(predictor: Predictor, networks: Sequence[Network]) -> Predictor:
     """Return a predictor of whole networks with what it knows; its interval is that of families left out anyway."""
-    return replace(predictor, kinship=Kinship(distinct(networks), predictor.interval.low, predictor.interval.high))
+    return replace(predictor, kinship=Kinship(distinct(networks), 0.0, 0.0))
 
 
 def _start_layout(samples: Sequence[Sample], io_bytes: int, map_bytes: int) -> Layout:

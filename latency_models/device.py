@@ -184,19 +184,20 @@ def load_device(name: str | Path) -> Device:
         refuse(f"{path}: name", f'"{path.stem}", as the file is called', values["name"])
     del values["schema"]
     device = Device(**values, digest=_digest(data))
-    return replace(device, predictor=_with_kin(device))
+    return replace(device, predictor=_with_kin(device, device.predictor))
 
 
-def _with_kin(device: Device) -> Predictor:
+def _with_kin(device: Device, predictor: Predictor) -> Predictor:
     """Return the predictor with the networks that were measured; a transferred one has them in its file."""
     if isinstance(device.method, Transferred) or not all(m.sample.is_network for m in device.measurements):
-        return device.predictor
-    return calibration.with_kin(device.predictor, [m.network for m in device.measurements])
+        return predictor
+    return calibration.with_kin(predictor, [m.network for m in device.measurements])
 
 
 def refit(device: Device) -> tuple[Predictor, tuple[HeldOut, ...]]:
     """Return the predictor and the held-out networks that its measurements and method give: what its file stores."""
-    return device.method.fit([measured.sample for measured in device.measurements])
+    predictor, held_out = device.method.fit([measured.sample for measured in device.measurements])
+    return _with_kin(device, predictor), held_out
 
 
 def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]:

@@ -223,9 +223,9 @@ def test_the_limit_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("step", [0, 100], ids=["compiling", "judging"])
 def test_where_no_steps_are_to_be_expected_more_patience_is_shown(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    clock, watch = Clock(monkeypatch), StallWatch(30)
-    assert clock.watch(watch, moving(step), 599) == []
-    assert clock.watch(watch, moving(step), 5)
+    clock, watch, training = Clock(monkeypatch), StallWatch(30), moving(step)
+    assert clock.watch(watch, training, 599) == []
+    assert clock.watch(watch, training, 5)
 
 
 def test_hours_in_which_nobody_looked_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
