@@ -45,7 +45,7 @@ def verdict_of(study: Study) -> "Verdict | None":
     found = verdict(finalists, names, steps=study.config.final_steps)
     found = _with_runtimes(study, found)
     left = left_designs(study)
-    if found.design is None and not left.are_trainable:
+    if found.design is None and not left.are_trainable and study.trained():
         found = replace(found, sentence=_without_designs(study))
     notes = (
         overfitting(study, found),
@@ -88,7 +88,10 @@ def _published(study: Study) -> list[str]:
     refused = {c.name for c in study.designs if c.verdict == "unsupported"}
     with suppress(IspNasError):  # a space or a device that is no longer where it was
         space, device = load_space(study.config.space), load_device(study.config.device)
-        runs = (d for d in published_in(space) if not device.refusal(network(build_graph(d.spec))))
+        allowed = study.config.allow_fallback
+        runs = (
+            d for d in published_in(space) if not device.refusal(network(build_graph(d.spec)), allow_fallback=allowed)
+        )
         return [design.name for design in runs if design.name not in refused]
     return []
 
