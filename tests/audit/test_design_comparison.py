@@ -280,7 +280,7 @@ def test_every_design_is_trained_where_none_is_named(
         ({"only": "smalnet"}, 'Did you mean "smallnet"?'),
         ({"label": "/data/pairs"}, "A label is made of letters"),
         ({"seeds": "-1"}, "A seed is zero or more, got -1"),
-        ({"steps": 0}, "Training needs at least one step, got 0"),
+        ({"steps": 0}, "Training takes 1 to 100000000 steps, got 0"),
         ({"out": SCRIPT}, "exists and is not overwritten"),
         ({"data": "nowhere"}, "nowhere"),
     ],
