@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -142,7 +141,6 @@ class Hub(WorkerSource):
         self._arrived: queue.SimpleQueue[TrainingWorker] = queue.SimpleQueue()
         self._agents: dict[str, _Agent] = {}
         self.refusals: list[str] = []
-        self._reasons: Counter[str] = Counter()  # for which workers were refused
         self._scheduler: Scheduler | None = None
         self._listens: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="isp-nas-hub", daemon=True)
@@ -262,10 +260,10 @@ class Hub(WorkerSource):
             self._scheduler.worker_send(address, {"op": f"{PREFIX}refused", "reason": reason})
         line = f"Worker {label} is refused: {reason}"
         self.refusals.append(line)
-        self._reasons[reason] += 1
-        if self._reasons[reason] < MOST_TOLD:
+        so_far = sum(each.endswith(f" is refused: {reason}") for each in self.refusals)
+        if so_far < MOST_TOLD:
             self._messages.put(line)
-        elif self._reasons[reason] == MOST_TOLD:  # a rack of a wrong version would fill the terminal
+        elif so_far == MOST_TOLD:  # a rack of a wrong version would fill the terminal
             self._messages.put(f"{line} Others that are refused for this reason are in `isp-nas status` alone.")
         agent = self._agents.get(address)
         if agent is not None and agent.worker is not None:

@@ -9,7 +9,7 @@ from latency_models.device import Device, load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.report import candidates, course
 from nas.report.course import Corner
-from nas.report.data import Front, Layers, Photos
+from nas.report.data import Front, Layers, Photos, Row
 from nas.report.layers import layers_of
 from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
 from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, genes, label, overview, verdict
@@ -109,13 +109,14 @@ def compare(
     are_studies = found[0].target is None
     parts = [_of_study(each) if are_studies else _of_network(each) for each in found]
     note = _hypervolume_note(found) if are_studies else ""
-    corner = None if note else _common_corner(found)
+    histories = [list(studies.events(each.study.folder)) if are_studies and each.study else [] for each in found]
+    corner = None if note else _common_corner(found, histories)
     return ComparisonPage(
         STUDIES if are_studies else NETWORKS,
         [each.label for each in found],
         [_sentence(each) for each in found],
         differences(parts),
-        [_drawn(each, corner) for each in found],
+        [_drawn(each, corner, history) for each, history in zip(found, histories, strict=True)],
         note,
         [_layers(each) for each in found],
         _photos(found, photos, on_message),
@@ -206,13 +207,12 @@ def _hypervolume_note(found: Sequence[Compared]) -> str:
     return ""
 
 
-def _common_corner(found: Sequence[Compared]) -> Corner | None:
+def _common_corner(found: Sequence[Compared], histories: Sequence[Sequence[Row]]) -> Corner | None:
     """Return the corner from which the hypervolumes of all studies are taken."""
     corners = [
         corner
-        for each in found
-        if each.study is not None
-        and (corner := course.corner_of(studies.events(each.study.folder), _runtimes_ms(each.study)))
+        for each, history in zip(found, histories, strict=True)
+        if each.study is not None and (corner := course.corner_of(history, _runtimes_ms(each.study)))
     ]
     return (min(db for db, _ in corners), max(ms for _, ms in corners)) if corners else None
 
@@ -221,8 +221,8 @@ def _runtimes_ms(study: Study) -> dict[int, float]:
     return {c.trial: c.runtime_ms for c in study.candidates.values() if c.runtime_ms is not None}
 
 
-def _drawn(each: Compared, corner: Corner | None) -> dict[str, Any]:
-    """Return what the charts draw of one."""
+def _drawn(each: Compared, corner: Corner | None, history: Sequence[Row]) -> dict[str, Any]:
+    """Return what the charts draw of one; `history` are the records of a study."""
     nothing = {"anytime": None, "spending": None, "genes": None}
     if each.study is None:
         return {"label": each.label, "candidates": [], "front": asdict(Front((), None, (), "")), **nothing}
@@ -233,13 +233,12 @@ def _drawn(each: Compared, corner: Corner | None) -> dict[str, Any]:
         longest = each.target.candidate.longest
         at = replace(at, chosen=longest.steps if longest else None)
         return {"label": each.label, "candidates": rows, "front": asdict(at), **nothing}
-    events = list(studies.events(each.study.folder))
     return {
         "label": each.label,
         "candidates": rows,
         "front": asdict(at),
-        "anytime": asdict(course.anytime(events, _runtimes_ms(each.study), corner)),
-        "spending": asdict(course.spending(events, final_rung=each.study.final_rung)),
+        "anytime": asdict(course.anytime(history, _runtimes_ms(each.study), corner)),
+        "spending": asdict(course.spending(history, final_rung=each.study.final_rung)),
         "genes": asdict(genes(each.study)),
     }
 

@@ -70,11 +70,15 @@ class Admission:
 
     def is_known(self, graph: Graph) -> bool:
         """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
-        return graph.structure in self._first_of or _twin(graph) in self._twins
+        return self._same_as(graph) is not None
+
+    def _same_as(self, graph: Graph) -> Candidate | None:
+        """Return the first candidate that is this network, or else one that is trained and computes the same."""
+        return self._first_of.get(graph.structure) or self._twins.get(_twin(graph))
 
     def judge(self, spec: ArchSpec) -> dict[str, Any]:
         """Return the verdict on a proposal, with what is predicted of it, as the records have them."""
-        known = self.known(spec) or self._twins.get(_twin(build_graph(spec)))
+        known = self._same_as(build_graph(spec))
         return self.judge_new(spec) if known is None else self._repeat(known)
 
     def judge_new(self, spec: ArchSpec) -> dict[str, Any]:

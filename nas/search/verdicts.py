@@ -85,14 +85,13 @@ def left_designs(study: Study) -> LeftDesigns:
 
 
 def _published(study: Study) -> list[str]:
-    refused = {c.name for c in study.designs if c.verdict == "unsupported"}
     with suppress(IspNasError):  # a space or a device that is no longer where it was
         space, device = load_space(study.config.space), load_device(study.config.device)
         allowed = study.config.allow_fallback
         runs = (
             d for d in published_in(space) if not device.refusal(network(build_graph(d.spec)), allow_fallback=allowed)
         )
-        return [design.name for design in runs if design.name not in refused]
+        return [design.name for design in runs]
     return []
 
 

@@ -42,11 +42,14 @@ def evaluate(
         begun = time.perf_counter()
     waited_s, begun = time.perf_counter() - begun, time.perf_counter()
     quality = judge_of_val.result().quality(trained.checkpoint.weights)
-    if is_broken(quality, job.steps, val) and trained.checkpoint.rate_share == 1:
+    broken = is_broken(quality, job.steps, val)
+    if broken and trained.checkpoint.rate_share == 1:
         again = _trained(job, graph, replace(state, rate_share=loop.CALMER), pairs, tick)
-        trained = replace(again, train_s=trained.train_s + again.train_s, compile_s=trained.compile_s)
+        begun += again.train_s + again.compile_s  # which is no judging
+        trained = replace(again, train_s=trained.train_s + again.train_s, compile_s=trained.compile_s + again.compile_s)
         quality = judge_of_val.result().quality(trained.checkpoint.weights)
-    if is_broken(quality, job.steps, val):
+        broken = is_broken(quality, job.steps, val)
+    if broken:
         raise DivergedError(worth_nothing(quality, job.steps))
     if not (math.isfinite(quality.psnr_db) and math.isfinite(quality.ssim)):
         raise TrainingError(f"The output on the validation pairs is not a number after {job.steps} steps.")

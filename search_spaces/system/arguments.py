@@ -76,6 +76,8 @@ def _checked_settings(group: Any, settings: Mapping[str, Any]) -> dict[str, Any]
 
 def _checked(name: str, hint: Any, value: Any) -> Any:
     """Return a value, that of NumPy as Python's; raise UsageError where it is not of a type."""
+    if type(value) in _alternatives(hint):
+        return value  # as nearly always, and without the tenth of a second that pydantic takes to load
     from pydantic import ValidationError
 
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
@@ -86,6 +88,11 @@ def _checked(name: str, hint: Any, value: Any) -> Any:
         got = printable(reprlib.repr(value))
         raise UsageError(f"{name} must be {in_words(hint)}, got {got} ({type(value).__name__}).") from None
     return value
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a union allows, of another type itself alone."""
+    return get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
 
 
 @cache
@@ -100,8 +107,8 @@ def _checkable(hint: Any) -> Any:
     from pydantic import InstanceOf
 
     instance_of: Any = InstanceOf
-    if isinstance(hint, UnionType) or get_origin(hint) is Union:
-        return Union[tuple(_checkable(each) for each in get_args(hint))]  # noqa: UP007 (made at run time)
+    if len(alternatives := _alternatives(hint)) > 1:
+        return Union[tuple(map(_checkable, alternatives))]  # noqa: UP007 (made at run time)
     if get_origin(hint) is Iterable:
         return instance_of[Iterable]
     is_own = isinstance(hint, type) and get_origin(hint) is None and hint not in _WORDS
@@ -110,9 +117,9 @@ def _checkable(hint: Any) -> Any:
 
 def in_words(hint: Any) -> str:
     """Return what a type is called in a message."""
-    if isinstance(hint, UnionType) or get_origin(hint) is Union:
-        words = [in_words(each) for each in get_args(hint)]
-        return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    if len(alternatives := _alternatives(hint)) > 1:
+        *most, last = map(in_words, alternatives)
+        return f"{', '.join(most)} or {last}"
     origin, inner = get_origin(hint), get_args(hint)
     if origin is tuple and ... not in inner:
         return f"a tuple of {' and '.join(map(in_words, inner))}"

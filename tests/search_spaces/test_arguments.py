@@ -52,6 +52,7 @@ def function(
         ({"count": True}, "count must be a whole number or None, got True (bool)."),
         ({"count": 2.5}, "count must be a whole number or None, got 2.5 (float)."),
         ({"sizes": "1,2"}, "sizes must be a sequence, each a whole number, got '1,2' (str)."),
+        ({"sizes": 3}, "sizes must be a sequence, each a whole number, got 3 (int)."),
         ({"sizes": [1, 2.5]}, "sizes must be a sequence, each a whole number, got [1, 2.5] (list)."),
         ({"names": 4}, "names must be a text or a sequence, each a text, got 4 (int)."),
         ({"shares": {"a": "b"}}, "shares must be a mapping from names to a number or None, got {'a': 'b'} (dict)."),
