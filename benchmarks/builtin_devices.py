@@ -62,17 +62,17 @@ GPU_LIMITS = (
 def main(arguments: Sequence[str]) -> None:
     aihub, phones, out = map(Path, arguments)
     times = npu_latency.read(aihub / "npu_latency.csv")
-    for name, (told, soc) in NPUS.items():
-        known = npu_latency.samples(times[told], list(npu_latency.BUILT))
-        save_device(npu(name, told, soc, known), out)
+    for name, (chip_name, soc) in NPUS.items():
+        known = npu_latency.samples(times[chip_name], list(npu_latency.BUILT))
+        save_device(npu(name, chip_name, soc, known), out)
     data = phone_latency.read(phones)
-    for name, (phone, told, soc) in GPUS.items():
-        save_device(gpu(name, told, soc, data.whole(phone, data.models[::EVERY])), out)
+    for name, (phone, chip_name, soc) in GPUS.items():
+        save_device(gpu(name, chip_name, soc, data.whole(phone, data.models[::EVERY])), out)
 
 
-def npu(name: str, told: str, soc: str, known: Sequence[Sample]) -> Device:
+def npu(name: str, chip_name: str, soc: str, known: Sequence[Sample]) -> Device:
     conditions = Conditions(
-        device=told,
+        device=chip_name,
         soc=soc,
         runtime="TensorFlow Lite on Qualcomm AI Hub",
         delegate="qnn",
@@ -80,20 +80,20 @@ def npu(name: str, told: str, soc: str, known: Sequence[Sample]) -> Device:
         flags="float files, computed in fp16",
         date="2025",
     )
-    title = f"{told}, NPU by the QNN delegate, fp16; {len(known)} public networks timed by Qualcomm AI Hub"
+    title = f"{chip_name}, NPU by the QNN delegate, fp16; {len(known)} public networks timed by Qualcomm AI Hub"
     return fitted(name, title, conditions, f"{len(known)} networks: {AIHUB_SOURCE}", known, "qualcomm-qnn", NPU_LIMITS)
 
 
-def gpu(name: str, told: str, soc: str, known: Sequence[Sample]) -> Device:
+def gpu(name: str, chip_name: str, soc: str, known: Sequence[Sample]) -> Device:
     conditions = Conditions(
-        device=told,
+        device=chip_name,
         soc=soc,
         runtime="TensorFlow Lite (fork of 2.10)",
         delegate="gpu",
         precision="fp16",
         date="2023",
     )
-    title = f"{told}, GPU, fp16; {len(known)} public CNNs at 224×224"
+    title = f"{chip_name}, GPU, fp16; {len(known)} public CNNs at 224×224"
     return fitted(name, title, conditions, f"{len(known)} {PHONE_SOURCE}", known, "tflite-gpu", GPU_LIMITS)
 
 

@@ -28,7 +28,7 @@ from nas import backend
 from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE
 from nas.search.candidate import Rung
 from nas.search.score import final_score
-from nas.search.study import Study, load
+from nas.search.study import StudyRecord, load
 from nas.train.recipe import HARDWARE_RECIPE, Recipe
 from search_spaces.designs import DESIGNS
 from search_spaces.graph import Graph
@@ -111,7 +111,7 @@ class Table:
             if row["spec"] not in done:
                 self._train(ArchSpec.from_dict(row["genes"]), row["origin"], seed)
 
-    def take_in(self, study: Study) -> None:
+    def take_in(self, study: StudyRecord) -> None:
         """Add what a study trained over as many steps: its rungs where the last one is that long, and its finals."""
         for candidate in study.trained():
             trainings: list[tuple[int, tuple[Rung, ...]]] = [(seed, (f,)) for seed, f in candidate.finals.items()]

@@ -37,7 +37,7 @@ from nas.train import checkpoint
 from nas.train.job import Job, JobFailure, Outcome
 
 if TYPE_CHECKING:
-    from nas.search.study import Study
+    from nas.search.study import StudyRecord
 
 RUNGS = (10, 30, 90)
 BLOWS = ("agent", "training", "driver", "stop", "leave")
@@ -193,8 +193,8 @@ class Chaos:
 def _children(process: int) -> list[int]:
     """Return the training processes of an agent: its children that are not Python's resource tracker."""
     try:
-        found = [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-        return [pid for pid in found if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        children = [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+        return [pid for pid in children if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
     except OSError:
         return []
 
@@ -209,7 +209,7 @@ def free_port() -> int:
 # What the records say
 
 
-def new_study(folder: Path) -> "Study":
+def new_study(folder: Path) -> "StudyRecord":
     """Start a study whose proposals do not depend on results, so that any order of these has the same candidates."""
     from latency_models.device import load_device
     from nas.data.pairs import DataConfig
@@ -286,30 +286,30 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of a training")
     parser.add_argument("--work", type=Path, required=True, help="an empty folder")
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     from nas.data.pairs import DataConfig, prepare
 
-    pairs = prepare(DataConfig("demo"), asked.work / "pairs")
-    new_study(asked.work / "study").close()
-    chaos = Chaos(asked.work, pairs, asked.candidates, asked.agents, asked.seconds, asked.every, limit_s=7200)
+    pairs = prepare(DataConfig("demo"), options.work / "pairs")
+    new_study(options.work / "study").close()
+    chaos = Chaos(options.work, pairs, options.candidates, options.agents, options.seconds, options.every, limit_s=7200)
     took_s = chaos.run()
-    told = require_nothing_lost(
-        asked.work / "study", undisturbed(asked.work / "calm", asked.candidates), asked.candidates
+    counts = require_nothing_lost(
+        options.work / "study", undisturbed(options.work / "calm", options.candidates), options.candidates
     )
-    told |= {
+    counts |= {
         "blows": dict(chaos.dealt),
         "seconds": took_s,
-        "seconds_of_a_training": asked.seconds,
-        "agents": asked.agents,
+        "seconds_of_a_training": options.seconds,
+        "agents": options.agents,
     }
-    command = f"python benchmarks/cluster_chaos.py --candidates {asked.candidates} --agents {asked.agents}"
-    command += f" --every {asked.every:g} --seconds {asked.seconds:g} --work FOLDER"
+    command = f"python benchmarks/cluster_chaos.py --candidates {options.candidates} --agents {options.agents}"
+    command += f" --every {options.every:g} --seconds {options.seconds:g} --work FOLDER"
     from nas import provenance
 
-    text = json.dumps({"provenance": {**provenance.collect(), "command": command}, **told}, indent=1)
+    text = json.dumps({"provenance": {**provenance.collect(), "command": command}, **counts}, indent=1)
     print(text)
-    if asked.out:
-        asked.out.write_text(text + "\n")
+    if options.out:
+        options.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
 from nas.search.samplers import SAMPLERS
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.study_config import StudyConfig
 from nas.train.job import Job, JobFailure, Outcome
 from nas.train.recipe import Recipe
@@ -138,14 +138,14 @@ class SimulatedSearch(Search):
             self._take(flight, flight.future.result())
         if self.simulation.trainings // 1000 > len(self.marks):
             self.simulation.pass_time()
-            told = {"trainings": self.simulation.trainings, "trials": len(self.study.candidates)}
-            self.marks.append({**told, "spent_s": self.simulation.spent_s, "idle_s": self.simulation.idle_s})
+            figures = {"trainings": self.simulation.trainings, "trials": len(self.study.candidates)}
+            self.marks.append({**figures, "spent_s": self.simulation.spent_s, "idle_s": self.simulation.idle_s})
             print(self.marks[-1], flush=True)
         if self.simulation.trainings >= self.limit:
             raise KeyboardInterrupt
 
 
-def new_study(folder: Path, sampler: str) -> Study:
+def new_study(folder: Path, sampler: str) -> StudyRecord:
     config = StudyConfig(
         name=folder.name, data=DataConfig("nowhere"), data_fingerprint="0", device=DEFAULT_DEVICE,
         device_digest=load_device(DEFAULT_DEVICE).digest, space="mai21", space_digest=load_space("mai21").digest,
@@ -183,25 +183,25 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=10_000)
     parser.add_argument("--sampler", action="append", choices=SAMPLERS)
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    told = []
-    for sampler in asked.sampler or ["random"]:
+    options = parser.parse_args()
+    rows = []
+    for sampler in options.sampler or ["random"]:
         with TemporaryDirectory() as folder:
-            told.append(
+            rows.append(
                 simulate(
                     Path(folder) / "study",
-                    workers=asked.workers,
-                    rung_s=asked.rung_s,
-                    trainings=asked.trainings,
+                    workers=options.workers,
+                    rung_s=options.rung_s,
+                    trainings=options.trainings,
                     sampler=sampler,
                 )
             )
-        print(json.dumps(told[-1], indent=1), flush=True)
-    if asked.out:
-        command = f"python benchmarks/cluster_driver.py --workers {asked.workers} --rung-s {asked.rung_s:g}"
-        command += f" --trainings {asked.trainings}" + "".join(f" --sampler {name}" for name in asked.sampler or ())
-        asked.out.write_text(
-            json.dumps({"provenance": {**provenance.collect(), "command": command}, "runs": told}, indent=1) + "\n"
+        print(json.dumps(rows[-1], indent=1), flush=True)
+    if options.out:
+        command = f"python benchmarks/cluster_driver.py --workers {options.workers} --rung-s {options.rung_s:g}"
+        command += f" --trainings {options.trainings}" + "".join(f" --sampler {name}" for name in options.sampler or ())
+        options.out.write_text(
+            json.dumps({"provenance": {**provenance.collect(), "command": command}, "runs": rows}, indent=1) + "\n"
         )
 
 

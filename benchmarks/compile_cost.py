@@ -73,18 +73,18 @@ def case(name: str, spec: ArchSpec) -> dict[str, Any]:
     """Measure one network twice, the second time with the cache that the first has filled."""
     with tempfile.TemporaryDirectory() as cache:
         cold, warm = (in_a_process(spec, Path(cache)) for _ in range(2))
-    found = {"network": name, "spec": spec.hash} | {f"cold_{k}": v for k, v in cold.items()}
-    found |= {f"warm_{k}": v for k, v in warm.items() if k != "step_ms"}
+    row = {"network": name, "spec": spec.hash} | {f"cold_{k}": v for k, v in cold.items()}
+    row |= {f"warm_{k}": v for k, v in warm.items() if k != "step_ms"}
     sys.stderr.write(f"{name}: cold {cold['step_s'] + cold['judge_s']:.2f} s, step {cold['step_ms']:.1f} ms\n")
-    return found | {"step_ms": min(cold["step_ms"], warm["step_ms"])}
+    return row | {"step_ms": min(cold["step_ms"], warm["step_ms"])}
 
 
 def in_a_process(spec: ArchSpec, cache: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", json.dumps(spec.to_dict())]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def measure(spec: ArchSpec) -> dict[str, float]:
@@ -127,14 +127,14 @@ def means(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
 def shares(mean: dict[str, float]) -> dict[str, dict[str, Any]]:
     """Return seconds of training and compiling per candidate, and their ratio, by budget."""
     compile_s = mean["cold_step_s"] + mean["cold_judge_s"]
-    found: dict[str, dict[str, Any]] = {}
+    by_network: dict[str, dict[str, Any]] = {}
     for name, budget in BUDGETS.items():
         ladder = default_ladder(budget, "cpu")
         steps = sum((b - a) / ETA**n for n, (a, b) in enumerate(zip((0, *ladder[:-1]), ladder, strict=True)))
         train_s = steps * mean["step_ms"] / 1e3
-        told = {"rungs": ladder, "compile_s": compile_s, "train_s": train_s}
-        found[name] = told | {"compile_to_train": compile_s / train_s}
-    return found
+        row = {"rungs": ladder, "compile_s": compile_s, "train_s": train_s}
+        by_network[name] = row | {"compile_to_train": compile_s / train_s}
+    return by_network
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def compare(options: argparse.Namespace) -> Comparison:
     data = DataConfig(options.data)
     recipe = default_recipe("cpu", data).scaled(options.steps)
     work = options.work or default_work(options, made_by.get("commit"))
-    pairs = {split: len(found) for split, found in find_pairs(data).items()}
+    pairs = {split: len(pairs_found) for split, pairs_found in find_pairs(data).items()}
     claim(work, {"data": identity(data), "recipe": recipe.to_dict(), "commit": made_by.get("commit")})
     runs = run_all(Budget(data, recipe, work), designs, options.seeds, test=pairs["test"] > 0)
     return Comparison(
@@ -125,9 +125,9 @@ def command(options: argparse.Namespace) -> str:
     """Return the command for a reader: without the place of the data and of the work."""
     data = options.data if options.data == "demo" else "FOLDER"
     seeds = ",".join(map(str, options.seeds))
-    told = ["python", "benchmarks/design_comparison.py", "--data", data, "--label", options.label]
-    told += ["--steps", str(options.steps), "--seeds", seeds, "--out", f"results/designs/{options.out.name}"]
-    return shlex.join(told + (["--only", ",".join(options.only)] if options.only else []))
+    words = ["python", "benchmarks/design_comparison.py", "--data", data, "--label", options.label]
+    words += ["--steps", str(options.steps), "--seeds", seeds, "--out", f"results/designs/{options.out.name}"]
+    return shlex.join(words + (["--only", ",".join(options.only)] if options.only else []))
 
 
 def default_work(options: argparse.Namespace, commit: object) -> Path:
@@ -139,8 +139,8 @@ def claim(work: Path, settings: dict[str, Any]) -> None:
     path = work / SETTINGS_FILE
     if not path.exists():
         save(path, settings, "--work")
-    told = json.loads(path.read_text("utf-8"))
-    differs = [name for name, value in settings.items() if told.get(name) != value]
+    before = json.loads(path.read_text("utf-8"))
+    differs = [name for name, value in settings.items() if before.get(name) != value]
     if differs:
         raise StudyError(f"{work} holds runs with other {' and '.join(differs)}; name another folder with --work.")
 
@@ -151,22 +151,22 @@ def run_all(budget: Budget, designs: Sequence[Design], seeds: Sequence[int], *, 
     for seed in seeds:
         for design in designs:
             runs.append(run_once(budget, design, seed, pairs))
-            sys.stderr.write(f"{told(runs[-1])}\n")
+            sys.stderr.write(f"{summary(runs[-1])}\n")
     return tuple(runs)
 
 
 def run_once(budget: Budget, design: Design, seed: int, test: PairSet | None) -> Run:
     """Train and judge one design, or read what an earlier call came to."""
-    kept = budget.work / f"{design.name}-{seed}" / RUN_FILE
-    if kept.exists():
-        run = Run(**json.loads(kept.read_text("utf-8")))
+    run_file = budget.work / f"{design.name}-{seed}" / RUN_FILE
+    if run_file.exists():
+        run = Run(**json.loads(run_file.read_text("utf-8")))
         if run.hash != design.spec.hash:
             raise StudyError(
-                f"{kept} is of network {run.hash}; {design.name} is {design.spec.hash}. Name another --work."
+                f"{run_file} is of network {run.hash}; {design.name} is {design.spec.hash}. Name another --work."
             )
         return run
     run = train_and_judge(budget.long_run(design, seed), design, test)
-    save(kept, asdict(run), "--work")
+    save(run_file, asdict(run), "--work")
     return run
 
 
@@ -197,7 +197,7 @@ def require_numbers(judged: dict[str, float]) -> None:
             raise TrainingError(f"The network's {name} is not a number.")
 
 
-def told(run: Run) -> str:
+def summary(run: Run) -> str:
     if run.failure:
         return f"{run.design}, seed {run.seed}: {run.failure}"
     return f"{run.design}, seed {run.seed}: {run.val_psnr_db:.3f} dB, SSIM {run.val_ssim:.4f} on the validation pairs"
@@ -219,9 +219,9 @@ def save(path: Path, content: dict[str, Any], option: str) -> None:
         raise StudyError(f"{path} cannot be written ({error.strerror}); name another with {option}.") from None
 
 
-def write(path: Path, found: Comparison) -> None:
-    save(path, found.to_dict(), "--out")
-    for quality, found_order in found.to_dict()["rank_correlation"].items():
+def write(path: Path, comparison: Comparison) -> None:
+    save(path, comparison.to_dict(), "--out")
+    for quality, found_order in comparison.to_dict()["rank_correlation"].items():
         sys.stderr.write(
             f"Order of {quality} against Table 1's PSNR: {design_comparison.correlation_text(found_order)}.\n"
         )

@@ -43,12 +43,12 @@ def main() -> None:
     made_by = provenance.collect()
     made_by["command"] = " ".join(["python", "benchmarks/design_parity.py", "--weights", "FOLDER"])
     pairs = open_prepared(prepare(DataConfig("demo"), cache_dir() / "pairs"), "val")
-    found = {}
+    results = {}
     for design in DESIGNS.values():
         weights = load(options.weights / f"{design.name}-{options.seed}" / CHECKPOINT_FILE).weights
-        found[design.name] = differences(design, weights, pairs)
-        print(design.name, json.dumps(found[design.name]), file=sys.stderr)
-    text = json.dumps({"provenance": made_by, "differences": found}, indent=1) + "\n"
+        results[design.name] = differences(design, weights, pairs)
+        print(design.name, json.dumps(results[design.name]), file=sys.stderr)
+    text = json.dumps({"provenance": made_by, "differences": results}, indent=1) + "\n"
     print(text)
     if options.out:
         options.out.write_text(text, "utf-8")
@@ -76,12 +76,12 @@ def _compare(where: str, graph: Graph, weights: dict[str, Array], inputs: dict[s
         "tf": lambda x: lower_tf.predict(graph, weights, x),
         "file": model,
     }
-    found = {}
+    figures = {}
     for name, images in inputs.items():
         made = {by: np.concatenate([run(x[None]) for x in images]) for by, run in by_name.items()}
         for a, b in (("flax", "tf"), ("flax", "file"), ("tf", "file")):
-            found[f"{where}_{name}_{a}_{b}"] = Difference.between(made[a], made[b]).largest
-    return found
+            figures[f"{where}_{name}_{a}_{b}"] = Difference.between(made[a], made[b]).largest
+    return figures
 
 
 if __name__ == "__main__":

@@ -63,16 +63,16 @@ def heading(compared: Comparison) -> str:
     return f"{compared.label}, {compared.steps} steps: dB / SSIM"
 
 
-def cells(design: Design, found: dict[str, Any], compared: Sequence[Comparison]) -> list[str]:
-    size = UNKNOWN if found["tflite_bytes"] is None else f"{found['tflite_bytes'] / 1e3:.1f}"
+def cells(design: Design, comparison: dict[str, Any], compared: Sequence[Comparison]) -> list[str]:
+    size = UNKNOWN if comparison["tflite_bytes"] is None else f"{comparison['tflite_bytes'] / 1e3:.1f}"
     return [
         f"{UNSURE if is_unsure(design.confidence) else ''}{design.name}",
         # A star would begin emphasis; a variant is the same team's design read in another way.
         design.team.replace("*", "\\*") if design.variant_of is None else f"as {design.variant_of}",
-        count(found["parameters"]),
+        count(comparison["parameters"]),
         f"{size} ({design.table1.size_kb})",
-        runtime(found),
-        UNKNOWN if found["left_out_ms"] is None else f"{found['left_out_ms']:.1f}",
+        runtime(comparison),
+        UNKNOWN if comparison["left_out_ms"] is None else f"{comparison['left_out_ms']:.1f}",
         f"{design.table1.runtime_ms:g}",
         f"{design.table1.psnr_db:.2f} / {design.table1.ssim:.3f}",
         *(quality(design, one) for one in compared),
@@ -90,9 +90,9 @@ def quality(design: Design, compared: Comparison) -> str:
 
 
 def _with_spread(values: Sequence[float], digits: int) -> str:
-    found = spread(values)
-    several = f" ({found['min']:.{digits}f}–{found['max']:.{digits}f})" if len(values) > 1 else ""
-    return f"{found['mean']:.{digits}f}{several}"
+    mean_and_range = spread(values)
+    several = f" ({mean_and_range['min']:.{digits}f}–{mean_and_range['max']:.{digits}f})" if len(values) > 1 else ""
+    return f"{mean_and_range['mean']:.{digits}f}{several}"
 
 
 def notes(compared: Sequence[Comparison]) -> list[str]:

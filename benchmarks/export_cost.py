@@ -66,8 +66,8 @@ def in_a_process(design: str, what: str) -> dict[str, object]:
 
 def measured(design: str, what: str) -> dict[str, object]:
     backend.prepare()
-    found = _export(design) if what == EXPORT else {"seconds": _conversion_s(design, what)}
-    return {"design": design, "what": what, **found, "peak_mb": peak_memory_mb()}
+    figures = _export(design) if what == EXPORT else {"seconds": _conversion_s(design, what)}
+    return {"design": design, "what": what, **figures, "peak_mb": peak_memory_mb()}
 
 
 def _conversion_s(design: str, precision: str) -> float:

@@ -112,8 +112,8 @@ def one_measurement(
     last = max(1, min(BATCHES, len(pairs) // cut.batch)) if cold else BATCHES
     before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
     begun, cpu = time.perf_counter(), time.process_time()
-    with Batches(pairs, cut, seed=SEED, first=0, last=last, threads=threads) as found:
-        for _ in found:
+    with Batches(pairs, cut, seed=SEED, first=0, last=last, threads=threads) as batches:
+        for _ in batches:
             pass
     took, spent = time.perf_counter() - begun, time.process_time() - cpu
     return took / last, spent / last, resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before
@@ -126,14 +126,14 @@ def forget(folder: Path) -> None:
 
 
 def waited_share(pairs: PairSet, cut: BatchSpec, threads: int, step_s: float) -> float:
-    with Batches(pairs, cut, seed=SEED, first=0, last=BATCHES + 1, threads=threads) as found:
-        steps = iter(found)
+    with Batches(pairs, cut, seed=SEED, first=0, last=BATCHES + 1, threads=threads) as batches:
+        steps = iter(batches)
         next(steps)  # the first batch is always waited for
-        found.waited_s = 0.0
+        batches.waited_s = 0.0
         begun = time.perf_counter()
         for _ in steps:
             time.sleep(step_s)
-        return found.waited_s / (time.perf_counter() - begun)
+        return batches.waited_s / (time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def made_by(timings: Sequence[Timing]) -> dict[str, Any]:
         ["python", "benchmarks/latency_cpu.py", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
     )
     dates = sorted(timing.conditions.date for timing in timings)
-    told = {"command": command, "timings": len(timings), "first_timing": dates[0], "last_timing": dates[-1]}
-    return provenance.collect() | told | {"conditions": vars(timings[0].conditions)}
+    facts = {"command": command, "timings": len(timings), "first_timing": dates[0], "last_timing": dates[-1]}
+    return provenance.collect() | facts | {"conditions": vars(timings[0].conditions)}
 
 
 def is_small(sample: Sample) -> bool:

@@ -45,10 +45,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     times = read(options.folder / "npu_latency.csv")
-    found = {f"k={k}": judge(times, k, options.draws) for k in FEW}
+    figures_by_k = {f"k={k}": judge(times, k, options.draws) for k in FEW}
     command = " ".join(["python", "benchmarks/npu_latency.py", "FOLDER", *sys.argv[2:]])
     seeds = {"draws": options.draws, "seed": "draw · 100 + k"}
-    text = json.dumps({"provenance": provenance.collect() | {"command": command} | seeds, **found}, indent=1)
+    text = json.dumps({"provenance": provenance.collect() | {"command": command} | seeds, **figures_by_k}, indent=1)
     print(text)
     if options.out:
         options.out.write_text(text + "\n")
@@ -101,19 +101,19 @@ def unseen(times: Times, others: Sequence[str], mine: Sequence[Sample], tested: 
     out = sorted({s.family for s in tested} - own)
     if not out:
         return figures(fit_transfer(mine, [fitted(samples(times[d], list(BUILT))) for d in others])[0], tested)
-    kept = [name for name in BUILT if FAMILIES.get(name, name) not in out]
-    sources = [fitted(samples(times[device], kept)) for device in others]
+    built = [name for name in BUILT if FAMILIES.get(name, name) not in out]
+    sources = [fitted(samples(times[device], built)) for device in others]
     return figures(fit_transfer(mine, sources)[0], [s for s in tested if s.family in out])
 
 
 def figures(predictor: Predictor, tested: Sequence[Sample]) -> dict[str, float]:
-    found = [predictor.predict(s.network) for s in tested]
-    predicted, measured = [each.runtime_ms for each in found], [s.runtime_ms for s in tested]
+    predictions = [predictor.predict(s.network) for s in tested]
+    predicted, measured = [each.runtime_ms for each in predictions], [s.runtime_ms for s in tested]
     return {
         "mape": accuracy.mape(predicted, measured),
         "within_10_percent": accuracy.within(predicted, measured),
         "spearman": accuracy.spearman(predicted, measured),
-        "coverage_80": accuracy.coverage([p.low_ms for p in found], [p.high_ms for p in found], measured),
+        "coverage_80": accuracy.coverage([p.low_ms for p in predictions], [p.high_ms for p in predictions], measured),
         "classes_at_zero": float(min(all_factors(predictor)) < 1e-3),
     }
 

@@ -61,13 +61,13 @@ def main() -> None:
     data = read(options.folder)
     few = partial(few_networks, few=options.few, by=options.sources)
     parts: dict[str, Callable[[Data, int], dict[str, Any]]] = {"operations": operations, "few_networks": few}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, judge in parts.items():
         if options.only in (None, name):
-            found |= {name: judge(data, options.draws)}
+            results |= {name: judge(data, options.draws)}
     command = " ".join(["python", "benchmarks/phone_latency.py", "FOLDER", *sys.argv[2:]])
     text = json.dumps(
-        {"provenance": provenance.collect() | {"command": command}, **found}, indent=1, ensure_ascii=False
+        {"provenance": provenance.collect() | {"command": command}, **results}, indent=1, ensure_ascii=False
     )
     print(text)
     if options.out:
@@ -157,7 +157,7 @@ def family(model: str) -> str:
 
 def operations(data: Data, draws: int) -> dict[str, Any]:
     """Return how ten profiled networks tell the times of the others."""
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    errors: dict[str, list[dict[str, float]]] = defaultdict(list)
     for draw in range(draws):
         known = random.Random(draw).sample(data.models, KNOWN_MODELS)
         families = {family(model) for model in known}
@@ -166,17 +166,17 @@ def operations(data: Data, draws: int) -> dict[str, Any]:
             samples = [*data.operations(phone, known), *data.whole(phone, known)]
             predictor, _ = fit_measured(samples, io_bytes=FP32, map_bytes=FP16)
             foreseen = {s.label: judged(predictor, s) for s in data.whole(phone, others) if able(predictor, s)}
-            found["refused"].append({"networks": len(others) - len(foreseen)})
-            found["rows"].append({"rows": len(samples)})
-            found["all"].append(figures(list(foreseen.values())))
-            found["unseen_families"].append(figures([v for m, v in foreseen.items() if family(m) not in families]))
-        print("draw", draw, found["unseen_families"][-1], file=sys.stderr)
-    return {name: mean_of(values) for name, values in found.items()}
+            errors["refused"].append({"networks": len(others) - len(foreseen)})
+            errors["rows"].append({"rows": len(samples)})
+            errors["all"].append(figures(list(foreseen.values())))
+            errors["unseen_families"].append(figures([v for m, v in foreseen.items() if family(m) not in families]))
+        print("draw", draw, errors["unseen_families"][-1], file=sys.stderr)
+    return {name: mean_of(values) for name, values in errors.items()}
 
 
 def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict[str, Any]:
     """Return how k networks timed whole, with the other phones' predictors, tell those of networks unseen by all."""
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    errors: dict[str, list[dict[str, float]]] = defaultdict(list)
     for draw in range(draws):
         rng = random.Random(1000 + draw)
         known = rng.sample(data.models, SOURCE_MODELS)
@@ -188,7 +188,7 @@ def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict
                 predictor, _ = fit_transfer(data.whole(phone, chosen), [sources[p] for p in PHONES if p != phone])
                 values = [judged(predictor, s) for s in data.whole(phone, others)]
                 low, high = predictor.interval.low, predictor.interval.high
-                found[f"k={k}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
+                errors[f"k={k}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
         for core, k in product(CPU_CORES, few):
             chosen = rng.sample(known, k)
             mine, tested = data.whole(core, chosen), data.whole(core, others)
@@ -198,9 +198,9 @@ def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict
             }.items():
                 values = [judged(predictor, s) for s in tested]
                 low, high = predictor.interval.low, predictor.interval.high
-                found[f"CPU k={k}{name}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
-        print("draw", draw, found[f"k={few[-1]}"][-1], file=sys.stderr)
-    return {name: mean_of(values) for name, values in found.items()}
+                errors[f"CPU k={k}{name}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
+        print("draw", draw, errors[f"k={few[-1]}"][-1], file=sys.stderr)
+    return {name: mean_of(values) for name, values in errors.items()}
 
 
 def source(data: Data, phone: str, models: Sequence[str], by: str) -> Predictor:

@@ -46,12 +46,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    found = {
+    results = {
         "libraries": compare_libraries(),
         "whole": [whole(view, seed) for seed, view in enumerate(VIEWS, start=90)],
     }
     made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv]), "load_average": os.getloadavg()}
-    text = json.dumps({"provenance": made_by, **found}, indent=1) + "\n"
+    text = json.dumps({"provenance": made_by, **results}, indent=1) + "\n"
     sys.stdout.write(text)
     if options.out:
         options.out.write_text(text)
@@ -137,14 +137,14 @@ def _skimage_view(grey: Any, picture: Any, name: str) -> Any:
     from skimage.measure import ransac
     from skimage.transform import ProjectiveTransform
 
-    found = []
+    matches = []
     for image in (grey, picture):
         small = cv2.resize(image, None, fx=1200 / max(max(image.shape), 1200), fy=1200 / max(max(image.shape), 1200))
         features = SIFT() if name == "SIFT" else ORB(n_keypoints=4000)
         features.detect_and_extract(small)
-        found.append((features.keypoints[:, ::-1] * max(max(image.shape), 1200) / 1200, features.descriptors))
-    pairs = match_descriptors(found[0][1], found[1][1], max_ratio=RATIO, cross_check=True)
-    here, there = found[0][0][pairs[:, 0]], found[1][0][pairs[:, 1]]
+        matches.append((features.keypoints[:, ::-1] * max(max(image.shape), 1200) / 1200, features.descriptors))
+    pairs = match_descriptors(matches[0][1], matches[1][1], max_ratio=RATIO, cross_check=True)
+    here, there = matches[0][0][pairs[:, 0]], matches[1][0][pairs[:, 1]]
     model, _ = ransac((here, there), ProjectiveTransform, 4, WITHIN_PX, max_trials=2000, rng=SEED)
     places = transformed(model.params, _grid(grey.shape).reshape(-1, 2).astype(np.float64))
     return places.reshape(*grey.shape, 2).astype(np.float32)

@@ -57,11 +57,11 @@ def main() -> None:
     options = parser.parse_args()
     backend.prepare()
     made_by = provenance.collect()
-    asked = f"--label {options.label} --steps {options.steps} --optimiser {options.optimiser}"
-    made_by["command"] = f"python benchmarks/qat.py {' '.join(options.networks)} --data … {asked}"
+    question = f"--label {options.label} --steps {options.steps} --optimiser {options.optimiser}"
+    made_by["command"] = f"python benchmarks/qat.py {' '.join(options.networks)} --data … {question}"
     data = DataConfig(options.data)
     rows = [row(name, data, seed, options) for seed in options.seeds for name in options.networks]
-    told = {
+    report = {
         "provenance": made_by,
         "data": options.label,
         "data_identity": identity(data),
@@ -71,7 +71,7 @@ def main() -> None:
         "calibration": OPTIONS.calibration,
         "rows": rows,
     }
-    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     print(text)
     if options.out:
         options.out.write_text(text, "utf-8")
@@ -93,7 +93,7 @@ def row(name: str, data: DataConfig, seed: int, options: argparse.Namespace) -> 
     as_int8 = partial(as_file, precision="int8")
     with as_a_converter_does():
         plain = {f"plain_{precision}": as_file(weights, precision=precision) for precision in ("int8", "int16")}
-    found = {
+    qualities = {
         "float": judge(graph, weights, val),
         "fp16": as_file(weights, precision="fp16"),
         **plain,
@@ -103,9 +103,9 @@ def row(name: str, data: DataConfig, seed: int, options: argparse.Namespace) -> 
         "longer_ptq": as_int8(longer.trained.load().parameters),
         "qat": as_int8(weights, tuned=tuned),
     }
-    print(label, seed, {key: round(quality.psnr_db, 3) for key, quality in found.items()}, flush=True)
-    told = {key: {"psnr_db": quality.psnr_db, "ssim": quality.ssim} for key, quality in found.items()}
-    return {"network": label, "hash": start.spec.hash, "spec": start.spec.to_dict(), "seed": seed, **told}
+    print(label, seed, {key: round(quality.psnr_db, 3) for key, quality in qualities.items()}, flush=True)
+    figures = {key: {"psnr_db": quality.psnr_db, "ssim": quality.ssim} for key, quality in qualities.items()}
+    return {"network": label, "hash": start.spec.hash, "spec": start.spec.to_dict(), "seed": seed, **figures}
 
 
 def trained(

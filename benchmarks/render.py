@@ -51,9 +51,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = product(NETWORKS, PRECISIONS)
-        found = [measure(name, precision, Path(folder), options.pairs) for name, precision in files]
+        measured = [measure(name, precision, Path(folder), options.pairs) for name, precision in files]
     made_by = provenance.collect() | {"command": " ".join(["python", *sys.argv]), "load_average": os.getloadavg()}
-    text = json.dumps({"provenance": made_by, "pairs": options.pairs, "networks": found}, indent=1) + "\n"
+    text = json.dumps({"provenance": made_by, "pairs": options.pairs, "networks": measured}, indent=1) + "\n"
     print(text)
     if options.out:
         options.out.write_text(text)

@@ -19,7 +19,7 @@ from typing import Any
 
 from nas import provenance
 from nas.search.budget import parse_budget
-from nas.search.study import Study, load
+from nas.search.study import StudyRecord, load
 
 COMMAND = Path(sys.executable).with_name("isp-nas")
 
@@ -43,7 +43,7 @@ def measure(budget: str, folder: Path) -> dict[str, Any]:
     demo_s, _ = timed(["data", "check", "demo"], folder, environment)
     wall_s, memory_mb = timed(["search", "--budget", budget], folder, environment)
     study = load(next((folder / "results").iterdir()))
-    found = figures(study)
+    row = figures(study)
     extended = parse_budget(budget).seconds or 0
     resume_s = resume(study, folder, environment, extended * 2)
     return {
@@ -52,7 +52,7 @@ def measure(budget: str, folder: Path) -> dict[str, Any]:
         "demo_build_and_check_s": demo_s,
         "wall_s": wall_s,
         "peak_memory_mb": memory_mb,
-        **found,
+        **row,
         "resume_to_next_candidate_s": resume_s,
     }
 
@@ -81,7 +81,7 @@ def resident_mb(pid: int) -> float:
     return own + sum(resident_mb(int(child)) for child in children)
 
 
-def figures(study: Study) -> dict[str, Any]:
+def figures(study: StudyRecord) -> dict[str, Any]:
     rungs = [rung for candidate in study.trained() for rung in candidate.rungs.values()]
     train, compiling = sum(r.train_s for r in rungs), sum(r.compile_s for r in rungs)
     judging = sum(r.evaluate_s for r in rungs)
@@ -101,7 +101,7 @@ def figures(study: Study) -> dict[str, Any]:
     }
 
 
-def resume(study: Study, folder: Path, environment: dict[str, str], seconds: float) -> float:
+def resume(study: StudyRecord, folder: Path, environment: dict[str, str], seconds: float) -> float:
     """Return the seconds from the shell prompt until training goes on: to the next rung, less that rung's own work."""
     old = reached(study)
     begun = time.perf_counter()
@@ -115,7 +115,7 @@ def resume(study: Study, folder: Path, environment: dict[str, str], seconds: flo
     return waited - reached(load(study.folder))[new.pop()]
 
 
-def reached(study: Study) -> dict[tuple[int, int], float]:
+def reached(study: StudyRecord) -> dict[tuple[int, int], float]:
     """Return the seconds of every rung that was reached, by trial and rung."""
     return {(c.trial, rung): r.seconds for c in study.candidates.values() for rung, r in c.rungs.items()}
 

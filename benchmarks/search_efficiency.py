@@ -43,7 +43,7 @@ from nas.search.driver import Search
 from nas.search.policy import Situation
 from nas.search.proposals import variation
 from nas.search.score import final_score
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.study_config import StudyConfig
 from nas.search.surrogate import features
 from nas.train.job import Job, Outcome
@@ -111,7 +111,7 @@ class Peer:
     def __init__(self, name: str, folder: Path, seed: int) -> None:
         command = [str(folder / name / "bin" / "python"), str(Path(__file__).with_name("peer_sampler.py")), name]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._space, self._asked, self._told = load_space("mai21"), list[int](), set[int]()
+        self._space, self._proposed, self._reported = load_space("mai21"), list[int](), set[int]()
         genes = {n: {"values": len(self._space.values(n)), "ordered": gene.ordered} for n, gene in GENES.items()}
         self._send({"genes": genes, "seed": seed})
 
@@ -126,7 +126,7 @@ class Peer:
         self._send(list(self._news(now.study)))
         assert self._process.stdout is not None
         positions = json.loads(self._process.stdout.readline())
-        self._asked.append(len(now.study.candidates))
+        self._proposed.append(len(now.study.candidates))
         return self._space.sample(lambda name, values, _: values[positions[name]])
 
     def _send(self, message: Any) -> None:
@@ -134,14 +134,14 @@ class Peer:
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
 
-    def _news(self, study: Study) -> Iterator[dict[str, Any]]:
+    def _news(self, study: StudyRecord) -> Iterator[dict[str, Any]]:
         scores = [c.score(0) for c in study.trained()]
         for trial, candidate in study.candidates.items():
             judged = candidate if candidate.duplicate_of is None else study.candidates[candidate.duplicate_of]
-            if trial in self._told or not scores or (judged.verdict == "train" and not judged.is_finished):
+            if trial in self._reported or not scores or (judged.verdict == "train" and not judged.is_finished):
                 continue
-            self._told.add(trial)
-            number = self._asked.index(trial) if trial in self._asked else None
+            self._reported.add(trial)
+            number = self._proposed.index(trial) if trial in self._proposed else None
             positions = {n: self._space.values(n).index(v) for n, v in candidate.genes.items()}
             yield {"number": number, "positions": positions, "score": judged.score(0) if judged.rungs else min(scores)}
 
@@ -292,7 +292,7 @@ def prior_names() -> tuple[str, ...]:
     return prior_module.table_names("")
 
 
-def make_study(folder: Path, truth: Truth, sampler: Sampler, seed: int, priors: tuple[str, ...]) -> Study:
+def make_study(folder: Path, truth: Truth, sampler: Sampler, seed: int, priors: tuple[str, ...]) -> StudyRecord:
     config = StudyConfig(
         name=folder.name,
         data=DataConfig("nowhere"),
@@ -311,7 +311,7 @@ def make_study(folder: Path, truth: Truth, sampler: Sampler, seed: int, priors: 
     return studies.create(folder, config, provenance={})
 
 
-def anytime(study: Study, truth: Truth, at_s: Sequence[float]) -> Iterator[tuple[float, float]]:
+def anytime(study: StudyRecord, truth: Truth, at_s: Sequence[float]) -> Iterator[tuple[float, float]]:
     """Yield true score of what would be exported, and hypervolume of what was trained, at each of the times."""
     events = list(trained_in_time(study))
     for until in at_s:
@@ -324,7 +324,7 @@ def anytime(study: Study, truth: Truth, at_s: Sequence[float]) -> Iterator[tuple
         yield final_score(truth.psnr_db(best[0]), best[3]), hypervolume(points, truth.worst_db)
 
 
-def trained_in_time(study: Study) -> Iterator[tuple[float, ArchSpec, int, float, float]]:
+def trained_in_time(study: StudyRecord) -> Iterator[tuple[float, ArchSpec, int, float, float]]:
     now = 0.0
     for line in (study.folder / studies.RECORDS_FILE).read_text().splitlines():
         record = json.loads(line)

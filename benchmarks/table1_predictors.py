@@ -142,11 +142,11 @@ def prior(device: Device, ratio: str) -> Coefficients:
         for cls in ("conv", "conv_1x1", "transpose_conv"):
             costs[f"{cls}_ms_per_gmac"] = costs[f"{cls}_ms_per_gtap"] / THIN_TO_WIDE
     if ratio == "six NPUs":
-        found = [load_device(name).predictor.core for name in NPUS]
+        cores = [load_device(name).predictor.core for name in NPUS]
         for cls in ("conv_1x1", "depthwise"):
             logs = [
                 log(core.coefficients[f"{cls}_ms_per_gmac"] / core.coefficients["conv_ms_per_gmac"])
-                for core in found
+                for core in cores
                 if isinstance(core, Core)
             ]
             relative = exp(fsum(logs) / len(logs))
@@ -158,12 +158,12 @@ def prior(device: Device, ratio: str) -> Coefficients:
 
 def leave_out(rows: Any, measured: Any, labels: Sequence[str], h: Hypothesis, among: Sequence[int]) -> list[float]:
     """Return each row of `among` as the others of them foresee it."""
-    found = []
+    held_out = []
     for row in among:
         others = [other for other in among if other != row]
         multiples = fit(rows[others], measured[others], [labels[other] for other in others], h)
-        found.append(float(rows[row] @ multiples))
-    return found
+        held_out.append(float(rows[row] @ multiples))
+    return held_out
 
 
 def chosen_inside(

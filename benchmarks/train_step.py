@@ -195,8 +195,8 @@ class PyTorch:
     def output(self) -> np.ndarray[Any, Any]:
         with self._torch.no_grad():
             y = self._network((self._batch()[0] / 1023).permute(0, 3, 1, 2))
-        found: np.ndarray[Any, Any] = y.permute(0, 2, 3, 1).float().cpu().numpy()
-        return found
+        image: np.ndarray[Any, Any] = y.permute(0, 2, 3, 1).float().cpu().numpy()
+        return image
 
     def matrix_flops(self, size: int) -> float:
         dtype = getattr(self._torch, self._case.precision)
@@ -235,8 +235,8 @@ def serve(name: str, case: Case, pipe: Connection) -> None:
         "output": lambda _: side.output(),
         "matrix_flops": side.matrix_flops,
     }
-    while (asked := pipe.recv())[0] is not None:
-        pipe.send(answers[asked[0]](asked[1]))
+    while (request := pipe.recv())[0] is not None:
+        pipe.send(answers[request[0]](request[1]))
 
 
 def timed(side: Side, count: int) -> tuple[float, float]:
@@ -288,10 +288,10 @@ def main() -> None:
 
 
 def made_by() -> dict[str, object]:
-    found = provenance.collect() | {"command": " ".join(["python", *sys.argv]), "load_average": os.getloadavg()}
-    versions = found["versions"]
+    facts = provenance.collect() | {"command": " ".join(["python", *sys.argv]), "load_average": os.getloadavg()}
+    versions = facts["versions"]
     assert isinstance(versions, dict)
-    return found | {"versions": versions | {"torch": version("torch")}}
+    return facts | {"versions": versions | {"torch": version("torch")}}
 
 
 def measure(case: Case, rounds: int) -> dict[str, Any]:
@@ -303,9 +303,9 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     finally:
         for process in processes.values():
             process.close()
-    found = figures(case, times) | floor(case, flops_per_s) | difference
-    print(case.network, case.batch, case.patch, case.threads, f"{found['ratio']:.2f}", file=sys.stderr)
-    return found
+    row = figures(case, times) | floor(case, flops_per_s) | difference
+    print(case.network, case.batch, case.patch, case.threads, f"{row['ratio']:.2f}", file=sys.stderr)
+    return row
 
 
 def compare(case: Case, processes: dict[str, Process]) -> dict[str, float]:
@@ -372,17 +372,17 @@ def step_bytes(graph: Graph) -> int:
 
 def floor(case: Case, flops_per_s: float) -> dict[str, float]:
     arithmetic_s = step_flops(case.graph) / flops_per_s
-    found = {
+    bounds = {
         "matrix_gflop_per_s": flops_per_s / 1e9,
         "arithmetic_ms": 1e3 * arithmetic_s,
         "floor_ms": 1e3 * arithmetic_s,
     }
     if case.device == "gpu":  # its memory is not what NumPy measures
-        return found
+        return bounds
     bandwidth = bytes_per_s(step_bytes(case.graph), case.threads)
     memory_s = step_bytes(case.graph) / bandwidth
-    found |= {"bandwidth_gb_per_s": bandwidth / 1e9, "memory_ms": 1e3 * memory_s}
-    return found | {"floor_ms": 1e3 * max(arithmetic_s, memory_s)}
+    bounds |= {"bandwidth_gb_per_s": bandwidth / 1e9, "memory_ms": 1e3 * memory_s}
+    return bounds | {"floor_ms": 1e3 * max(arithmetic_s, memory_s)}
 
 
 def bytes_per_s(size: int, threads: int) -> float:

@@ -52,8 +52,8 @@ def in_fresh_process(*case: object) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"ISP_NAS_CACHE": cache}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def measure(what: str, name: str, batch: int, patch: int) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def moved(
     parameters, memory, average = state
     at = jax.tree.map(lambda z, x: (1 - interpolates) * z + interpolates * x, parameters, average)
     held = step.State(step._layout(graph, plan).joined(at, jnp), step.ADAM.init({}), {}, {}, None)
-    gradients = step._found(graph, plan, held, raw, rgb, constants).gradients
+    gradients = step._mean_gradients(graph, plan, held, raw, rgb, constants).gradients
     updates, memory = optimiser.update(gradients, memory, parameters)
     parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
     return parameters, memory, step._averaged(average, parameters, count, constants)

@@ -23,7 +23,7 @@ from training_recipes import provenance_of_rows, read
 
 from nas import backend
 from nas.search.score import final_score
-from nas.search.study import Study, load
+from nas.search.study import StudyRecord, load
 from nas.search.verdicts import Verdict, verdict_of
 from search_spaces.networks import build_graph
 
@@ -52,15 +52,15 @@ def train_all(options: argparse.Namespace) -> None:
         if verdict is None or verdict.found is None or verdict.design is None:
             continue
         key = {"data": label, "seed": study.config.seed, "settings": study.settings_digest, "seeds": options.seeds}
-        found = study.candidates[verdict.found].spec.hash  # another commit finds another one from the same seed
-        if any(key.items() <= row.items() and row["again"]["found"]["spec"] == found for row in read(options.out)):
+        finalist = study.candidates[verdict.found].spec.hash  # another commit finds another one from the same seed
+        if any(key.items() <= row.items() and row["again"]["found"]["spec"] == finalist for row in read(options.out)):
             continue
         row = key | searched(study, verdict) | compared(study, verdict, options, label)
         with options.out.open("a") as file:
             file.write(json.dumps(row | {"made_by": made_by}, ensure_ascii=False) + "\n")
 
 
-def searched(study: Study, verdict: Verdict) -> dict[str, Any]:
+def searched(study: StudyRecord, verdict: Verdict) -> dict[str, Any]:
     """Return how a study was searched, and its verdict without its prose."""
     plain = verdict.to_dict()
     del plain["sentence"]
@@ -77,14 +77,14 @@ def searched(study: Study, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def compared(study: Study, verdict: Verdict, options: argparse.Namespace, label: str) -> dict[str, Any]:
+def compared(study: StudyRecord, verdict: Verdict, options: argparse.Namespace, label: str) -> dict[str, Any]:
     """Return what both networks come to from the seeds of the options; what another row has trained is read from it."""
     known = {
         (row["data"], row["verdict"]["steps"], *row["seeds"], again["spec"]): again["psnr_db"]
         for row in read(options.out)
         for again in row["again"].values()
     }
-    found = {}
+    rows = {}
     for name, trial in (("found", verdict.found), ("design", verdict.design)):
         candidate = study.candidates[trial or 0]
         graph, spec = build_graph(candidate.spec), candidate.spec
@@ -93,9 +93,9 @@ def compared(study: Study, verdict: Verdict, options: argparse.Namespace, label:
             trainings = [trained(graph, spec, options.data, [verdict.steps], seed) for seed in options.seeds]
             psnr_db = [training["psnr_db"][-1] for training in trainings]
         score = [final_score(each, candidate.runtime_ms) for each in psnr_db]
-        found[name] = {"spec": spec.hash, "psnr_db": psnr_db, "score": score}
+        rows[name] = {"spec": spec.hash, "psnr_db": psnr_db, "score": score}
         sys.stderr.write(f"{study.config.name} {name}: {psnr_db}\n")
-    return {"again": found}
+    return {"again": rows}
 
 
 def difference(row: dict[str, Any]) -> tuple[float, float]:
@@ -118,9 +118,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"{'pairs':<14}{'seed':>5}{'budget':>13}{'trained':>9}  {'verdict':<22}{'trained again':<18}{'holds':>6}"]
     for row in sorted(rows, key=lambda row: (row["data"], row["budget"], row["seed"])):
         verdict, (again, half) = row["verdict"], difference(row)
-        told = f"{verdict['outcome']} {verdict['difference']:+.2f} ± {verdict['half_width'] or float('nan'):.2f}"
+        verdict_text = (
+            f"{verdict['outcome']} {verdict['difference']:+.2f} ± {verdict['half_width'] or float('nan'):.2f}"
+        )
         lines.append(
-            f"{row['data']:<14}{row['seed']:>5}{row['budget']:>13}{row['trained']:>9}  {told:<22}"
+            f"{row['data']:<14}{row['seed']:>5}{row['budget']:>13}{row['trained']:>9}  {verdict_text:<22}"
             + f"{again:+.2f} ± {half:.2f}".ljust(18)
             + ("yes" if holds(row) else "no").rjust(6)
         )

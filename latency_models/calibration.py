@@ -75,10 +75,10 @@ def fit_transfer(samples: Sequence[Sample], sources: Sequence[Predictor]) -> tup
             f"Adapting another device's predictor needs {FEWEST_TO_TRANSFER} measured networks, got {len(samples)}: "
             f"{FEWEST_TO_TRANSFER - len(samples)} are missing."
         )
-    asked = SourceDevices([replace(source, kinship=None) for source in sources])  # the whole has it
+    sources_alone = SourceDevices([replace(source, kinship=None) for source in sources])  # the whole has it
 
     def fitted(some: Sequence[Sample]) -> Predictor:
-        return blended(some, asked, logs_left_out)
+        return blended(some, sources_alone, logs_left_out)
 
     held_out = leave_families_out(samples, fitted, has_prior=True)
     predictor = with_interval(fitted(samples), held_out)
@@ -229,8 +229,8 @@ def _untold_by_maps(samples: Sequence[Sample], layout: Layout) -> set[str]:
     They get their class's average: by a few values that take a microsecond, maps would be a thousand times too dear.
     """
     kernels = (kernel for sample in samples for kernel in sample.network.kernels)
-    told = {kernel.cls for kernel in kernels if kernel.tflite_op not in layout.own_ops and is_map(kernel)}
-    return {f"{cls}_ms_per_mb" for cls in MOVING_CLASSES if cls not in told}
+    of_maps = {kernel.cls for kernel in kernels if kernel.tflite_op not in layout.own_ops and is_map(kernel)}
+    return {f"{cls}_ms_per_mb" for cls in MOVING_CLASSES if cls not in of_maps}
 
 
 @lru_cache(maxsize=4096)  # every fold of a layout asks for nearly all samples
@@ -316,14 +316,14 @@ def leave_families_out(
         return tuple(
             replace(h, family=samples[0].family) for h in leave_families_out(alone, fitted, has_prior=has_prior)
         )
-    found: list[HeldOut] = []
+    rows: list[HeldOut] = []
     for out in _folds(judged):
         seen = [s for s in samples if s.family not in out]
         predictor = fitted(seen)
         classes = {kernel.cls for s in seen for kernel in s.network.kernels}  # those of one family alone are not there
         foreseeable = [s for s in judged if has_prior or all(kernel.cls in classes for kernel in s.network.kernels)]
-        found += [held_out(predictor, s) for s in foreseeable if s.family in out]
-    return tuple(found)
+        rows += [held_out(predictor, s) for s in foreseeable if s.family in out]
+    return tuple(rows)
 
 
 def held_out(predictor: Predictor, sample: Sample) -> HeldOut:

@@ -66,12 +66,12 @@ class _Rest(NamedTuple):
 
 
 def _rests(a: Timed, b: Timed, held_out: Sequence[HeldOut]) -> tuple[_Rest, _Rest]:
-    common_ms, kept = _common_ms(a, b), sqrt(_kept_share(held_out))
+    common_ms, share_left = _common_ms(a, b), sqrt(_kept_share(held_out))
 
     def rest(timed: Timed) -> _Rest:
         ms = max(0.0, timed.prediction.runtime_ms - common_ms)
         share = max(ms / timed.prediction.runtime_ms, FARTHEST_PART**-2)
-        return _Rest(ms, max(timed.deviation * kept / sqrt(share), LEAST_DEVIATION))
+        return _Rest(ms, max(timed.deviation * share_left / sqrt(share), LEAST_DEVIATION))
 
     return rest(a), rest(b)
 

@@ -122,9 +122,9 @@ def _makes(kernel: Kernel, taken: tuple[str, ...]) -> Objection | None:
     return None if kernel.makes_dtype in taken else _of_other_type(f"it makes {kernel.makes_dtype}", taken)
 
 
-def _of_other_type(told: str, taken: tuple[str, ...]) -> Objection:
+def _of_other_type(type_name: str, taken: tuple[str, ...]) -> Objection:
     listed = ", ".join(taken)
-    return Objection(f"{told}, not {listed}", f"convert to {listed}")
+    return Objection(f"{type_name}, not {listed}", f"convert to {listed}")
 
 
 def _without(kernel: Kernel, refused: tuple[str, ...]) -> Objection | None:
@@ -187,17 +187,17 @@ class DelegateTable:
 
     def _judge(self, kernel: Kernel) -> Objection | None:
         conditions = self.ops.get(kernel.tflite_op)
-        found = _UNLISTED if conditions is None else _first_objection(kernel, conditions)
+        objection = _UNLISTED if conditions is None else _first_objection(kernel, conditions)
         instead = self.instead.get(kernel.tflite_op)
-        return found._replace(remedy=instead) if found and instead else found
+        return objection._replace(remedy=instead) if objection and instead else objection
 
 
 _CONDITIONED = Kernel._fields.index("version")  # from here on a kernel says what conditions ask about
 
 
 def _first_objection(kernel: Kernel, conditions: Mapping[str, Any]) -> Objection | None:
-    found = (CONDITIONS[key].objection(kernel, value) for key, value in conditions.items())
-    return next((objection for objection in found if objection), None)
+    objections = (CONDITIONS[key].objection(kernel, value) for key, value in conditions.items())
+    return next((objection for objection in objections if objection), None)
 
 
 def delegate_names() -> dict[str, Path]:
@@ -216,8 +216,8 @@ def load_delegate(name: str) -> DelegateTable:
     if values["name"] != path.stem:
         refuse(f"{path}: name", f'"{path.stem}", as the file is called', values["name"])
     del values["schema"]
-    told = json.dumps(data, sort_keys=True, ensure_ascii=False)
-    return DelegateTable(**values, digest=hashlib.sha256(told.encode()).hexdigest()[:12])
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False)
+    return DelegateTable(**values, digest=hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
 _read_conditions = some_of({key: condition.read for key, condition in CONDITIONS.items()})

@@ -65,7 +65,7 @@ class Measured:
     low_ms: float | None = None
     high_ms: float | None = None
     runs: int | None = None
-    told_as: Mapping[str, Any] | None = None  # as the file has it, where that is a design or genes
+    as_written: Mapping[str, Any] | None = None  # as the file has it, where that is a design or genes
 
     @property
     def sample(self) -> Sample:
@@ -96,17 +96,18 @@ class Device:
 
     def unsupported(self, graph: Graph) -> tuple[str, ...]:
         """Return the kernels of `graph` that fall to another processor, each with the reason; none where none does."""
-        found = self.support(network(graph))
-        return () if found.status == "supported" else refusal_texts(found.refused)
+        support = self.support(network(graph))
+        return () if support.status == "supported" else refusal_texts(support.refused)
 
     def refusal(self, network: Network, *, allow_fallback: bool = False) -> str | None:
         """Return why a network is not to be run on the device, in one sentence; None where it is."""
         return self._refusal(self.support(network), allow_fallback=allow_fallback)
 
-    def _refusal(self, found: Support, *, allow_fallback: bool) -> str | None:
-        if found.status == "supported" or (allow_fallback and found.status == "partial"):
+    def _refusal(self, support: Support, *, allow_fallback: bool) -> str | None:
+        if support.status == "supported" or (allow_fallback and support.status == "partial"):
             return None
-        return f"{self.name} runs this network only in part ({found.status}): {'; '.join(refusal_texts(found.refused))}"
+        reasons = "; ".join(refusal_texts(support.refused))
+        return f"{self.name} runs this network only in part ({support.status}): {reasons}"
 
     def predict(self, graph: Graph, *, allow_fallback: bool = False) -> Prediction:
         """Return the time of `graph` at its own input shape.
@@ -128,10 +129,10 @@ class Device:
             raise DeviceError(f"{self.name}: {error}{measure}") from None
 
     def _predicted(self, network: Network, *, allow_fallback: bool) -> Prediction:
-        found = self.support(network)
-        if found.status == "supported":
+        support = self.support(network)
+        if support.status == "supported":
             return self.predictor.predict(network)
-        refused = self._refusal(found, allow_fallback=allow_fallback)
+        refused = self._refusal(support, allow_fallback=allow_fallback)
         if refused:
             raise DeviceError(f"{refused}. Choose other operations, a device whose delegate takes them, or pay for it.")
         if self.fallback is None:
@@ -139,7 +140,7 @@ class Device:
                 f"{self.name} does not tell what operations cost that fall to the CPU; measure such networks, or add "
                 '"fallback" to its file.'
             )
-        return predict_partial(network, found, self.predictor, self.fallback)
+        return predict_partial(network, support, self.predictor, self.fallback)
 
 
 def refusal_texts(refused: Sequence[Refusal]) -> tuple[str, ...]:
@@ -206,7 +207,7 @@ def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]
 
     predicted, measured = [h.predicted_ms for h in held_out], [h.measured_ms for h in held_out]
     low, high = exp(predictor.interval.low), exp(predictor.interval.high)
-    found = {
+    figures = {
         "networks": len(held_out),
         "families": len({h.family for h in held_out}),
         "mape": accuracy.mape(predicted, measured),
@@ -219,7 +220,7 @@ def summary(predictor: Predictor, held_out: Sequence[HeldOut]) -> dict[str, Any]
     }
     return {
         name: value if value is None or isinstance(value, int) else float(f"{value:.6g}")
-        for name, value in found.items()
+        for name, value in figures.items()
     }
 
 
@@ -261,13 +262,13 @@ def _method_to_data(method: Assumed | Fitted | Transferred) -> dict[str, Any]:
 
 
 def _measured_to_data(measured: Measured) -> dict[str, Any]:
-    if measured.told_as is not None:
-        return {**measured.told_as, "runtime_ms": measured.runtime_ms}
-    values = {name: getattr(measured, name) for name in _TOLD}
+    if measured.as_written is not None:
+        return {**measured.as_written, "runtime_ms": measured.runtime_ms}
+    values = {name: getattr(measured, name) for name in _STATED}
     return {"label": measured.label, **values, **to_data(measured.network)}
 
 
-_TOLD = ("runtime_ms", "low_ms", "high_ms", "runs", "family", "whole")
+_STATED = ("runtime_ms", "low_ms", "high_ms", "runs", "family", "whole")
 
 
 def _digest(data: Mapping[str, Any]) -> str:
@@ -307,7 +308,7 @@ def _read_measured(where: str, value: object) -> Measured:
     except IspNasError as error:
         raise DeviceError(f"{where}.input_shape: {error}") from None
     assert isinstance(value, dict)
-    return Measured(label, seen, values["runtime_ms"], family=label, told_as=value)
+    return Measured(label, seen, values["runtime_ms"], family=label, as_written=value)
 
 
 def _read_kernels(where: str, value: object) -> Measured:

@@ -42,12 +42,12 @@ def families(networks: Mapping[str, Network], known: Mapping[str, str]) -> dict[
     A family found by structure is called by the known one it joins, or else by its first label.
     """
     runs = {label: runs_of(network) for label, network in networks.items()}
-    found = {label: known[label] for label in networks if label in known}
+    family_of = {label: known[label] for label in networks if label in known}
     for label in sorted(networks.keys() - known.keys()):
-        alike = {other: _common(runs[label], runs[other]) for other in found}
+        alike = {other: _common(runs[label], runs[other]) for other in family_of}
         nearest = max(alike, key=lambda other: alike[other], default=None)
-        found[label] = found[nearest] if nearest is not None and alike[nearest] >= ALIKE else label
-    return found
+        family_of[label] = family_of[nearest] if nearest is not None and alike[nearest] >= ALIKE else label
+    return family_of
 
 
 def runs_of(network: Network) -> Runs:

@@ -62,8 +62,8 @@ def fit_logs(shares: Any, spreads: Sequence[float], noise: float) -> list[float]
         parts = a * np.exp(logs)
         return np.vstack([parts / parts.sum(axis=1, keepdims=True) / noise, np.diag(1 / spread)])
 
-    found = least_squares(residuals, np.zeros(len(spread)), slopes, method="lm", xtol=1e-12, ftol=1e-12)
-    multiples: list[float] = np.exp(np.clip(found.x, -FARTHEST * spread, FARTHEST * spread)).tolist()
+    solution = least_squares(residuals, np.zeros(len(spread)), slopes, method="lm", xtol=1e-12, ftol=1e-12)
+    multiples: list[float] = np.exp(np.clip(solution.x, -FARTHEST * spread, FARTHEST * spread)).tolist()
     return multiples
 
 
@@ -95,18 +95,18 @@ def adapted(samples: Sequence[Sample], sources: SourceDevices) -> Predictor:
     """Bring every source to the target's level by the median ratio, average them, and fit a factor per class."""
     import numpy as np
 
-    told = [sources.parts(s.network) for s in samples]
-    levels, trust = _levels(samples, told)
+    of_sources = [sources.parts(s.network) for s in samples]
+    levels, trust = _levels(samples, of_sources)
     weights = [rounded(level * share) for level, share in zip(levels, trust, strict=True)]
-    names = sorted({name for t in told for parts in t for name in parts})
-    averages = [_averaged(t, weights) for t in told]
+    names = sorted({name for t in of_sources for parts in t for name in parts})
+    averages = [_averaged(t, weights) for t in of_sources]
     start, launch = _own_prior(samples)
     shares = [
         [average.get(name, 0.0) / s.runtime_ms for name in names]
         + [start / s.runtime_ms, launch * len(s.network.kernels) / s.runtime_ms]
         for s, average in zip(samples, averages, strict=True)
     ]
-    spreads = [*(_spread(name, told, levels) for name in names), OWN_SPREAD, OWN_SPREAD]
+    spreads = [*(_spread(name, of_sources, levels) for name in names), OWN_SPREAD, OWN_SPREAD]
     *factors, own_start, own_launch = fit_logs(np.array(shares), spreads, ADAPTED_NOISE)
     core = Transfer(
         sources.predictors,
@@ -118,13 +118,13 @@ def adapted(samples: Sequence[Sample], sources: SourceDevices) -> Predictor:
     return Predictor(core, NO_INTERVAL, range=_joint_range(samples, sources.predictors))
 
 
-def _levels(samples: Sequence[Sample], told: Sequence[Sequence[Parts]]) -> tuple[list[float], list[float]]:
+def _levels(samples: Sequence[Sample], of_sources: Sequence[Sequence[Parts]]) -> tuple[list[float], list[float]]:
     """Return by what each source's times are to be multiplied, and how much each is to be trusted, in all one.
 
     Trust is inverse to the variance of what a source leaves of the target's times once both are at one level.
     """
     levels, trust = [], []
-    for parts in zip(*told, strict=True):
+    for parts in zip(*of_sources, strict=True):
         logs = [log(s.runtime_ms / sum(each.values())) for s, each in zip(samples, parts, strict=True)]
         middle = median(logs)
         variance = sum((x - middle) ** 2 for x in logs) / len(logs)
@@ -133,9 +133,9 @@ def _levels(samples: Sequence[Sample], told: Sequence[Sequence[Parts]]) -> tuple
     return levels, [each / sum(trust) for each in trust]
 
 
-def _averaged(told: Sequence[Parts], weights: Sequence[float]) -> Parts:
-    names = {name for parts in told for name in parts}
-    return {name: sum(w * parts.get(name, 0.0) for w, parts in zip(weights, told, strict=True)) for name in names}
+def _averaged(of_sources: Sequence[Parts], weights: Sequence[float]) -> Parts:
+    names = {name for parts in of_sources for name in parts}
+    return {name: sum(w * parts.get(name, 0.0) for w, parts in zip(weights, of_sources, strict=True)) for name in names}
 
 
 def _own_prior(samples: Sequence[Sample]) -> tuple[float, float]:
@@ -144,12 +144,12 @@ def _own_prior(samples: Sequence[Sample]) -> tuple[float, float]:
     return OWN_SHARE * fastest, OWN_SHARE * median(s.runtime_ms / len(s.network.kernels) for s in samples)
 
 
-def _spread(name: str, told: Sequence[Sequence[Parts]], levels: Sequence[float]) -> float:
+def _spread(name: str, of_sources: Sequence[Sequence[Parts]], levels: Sequence[float]) -> float:
     """Return how far the sources are apart in a part of the time, as a logarithm, once brought to one level."""
     if name in (START, IO):
         return START_SPREAD
     logs = []
-    for networks in told:
+    for networks in of_sources:
         times = [level * parts[name] for level, parts in zip(levels, networks, strict=True) if parts.get(name)]
         if len(times) > 1:
             middle = sum(map(log, times)) / len(times)

@@ -56,19 +56,19 @@ def check_file(content: bytes, device: Device, *, sizes: tuple[int, ...] | None 
     Raises ExportError where the bytes are no .tflite or damaged, DeviceError for sizes that do not fit the file.
     """
     graph = read_graph(content)
-    found = [*_interface(graph), *_sizes(graph)]
+    problems = [*_interface(graph), *_sizes(graph)]
     is_open = any(-1 in graph.tensors[index].shape for index in graph.inputs)
     try:
         network = None if is_open and sizes is None else read_any_network(content, sizes or _fixed_shape(graph))
     except UnknownSizeError as error:
         network = None
-        found.append(Finding("error", "sizes", error.condition, "convert the network with fixed sizes"))
+        problems.append(Finding("error", "sizes", error.condition, "convert the network with fixed sizes"))
     if network is None:
-        return FileCheck("unknown", None, None, None, (*found, *_unlisted(device, read_any_network(content))))
+        return FileCheck("unknown", None, None, None, (*problems, *_unlisted(device, read_any_network(content))))
     support = device.support(network)
-    found += _refused(device, support)
-    found += _conversions(network, support)
-    return FileCheck(support.status, support.partitions, support.delegated, support.kernels, tuple(found))
+    problems += _refused(device, support)
+    problems += _conversions(network, support)
+    return FileCheck(support.status, support.partitions, support.delegated, support.kernels, tuple(problems))
 
 
 def _fixed_shape(graph: FileGraph) -> tuple[int, ...] | None:

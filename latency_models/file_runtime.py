@@ -33,8 +33,8 @@ def kind_of_device(device: Device) -> str:
 
 def kind_of_precision(precision: str) -> str:
     """Return in which numbers was computed what is called so: fp32 and fp16 are one kind."""
-    told = re.match(r"u?(int8|int16)\b", precision.lower())
-    return told[1] if told else FLOATING
+    integer = re.match(r"u?(int8|int16)\b", precision.lower())
+    return integer[1] if integer else FLOATING
 
 
 def mismatch(network: Network, device: Device) -> str | None:

@@ -158,10 +158,10 @@ def size_beyond(kernel: Kernel, known: Range) -> float:
     return max(factors)
 
 
-def noticed_size(found: Sequence[Outside], times: Sequence[float], runtime_ms: float) -> float:
+def noticed_size(outside: Sequence[Outside], times: Sequence[float], runtime_ms: float) -> float:
     """Return how far beyond a network is: as far as kernels are that together take more than the noticed share."""
     share = 0.0
-    for size, ms in sorted(((each.size, ms) for each, ms in zip(found, times, strict=True)), reverse=True):
+    for size, ms in sorted(((each.size, ms) for each, ms in zip(outside, times, strict=True)), reverse=True):
         share += ms * size
         if size <= 1.0 or share > NOTICED_SHARE * runtime_ms:
             return max(1.0, size)
@@ -169,24 +169,24 @@ def noticed_size(found: Sequence[Outside], times: Sequence[float], runtime_ms: f
 
 
 def sentences(
-    kernels: Sequence[Kernel], found: Sequence[Outside], times: Sequence[float], runtime_ms: float, beyond: float
+    kernels: Sequence[Kernel], outside: Sequence[Outside], times: Sequence[float], runtime_ms: float, beyond: float
 ) -> tuple[str, ...]:
     """Return what must be said of kernels outside what was measured: the largest first, then each figure once."""
-    told: list[str] = []
+    lines: list[str] = []
     if beyond > 1.0:
-        names = [k.name for k, each in zip(kernels, found, strict=True) if each.size >= beyond]
+        names = [k.name for k, each in zip(kernels, outside, strict=True) if each.size >= beyond]
         more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
-        told.append(f'extrapolates: kernel "{names[0]}"{more} {beyond:.1f} times larger than anything measured')
+        lines.append(f'extrapolates: kernel "{names[0]}"{more} {beyond:.1f} times larger than anything measured')
     groups: dict[tuple[str, str], list[tuple[str, float]]] = {}
-    for kernel, each, ms in zip(kernels, found, times, strict=True):
+    for kernel, each, ms in zip(kernels, outside, times, strict=True):
         if each.why:
             groups.setdefault((kernel.tflite_op, each.why), []).append((kernel.name, ms * each.off))
     all_together = sum(ms for group in groups.values() for _, ms in group)
     if all_together > NOTICED_SHARE * runtime_ms:
-        told += [_sentence(op, why, [name for name, _ in group]) for (op, why), group in sorted(groups.items())]
+        lines += [_sentence(op, why, [name for name, _ in group]) for (op, why), group in sorted(groups.items())]
     else:  # an operation that was never measured is always worth a sentence
-        told += [_sentence(op, why, [n for n, _ in g]) for (op, why), g in sorted(groups.items()) if "here" in why]
-    return tuple(told)
+        lines += [_sentence(op, why, [n for n, _ in g]) for (op, why), g in sorted(groups.items()) if "here" in why]
+    return tuple(lines)
 
 
 def _sentence(op: str, why: str, names: Sequence[str]) -> str:

@@ -253,13 +253,13 @@ def _timing(cells: Sequence[str], columns: Sequence[_Column], where: str) -> Tim
             f"{where} has {len(cells)} cells for {len(columns)} columns; complete it, or put a text with commas "
             "into quotation marks."
         )
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for cell, column in zip(cells, columns, strict=True):
         if cell or column.name in _NEEDED:
             value = _READERS.get(column.name, _text)(f"{where}: {column.name}", cell)
-            told[column.name] = value / column.per_ms if column.per_ms != 1 else value
-    conditions = {name: told.pop(name) for name in _OF_CONDITIONS & told.keys()}
-    timing = Timing(**told, conditions=Conditions(**conditions))
+            values[column.name] = value / column.per_ms if column.per_ms != 1 else value
+    conditions = {name: values.pop(name) for name in _OF_CONDITIONS & values.keys()}
+    timing = Timing(**values, conditions=Conditions(**conditions))
     _check_order(where, "low_ms", timing.low_ms, "high_ms", timing.high_ms)
     _check_order(where, "delegated_nodes", timing.delegated_nodes, "nodes", timing.nodes)
     return timing

@@ -72,8 +72,8 @@ def make_device(
     table = delegate_table or TABLES.get(conditions.delegate, UNCHECKED)
     unchecked: tuple[str, ...] = ()
     if table == UNCHECKED:
-        told = f'"{conditions.delegate}"' if conditions.delegate else "that the measurements do not name"
-        unchecked = (f"Nothing is known of what the delegate {told} takes: support is not checked.",)
+        delegate = f'"{conditions.delegate}"' if conditions.delegate else "that the measurements do not name"
+        unchecked = (f"Nothing is known of what the delegate {delegate} takes: support is not checked.",)
         on_message(
             f"{unchecked[0]} Name its table by --ops, where there is one ({', '.join(sorted(delegate_names()))})."
         )
@@ -132,7 +132,7 @@ def _chosen(
 
 def _priced(measured: Sequence[Measured], sources: Sources, on_message: OnMessage) -> tuple[Measured, ...]:
     """Return the networks that every source can price; each of the others is named and left out."""
-    kept = []
+    priced = []
     for each in measured:
         try:
             for source in sources.values():
@@ -140,21 +140,21 @@ def _priced(measured: Sequence[Measured], sources: Sources, on_message: OnMessag
         except DeviceError as error:
             on_message(f"{each.label} is left out: {error}")
         else:
-            kept.append(each)
-    if not kept:
+            priced.append(each)
+    if not priced:
         raise MeasurementError(f"{', '.join(sources)} cannot price these networks; name another device by --prior.")
-    return tuple(kept)
+    return tuple(priced)
 
 
 def _with_families(measured: Sequence[Measured]) -> tuple[Measured, ...]:
     """Give networks that nothing but their file tells of a family by structure."""
     whole = {m.label.partition("#")[0]: m for m in measured if m.whole}
-    told = {label: m.family for label, m in whole.items() if m.family}
-    found = families({label: m.network for label, m in whole.items()}, told)
+    families_given = {label: m.family for label, m in whole.items() if m.family}
+    family_of = families({label: m.network for label, m in whole.items()}, families_given)
 
     def family(m: Measured) -> str:
         name, _, part = m.label.partition("#")
-        return m.family or (f"{found.get(name, name)}#{part}" if part else found[name])
+        return m.family or (f"{family_of.get(name, name)}#{part}" if part else family_of[name])
 
     return tuple(replace(m, family=family(m)) for m in measured)
 
@@ -162,8 +162,8 @@ def _with_families(measured: Sequence[Measured]) -> tuple[Measured, ...]:
 def extended(device: Device, timings: Sequence[Timing], *, name: str, folder: Path) -> Device:
     """Return a device of another name that knows these timings, too; those of networks it had replace the old ones."""
     new = {timing.network: measured_of(timing, folder) for timing in timings}
-    kept = [measured for measured in device.measurements if measured.label not in new]
-    both = _with_families([*kept, *new.values()])
+    others = [measured for measured in device.measurements if measured.label not in new]
+    both = _with_families([*others, *new.values()])
     longer = replace(
         device,
         name=name,
@@ -183,9 +183,9 @@ def common_conditions(timings: Sequence[Timing]) -> Conditions:
     """Return the conditions that all timings share, dated by the last; raise MeasurementError where they differ."""
     first = timings[0].conditions
     for field in fields(Conditions):
-        found = {getattr(timing.conditions, field.name) for timing in timings}
-        if field.name != "date" and len(found) > 1:
-            listed = ", ".join(sorted(map(repr, found)))
+        values = {getattr(timing.conditions, field.name) for timing in timings}
+        if field.name != "date" and len(values) > 1:
+            listed = ", ".join(sorted(map(repr, values)))
             raise MeasurementError(
                 f"Measurements of one device need one {field.name}, got {listed}; split the file by it."
             )

@@ -149,8 +149,8 @@ _GRAMMAR: tuple[tuple[str, Callable[[Figures], ProbeOperation]], ...] = (
 def named(name: str) -> OtherProbe | None:
     """Return the probe of that name; None where it is the name of none."""
     for pattern, make in _GRAMMAR:
-        if found := re.fullmatch(pattern, name):
-            figures = {key: int(value) for key, value in found.groupdict().items()}
+        if match := re.fullmatch(pattern, name):
+            figures = {key: int(value) for key, value in match.groupdict().items()}
             if min(figures.values()) < 1 or figures.get("cin", 0) % figures.get("g", 1):
                 return None
             return OtherProbe(name, make(figures))

@@ -189,11 +189,11 @@ class Transfer:
 
     def parts_ms(self, network: Network) -> tuple[Parts, list[Parts]]:
         """Return the parts of the start and of each kernel; raise DeviceError where a source lacks a coefficient."""
-        asked = [source.parts_ms(network) for source in self.sources]
-        start = _averaged([parts for parts, _ in asked], self.weights)
+        of_sources = [source.parts_ms(network) for source in self.sources]
+        start = _averaged([parts for parts, _ in of_sources], self.weights)
         start = {name: ms * self._factor(name, START) for name, ms in start.items()}
         start[START] = start.get(START, 0.0) + self.own_start_ms
-        per_kernel = zip(*(kernels for _, kernels in asked), strict=True)
+        per_kernel = zip(*(kernels for _, kernels in of_sources), strict=True)
         kernels = [
             self._factored(_averaged(parts, self.weights), kernel)
             for parts, kernel in zip(per_kernel, network.kernels, strict=True)
@@ -267,10 +267,10 @@ class Predictor:
         """Return the network's time; raise DeviceError where a coefficient is missing."""
         start_ms, times = self.times_ms(network)
         runtime_ms = start_ms + sum(times)
-        found = self._where(network.kernels)
-        beyond = noticed_size(found, times, runtime_ms)
+        outside = self._where(network.kernels)
+        beyond = noticed_size(outside, times, runtime_ms)
         low, high, unlike = self._sides(network)
-        odd = [(t, each) for t, each in zip(times, found, strict=True) if each != _INSIDE]
+        odd = [(t, each) for t, each in zip(times, outside, strict=True) if each != _INSIDE]
         least = sum(t * (1 - self._farther(low, each) / each.off) for t, each in odd)
         most = sum(t * (self._farther(high, each) * each.off - 1) for t, each in odd)
         return Prediction(
@@ -280,7 +280,7 @@ class Predictor:
             assumed_interval=self.interval.kind == "assumed",
             kernels_ms={k.name: t for k, t in zip(network.kernels, times, strict=True)},
             fixed_ms=start_ms,
-            flags=(*sentences(network.kernels, found, times, runtime_ms, beyond), *unlike),
+            flags=(*sentences(network.kernels, outside, times, runtime_ms, beyond), *unlike),
             extrapolation=beyond,
         )
 
@@ -307,13 +307,13 @@ class Predictor:
         known = self._outside
         if len(known) > MOST_PRICED:
             known.clear()
-        found = []
+        places = []
         for kernel in kernels:
             key = kernel.figures
             if key not in known:
                 known[key] = outside(kernel, self.range)
-            found.append(known[key])
-        return found
+            places.append(known[key])
+        return places
 
 
 _INSIDE = Outside()

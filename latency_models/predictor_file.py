@@ -32,7 +32,7 @@ def predictor_to_data(predictor: Predictor) -> dict[str, Any]:
 
 
 def _range_to_data(known: Range) -> dict[str, Any]:
-    figures = {op: {name: list(bounds) for name, bounds in found.items()} for op, found in known.figures.items()}
+    figures = {op: {name: list(bounds) for name, bounds in ranges.items()} for op, ranges in known.figures.items()}
     data = known._asdict() | {"operations": list(known.operations), "figures": figures}
     inherited = data.pop("inherited")
     return data | ({"inherited": list(inherited)} if inherited else {})
@@ -213,9 +213,9 @@ def _read_range(where: str, value: object) -> Range | None:
 def _read_figures(where: str, value: object) -> dict[str, dict[str, Bounds]]:
     return {
         op: {
-            name: _read_bounds(f"{where}.{op}.{name}", each) for name, each in _mapping(f"{where}.{op}", found).items()
+            name: _read_bounds(f"{where}.{op}.{name}", each) for name, each in _mapping(f"{where}.{op}", ranges).items()
         }
-        for op, found in _mapping(where, value).items()
+        for op, ranges in _mapping(where, value).items()
     }
 
 

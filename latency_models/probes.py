@@ -86,11 +86,11 @@ def reference(h: int, w: int) -> Probe:
 
 def named(name: str) -> Probe | None:
     """Return the probe of that name; None where it is the name of none."""
-    if found := re.fullmatch(rf"reference-smallnet-{_SIZE}", name):
-        return reference(int(found["h"]), int(found["w"]))
+    if match := re.fullmatch(rf"reference-smallnet-{_SIZE}", name):
+        return reference(int(match["h"]), int(match["w"]))
     for pattern, make in _GRAMMAR:
-        if found := re.fullmatch(pattern, name):
-            return _probe(name, *make(found.groupdict()))
+        if match := re.fullmatch(pattern, name):
+            return _probe(name, *make(match.groupdict()))
     return None
 
 
@@ -193,12 +193,12 @@ def plan(count: int, *, seed: int = 0, largest_side: int | None = None) -> tuple
 
 
 def _pool(rng: random.Random, count: int, largest_side: int | None) -> list[Probe]:
-    found: dict[str, Probe] = {}
-    while len(found) < count:
+    probes: dict[str, Probe] = {}
+    while len(probes) < count:
         probe = draw(rng)
         if probe and (largest_side is None or _largest_side(probe) <= largest_side):
-            found[probe.name] = probe
-    return list(found.values())
+            probes[probe.name] = probe
+    return list(probes.values())
 
 
 def _largest_side(probe: Probe) -> int:

@@ -50,10 +50,10 @@ def support(network: Network, table: DelegateTable) -> Support:
     """
     kernels = network.kernels
     objections = [table.objection(kernel) for kernel in kernels]
-    refused = tuple([_refusal(k, found) for k, found in zip(kernels, objections, strict=True) if found])
+    refused = tuple([_refusal(k, objection) for k, objection in zip(kernels, objections, strict=True) if objection])
     if not refused:
         return Support("supported", (), min(1, len(kernels)), len(kernels), len(kernels), ())
-    groups = partitions(kernels, [found is None for found in objections])
+    groups = partitions(kernels, [objection is None for objection in objections])
     taken = sorted(groups, key=len, reverse=True)[: table.max_partitions]
     delegated = {index for group in taken for index in group}
     fallback = tuple([index for index in range(len(kernels)) if index not in delegated])
@@ -61,8 +61,8 @@ def support(network: Network, table: DelegateTable) -> Support:
     return Support(status, refused, len(taken), len(delegated), len(kernels), fallback)
 
 
-def _refusal(kernel: Kernel, found: Objection) -> Refusal:
-    return Refusal(kernel.tflite_op, kernel.name, found.condition, found.remedy)
+def _refusal(kernel: Kernel, objection: Objection) -> Refusal:
+    return Refusal(kernel.tflite_op, kernel.name, objection.condition, objection.remedy)
 
 
 def _status(kernels: Sequence[Kernel], delegated: set[int]) -> str:

@@ -163,9 +163,9 @@ def _rule(op: Operation) -> Rule:
             f'{name} "{made}" runs another subgraph of the file, and how often is not known before it runs; '
             "convert a network without loops and branches."
         )
-    told = f'{name} "{op.node.custom}"' if op.node.custom else name
+    label = f'{name} "{op.node.custom}"' if op.node.custom else name
     raise DeviceError(
-        f'Operation {told}, which makes "{made}", is none of those that can be priced: nothing says what it costs by '
+        f'Operation {label}, which makes "{made}", is none of those that can be priced: nothing says what it costs by '
         "its size; convert the network without it."
     )
 

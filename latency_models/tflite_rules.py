@@ -32,14 +32,14 @@ class Operation(NamedTuple):
 
     def sizes(self, position: int, rank: int) -> Sizes:
         """Return the shape of an input; raise DeviceError unless it has `rank` dimensions."""
-        found = self.input(position)
-        if found is None or len(found.shape) != rank:
-            got = "none" if found is None else list(found.shape)
+        shape = self.input(position)
+        if shape is None or len(shape.shape) != rank:
+            got = "none" if shape is None else list(shape.shape)
             raise DeviceError(
                 f'{self.node.op.name} "{self.outputs[0].name}" needs an input {position} of {rank} dimensions, got '
                 f"{got}; the file is damaged, convert it again."
             )
-        return found.shape
+        return shape.shape
 
 
 class OperationWork(NamedTuple):

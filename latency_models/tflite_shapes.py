@@ -44,10 +44,10 @@ class Sized(NamedTuple):
 
     def known(self, position: int) -> Values:
         """Return the numbers of an input; raise UnknownSizeError where they depend on the picture."""
-        found = self.values[position] if position < len(self.values) else None
-        if found is None:
+        value = self.values[position] if position < len(self.values) else None
+        if value is None:
             raise UnknownSizeError(f"{self.node.op.name} takes a size that depends on the picture")
-        return found
+        return value
 
 
 def with_input_shape(graph: FileGraph, input_shape: Sizes | None, *, folded: bool = False) -> FileGraph:
@@ -64,13 +64,13 @@ def with_input_shape(graph: FileGraph, input_shape: Sizes | None, *, folded: boo
     if not any(map(_is_open, (graph.tensors[index] for index in used))):
         return graph
     first = graph.tensors[graph.inputs[0]] if graph.inputs else None
-    asked = input_shape or (first.shape if first and not _is_open(first) else None)
-    if asked is None:
+    shape_given = input_shape or (first.shape if first and not _is_open(first) else None)
+    if shape_given is None:
         raise DeviceError(
             f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run (--input-shape, or "
             f"--size for a photograph), or {_CONVERT}."
         )
-    return _sized(graph, asked, folded=folded)
+    return _sized(graph, shape_given, folded=folded)
 
 
 def _one_picture(graph: FileGraph) -> FileGraph:
@@ -83,27 +83,27 @@ def _one_picture(graph: FileGraph) -> FileGraph:
     return replace(graph, tensors=tuple(tensors))
 
 
-def _check(graph: FileGraph, asked: Sizes) -> None:
+def _check(graph: FileGraph, sizes: Sizes) -> None:
     taken = [graph.tensors[index] for index in graph.inputs]
     first = taken[0].shape if taken else None
-    fits = first is not None and len(first) == len(asked) and all(map(_agree, first, asked))
-    if not fits or min(asked, default=1) < 1 or any(map(_is_open, taken[1:])):
-        raise DeviceError(f"The file takes {_inputs(graph)}, not {list(asked)}; give a shape that fits.")
+    fits = first is not None and len(first) == len(sizes) and all(map(_agree, first, sizes))
+    if not fits or min(sizes, default=1) < 1 or any(map(_is_open, taken[1:])):
+        raise DeviceError(f"The file takes {_inputs(graph)}, not {list(sizes)}; give a shape that fits.")
 
 
 def _is_open(tensor: FileTensor) -> bool:
     return min(tensor.shape, default=0) < 0
 
 
-def _agree(fixed: int, asked: int) -> bool:
-    return fixed in (-1, asked)
+def _agree(fixed: int, side: int) -> bool:
+    return fixed in (-1, side)
 
 
 def _inputs(graph: FileGraph) -> str:
-    return " and ".join(map(_told, (graph.tensors[index] for index in graph.inputs))) or "no input"
+    return " and ".join(map(_input_text, (graph.tensors[index] for index in graph.inputs))) or "no input"
 
 
-def _told(tensor: FileTensor) -> str:
+def _input_text(tensor: FileTensor) -> str:
     return f'input "{tensor.name}" [{", ".join("?" if size < 0 else str(size) for size in tensor.shape)}]'
 
 
@@ -212,8 +212,8 @@ def _pad(op: Sized) -> Sizes:
 
 
 def _reshape(op: Sized) -> Sizes:
-    asked = op.known(1)
-    return tuple([size if size >= 0 else prod(op.shapes[0]) // -prod(asked) for size in asked])
+    target = op.known(1)
+    return tuple([size if size >= 0 else prod(op.shapes[0]) // -prod(target) for size in target])
 
 
 def _transpose(op: Sized) -> Sizes:
@@ -253,8 +253,8 @@ def _expand_dims(op: Sized) -> Sizes:
 
 
 def _squeeze(op: Sized) -> Sizes:
-    shape, told = op.shapes[0], op.node.options.get("squeezeDims")
-    axes = {int(axis) % len(shape) for axis in (() if told is None else told)}
+    shape, dimensions = op.shapes[0], op.node.options.get("squeezeDims")
+    axes = {int(axis) % len(shape) for axis in (() if dimensions is None else dimensions)}
     return tuple([size for axis, size in enumerate(shape) if (axis not in axes if axes else size != 1)])
 
 

@@ -164,8 +164,8 @@ def search(
     )
     on_message = on_message or _nothing
     listens = cluster_options(cluster, _path(tls))
-    asked = parse_budget(str(budget))
-    session = open_session(options, Path(results), asked, workers=workers, cluster=listens, on_message=on_message)
+    limit = parse_budget(str(budget))
+    session = open_session(options, Path(results), limit, workers=workers, cluster=listens, on_message=on_message)
     session = without_refused(session, on_message)
     return Study(session.run(on_message=on_message, on_progress=_reporting(on_progress)).study)
 
@@ -386,20 +386,20 @@ def predict_latency(
     """
     on = device if isinstance(device, Device) else load_device(str(device))
 
-    def ask(asked: NetworkLike) -> network_latency.NetworkLatency:
-        if isinstance(asked, str | Path) and Path(asked).suffix == ".tflite":
+    def ask(one: NetworkLike) -> network_latency.NetworkLatency:
+        if isinstance(one, str | Path) and Path(one).suffix == ".tflite":
             return network_latency.predict_latency(
-                str(asked), on, results=Path(results), study=study, allow_fallback=allow_fallback
+                str(one), on, results=Path(results), study=study, allow_fallback=allow_fallback
             )
-        spec = _ref(asked, Path(results), study).spec
+        spec = _ref(one, Path(results), study).spec
         return network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
 
-    found = ask(network)
-    faster = None if against is None else network_latency.chance_of_less(found, ask(against), on)
-    time = found.prediction
+    prediction = ask(network)
+    faster = None if against is None else network_latency.chance_of_less(prediction, ask(against), on)
+    time = prediction.prediction
     return Latency(
         on.name, time.runtime_ms, time.low_ms, time.high_ms, time.assumed_interval, time.fixed_ms,
-        dict(time.kernels_ms), found.refused, time.flags, faster,
+        dict(time.kernels_ms), prediction.refused, time.flags, faster,
     )  # fmt: skip
 
 

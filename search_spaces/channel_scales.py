@@ -77,14 +77,14 @@ def scaled(graph: Graph, weights: Weights, scales: Scales) -> dict[str, Array]:
     A map without factors keeps its channels.
     """
     factors = {name: np.ones(shape[3], np.float32) for name, shape in graph.shapes.items()} | dict(scales)
-    found = dict(weights)
+    result = dict(weights)
     for node in graph.nodes:
         of_input, of_map = factors[node.inputs[0]], factors[node.name]
         for name, factor in _factors(node, of_input, of_map).items():
             key = f"{node.name}/{name}"
             if key in weights:
-                found[key] = (weights[key] * factor).astype(np.float32)
-    return found
+                result[key] = (weights[key] * factor).astype(np.float32)
+    return result
 
 
 def _factors(node: Node, of_input: Array, of_map: Array) -> dict[str, Array]:

@@ -38,8 +38,8 @@ class DesignFile:
 @cache
 def stored_files() -> dict[str, DesignFile]:
     """Return the kept facts by the design's name; a design added since is missing until they are made anew."""
-    told = json.loads(STORED.read_text("utf-8"))["designs"]
-    return {name: DesignFile(**facts) for name, facts in told.items()}
+    designs = json.loads(STORED.read_text("utf-8"))["designs"]
+    return {name: DesignFile(**facts) for name, facts in designs.items()}
 
 
 def stored_tensorflow() -> str:

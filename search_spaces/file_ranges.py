@@ -38,20 +38,22 @@ def with_ranges(content: bytes, ranges: Mapping[str, Range], nodes: Sequence[str
     """
     model, graph = parse(content), read_graph(content)
     names = tensor_names(graph, nodes)
-    told = _with_inner(graph, model, names, {index: ranges[n] for index, n in names.items() if n in ranges})
+    by_tensor = _with_inner(graph, model, names, {index: ranges[n] for index, n in names.items() if n in ranges})
     for index, tensor in enumerate(model.subgraphs[0].tensors):
-        if index in told and tensor.quantization is not None and tensor.quantization.min is not None:
-            tensor.quantization.min, tensor.quantization.max = [told[index][0]], [told[index][1]]
+        if index in by_tensor and tensor.quantization is not None and tensor.quantization.min is not None:
+            tensor.quantization.min, tensor.quantization.max = [by_tensor[index][0]], [by_tensor[index][1]]
     return pack(model)
 
 
-def _with_inner(graph: FileGraph, model: Any, names: Mapping[int, str], told: Mapping[int, Range]) -> dict[int, Range]:
-    """Return the ranges `told` of nodes' own maps, and with them those of maps inside of nodes.
+def _with_inner(
+    graph: FileGraph, model: Any, names: Mapping[int, str], by_tensor: Mapping[int, Range]
+) -> dict[int, Range]:
+    """Return the ranges `by_tensor` of nodes' own maps, and with them those of maps inside of nodes.
 
     "node/1" lies inside of "node". A step with two maps, or with an operation that has no rule here, ends what follows
     from it.
     """
-    known = dict(told)
+    known = dict(by_tensor)
     for node in graph.nodes:
         made = node.outputs[0]
         sides = _sides(graph, model, node, known) if "/" in names.get(made, "") else None

@@ -107,8 +107,8 @@ class Graph:
         Equal for equal operations wired alike in the same order.
         """
         number = {INPUT: -1} | {node.name: index for index, node in enumerate(self.nodes)}
-        told = ", ".join(f"[{_op_json(node.op)}, {[number[name] for name in node.inputs]}]" for node in self.nodes)
-        return hashlib.sha256(f"[{told}]".encode()).hexdigest()[:12]
+        text = ", ".join(f"[{_op_json(node.op)}, {[number[name] for name in node.inputs]}]" for node in self.nodes)
+        return hashlib.sha256(f"[{text}]".encode()).hexdigest()[:12]
 
     def at(self, input_shape: Shape) -> "Graph":
         """Return the same network for another input size."""

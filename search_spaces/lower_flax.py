@@ -172,13 +172,13 @@ def maps(
     graph: Graph, parameters: Parameters, x: Float[Array, "n h w 4"], each: Callable[[str, Array], Array]
 ) -> dict[str, Array]:
     """Return every map by its node's name, the input included, as `each` made it of the name and the map."""
-    found = {INPUT: each(INPUT, x)}
+    values = {INPUT: each(INPUT, x)}
     for node in graph.nodes:
         names = node.op.parameter_shapes(*graph.input_shapes(node))
         own = {name: parameters[f"{node.name}/{name}"] for name in names}
-        made = RULES[type(node.op)](node.op, own, *(found[name] for name in node.inputs))
-        found[node.name] = each(node.name, made)
-    return found
+        made = RULES[type(node.op)](node.op, own, *(values[name] for name in node.inputs))
+        values[node.name] = each(node.name, made)
+    return values
 
 
 def _conv(op: Op, p: Parameters, x: Map) -> Map:

@@ -69,8 +69,8 @@ def predict_maps(graph: Graph, weights: Weights, x: Array, *, half: bool = False
         if half:
             weights = {name: _halved(value) for name, value in weights.items()}
         each = _halved if half else _as_it_is
-        found = _maps(graph, weights, tf.constant(x, tf.float32), RULES, each=each, keep=True)
-        return {name: np.asarray(value) for name, value in found.items()}
+        maps = _maps(graph, weights, tf.constant(x, tf.float32), RULES, each=each, keep=True)
+        return {name: np.asarray(value) for name, value in maps.items()}
 
 
 def _halved(x: Any) -> Any:
@@ -111,8 +111,8 @@ def to_tflite(
         warnings.simplefilter("ignore")  # what TensorFlow says of its own attributes is nothing that a user could mend
         if precision == "int8":
             converter._experimental_calibrate_only = True
-            told = map_ranges(graph, weights, inputs) | dict(ranges or {})
-            content = _quantised(with_ranges(bytes(converter.convert()), told, names), io_type)
+            map_range = map_ranges(graph, weights, inputs) | dict(ranges or {})
+            content = _quantised(with_ranges(bytes(converter.convert()), map_range, names), io_type)
         else:
             content = bytes(converter.convert())
     content = separate_transpose_conv_activations(content)
@@ -132,13 +132,13 @@ def map_ranges(graph: Graph, weights: Weights, inputs: Iterable[Array]) -> dict[
         maps = _maps(graph, weights, x, RULES, keep=True)
         return {name: tf.stack([tf.reduce_min(each), tf.reduce_max(each)]) for name, each in maps.items()}
 
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for x in inputs:
         for name, pair in ends(tf.constant(x, tf.float32)).items():
             low, high = map(float, np.asarray(pair))
-            before = found.get(name, (low, high))
-            found[name] = (min(low, before[0]), max(high, before[1]))
-    return found
+            before = ranges.get(name, (low, high))
+            ranges[name] = (min(low, before[0]), max(high, before[1]))
+    return ranges
 
 
 def _quantised(calibrated: bytes, io_type: Any) -> bytes:
@@ -177,12 +177,12 @@ def _with_distinct_biases(weights: Weights) -> dict[str, Array]:
     The converter keeps equal constants once and, in int16, with one scale: that of the layer that it meets first. The
     others then read a wrong bias (off by a tenth of the range in a network with fresh weights).
     """
-    found, seen = dict(weights), set[bytes]()
+    result, seen = dict(weights), set[bytes]()
     for name in (name for name in weights if name.endswith("/bias")):
-        while found[name].tobytes() in seen:
-            found[name] = np.nextafter(found[name], np.float32(np.inf))
-        seen.add(found[name].tobytes())
-    return found
+        while result[name].tobytes() in seen:
+            result[name] = np.nextafter(result[name], np.float32(np.inf))
+        seen.add(result[name].tobytes())
+    return result
 
 
 def _ask_fp16(converter: Any) -> None:

@@ -80,8 +80,8 @@ def _down(g: GraphBuilder, spec: ArchSpec, path: str, x: str, halvings: int) -> 
     levels = [x]
     for index in range(1, halvings + 1):
         width = _level_width(spec, index, halvings)
-        kept = g.channels(levels[-1])
-        x = downsample(g, spec, f"{path}down{index}", levels[-1], kept if spec.encoder_depth else width)
+        widest = g.channels(levels[-1])
+        x = downsample(g, spec, f"{path}down{index}", levels[-1], widest if spec.encoder_depth else width)
         levels.append(_level_convs(g, spec, f"{path}enc{index}", x, width, spec.encoder_depth))
     return levels
 

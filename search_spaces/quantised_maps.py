@@ -56,10 +56,10 @@ class QuantisedMaps:
         owner: dict[int, str] = {}
         for name in rounded:
             owner.setdefault(leader[names[name]], name)
-        told = tuple((name, owner[leader[names[name]]]) for name in rounded)
+        groups = tuple((name, owner[leader[names[name]]]) for name in rounded)
         ranges = tuple((name, _range(file.tensors[names[name]])) for name in owner.values())
         fixed = frozenset(owner[leader[index]] for index in _fixed(file) if leader[index] in owner)
-        return cls(told, ranges, fixed, tuple(_rounded_before(file, names)))
+        return cls(groups, ranges, fixed, tuple(_rounded_before(file, names)))
 
     @property
     def learned(self) -> tuple[tuple[str, Range], ...]:
@@ -82,13 +82,13 @@ class QuantisedMaps:
 
     def trained_ranges(self, logarithms: Mapping[str, Any]) -> dict[str, Range]:
         """Return the range of every rounded map after training; each logarithm is an array of one number."""
-        found = dict(self.ranges)
+        ranges = dict(self.ranges)
         for name, (low, high) in self.learned:
-            found[name] = (
+            ranges[name] = (
                 -exp(logarithms[f"{name}/low"].item()) if low else 0.0,
                 exp(logarithms[f"{name}/high"].item()) if high else 0.0,
             )
-        return {node: found[name] for node, name in self.maps}
+        return {node: ranges[name] for node, name in self.maps}
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, to be read back by `from_dict`."""

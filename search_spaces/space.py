@@ -104,8 +104,8 @@ class SearchSpace:
     @property
     def digest(self) -> str:
         """A hash over the choices, by which a study tells that the space was edited."""
-        told = json.dumps({name: self.values(name) for name in sorted(GENES)})
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        text = json.dumps({name: self.values(name) for name in sorted(GENES)})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _nearest(values: tuple[Value, ...], value: Value, *, ordered: bool) -> tuple[Value, ...]:

@@ -240,8 +240,8 @@ class ArchSpec:
 
         Defaults are left out so that a gene added later, with the old behaviour as its default, keeps every old hash.
         """
-        told = {name: value for name, value in self.to_dict().items() if value != GENES[name].default}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        genes = {name: value for name, value in self.to_dict().items() if value != GENES[name].default}
+        return hashlib.sha256(json.dumps(genes, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def description(self) -> str:

@@ -26,9 +26,9 @@ def add_count_input(content: bytes) -> bytes:
 
 
 def _as_they_are() -> Any:
-    found = schema().QuantizationParametersT()
-    found.scale, found.zeroPoint = [1.0], [0]
-    return found
+    quantization = schema().QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = [1.0], [0]
+    return quantization
 
 
 def _quantize(model: Any, source: int, target: int) -> Any:

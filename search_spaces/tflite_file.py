@@ -176,8 +176,8 @@ def pack(model: Any) -> bytes:
 
 
 def _damaged(error: Exception) -> ExportError:
-    told = str(error) or type(error).__name__
-    return ExportError(f"This .tflite file is damaged ({told}); make or fetch it again.")
+    reason = str(error) or type(error).__name__
+    return ExportError(f"This .tflite file is damaged ({reason}); make or fetch it again.")
 
 
 def _file_op(model: Any, op: Any) -> FileOp:
@@ -208,9 +208,9 @@ def _tensor(model: Any, tensor: Any) -> FileTensor:
     buffer = model.buffers[tensor.buffer]
     # Files of more than 2 GB keep their constants behind the schema's part, at an offset.
     constant = bool(len(_listed(buffer.data)) or buffer.offset > 1 or tensor.externalBuffer)
-    told = tensor.quantization
-    scales = () if told is None else tuple(map(float, _listed(told.scale)))
-    zero_points = () if told is None else _indices(told.zeroPoint)
+    quantization = tensor.quantization
+    scales = () if quantization is None else tuple(map(float, _listed(quantization.scale)))
+    zero_points = () if quantization is None else _indices(quantization.zeroPoint)
     name = (tensor.name or b"").decode()
     values = _values(buffer.data, dtype, shape)
     return FileTensor(name, signature or shape, dtype, constant, values, scales, bool(tensor.isVariable), zero_points)

@@ -46,10 +46,10 @@ def _owners(graph: FileGraph, order: Mapping[str, int]) -> dict[int, str]:
         read = [index for index in node.inputs if index in owners]
         for index in node.outputs if read else ():  # others prepare weights
             name = graph.tensors[index].name
-            told = [part for part in _scopes(name) if part in order]
+            scopes = [part for part in _scopes(name) if part in order]
             if name.startswith(output):  # what is made of the output for another type of it has its name, too
-                told = [last]
-            owners[index] = max(told, key=lambda scope: order[scope], default=owners[read[0]])
+                scopes = [last]
+            owners[index] = max(scopes, key=lambda scope: order[scope], default=owners[read[0]])
     return owners
 
 

@@ -18,7 +18,7 @@ from search_spaces.tflite_file import FileGraph, FileNode, add_tensor, opcode, p
 Sizes = tuple[int, ...]
 
 # Where an operation reads the size that it is to make, where the map, and which of [n, h, w, c] it reads.
-_TOLD_SIZES = {"TRANSPOSE_CONV": (0, 2, slice(0, 4)), "RESIZE_BILINEAR": (1, 0, slice(1, 3))}
+_SIZE_OPERANDS = {"TRANSPOSE_CONV": (0, 2, slice(0, 4)), "RESIZE_BILINEAR": (1, 0, slice(1, 3))}
 
 
 def resized(content: bytes, input_shape: Shape) -> bytes:
@@ -31,9 +31,9 @@ def resized(content: bytes, input_shape: Shape) -> bytes:
     for index, shape in shapes.items():
         model.subgraphs[0].tensors[index].shape = list(shape)
     for node in graph.nodes:
-        if node.op.name in _TOLD_SIZES:
-            position, _, told = _TOLD_SIZES[node.op.name]
-            _fill(model, node.inputs[position], shapes[node.outputs[0]][told])
+        if node.op.name in _SIZE_OPERANDS:
+            position, _, size = _SIZE_OPERANDS[node.op.name]
+            _fill(model, node.inputs[position], shapes[node.outputs[0]][size])
     return pack(model)
 
 
@@ -44,7 +44,7 @@ def dynamic(content: bytes) -> bytes:
         model.subgraphs[0].tensors[index].shapeSignature = list(shape)
     operators: list[Any] = []
     for node, op in zip(graph.nodes, model.subgraphs[0].operators, strict=True):
-        if node.op.name in _TOLD_SIZES:
+        if node.op.name in _SIZE_OPERANDS:
             operators += _size_ops(model, graph, node, op)
         operators.append(op)
     model.subgraphs[0].operators = operators
@@ -94,14 +94,14 @@ def _open_shapes(graph: FileGraph) -> dict[int, Sizes]:
 
 def _size_ops(model: Any, graph: FileGraph, node: FileNode, op: Any) -> Iterator[Any]:
     """Yield the operations that work out the size that `op` reads: (size of its map) · factors + channels."""
-    position, read, told = _TOLD_SIZES[node.op.name]
+    position, read, size = _SIZE_OPERANDS[node.op.name]
     before, after = graph.tensors[node.inputs[read]].shape, graph.tensors[node.outputs[0]].shape
     factors = (1, after[1] // before[1], after[2] // before[2], 0)
     steps = [
         ("SHAPE", (), 4),
         ("MUL", (factors,), 4),
         ("ADD", ((0, 0, 0, after[3]),), 4),
-        ("SLICE", ((told.start,), (told.stop - told.start,)), told.stop - told.start),
+        ("SLICE", ((size.start,), (size.stop - size.start,)), size.stop - size.start),
     ]
     last = node.inputs[read]
     for name, constants, length in steps:

@@ -133,16 +133,17 @@ def _require_tensor(model: Any, tensor: Any, types: dict[int, str]) -> None:
 
 
 def _require_quantization(tensor: Any, name: str, shape: list[int]) -> None:
-    told = tensor.quantization
+    quantization = tensor.quantization
     scales, zero_points = (
-        () if told is None else _listed(each) for each in ((told and told.scale), (told and told.zeroPoint))
+        () if quantization is None else _listed(each)
+        for each in ((quantization and quantization.scale), (quantization and quantization.zeroPoint))
     )
     if not len(scales):
         return
     _require(all(isfinite(scale) and scale >= 0 for scale in scales), f'tensor "{name}" of a scale that is no number')
     _require(len(zero_points) in (0, 1, len(scales)), f'tensor "{name}" of as many zero points as not scales')
     if len(scales) > 1:
-        axis = told.quantizedDimension
+        axis = quantization.quantizedDimension
         known = 0 <= axis < len(shape) and shape[axis] == len(scales)
         _require(known, f'tensor "{name}" of {len(scales)} scales, which is not the size of any axis it names')
 
@@ -201,5 +202,5 @@ def _require_channels(graph: Any, inputs: list[int], outputs: list[int], name: s
 
 def _require_bias(shape: Any, inputs: list[int], position: int, cout: int, name: str) -> None:
     if len(inputs) > position and inputs[position] >= 0:
-        found = shape(inputs[position])
-        _require(found == [cout], f"a {name} of {cout} channels with a bias of {found}")
+        bias_shape = shape(inputs[position])
+        _require(bias_shape == [cout], f"a {name} of {cout} channels with a bias of {bias_shape}")

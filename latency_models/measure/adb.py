@@ -135,8 +135,8 @@ class Phone:
     def digest(self, remote: str) -> str | None:
         """Return the SHA-256 of a file on the phone, or None where the phone cannot compute it."""
         reply = self.shell(f"sha256sum {shlex.quote(remote)}")
-        found = re.match(r"\\?([0-9a-f]{64})\b", reply.text)
-        return found[1] if found and not reply.status else None
+        match = re.match(r"\\?([0-9a-f]{64})\b", reply.text)
+        return match[1] if match and not reply.status else None
 
     def size(self, remote: str) -> int | None:
         """Return the bytes of a file on the phone, or None where it is not there."""
@@ -183,6 +183,6 @@ def _adb(*arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]
 def _said(answer: "subprocess.CompletedProcess[str]") -> str:
     """Return what adb said of a failure, in one line."""
     lines = [line.strip() for line in (answer.stderr + answer.stdout).splitlines()]
-    told = [line for line in lines if line and not line.startswith("* ")]
-    line = next((line for line in told if "error" in line.lower() or "failed" in line.lower()), (*told, "no reason")[0])
+    said = [line for line in lines if line and not line.startswith("* ")]
+    line = next((line for line in said if "error" in line.lower() or "failed" in line.lower()), (*said, "no reason")[0])
     return line.removeprefix("adb: ").removeprefix("error: ").rstrip(".")

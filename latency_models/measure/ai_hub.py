@@ -40,12 +40,12 @@ def parse_ai_hub(data: object, *, allow_partial: bool = False) -> tuple[Timing, 
 
     Raises MeasurementError where a time is none, or not the accelerator's.
     """
-    found = [_of_profile(name, profile, allow_partial=allow_partial) for name, profile in _profiles(data, "")]
+    timings = [_of_profile(name, profile, allow_partial=allow_partial) for name, profile in _profiles(data, "")]
     rows = [(facts, row) for facts, row in _entries(data, {}) if _is_tflite(facts)]
-    found += [_of_table(facts, row, allow_partial=allow_partial) for facts, row in rows]
-    if not found:
+    timings += [_of_table(facts, row, allow_partial=allow_partial) for facts, row in rows]
+    if not timings:
         raise MeasurementError("No time of it is of TensorFlow Lite; give a profile of a .tflite file.")
-    return tuple(found)
+    return tuple(timings)
 
 
 def _profiles(data: object, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -167,10 +167,10 @@ def _of_table(facts: Mapping[str, str], row: Mapping[str, Any], *, allow_partial
 
 
 def _counted_layers(row: Mapping[str, Any]) -> Counter[str]:
-    told = (row.get(key) for key in ("layer_counts", "layerCounts", "layer_info"))
-    found: dict[str, Any] = next((each for each in told if isinstance(each, dict)), {})
+    layer_counts = (row.get(key) for key in ("layer_counts", "layerCounts", "layer_info"))
+    layers: dict[str, Any] = next((each for each in layer_counts if isinstance(each, dict)), {})
     counts: Counter[str] = Counter()
-    for key, value in found.items():
+    for key, value in layers.items():
         unit = key.lower().removeprefix("layers_on_").upper()
         if unit in _UNITS and isinstance(value, int):
             counts[unit] += value

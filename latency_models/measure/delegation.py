@@ -69,19 +69,19 @@ def read_delegation(lines: Sequence[str]) -> Delegation | None:
     Where several are named, the accelerator that took the most. Of one delegate the worst that is said counts:
     NNAPI can claim all nodes and still leave the network to the CPU.
     """
-    told = _named([*_announced(lines), *_replaced(lines), *_tried(lines), *_asked(lines)])
-    accelerators = [one for one in told if one.delegate not in CPU_DELEGATES]
+    delegations = _named([*_announced(lines), *_replaced(lines), *_tried(lines), *_asked(lines)])
+    accelerators = [one for one in delegations if one.delegate not in CPU_DELEGATES]
     if accelerators:
         return max(_judged(accelerators), key=lambda one: one.extent)
-    if told:
-        found = max(_judged(told), key=lambda one: one.extent)
-        return found if found.extent is Extent.NONE else replace(found, extent=Extent.ALL)
+    if delegations:
+        largest = max(_judged(delegations), key=lambda one: one.extent)
+        return largest if largest.extent is Extent.NONE else replace(largest, extent=Extent.ALL)
     return None
 
 
-def delegate_name(told: str) -> str:
-    """Return our name of what the runtime calls `told`: "TfLiteGpuDelegateV2" is "gpu"."""
-    name = re.sub(r"^tflite|delegate(v\d+)?$", "", told.lower())
+def delegate_name(runtime_name: str) -> str:
+    """Return our name of what the runtime calls `runtime_name`: "TfLiteGpuDelegateV2" is "gpu"."""
+    name = re.sub(r"^tflite|delegate(v\d+)?$", "", runtime_name.lower())
     return _OTHER_NAMES.get(name, name)
 
 
@@ -128,39 +128,41 @@ def require_delegated(delegation: Delegation, name: str, *, allow_partial: bool)
         )
 
 
-def _judged(told: Sequence[Delegation]) -> list[Delegation]:
+def _judged(delegations: Sequence[Delegation]) -> list[Delegation]:
     """Return one verdict per delegate."""
-    names = dict.fromkeys(one.delegate for one in told)  # a set that keeps the order of the log
-    return [_verdict([one for one in told if one.delegate == name]) for name in names]
+    names = dict.fromkeys(one.delegate for one in delegations)  # a set that keeps the order of the log
+    return [_verdict([one for one in delegations if one.delegate == name]) for name in names]
 
 
-def _verdict(told: Sequence[Delegation]) -> Delegation:
-    worst = min([one for one in told if one.extent is not Extent.UNKNOWN] or told, key=lambda one: one.extent)
-    counted = next((one for one in told if one.delegated_nodes is not None), worst)
+def _verdict(delegations: Sequence[Delegation]) -> Delegation:
+    worst = min(
+        [one for one in delegations if one.extent is not Extent.UNKNOWN] or delegations, key=lambda one: one.extent
+    )
+    counted = next((one for one in delegations if one.delegated_nodes is not None), worst)
     return replace(counted, extent=worst.extent, line=worst.line)
 
 
 def _announced(lines: Iterable[str]) -> list[Delegation]:
     """Return what the tool concludes in words."""
-    found = []
+    delegations = []
     for line in lines:
         if match := _REFUSED.search(line):
-            found.append(Delegation(delegate_name(match[1] or match[2]), Extent.NONE, line=line))
+            delegations.append(Delegation(delegate_name(match[1] or match[2]), Extent.NONE, line=line))
         elif match := _APPLIED.search(line):
             extent = {None: Extent.UNKNOWN, "completely": Extent.ALL}.get(match[2], Extent.PART)
             kernels = int(match[3]) if match[3] else None
-            found.append(Delegation(delegate_name(match[1]), extent, partitions=kernels, line=line))
+            delegations.append(Delegation(delegate_name(match[1]), extent, partitions=kernels, line=line))
         elif _REFERENCE.match(line):
-            found.append(Delegation("nnapi", Extent.NONE, line=line))
+            delegations.append(Delegation("nnapi", Extent.NONE, line=line))
         elif match := _DELEGATED.search(line):
             taken, nodes, partitions = (int(match[name]) for name in ("taken", "nodes", "parts"))
             extent = Extent.ALL if taken == nodes else Extent.PART if taken else Extent.NONE
-            found.append(Delegation(delegate_name(match[1]), extent, nodes, taken, partitions, line))
+            delegations.append(Delegation(delegate_name(match[1]), extent, nodes, taken, partitions, line))
         elif match := _CREATED.search(line):
-            found.append(Delegation(delegate_name(match[1] or match[2]), Extent.UNKNOWN, line=line))
+            delegations.append(Delegation(delegate_name(match[1] or match[2]), Extent.UNKNOWN, line=line))
         elif _CREATED_XNNPACK in line:
-            found.append(Delegation("xnnpack", Extent.UNKNOWN, line=line))
-    return found
+            delegations.append(Delegation("xnnpack", Extent.UNKNOWN, line=line))
+    return delegations
 
 
 def _replaced(lines: Iterable[str]) -> list[Delegation]:
@@ -199,9 +201,9 @@ def _tried(lines: Iterable[str]) -> list[Delegation]:
 
 def _asked(lines: Iterable[str]) -> list[Delegation]:
     """Return the delegates that the tool was told to use."""
-    asked = [delegate_name(match[1].replace(" ", "_")) for line in lines if (match := _ASKED.match(line))]
+    requested = [delegate_name(match[1].replace(" ", "_")) for line in lines if (match := _ASKED.match(line))]
     external = [_of_library(match[1]) for line in lines if (match := _ASKED_EXTERNAL.match(line))]
-    return [Delegation(name, Extent.UNKNOWN) for name in (*asked, *external) if name not in _NO_DELEGATES]
+    return [Delegation(name, Extent.UNKNOWN) for name in (*requested, *external) if name not in _NO_DELEGATES]
 
 
 def _of_library(path: str) -> str:
@@ -210,10 +212,10 @@ def _of_library(path: str) -> str:
     return next((known for known in _LIBRARIES if known in name), "external")
 
 
-def _named(told: list[Delegation]) -> list[Delegation]:
+def _named(delegations: list[Delegation]) -> list[Delegation]:
     """Call an external delegate what it calls itself, where it does."""
-    own = {one.delegate for one in told} - {"external", *CPU_DELEGATES}
+    own = {one.delegate for one in delegations} - {"external", *CPU_DELEGATES}
     if len(own) != 1:
-        return told
+        return delegations
     name = own.pop()
-    return [replace(one, delegate=name) if one.delegate == "external" else one for one in told]
+    return [replace(one, delegate=name) if one.delegate == "external" else one for one in delegations]

@@ -64,16 +64,16 @@ def _from_profile(path: Path, model: Path, defaults: Conditions, *, folder: Path
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
         if not below:
             raise MeasurementError(f"{path} holds no file that ends with {', '.join(SUFFIXES)}; name the files.")
-        found += below
-    return found
+        files += below
+    return files
 
 
 def _text(path: Path) -> str:
@@ -123,32 +123,32 @@ def _results(text: str, *, allow_partial: bool) -> tuple[LogResult, ...]:
 
 
 def _from_ai_hub(data: object, path: Path, defaults: Conditions, *, allow_partial: bool) -> list[Placed]:
-    found = parse_ai_hub(data, allow_partial=allow_partial)
-    if sum(not timing.network for timing in found) > 1:
+    timings = parse_ai_hub(data, allow_partial=allow_partial)
+    if sum(not timing.network for timing in timings) > 1:
         raise MeasurementError(
             "It holds several profiles without the networks' names; give an object of profiles by name, or a file each."
         )
-    named = [replace(t, network=t.network or path.stem, source=path.name) for t in found]
+    named = [replace(t, network=t.network or path.stem, source=path.name) for t in timings]
     return [(str(path), timing) for timing in _agreeing(named, defaults)]
 
 
 def _agreeing(timings: Sequence[Timing], wanted: Conditions) -> list[Timing]:
     """Return the timings under the conditions that the user states, of those that the source tells."""
-    kept = [t for t in timings if not _disagreeing(t.conditions, wanted)]
-    if timings and not kept:
+    agreeing = [t for t in timings if not _disagreeing(t.conditions, wanted)]
+    if timings and not agreeing:
         name = _disagreeing(timings[0].conditions, wanted)[0]
-        told = ", ".join(sorted({str(getattr(t.conditions, name)) for t in timings}))
+        values = ", ".join(sorted({str(getattr(t.conditions, name)) for t in timings}))
         raise MeasurementError(
-            f"It holds no time of {name} {getattr(wanted, name)}, only of {told}; name one of these by --{name}."
+            f"It holds no time of {name} {getattr(wanted, name)}, only of {values}; name one of these by --{name}."
         )
-    return kept
+    return agreeing
 
 
-def _disagreeing(told: Conditions, wanted: Conditions) -> list[str]:
+def _disagreeing(conditions: Conditions, wanted: Conditions) -> list[str]:
     """Return in what two conditions differ that both state, of what a table may hold several of."""
 
     def agree(name: str) -> bool:
-        mine, theirs = getattr(told, name), getattr(wanted, name)
+        mine, theirs = getattr(conditions, name), getattr(wanted, name)
         if mine in ("", None) or theirs in ("", None) or str(mine).lower() == str(theirs).lower():
             return True
         return name == "delegate" and mine in CPU_DELEGATES and theirs in CPU_DELEGATES
@@ -168,10 +168,10 @@ def _from_csv(text: str, path: Path, defaults: Conditions, folder: Path) -> list
             one for table in tables for one in _of_table(table.text, f'{path}, column "{table.heading}"', path, folder)
         ]
         try:
-            kept = _agreeing([timing for _, timing in placed], defaults)
+            agreeing = _agreeing([timing for _, timing in placed], defaults)
         except MeasurementError as error:
             raise MeasurementError(f"{path}: {error}") from None
-        return [(place, timing) for place, timing in placed if timing in kept]
+        return [(place, timing) for place, timing in placed if timing in agreeing]
     if not typed_columns(headings) and not any(heading in COLUMNS or _TABLE.match(heading) for heading in headings):
         raise MeasurementError(
             f"{path} is none of a log of benchmark_model, JSON of litert-benchmark or Qualcomm AI Hub, or a CSV of "
@@ -186,9 +186,9 @@ def _of_table(text: str, where: str, path: Path, folder: Path) -> list[Placed]:
     rename = typed_columns(headings)
     placed = []
     for place, timing in parse_measurements(text, where=where, rename=rename):
-        told = in_our_words(timing, headings) if rename else timing
-        model = told.model and Path(os.path.relpath(path.parent / told.model, folder)).as_posix()
-        placed.append((place, replace(told, model=model, source=told.source or path.name)))
+        renamed = in_our_words(timing, headings) if rename else timing
+        model = renamed.model and Path(os.path.relpath(path.parent / renamed.model, folder)).as_posix()
+        placed.append((place, replace(renamed, model=model, source=renamed.source or path.name)))
     return placed
 
 
@@ -226,22 +226,23 @@ def _network(model: str, path: Path, *, alone: bool) -> str:
     )
 
 
-def _agreed(told: str, wanted: str) -> str:
+def _agreed(value: str, wanted: str) -> str:
     """Return the delegate that a log tells and the user expects; one that fell back to the CPU is not it."""
-    if not told or not wanted or told == wanted:
-        return told or wanted
-    if (told in CPU_DELEGATES) == (wanted in CPU_DELEGATES):
-        if told in _UNSPECIFIC:
+    if not value or not wanted or value == wanted:
+        return value or wanted
+    if (value in CPU_DELEGATES) == (wanted in CPU_DELEGATES):
+        if value in _UNSPECIFIC:
             return wanted
-        if told in CPU_DELEGATES or wanted in _UNSPECIFIC:
-            return told
-    raise MeasurementError(f"The log tells that {told} ran the network, not {wanted}; correct one or the other.")
+        if value in CPU_DELEGATES or wanted in _UNSPECIFIC:
+            return value
+    raise MeasurementError(f"The log tells that {value} ran the network, not {wanted}; correct one or the other.")
 
 
 def _filled(timing: Timing, defaults: Conditions) -> Timing:
-    told = {field.name: getattr(timing.conditions, field.name) for field in fields(Conditions)}
+    values = {field.name: getattr(timing.conditions, field.name) for field in fields(Conditions)}
     return replace(
-        timing, conditions=replace(defaults, **{name: value for name, value in told.items() if value not in ("", None)})
+        timing,
+        conditions=replace(defaults, **{name: value for name, value in values.items() if value not in ("", None)}),
     )
 
 

@@ -239,8 +239,8 @@ def _outcome(
         return Failure(path.stem, str(path), str(error))
     once = 1e3 * model.turn()
     reference, ms = min(bench, key=lambda pair: abs(log(pair[1] / once)))
-    found = pair_ratio(model, reference)
-    return _timing(path, conditions, ms * found.ratio, "pair_ratio", ms * found.low, ms * found.high, found.pairs)
+    ratio = pair_ratio(model, reference)
+    return _timing(path, conditions, ms * ratio.ratio, "pair_ratio", ms * ratio.low, ms * ratio.high, ratio.pairs)
 
 
 def _require_sound(content: bytes, path: Path) -> None:

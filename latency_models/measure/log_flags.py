@@ -32,8 +32,8 @@ _DEFAULTS = ("", "0", "-1")
 
 def read_flags(lines: Iterable[str]) -> dict[str, str]:
     """Return every flag in the log with its value as a text; bools are "1" and "0"."""
-    found = (match for line in lines if (match := _ECHO.match(line)))
-    return {_flag(match[1]): match[2] for match in found if match[1].lower() not in _NO_FLAGS}
+    matches = (match for line in lines if (match := _ECHO.match(line)))
+    return {_flag(match[1]): match[2] for match in matches if match[1].lower() not in _NO_FLAGS}
 
 
 def command_line(flags: dict[str, str]) -> str:
@@ -43,8 +43,10 @@ def command_line(flags: dict[str, str]) -> str:
     defaults are left out.
     """
     repeats_all = flags.get(_flag(_VERBOSELY), "1") != "0"
-    told = {name: value for name, value in flags.items() if name.startswith(_CONDITIONS)}
-    return " ".join(f"--{name}={value}" for name, value in told.items() if not (repeats_all and value in _DEFAULTS))
+    conditions = {name: value for name, value in flags.items() if name.startswith(_CONDITIONS)}
+    return " ".join(
+        f"--{name}={value}" for name, value in conditions.items() if not (repeats_all and value in _DEFAULTS)
+    )
 
 
 def _flag(words: str) -> str:

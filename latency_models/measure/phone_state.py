@@ -59,8 +59,8 @@ def parse_state(text: str) -> PhoneState:
 
 
 def _number(text: str, key: str) -> int | None:
-    found = re.search(rf"^\s*{key}:\s*(-?\d+)\s*$", text, re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(rf"^\s*{key}:\s*(-?\d+)\s*$", text, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def wait_until_fit(phone: Phone, *, hottest_c: float, patience_s: float, on_message: OnMessage, sleep: Sleep) -> None:

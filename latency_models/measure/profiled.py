@@ -57,18 +57,20 @@ def _network(model: Path) -> tuple[bytes, Network]:
 
 def _check(rows: Sequence[OpTime], network: Network, model: Path) -> None:
     """Raise MeasurementError unless the rows are the network's operations in the order in which they run."""
-    told, wanted = [row.node_type for row in rows], [kernel.tflite_op for kernel in network.kernels]
-    delegate = next((name for name in told if "delegate" in name.lower()), None)
+    profiled, wanted = [row.node_type for row in rows], [kernel.tflite_op for kernel in network.kernels]
+    delegate = next((name for name in profiled if "delegate" in name.lower()), None)
     if delegate:
         raise MeasurementError(
             f"The profile holds {delegate} as one operation, which does not tell its parts; profile on the CPU without "
             "a delegate (--use_xnnpack=false)."
         )
-    if told != wanted:
-        index = next((n for n, pair in enumerate(zip(told, wanted, strict=False)) if pair[0] != pair[1]), len(wanted))
-        got = told[index] if index < len(told) else "nothing"
-        asked = wanted[index] if index < len(wanted) else "nothing"
+    if profiled != wanted:
+        index = next(
+            (n for n, pair in enumerate(zip(profiled, wanted, strict=False)) if pair[0] != pair[1]), len(wanted)
+        )
+        got = profiled[index] if index < len(profiled) else "nothing"
+        expected_op = wanted[index] if index < len(wanted) else "nothing"
         raise MeasurementError(
-            f"The profile is not of {model}: operation {index} is {got}, the file has {asked}; name the file that was "
-            "profiled."
+            f"The profile is not of {model}: operation {index} is {got}, the file has {expected_op}; name the file "
+            "that was profiled."
         )

@@ -34,11 +34,11 @@ _DELEGATES = ("nnapi", "gpu", "neuron", "hexagon", "eden", "qnn", "xnnpack", "cp
 
 def typed_columns(headings: Sequence[str]) -> dict[str, str]:
     """Return our column for each heading that is known here and is not ours; empty: the CSV is our own."""
-    found = {heading: column for heading in headings if (column := _column(heading))}
+    columns = {heading: column for heading in headings if (column := _column(heading))}
     # Our own "model" is a path, beside the name of the network; alone it is that name.
-    if "network" not in {*headings, *found.values()}:
-        found |= {heading: "network" for heading in headings if heading.lower() == "model"}
-    return found
+    if "network" not in {*headings, *columns.values()}:
+        columns |= {heading: "network" for heading in headings if heading.lower() == "model"}
+    return columns
 
 
 def _column(heading: str) -> str | None:
@@ -66,7 +66,7 @@ def in_our_words(timing: Timing, headings: Sequence[str]) -> Timing:
     )
 
 
-def _delegate(told: str) -> str:
+def _delegate(name: str) -> str:
     """Return the first word of "TFLite GPU delegate" or "NNAPI, mtk-mdla" that is a delegate."""
-    words = re.findall(r"[a-z]+", told.lower())
-    return next((word for word in words if word in _DELEGATES), told.lower())
+    words = re.findall(r"[a-z]+", name.lower())
+    return next((word for word in words if word in _DELEGATES), name.lower())

@@ -95,9 +95,9 @@ def read_heading(heading: str) -> Heading | None:
 
 def _one_delegate(named: Sequence[str]) -> tuple[str, str]:
     """Return the delegate that words such as "NPU QNN HTP" mean, and the flags they stand for."""
-    found = dict.fromkeys(_DELEGATES[name][0] for name in named)
+    delegates = dict.fromkeys(_DELEGATES[name][0] for name in named)
     flags = " ".join(dict.fromkeys(_DELEGATES[name][1] for name in named if _DELEGATES[name][1]))
-    specific = [name for name in found if name not in _UNSPECIFIC] or list(found)
+    specific = [name for name in delegates if name not in _UNSPECIFIC] or list(delegates)
     return specific[0], " ".join([*specific[1:], flags]).strip()
 
 
@@ -106,7 +106,7 @@ def wide_headings(headings: Sequence[str]) -> dict[int, Heading]:
     others = {*headings, *typed_columns(headings).values()}
     if "delegate" in others or any(re.fullmatch(r"runtime_(ms|us|s)", name) for name in others):
         return {}
-    return {index: found for index, heading in enumerate(headings) if (found := read_heading(heading))}
+    return {index: column for index, heading in enumerate(headings) if (column := read_heading(heading))}
 
 
 class Narrow(NamedTuple):
@@ -123,16 +123,16 @@ def narrow_tables(text: str, headings: Sequence[str], wide: dict[int, Heading]) 
     Raises MeasurementError where a unit is missing, or two columns are of the same conditions.
     """
     columns: dict[tuple[str, str, str, int | None], dict[str, int]] = {}
-    for index, found in wide.items():
-        if not found.statistic:
+    for index, column in wide.items():
+        if not column.statistic:
             continue
-        group = columns.setdefault(found.conditions, {})
-        if found.statistic in group:
+        group = columns.setdefault(column.conditions, {})
+        if column.statistic in group:
             raise MeasurementError(
-                f'Its columns "{headings[group[found.statistic]]}" and "{headings[index]}" are of one delegate under '
+                f'Its columns "{headings[group[column.statistic]]}" and "{headings[index]}" are of one delegate under '
                 "the same conditions; name what differs (fp16, 4 threads), or keep one."
             )
-        group[found.statistic] = index
+        group[column.statistic] = index
     tables = [_narrow(text, headings, wide, group) for group in columns.values() if {"mean", "median"} & group.keys()]
     with_times = [table for table in tables if table is not None]
     if not with_times:
@@ -144,16 +144,16 @@ def _narrow(text: str, headings: Sequence[str], wide: dict[int, Heading], group:
     """Return the table of one group of columns; None where none of its cells holds a time."""
     statistic = "median" if "median" in group else "mean"
     times = {"runtime": group[statistic]} | {name: group[name] for name in ("low", "high") if name in group}
-    found = wide[times["runtime"]]
-    kept = {index: name for index, name in _renamed(headings, wide).items() if index not in wide}
-    told = {
+    column = wide[times["runtime"]]
+    shared_columns = {index: name for index, name in _renamed(headings, wide).items() if index not in wide}
+    columns = {
         "statistic": statistic,
-        "delegate": found.delegate,
-        "flags": found.flags,
-        "precision": found.precision,
-        "threads": str(found.threads or ""),
+        "delegate": column.delegate,
+        "flags": column.flags,
+        "precision": column.precision,
+        "threads": str(column.threads or ""),
     }
-    told = {name: value for name, value in told.items() if value and name not in kept.values()}
+    columns = {name: value for name, value in columns.items() if value and name not in shared_columns.values()}
     units = {f"{name}_{_unit(headings, wide, index)}": index for name, index in times.items()}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -162,10 +162,10 @@ def _narrow(text: str, headings: Sequence[str], wide: dict[int, Heading], group:
         if not cells or (rows and _NO_TIME.fullmatch(cells[times["runtime"]])):
             out.write("\n")
             continue
-        own = [cells[index] for index in (*kept, *times.values())]
-        writer.writerow([*own, *told.values()] if rows else [*kept.values(), *units, *told])
+        own = [cells[index] for index in (*shared_columns, *times.values())]
+        writer.writerow([*own, *columns.values()] if rows else [*shared_columns.values(), *units, *columns])
         rows += 1
-    return Narrow(found, out.getvalue(), headings[times["runtime"]]) if rows > 1 else None
+    return Narrow(column, out.getvalue(), headings[times["runtime"]]) if rows > 1 else None
 
 
 def _lines(text: str, width: int) -> Iterator[list[str]]:

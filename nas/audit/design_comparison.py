@@ -80,11 +80,11 @@ class Comparison:
         }
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "Comparison":
+    def from_dict(cls, data: Mapping[str, Any]) -> "Comparison":
         """Read what `to_dict` wrote; raise ValueError where it is something else, or its means are not of its runs."""
-        if told["schema"] != SCHEMA:
-            raise ValueError(f"schema {told['schema']}, wanted {SCHEMA}")
-        read = _FILE.read(dict(told))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}, wanted {SCHEMA}")
+        read = _FILE.read(dict(data))
         made = cls(
             label=read["label"],
             pairs=read["data"]["pairs"],
@@ -164,8 +164,8 @@ def _values(runs: Iterable[Run], quality: str) -> Iterator[float]:
 
 def mean(runs: Sequence[Run], quality: str) -> float | None:
     """Return the mean of a quality over a design's runs; None where one of them has no number."""
-    found = _spread(runs, quality)
-    return found["mean"] if found else None
+    spread_of_runs = _spread(runs, quality)
+    return spread_of_runs["mean"] if spread_of_runs else None
 
 
 def rank_correlation(runs: Iterable[Run], quality: str) -> dict[str, float] | None:
@@ -175,7 +175,11 @@ def rank_correlation(runs: Iterable[Run], quality: str) -> dict[str, float] | No
     designs have a number, or where all have the same: there is no order then.
     """
     means = {name: of_one[quality] for name, of_one in summaries(runs).items()}
-    ours = {name: found["mean"] for name, found in means.items() if found and _is_a_first_reading(name)}
+    ours = {
+        name: spread_of_runs["mean"]
+        for name, spread_of_runs in means.items()
+        if spread_of_runs and _is_a_first_reading(name)
+    }
     published = [DESIGNS[name].table1.psnr_db for name in ours]
     if len(ours) < FEWEST_TO_RANK or len(set(ours.values())) == 1 or len(set(published)) == 1:
         return None
@@ -195,11 +199,12 @@ def _is_a_first_reading(name: str) -> bool:
     return name in DESIGNS and DESIGNS[name].variant_of is None
 
 
-def correlation_text(found: Mapping[str, float] | None) -> str:
+def correlation_text(correlation: Mapping[str, float] | None) -> str:
     """Return a rank correlation for people."""
-    if found is None:
+    if correlation is None:
         return "too few designs to rank"
     return (
-        f"Spearman {found['spearman']:+.2f} (p = {found['spearman_p']:.2f}), "
-        f"Kendall {found['kendall']:+.2f} (p = {found['kendall_p']:.2f}), {found['designs']:.0f} designs"
+        f"Spearman {correlation['spearman']:+.2f} (p = {correlation['spearman_p']:.2f}), "
+        f"Kendall {correlation['kendall']:+.2f} (p = {correlation['kendall_p']:.2f}), "
+        f"{correlation['designs']:.0f} designs"
     )

@@ -112,8 +112,8 @@ def kept_of_the_best(short: BySeed, truth: BySeed, *, eta: int) -> tuple[float, 
     """Return how many of the truly best quarter are in a rung's best 1/eta, a mean over seeds, and their number."""
     n = len(short)
     best = set(_best(truth.mean(1), max(1, n // 4)))
-    kept = [len(best & set(_best(scores, max(1, n // eta)))) for scores in short.T]
-    return float(np.mean(kept)), len(best)
+    counts = [len(best & set(_best(scores, max(1, n // eta)))) for scores in short.T]
+    return float(np.mean(counts)), len(best)
 
 
 def regret(rungs: Sequence[BySeed], truth: BySeed, *, eta: int) -> float:

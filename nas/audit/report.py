@@ -100,7 +100,7 @@ def rung_rows(of: Audited) -> list[dict[str, Any]]:
 def _rung_row(of: Audited, top: int, steps: int) -> dict[str, Any]:
     psnr_db, score = of.psnr_db(top, steps), of.score(top, steps)
     truth_db, true_score = of.psnr_db(of.steps, of.steps), of.score(of.steps, of.steps)
-    kept, best = rank_agreement.kept_of_the_best(score, true_score, eta=ETA) if len(score) else (None, 0)
+    count, best = rank_agreement.kept_of_the_best(score, true_score, eta=ETA) if len(score) else (None, 0)
     return {
         "steps": steps,
         "top": top,
@@ -110,7 +110,7 @@ def _rung_row(of: Audited, top: int, steps: int) -> dict[str, Any]:
         "psnr_spearman_one_seed": rank_agreement.one_seed(rank_agreement.spearman, psnr_db, truth_db),
         "score_spearman_one_seed": rank_agreement.one_seed(rank_agreement.spearman, score, true_score),
         "best_quarter": best,
-        "best_quarter_kept": kept,
+        "best_quarter_kept": count,
         "seed_std_db": rank_agreement.seed_spread(psnr_db),
         "network_std_db": rank_agreement.network_spread(psnr_db),
         "train_s": of.train_s(top, steps),
@@ -118,11 +118,11 @@ def _rung_row(of: Audited, top: int, steps: int) -> dict[str, Any]:
 
 
 def _estimates(of_what: str, short: BySeed, truth: BySeed) -> dict[str, float | None]:
-    told: dict[str, float | None] = {}
+    row: dict[str, float | None] = {}
     for name, statistic in MEASURES.items():
         for part, value in asdict(rank_agreement.estimate(statistic, short.mean(1), truth.mean(1))).items():
-            told[f"{of_what}_{name}" + ("" if part == "value" else f"_{part}")] = value
-    return told
+            row[f"{of_what}_{name}" + ("" if part == "value" else f"_{part}")] = value
+    return row
 
 
 def ladder_rows(of: Audited) -> list[dict[str, Any]]:
@@ -198,31 +198,31 @@ def _network_row(of: Audited, spec: Any) -> dict[str, Any]:
     }
 
 
-def from_dict(told: Mapping[str, Any]) -> Audited:
+def from_dict(data: Mapping[str, Any]) -> Audited:
     """Read the records of what `to_dict` wrote; what is derived is not taken from there."""
     return Audited(
-        names={n["hash"]: n["name"] for n in told["networks"]},
-        runtimes_ms={n["hash"]: n["runtime_ms"] for n in told["networks"]},
-        seeds=tuple(told["seeds"]),
-        ladders=tuple(tuple(row["ladder"]) for row in told["ladders"]),
-        steps=told["steps"],
-        records=tuple(AuditRecord(**record) for record in told["records"]),
+        names={n["hash"]: n["name"] for n in data["networks"]},
+        runtimes_ms={n["hash"]: n["runtime_ms"] for n in data["networks"]},
+        seeds=tuple(data["seeds"]),
+        ladders=tuple(tuple(row["ladder"]) for row in data["ladders"]),
+        steps=data["steps"],
+        records=tuple(AuditRecord(**record) for record in data["records"]),
     )
 
 
 def notes(of: Audited) -> list[str]:
     """Return what a reader must know beside the figures, one sentence each."""
-    told = [f"{of.names[hash_]} takes no part ({why})" for hash_, why in of.left_out.items()]
+    lines = [f"{of.names[hash_]} takes no part ({why})" for hash_, why in of.left_out.items()]
     if len(of.hashes) < ENOUGH:
-        told.append(f"{len(of.hashes)} networks: a rank correlation over fewer than {ENOUGH} says little")
+        lines.append(f"{len(of.hashes)} networks: a rank correlation over fewer than {ENOUGH} says little")
     if len(of.scored) < len(of.hashes):
         without = [of.names[h] for place, h in enumerate(of.hashes) if place not in of.scored]
-        told.append(f"without a predicted runtime, and so without a score: {', '.join(without)}")
+        lines.append(f"without a predicted runtime, and so without a score: {', '.join(without)}")
     if any(ladder[-1] == of.steps for ladder in of.ladders):
-        told.append(
+        lines.append(
             f"*: one run with the {of.steps} steps themselves, so both share their luck, except where one seed is "
             "compared with the others"
         )
     if len(of.seeds) == 1:
-        told.append("one seed: luck and structure cannot be told apart")
-    return told
+        lines.append("one seed: luck and structure cannot be told apart")
+    return lines

@@ -198,15 +198,15 @@ def default_networks(space: SearchSpace) -> tuple[AuditedNetwork, ...]:
 def _members(space: SearchSpace, taken: set[object]) -> Iterator[AuditedNetwork]:
     import random
 
-    rng, seen, found = random.Random(MEMBERS_SEED), set(taken), 0
-    while found < MEMBERS:
+    rng, seen, count_found = random.Random(MEMBERS_SEED), set(taken), 0
+    while count_found < MEMBERS:
         spec = space.sample(lambda _, values, __: rng.choice(values))
         graph = build_graph(spec)
         if graph.macs > MOST_MACS or graph.structure in seen:
             continue
         seen.add(graph.structure)
-        found += 1
-        yield AuditedNetwork(f"member-{found}", spec)
+        count_found += 1
+        yield AuditedNetwork(f"member-{count_found}", spec)
 
 
 # What is kept
@@ -217,11 +217,11 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if not path.exists():
         save(path, settings)
-    told = _with_defaults(path)
+    before = _with_defaults(path)
     differs = [
-        f"{name} {_written(value)}, the audit has {_written(told.get(name))}"
+        f"{name} {_written(value)}, the audit has {_written(before.get(name))}"
         for name, value in json.loads(json.dumps(settings)).items()
-        if told.get(name) != value
+        if before.get(name) != value
     ]
     if differs:
         raise StudyError(
@@ -241,9 +241,9 @@ def _with_defaults(path: Path) -> dict[str, Any]:
 
     Raises StudyError where they are damaged.
     """
-    told = read(path)
-    others = {name: told.get(name) for name in ("data", "hardware")}
-    rest = {name: value for name, value in told.items() if name not in others}
+    data = read(path)
+    others = {name: data.get(name) for name in ("data", "hardware")}
+    rest = {name: value for name, value in data.items() if name not in others}
     try:
         _RECIPE.read(rest)  # types and ranges; what is missing is filled in here
         recipe = Recipe.from_dict(rest)
@@ -275,26 +275,26 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 def read(path: Path) -> dict[str, Any]:
     """Read a JSON object; raise StudyError where the file is damaged."""
     try:
-        told = stored.parse_json(stored.read_bytes(path))
+        data = stored.parse_json(stored.read_bytes(path))
     except (OSError, ValueError) as error:
         raise StudyError(
             f"{path} cannot be read ({cause(error)}); remove it, and what it held is made again."
         ) from None
-    if not isinstance(told, dict):
+    if not isinstance(data, dict):
         raise StudyError(f"{path} holds no JSON object; remove it, and what it held is made again.")
-    return told
+    return data
 
 
 def recorded(folder: Path, training: AuditTraining) -> dict[int, AuditRecord]:
     """Return the records of a training, by step; raise StudyError where one is damaged."""
-    found = {}
+    records = {}
     for path in (p for p in listed(folder / RUNS / training.key, StudyError) if p.suffix == ".json"):
         try:
             record = _RECORD.read(checksums.without_sum(read(path)))
         except ValueError as error:
             raise StudyError(f"{path} is no record of an audit ({error}); remove it, and it is made again.") from None
-        found[record.steps] = record
-    return found
+        records[record.steps] = record
+    return records
 
 
 # Training

@@ -93,8 +93,8 @@ def run_audit(
 def _study_of(refs: Sequence[NetworkRef], question: AuditOptions, results: Path) -> "StudyConfig | None":
     """Return the study whose trials are meant, or that was named; its data, recipe and device hold then."""
     if question.study is not None:
-        found = find_study(results, question.study)
-        return found.config if found else None
+        study = find_study(results, question.study)
+        return study.config if study else None
     return next((t.study.config for t in refs if t.candidate is not None and t.study is not None), None)
 
 
@@ -181,9 +181,9 @@ def _only_audit(folder: Path) -> Iterator[None]:
 def _settings(plan: AuditPlan, data: DataConfig, vgg_file: Path | None) -> dict[str, Any]:
     """Return what all records of a folder have in common; networks, seeds, ladders and steps may be added to."""
     recipe = {name: value for name, value in plan.recipe.to_dict().items() if name != "horizon"}
-    told = {"data": f"{_label(data)} ({identity(data)})", "hardware": backend.expected(), **recipe}
+    settings = {"data": f"{_label(data)} ({identity(data)})", "hardware": backend.expected(), **recipe}
     features = vgg_weights.used(plan.recipe, vgg_file)
-    return told | ({"vgg": features} if features else {})
+    return settings | ({"vgg": features} if features else {})
 
 
 def predicted_ms(device: Device, spec: ArchSpec) -> float | None:
@@ -196,12 +196,12 @@ def predicted_ms(device: Device, spec: ArchSpec) -> float | None:
 
 
 def _commit() -> str | None:
-    found = provenance.collect().get("commit")
-    return None if found is None else str(found)
+    commit = provenance.collect().get("commit")
+    return None if commit is None else str(commit)
 
 
 def _described(data: DataConfig, device: Device, workers: int) -> dict[str, Any]:
-    pairs = {split: len(found) for split, found in find_pairs(data).items()}
+    pairs = {split: len(members) for split, members in find_pairs(data).items()}
     return {
         "provenance": {**provenance.collect(), "hardware": backend.expected(), "workers": workers},
         "data": {"label": _label(data), "pairs": pairs, "identity": identity(data)},
@@ -266,45 +266,46 @@ def _title(of: Audited) -> str:
 
 
 def _show(of: Audited, device: Device, file: Path, *, output_format: str) -> None:
-    told = derived(of)
+    figures = derived(of)
     aside = Console(stderr=True)
     if output_format == "json":
-        print_json({"file": str(file), "steps": of.steps, "seeds": list(of.seeds), "device": device.name, **told})
+        print_json({"file": str(file), "steps": of.steps, "seeds": list(of.seeds), "device": device.name, **figures})
     elif output_format == "csv":
-        print_rows(told["rungs"], (), output_format=output_format, console=aside)
+        print_rows(figures["rungs"], (), output_format=output_format, console=aside)
     else:
-        _print_tables(Console(), of, told, device)
+        _print_tables(Console(), of, figures, device)
     for note in notes(of) if output_format != "table" else ():
         aside.print(f"{note}.", highlight=False)
     if output_format == "table":
         sys.stdout.write(f"Kept in {file}\n")
 
 
-def _print_tables(console: Console, of: Audited, told: dict[str, Any], device: Device) -> None:
+def _print_tables(console: Console, of: Audited, figures: dict[str, Any], device: Device) -> None:
     tables = (
-        (told["rungs"], AGREEMENT_COLUMNS, f"{_title(of)} (ρ Spearman, τ Kendall, with 95 % intervals)"),
+        (figures["rungs"], AGREEMENT_COLUMNS, f"{_title(of)} (ρ Spearman, τ Kendall, with 95 % intervals)"),
         (
-            told["rungs"],
+            figures["rungs"],
             NOISE_COLUMNS,
             "One seed against the others, how many of the best quarter a rung keeps, PSNR's spread in dB",
         ),
-        (told["ladders"], LADDER_COLUMNS, "Ladders: what they cost, and what their choice is short of the best"),
+        (figures["ladders"], LADDER_COLUMNS, "Ladders: what they cost, and what their choice is short of the best"),
     )
     for rows, columns, title in tables:
         print_rows(rows, columns, output_format="table", console=console, title=title)
         console.print()
-    truth = told["truth"]
+    truth = figures["truth"]
     console.print(
-        f"Ceiling, {of.steps} steps with one seed against the others: PSNR ρ {_told(truth['psnr_spearman_one_seed'])}, "
-        f"score ρ {_told(truth['score_spearman_one_seed'])}; ± {_told(truth['seed_std_db'])} dB over seeds, "
-        f"± {_told(truth['network_std_db'])} dB over networks. Scores with the runtimes predicted for {device.name}.",
+        f"Ceiling, {of.steps} steps with one seed against the others: "
+        f"PSNR ρ {_figure(truth['psnr_spearman_one_seed'])}, "
+        f"score ρ {_figure(truth['score_spearman_one_seed'])}; ± {_figure(truth['seed_std_db'])} dB over seeds, "
+        f"± {_figure(truth['network_std_db'])} dB over networks. Scores with the runtimes predicted for {device.name}.",
         highlight=False,
     )
     for note in notes(of):
         console.print(f"{note[0].upper()}{note[1:]}.", highlight=False, markup=False)
 
 
-def _told(value: float | None) -> str:
+def _figure(value: float | None) -> str:
     return "—" if value is None else f"{value:.2f}"
 
 
@@ -316,7 +317,7 @@ def panels(of: Audited) -> list[list[Panel]]:
 
 def _panel(of: Audited, row: Row) -> Panel:
     return Panel(
-        f"{_rung(row).strip()}: ρ {_told(row['psnr_spearman'])}, τ {_told(row['psnr_kendall'])}",
+        f"{_rung(row).strip()}: ρ {_figure(row['psnr_spearman'])}, τ {_figure(row['psnr_kendall'])}",
         f"PSNR at {row['steps']} steps, dB",
         f"PSNR at {of.steps} steps, dB",
         [of.names[hash_].rpartition("/")[2] for hash_ in of.hashes],  # without the study: panels are small

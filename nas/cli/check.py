@@ -22,24 +22,24 @@ def show_file_check(path: Path, *, device_name: str | None, size: str | None, ou
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}; give a .tflite file.") from None
     try:
-        found = check_file(content, device, sizes=sizes)
+        result = check_file(content, device, sizes=sizes)
     except IspNasError as error:
         raise UsageError(f"{path}: {error}") from None
     if output_format == "json":
-        print_json({"file": str(path), "device": device.name, **found.to_dict()})
+        print_json({"file": str(path), "device": device.name, **result.to_dict()})
     else:
-        _print(Console(), path, device, found)
-    return found.is_fit
+        _print(Console(), path, device, result)
+    return result.is_fit
 
 
-def _print(console: Console, path: Path, device: Device, found: FileCheck) -> None:
+def _print(console: Console, path: Path, device: Device, result: FileCheck) -> None:
     pieces = ""
-    if found.kernels is not None:
-        several = "s" if found.partitions != 1 else ""
-        pieces = f": {found.delegated} of {found.kernels} operations delegated, in {found.partitions} piece{several}"
-    console.print(f"[bold]{plain(path.name)}[/] on {plain(device.name)} is {found.status}{pieces}", highlight=False)
-    for each in found.findings:
+    if result.kernels is not None:
+        several = "s" if result.partitions != 1 else ""
+        pieces = f": {result.delegated} of {result.kernels} operations delegated, in {result.partitions} piece{several}"
+    console.print(f"[bold]{plain(path.name)}[/] on {plain(device.name)} is {result.status}{pieces}", highlight=False)
+    for each in result.findings:
         colour = "red" if each.severity == "error" else "yellow"
-        told = plain(f"{each.name}: {each.what}. To do: {each.what_to_do}.")  # converters put brackets into names
-        console.print(f"[{colour}]{each.severity}[/] {told}", highlight=False)
-    console.print("[green]Fit for the device.[/]" if found.is_fit else "[red]Not fit for the device.[/]")
+        line = plain(f"{each.name}: {each.what}. To do: {each.what_to_do}.")  # converters put brackets into names
+        console.print(f"[{colour}]{each.severity}[/] {line}", highlight=False)
+    console.print("[green]Fit for the device.[/]" if result.is_fit else "[red]Not fit for the device.[/]")

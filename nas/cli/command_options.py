@@ -95,7 +95,13 @@ class StudySettings:
         str | None, option("--space", help="Space name or a .toml file.", default="mai21", panel=STRATEGY)
     ] = None
     objective: Annotated[
-        str | None, option("--objective", help=f"{one_of(OBJECTIVES)}.", default=OBJECTIVES[0], panel=STRATEGY)
+        str | None,
+        option(
+            "--objective",
+            help=f"Improve the score, or the front of PSNR and runtime: {one_of(OBJECTIVES)}.",
+            default=OBJECTIVES[0],
+            panel=STRATEGY,
+        ),
     ] = None
     sampler: Annotated[
         str | None, option("--sampler", help=f"{one_of(SAMPLERS)}.", default=DEFAULT_SAMPLER, panel=STRATEGY)

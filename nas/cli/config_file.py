@@ -66,12 +66,12 @@ def read_config(ctx: typer.Context, value: str | None) -> ConfigFile | None:
 
 def _known() -> dict[str, type]:
     """Return the options of a search with their types; those of an old name are none of a file's."""
-    found: dict[str, type] = {}
+    types: dict[str, type] = {}
     for parameter in (each for group in GROUPS for each in options_of(group)):
-        hint, told = get_args(parameter.annotation)
-        if not told.hidden:
-            found[parameter.name] = next((t for t in get_args(hint) if t is not type(None)), hint)
-    return found
+        hint, info = get_args(parameter.annotation)
+        if not info.hidden:
+            types[parameter.name] = next((t for t in get_args(hint) if t is not type(None)), hint)
+    return types
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -115,10 +115,10 @@ def search_options(
             base = of_table(config.study)
         except IspNasError as error:
             raise UsageError(f"{config.path}: {error}") from None
-    asked = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
     chosen = data.chosen(base.get("data"))
-    changed = {name for name in ("device", "space") if name in asked} | (
+    changed = {name for name in ("device", "space") if name in options} | (
         {"data"} if chosen != base.get("data") else set()
     )
     recorded = {what: content for what, content in base.pop("recorded", {}).items() if what not in changed}
-    return open_study.SearchOptions(**{**base, **asked, "data": chosen}, recorded=recorded)
+    return open_study.SearchOptions(**{**base, **options, "data": chosen}, recorded=recorded)

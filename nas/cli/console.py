@@ -39,9 +39,9 @@ def ours(text: str) -> str:
     return _TAG.sub(_escaped_unless_ours, printable(text, keep="\n"))
 
 
-def _escaped_unless_ours(found: re.Match[str]) -> str:
-    backslashes, tag = found.groups()
-    return found[0] if len(backslashes) % 2 or tag in _STYLES else f"{backslashes}\\[{tag}]"
+def _escaped_unless_ours(match: re.Match[str]) -> str:
+    backslashes, tag = match.groups()
+    return match[0] if len(backslashes) % 2 or tag in _STYLES else f"{backslashes}\\[{tag}]"
 
 
 def text_of(line: str) -> str:

@@ -24,7 +24,7 @@ from nas.defaults import DEFAULT_DEVICE
 from nas.report.layers import layer_rows, runtime_fields
 from nas.search import study
 from nas.search.score import final_score
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.units import Row, count, runtime
 from search_spaces.design_files import stored_files
 from search_spaces.designs import DESIGNS, Design, find_design
@@ -41,7 +41,7 @@ class RowSources:
 
     device: Device
     comparisons: Mapping[str, Comparison]
-    studies: Sequence[Study]
+    studies: Sequence[StudyRecord]
 
 
 def read_sources(results: Path, device_name: str | None = None) -> RowSources:
@@ -50,7 +50,7 @@ def read_sources(results: Path, device_name: str | None = None) -> RowSources:
     return RowSources(device, design_comparison.read_comparisons(results), list(_studies(results)))
 
 
-def _studies(results: Path) -> Iterator[Study]:
+def _studies(results: Path) -> Iterator[StudyRecord]:
     for name in study.names(results):
         try:
             yield study.load(results / name)
@@ -149,7 +149,7 @@ def _compared(design: Design, comparisons: Mapping[str, Comparison]) -> Iterator
         }
 
 
-def _searched(design: Design, studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+def _searched(design: Design, studies: Iterable[StudyRecord]) -> Iterator[dict[str, Any]]:
     for opened in studies:
         for candidate in opened.trained():
             if candidate.spec != design.spec or candidate.longest is None:
@@ -214,14 +214,14 @@ def show_designs(results: Path, *, device_name: str | None, output_format: str) 
     """Print all designs: what they cost, Table 1, and what they gave when we trained them."""
     check_format(output_format)
     sources = read_sources(results, device_name)
-    found, console = rows(sources), Console()
+    designs, console = rows(sources), Console()
     if output_format != "table":
-        print_rows(found, (), output_format=output_format, console=console)
+        print_rows(designs, (), output_format=output_format, console=console)
         return
-    print_rows(found, OUR_COLUMNS, output_format=output_format, console=console, title="As built here, at 1920×1088")
-    _print_notes(console, found, sources.device)
+    print_rows(designs, OUR_COLUMNS, output_format=output_format, console=console, title="As built here, at 1920×1088")
+    _print_notes(console, designs, sources.device)
     console.print()
-    published = [r for r in found if r["variant_of"] is None]
+    published = [r for r in designs if r["variant_of"] is None]
     print_rows(
         published,
         TABLE1_COLUMNS,
@@ -229,32 +229,32 @@ def show_designs(results: Path, *, device_name: str | None, output_format: str) 
         console=console,
         title="Published: Table 1 of the challenge",
     )
-    _print_trained(console, found)
+    _print_trained(console, designs)
 
 
-def _print_notes(console: Console, found: Sequence[Row], device: Device) -> None:
+def _print_notes(console: Console, designs: Sequence[Row], device: Device) -> None:
     console.print(interval_note(device), highlight=False)
     if note := left_out_note(device):
         console.print(f"[dim]{note}[/]", highlight=False)
-    for r in found:
+    for r in designs:
         if r["unsupported"]:
             console.print(f"[dim]No runtime of {r['name']}: {'; '.join(r['unsupported'])}[/]", highlight=False)
-    if any(is_unsure(r["confidence"]) for r in found):
+    if any(is_unsure(r["confidence"]) for r in designs):
         console.print(
             f"[dim]{UNSURE}: the report leaves much of the structure open; see isp-nas designs NAME.[/]",
             highlight=False,
         )
 
 
-def _print_trained(console: Console, found: Sequence[Row]) -> None:
-    budgets = _budgets(found)
+def _print_trained(console: Console, designs: Sequence[Row]) -> None:
+    budgets = _budgets(designs)
     if not budgets:
         console.print("[dim]No training of a design is kept in the results folder yet.[/]", highlight=False)
         return
-    columns, left_out = _fitting(budgets, found, console.width)
+    columns, left_out = _fitting(budgets, designs, console.width)
     console.print()
     print_rows(
-        found, columns, output_format="table", console=console, title="Trained here: PSNR in dB by data and steps"
+        designs, columns, output_format="table", console=console, title="Trained here: PSNR in dB by data and steps"
     )
     console.print(
         "[dim]Means over our validation pairs and seeds; Table 1's are of the challenge's own pairs and each team's "
@@ -265,9 +265,9 @@ def _print_trained(console: Console, found: Sequence[Row]) -> None:
         console.print(f"[dim]Not shown for want of room: {', '.join(left_out)}; see --format json.[/]", highlight=False)
 
 
-def _budgets(found: Sequence[Row]) -> list[tuple[str, int]]:
+def _budgets(designs: Sequence[Row]) -> list[tuple[str, int]]:
     """Return every budget under which designs were trained, those of most designs first, then the longest."""
-    held = [{_budget(t) for t in r["trained"]} for r in found]
+    held = [{_budget(t) for t in r["trained"]} for r in designs]
     return sorted(set().union(*held), key=lambda budget: (-sum(budget in one for one in held), -budget[1], budget[0]))
 
 
@@ -278,11 +278,11 @@ def _budget(trained: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _fitting(
-    budgets: Sequence[tuple[str, int]], found: Sequence[Row], width: int
+    budgets: Sequence[tuple[str, int]], designs: Sequence[Row], width: int
 ) -> tuple[tuple[Column, ...], list[str]]:
     """Return the columns that fit into a terminal, and the headings of those that do not."""
     columns = [NAME_COLUMN, Column("Table 1", lambda r: f"{r['table1_psnr_db']:.2f}")]
-    room = width - max(len(_name(r)) for r in found) - len("  Table 1")
+    room = width - max(len(_name(r)) for r in designs) - len("  Table 1")
     left_out: list[str] = []
     for budget in budgets:
         heading = f"{budget[0]}, {budget[1]}"
@@ -307,36 +307,36 @@ def show_design(name: str, results: Path, *, device_name: str | None, output_for
     check_format(output_format)
     design = find_design(name)
     sources = read_sources(results, device_name)
-    found = row(design, sources)
+    facts = row(design, sources)
     graph = build_graph(design.spec)
     layers = layer_rows(graph, _predict(sources.device, graph)[0])
     if output_format == "json":
-        print_json({**found, "spec": design.spec.to_dict(), "layers": layers})
+        print_json({**facts, "spec": design.spec.to_dict(), "layers": layers})
         return
     console = Console()
     if output_format == "csv":
-        print_rows([found], (), output_format=output_format, console=console)
+        print_rows([facts], (), output_format=output_format, console=console)
         return
-    _print_facts(console, design, found)
+    _print_facts(console, design, facts)
     print_rows(layers, LAYER_COLUMNS, output_format=output_format, console=console)
     for columns, title in ((OUR_COLUMNS, "As built here, at 1920×1088"), (TABLE1_COLUMNS, "Published: Table 1")):
         console.print()
-        print_rows([found], columns, output_format=output_format, console=console, title=title)
-    _print_notes(console, [found], sources.device)
-    if found["trained"]:
+        print_rows([facts], columns, output_format=output_format, console=console, title=title)
+    _print_notes(console, [facts], sources.device)
+    if facts["trained"]:
         console.print()
         print_rows(
-            found["trained"], TRAINED_COLUMNS, output_format=output_format, console=console, title="Trained here"
+            facts["trained"], TRAINED_COLUMNS, output_format=output_format, console=console, title="Trained here"
         )
 
 
-def _print_facts(console: Console, design: Design, found: Row) -> None:
-    reading = f", another reading of {found['variant_of']}" if found["variant_of"] else ""
+def _print_facts(console: Console, design: Design, facts: Row) -> None:
+    reading = f", another reading of {facts['variant_of']}" if facts["variant_of"] else ""
     console.print(f"[bold]{design.name}[/]  {escape(design.title)}, by {escape(design.team)}{reading}", highlight=False)
     for label, value in (
         ("source", design.source),
         ("confidence", design.confidence),
-        ("network", f"{design.spec.description}  {found['hash']}"),
+        ("network", f"{design.spec.description}  {facts['hash']}"),
         ("genes", "  ".join(f"{gene}={value}" for gene, value in design.spec.active_genes.items())),
     ):
         console.print(f"[bold]{label}[/]: {escape(value)}", highlight=False)

@@ -179,8 +179,8 @@ def measure(
     """Time networks on this machine or on a phone. The same command resumes an interrupted run."""
     from nas.cli.latency_measure import MeasureOptions, run_measure
 
-    asked = MeasureOptions(out, tuple(models or ()), **vars(plan), **timing.fields(), allow_partial=allow_partial)
-    run_measure(asked, output_format=output_format)
+    options = MeasureOptions(out, tuple(models or ()), **vars(plan), **timing.fields(), allow_partial=allow_partial)
+    run_measure(options, output_format=output_format)
 
 
 @app.command("import")
@@ -251,7 +251,8 @@ def validate(
     """Time the front of a study on the device and compare with the predictions."""
     from nas.cli.latency_measure import MeasureOptions, ValidateOptions, run_validate
 
-    asked = MeasureOptions(out, **timing.fields())
+    options = MeasureOptions(out, **timing.fields())
     run_validate(
-        ValidateOptions(asked, where.results, where.study, device, most, refit, user_wide), output_format=output_format
+        ValidateOptions(options, where.results, where.study, device, most, refit, user_wide),
+        output_format=output_format,
     )

@@ -151,8 +151,10 @@ def _on_phone(options: MeasureOptions, paths: Sequence[Path], known: Sequence[Ti
     )
     with progress_bar("Timing on the phone") as bar:
         report = lambda done, total, _: bar(done, total)  # noqa: E731 (the bar has no place for what is being done)
-        with closing(measure_on_phone(paths, setup, serial=options.phone or None, known=known, report=report)) as found:
-            yield from found
+        with closing(
+            measure_on_phone(paths, setup, serial=options.phone or None, known=known, report=report)
+        ) as measured:
+            yield from measured
 
 
 def _report_measured(file: Path, failures: Sequence[Failure], output_format: str, *, own: Set[str]) -> None:
@@ -192,8 +194,8 @@ def run_import(
 
 
 def _timing_row(timing: Timing) -> dict[str, Any]:
-    told = {field.name: getattr(timing, field.name) for field in fields(Timing) if field.name != "conditions"}
-    return told | {"delegate": timing.conditions.delegate, "precision": timing.conditions.precision}
+    row = {field.name: getattr(timing, field.name) for field in fields(Timing) if field.name != "conditions"}
+    return row | {"delegate": timing.conditions.delegate, "precision": timing.conditions.precision}
 
 
 TIMING_COLUMNS = (
@@ -226,7 +228,7 @@ def run_calibrate(
     named = {prior: load_device(prior) for prior in priors}
     for device in named.values():
         _require_other_rows(timings, device)
-    told: list[str] = []
+    lines: list[str] = []
     with progress_bar("Fitting, leaving families out"):
         device = make_device(
             name,
@@ -236,12 +238,12 @@ def run_calibrate(
             sources={prior: each.predictor for prior, each in named.items()},
             known=None if named else _known_devices,
             delegate_table=table or _table_of(named.values(), timings),
-            on_message=told.append,
+            on_message=lines.append,
         )
-    for each in told:
+    for each in lines:
         Console(stderr=True).print(each, highlight=False, markup=False)
     path = save_device(device, folder)
-    _report_device(device, path, told, output_format)
+    _report_device(device, path, lines, output_format)
 
 
 def _known_devices() -> dict[str, Predictor]:
@@ -281,10 +283,10 @@ def _report_device(device: Device, path: Path, messages: Sequence[str], output_f
     rows: list[Row] = list(accuracy_rows(held))
     missing = left_out([m.sample for m in device.measurements], device.held_out)
     if output_format == "json":
-        told = summary(device.predictor, device.held_out)
+        figures = summary(device.predictor, device.held_out)
         foreseen = [{"network": h.label, "measured_ms": h.measured_ms, "foreseen_ms": h.predicted_ms} for h in held]
         lists = {"held_out": rows, "foreseen": foreseen, "left_out": missing, "messages": list(messages)}
-        print_json({"device": device.name, "path": str(path), **told, **lists})
+        print_json({"device": device.name, "path": str(path), **figures, **lists})
         return
     console = Console()
     print_rows(rows, ACCURACY_COLUMNS, output_format="table", console=console)
@@ -324,11 +326,11 @@ def run_validate(options: ValidateOptions, *, output_format: str) -> None:
     best = [row for row in candidate_rows.rows(study, rung) if row["on_front"]][: options.most]
     probes = {row["trial"]: _probe(study.candidate(row["trial"]).spec) for row in best}
     timings = _timed(options.measure, list(probes.values()), device)
-    found = {trial: timings[probe.name] for trial, probe in probes.items() if probe.name in timings}
-    if not found:
+    by_trial = {trial: timings[probe.name] for trial, probe in probes.items() if probe.name in timings}
+    if not by_trial:
         raise MeasurementError("No network of the front could be timed; see the reasons above.")
-    rows = [_validated(trial, probes[trial].graph, timing, device) for trial, timing in found.items()]
-    path = _fold_back(device, list(found.values()), options) if options.refit_name else None
+    rows = [_validated(trial, probes[trial].graph, timing, device) for trial, timing in by_trial.items()]
+    path = _fold_back(device, list(by_trial.values()), options) if options.refit_name else None
     _report_validated(rows, device, path, output_format)
 
 
@@ -344,16 +346,16 @@ def _timed(options: MeasureOptions, networks: Sequence[Probe], device: Device) -
     paths = write_models(networks, options.out / MODELS_FOLDER)
     file = options.out / MEASUREMENTS
     known = [*(read_measurements(file) if file.exists() else ()), *_references(device)]
-    found = {timing.network: timing for timing in known}
+    by_network = {timing.network: timing for timing in known}
     for outcome in _outcomes(options, paths, known):
         if isinstance(outcome, Failure):
             Console(stderr=True).print(f"{outcome.network}: {outcome.reason}", highlight=False, markup=False)
             continue
-        found[outcome.network] = _beside(outcome, options.out)
-        write_measurements(file, [found[outcome.network]], extend=True)
-    for timing in found.values():
+        by_network[outcome.network] = _beside(outcome, options.out)
+        write_measurements(file, [by_network[outcome.network]], extend=True)
+    for timing in by_network.values():
         _require_same_conditions(timing.conditions, device)
-    return found
+    return by_network
 
 
 def _references(device: Device) -> list[Timing]:
@@ -403,8 +405,12 @@ def _report_validated(rows: Sequence[dict[str, Any]], device: Device, better: Pa
     mean = sum(abs(row["error"]) for row in rows) / len(rows)
     inside = sum(row["inside"] for row in rows)
     if output_format == "json":
-        told = {"mean_error": mean, "inside": inside / len(rows), "refitted": None if better is None else str(better)}
-        print_json({"device": device.name, **told, "networks": rows})
+        figures = {
+            "mean_error": mean,
+            "inside": inside / len(rows),
+            "refitted": None if better is None else str(better),
+        }
+        print_json({"device": device.name, **figures, "networks": rows})
         return
     console = Console()
     print_rows(rows, VALIDATED_COLUMNS, output_format="table", console=console)

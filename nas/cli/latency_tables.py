@@ -44,9 +44,9 @@ def predict(
     ask = partial(
         predict_latency, device=device, results=results, study=study, allow_fallback=allow_fallback, shape=shape
     )
-    found, other = ask(name), ask(against) if against else None
-    faster = None if other is None else chance_of_less(found, other, device)
-    seen, support, prediction, refused = found.network, found.support, found.prediction, found.refused
+    answer, other = ask(name), ask(against) if against else None
+    faster = None if other is None else chance_of_less(answer, other, device)
+    seen, support, prediction, refused = answer.network, answer.support, answer.prediction, answer.refused
     rows = kernel_rows(seen, prediction)
     if output_format == "csv":
         print_rows(rows, KERNEL_COLUMNS, output_format=output_format, console=Console())
@@ -67,9 +67,9 @@ def predict(
         console = Console()
         _print_prediction(console, name, device, seen, prediction, rows, refused)
         if other is not None:
-            told = f"{plain(Path(str(against)).name)} ({runtime(runtime_fields(other.prediction))} ms)"
+            other_text = f"{plain(Path(str(against)).name)} ({runtime(runtime_fields(other.prediction))} ms)"
             console.print(
-                f"It is faster than {told} with a probability of {100 * (faster or 0.0):.0f} %.", highlight=False
+                f"It is faster than {other_text} with a probability of {100 * (faster or 0.0):.0f} %.", highlight=False
             )
 
 
@@ -126,9 +126,9 @@ def _print_prediction(
 ) -> None:
     print_rows(rows, KERNEL_COLUMNS, output_format="table", console=console)
     kind = "assumed" if prediction.assumed_interval else "of held-out networks"
-    told = runtime(runtime_fields(prediction))
+    text = runtime(runtime_fields(prediction))
     lines = [
-        f"\n[bold]{plain(Path(name).name)}[/] on {plain(device.name)}: {told} ms, 80 % interval {kind}.",
+        f"\n[bold]{plain(Path(name).name)}[/] on {plain(device.name)}: {text} ms, 80 % interval {kind}.",
         f"Start, input and output take {prediction.fixed_ms:.1f} ms of it; {len(seen.kernels)} kernels the rest.",
         *(f"[yellow]{plain(flag)}.[/]" for flag in prediction.flags),
         *(f"[yellow]On the CPU: {plain(each)}.[/]" for each in refused),
@@ -140,18 +140,19 @@ def _print_prediction(
 
 def accuracy_line(device: Device) -> str:
     """Return in one sentence the error of the device's predictions for families of networks left out of its fits."""
-    found = summary(device.predictor, device.held_out)
-    beats = "" if _beats_guessing(found) else "; guessing the median of the others is no worse"
-    kinds = "family" if found["families"] == 1 else "families"
+    figures = summary(device.predictor, device.held_out)
+    beats = "" if _beats_guessing(figures) else "; guessing the median of the others is no worse"
+    kinds = "family" if figures["families"] == 1 else "families"
     return (
-        f"[dim]Leave-family-out error of {device.name}: {100 * found['mape']:.1f} % ({found['networks']} networks of "
-        f"{found['families']} {kinds}, {100 * found['within_10_percent']:.0f} % of them within 10 %){beats}.[/]"
+        f"[dim]Leave-family-out error of {device.name}: {100 * figures['mape']:.1f} % "
+        f"({figures['networks']} networks of {figures['families']} {kinds}, "
+        f"{100 * figures['within_10_percent']:.0f} % of them within 10 %){beats}.[/]"
     )
 
 
-def _beats_guessing(found: dict[str, Any]) -> bool:
-    guess = found["median_of_the_others_mape"]
-    return guess is None or found["mape"] < guess
+def _beats_guessing(figures: dict[str, Any]) -> bool:
+    guess = figures["median_of_the_others_mape"]
+    return guess is None or figures["mape"] < guess
 
 
 def show_devices(*, output_format: str, today: date | None = None) -> None:
@@ -196,12 +197,12 @@ _FIGURES = ("method", "measurements", "age_days", "interval_low", "interval_high
             "median_of_the_others_mape")  # fmt: skip
 
 
-def _age(told: str, today: date) -> int | None:
+def _age(created: str, today: date) -> int | None:
     """Return the days since the last measurement, of a year alone since its end; None where nothing is told."""
-    if re.fullmatch(r"\d{4}", told):
-        return max(0, (today - date(int(told), 12, 31)).days)
+    if re.fullmatch(r"\d{4}", created):
+        return max(0, (today - date(int(created), 12, 31)).days)
     try:
-        return (today - date.fromisoformat(told[:10])).days
+        return (today - date.fromisoformat(created[:10])).days
     except ValueError:
         return None
 

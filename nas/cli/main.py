@@ -312,13 +312,24 @@ def train(
     from nas.search.network_training import TrainOptions
     from nas.train.recipe_file import recipe_for
 
-    found = where.resolve(network)
+    network_ref = where.resolve(network)
     options = TrainOptions(
-        fields, config, steps, None if run.recipe is None else recipe_for(run.recipe, found.spec), run.super_network,
-        run.detach_at, seed, out, run.init_from, run.validate_every, run.patience, training.vgg_weights, run.qat,
+        fields,
+        config,
+        steps,
+        None if run.recipe is None else recipe_for(run.recipe, network_ref.spec),
+        run.super_network,
+        run.detach_at,
+        seed,
+        out,
+        run.init_from,
+        run.validate_every,
+        run.patience,
+        training.vgg_weights,
+        run.qat,
         run.calibration,
-    )  # fmt: skip
-    run_training(found, options, results=where.results, output_format=output_format)
+    )
+    run_training(network_ref, options, results=where.results, output_format=output_format)
 
 
 @app.command()
@@ -404,9 +415,9 @@ def export(
     options = files.options(more or [])  # `--precision fp16 int8` leaves the second word to the arguments
     from nas.cli.export import run_export
 
-    found = where.resolve(network)
+    network_ref = where.resolve(network)
     run_export(
-        found, out, options, results=where.results, device_name=device, qat=files.qat, output_format=output_format
+        network_ref, out, options, results=where.results, device_name=device, qat=files.qat, output_format=output_format
     )
 
 

@@ -22,8 +22,8 @@ import typer
 
 def option(*names: str, help: str, default: str | None = None, panel: str | None = None, **more: Any) -> Any:
     """Declare an option; `default` says what holds where it is not given and the code decides."""
-    told = help if default is None else f"{help} \\[default: {default}]"  # or Rich would take it for a style
-    return typer.Option(*names, help=told, rich_help_panel=panel, **more)
+    text = help if default is None else f"{help} \\[default: {default}]"  # or Rich would take it for a style
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -37,12 +37,12 @@ def write_comparison(
     _check_photos(photos)
     notes = Console(stderr=True)
     networks = comparison.find(texts, results, name)
-    found = comparison.compare(networks, photos=photos, on_message=lambda text: notes.print(text, highlight=False))
+    page = comparison.compare(networks, photos=photos, on_message=lambda text: notes.print(text, highlight=False))
     if output_format == "json":
-        print_json(found.to_dict())
+        print_json(page.to_dict())
     else:
-        _print(found)
-    write_page(out, comparison_page(found))
+        _print(page)
+    write_page(out, comparison_page(page))
     _saved(notes, out)
 
 
@@ -59,16 +59,16 @@ def _saved(notes: Console, out: Path) -> None:
     notes.print(f"Saved {plain(out)} ({size:.1f} MB); open it in a browser.", highlight=False, soft_wrap=True)
 
 
-def _print(found: ComparisonPage) -> None:
+def _print(page: ComparisonPage) -> None:
     console = Console()
-    for label, sentence in zip(found.labels, found.sentences, strict=True):
+    for label, sentence in zip(page.labels, page.sentences, strict=True):
         console.print(f"[bold]{plain(label)}[/]: {plain(sentence)}", highlight=False)
-    rows = [row for row in found.differences if row["differs"]]
-    alike = len(found.differences) - len(rows)
+    rows = [row for row in page.differences if row["differs"]]
+    alike = len(page.differences) - len(rows)
     columns = (
         Column("", lambda r: plain(r["part"]), right=False),
         Column("", lambda r: plain(in_words(r["name"])), right=False),
-        *(_column(label, place) for place, label in enumerate(found.labels)),
+        *(_column(label, place) for place, label in enumerate(page.labels)),
     )
     console.print()
     print_rows(

@@ -16,12 +16,12 @@ from nas.search.budget import Budget, duration
 from nas.search.cluster import ClusterOptions
 from nas.search.open_study import SearchContext, SearchOptions
 from nas.search.session import SearchInterrupted, SearchSession, open_session, without_refused
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.units import count
 
 
 def run_search(
-    asked: SearchOptions,
+    options: SearchOptions,
     results: Path,
     budget: Budget,
     *,
@@ -40,7 +40,7 @@ def run_search(
         voice = Voice(Console(), log, quiet)
         with progress_bar("Reading pairs", quiet=quiet) as read:
             session = open_session(
-                asked,
+                options,
                 results,
                 budget,
                 workers=workers,
@@ -129,24 +129,24 @@ def _announce(voice: Voice, opened: SearchContext, budget: Budget) -> None:
         voice.say(f"[dim]Proposals begin with what {known} showed; --prior none begins with nothing.[/]")
 
 
-def _conclude(voice: Voice, found: Study) -> None:
-    voice.conclude(f"\n{standing(found)}")
-    if not found.trained():
+def _conclude(voice: Voice, study: StudyRecord) -> None:
+    voice.conclude(f"\n{standing(study)}")
+    if not study.trained():
         return
-    judged = verdicts.verdict_of(found)
+    judged = verdicts.verdict_of(study)
     if judged is not None:
         voice.conclude(f"[bold]{judged.sentence}[/]")
     else:
         voice.conclude(NO_FINALS)
-    rung = candidate_rows.choose_rung(found, None)
-    best = candidate_rows.rows(found, rung, everything=False)
-    title = f"Pareto front at {found.ladder[rung]} steps"
-    if judged is not None and rung != found.final_rung:
+    rung = candidate_rows.choose_rung(study, None)
+    best = candidate_rows.rows(study, rung, everything=False)
+    title = f"Pareto front at {study.ladder[rung]} steps"
+    if judged is not None and rung != study.final_rung:
         voice.conclude(
-            f"The front is that of all candidates at {found.ladder[rung]} steps; finals train a few of them further."
+            f"The front is that of all candidates at {study.ladder[rung]} steps; finals train a few of them further."
         )
     print_rows(best, FRONT_COLUMNS, output_format="table", console=voice.console, title=title)
-    where = _typed(found.folder)
+    where = _typed(study.folder)
     voice.suggest(f"\nLook:   isp-nas pareto {where} --plot front.png")
     voice.suggest(f"Page:   isp-nas report {where}")
     voice.suggest(f"Export: isp-nas export best {where} --out export")

@@ -15,7 +15,7 @@ from nas.cli.search_log import SearchLog
 from nas.search.budget import duration
 from nas.search.session import budget_share
 from nas.search.standing import counts, in_words
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 
 if TYPE_CHECKING:
     from nas.search.driver import Search
@@ -73,12 +73,12 @@ def lines_of(search: "Search", height: int) -> list[Text]:
     """Return what is shown below the bar: how the study stands, and one line per candidate in training."""
     busy = [f.candidate.trial for f in search.running]
     study = search.study
-    told = [text for text in (counted(study, busy), best_so_far(study), time_spent(study), crew(search)) if text]
+    lines = [text for text in (counted(study, busy), best_so_far(study), time_spent(study), crew(search)) if text]
     training = running(search)
-    room = max(1, height - LEFT_TO_EVENTS - len(told))
+    room = max(1, height - LEFT_TO_EVENTS - len(lines))
     if len(training) > room:
         training = [*training[: room - 1], f"and {len(training) - room + 1} more"]
-    return [Text(line) for line in told] + [Text(line, no_wrap=True, overflow="ellipsis") for line in training]
+    return [Text(line) for line in lines] + [Text(line, no_wrap=True, overflow="ellipsis") for line in training]
 
 
 def budget_left(search: "Search") -> str:
@@ -92,17 +92,17 @@ def budget_left(search: "Search") -> str:
     return f"{left} candidates left" + (f", about {duration(left * pace)}" if pace else "")
 
 
-def standing(study: Study, busy: Collection[int] = ()) -> str:
+def standing(study: StudyRecord, busy: Collection[int] = ()) -> str:
     """Return counts, the best so far, and where the time went."""
     return "; ".join(text for text in (counted(study, busy), best_so_far(study), time_spent(study)) if text)
 
 
-def counted(study: Study, busy: Collection[int] = ()) -> str:
+def counted(study: StudyRecord, busy: Collection[int] = ()) -> str:
     """Return how many candidates were trained, how far, and how many were not."""
     return in_words(counts(study, busy))
 
 
-def best_so_far(study: Study) -> str:
+def best_so_far(study: StudyRecord) -> str:
     """Return the best candidate with its score; nothing before anything is trained."""
     if not study.trained():
         return ""
@@ -112,7 +112,7 @@ def best_so_far(study: Study) -> str:
     return f"best score {best.score(rung):.3f} (trial {best.trial}, {at.psnr_db:.2f} dB at {at.steps} steps)"
 
 
-def time_spent(study: Study) -> str:
+def time_spent(study: StudyRecord) -> str:
     """Return training, compile and other seconds of the study so far."""
     return f"training {duration(study.train_s)}, compiling {duration(study.compile_s)}"
 

@@ -15,10 +15,10 @@ from nas.defaults import DEFAULT_DEVICE
 from nas.plots import PlotPoint, check_plot, save_front
 from nas.report.layers import layer_rows, runtime_fields
 from nas.search import candidate_rows, verdicts
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.device_pruning import runnable
 from nas.search.network_ref import NetworkRef, require_same_data, the_study
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.study import load as load_study
 from nas.units import Row, count, runtime
 from search_spaces.errors import StudyError, UsageError
@@ -75,9 +75,9 @@ def show_space(name: str, *, sample: int, seed: int, device_name: str | None, ou
     members = _sample(space, device, sample, seed)
     refused = runnable(space, device, allow_fallback=False)[1] if device_name else ()
     if output_format == "json":
-        told = {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
+        facts = {"name": space.name, "size": space.size, "raw_size": space.raw_size, "genes": genes, "sample": members}
         left_out = {"left_out": [asdict(each) for each in refused]} if device_name else {}
-        print_json(told | left_out)
+        print_json(facts | left_out)
         return
     console = Console()
     print_rows(genes, GENE_COLUMNS, output_format=output_format, console=console)
@@ -161,17 +161,19 @@ def watch_front(
     watch_study(folder, draw, output_format=output_format)
 
 
-def _print_front(console: Console, study: Study, steps: int | None, *, everything: bool, output_format: str) -> None:
+def _print_front(
+    console: Console, study: StudyRecord, steps: int | None, *, everything: bool, output_format: str
+) -> None:
     rung = candidate_rows.choose_rung(study, steps)
-    found = candidate_rows.rows(study, rung, everything=everything)
-    shown: list[Row] = [r if everything else _without_mark(r) for r in found]
-    title = _front_title(study, rung, found)
+    rows = candidate_rows.rows(study, rung, everything=everything)
+    shown: list[Row] = [r if everything else _without_mark(r) for r in rows]
+    title = _front_title(study, rung, rows)
     print_rows(shown, FRONT_COLUMNS, output_format=output_format, console=console, title=title)
     if output_format == "table":
         console.print(interval_note(load_device(study.config.device)))
 
 
-def _draw_front(path: Path, study: Study, steps: int | None) -> None:
+def _draw_front(path: Path, study: StudyRecord, steps: int | None) -> None:
     rung = candidate_rows.choose_rung(study, steps)
     device = load_device(study.config.device)
     if path.suffix == ".html":
@@ -181,9 +183,9 @@ def _draw_front(path: Path, study: Study, steps: int | None) -> None:
         text = page.front_page(study.config.name, candidates.candidate_rows(study), at)
         page.write_page(path, text)
         return
-    found = candidate_rows.rows(study, rung)
+    rows = candidate_rows.rows(study, rung)
     width = f"interval {device.predictor.interval.kind}"
-    save_front(path, dots(found), title=_front_title(study, rung, found), interval=width)
+    save_front(path, dots(rows), title=_front_title(study, rung, rows), interval=width)
 
 
 def _psnr(row: Row) -> str:
@@ -196,8 +198,8 @@ def _without_mark(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "on_front"}
 
 
-def _front_title(study: Study, rung: int, found: list[dict[str, Any]]) -> str:
-    size = sum(r["on_front"] for r in found)
+def _front_title(study: StudyRecord, rung: int, rows: list[dict[str, Any]]) -> str:
+    size = sum(r["on_front"] for r in rows)
     judged = len(study.at_rung(rung))
     return f"{study.config.name}: {size} on the front of {judged} candidates at {study.ladder[rung]} steps"
 
@@ -265,7 +267,7 @@ def _print_whole(
         console.print(f"Longest training: {network.state.steps} steps ({network.state.origin}).", highlight=False)
 
 
-def _print_history(console: Console, candidate: Candidate) -> None:
+def _print_history(console: Console, candidate: CandidateRecord) -> None:
     if candidate.reason or candidate.failure:
         console.print(f"Not trained further: {candidate.failure or candidate.reason}", highlight=False)
     if candidate.duplicate_of is not None:
@@ -292,35 +294,35 @@ def show_best(results: Path, name: str | None, *, output_format: str) -> None:
     candidate, rung = candidate_rows.best(study)
     test = _test_quality(study, candidate)
     judged = verdicts.verdict_of(study)
-    found = {
+    row = {
         **candidate_rows.row(candidate, rung, verdicts.half_width_db(study, study.ladder[rung])),
         **test,
         "verdict": judged.to_dict() if judged else None,
     }
     if output_format == "json":
-        print_json(found)
+        print_json(row)
         return
     console = Console()
     print_rows(
-        [found], FRONT_COLUMNS, output_format=output_format, console=console, title=_best_title(study, found["steps"])
+        [row], FRONT_COLUMNS, output_format=output_format, console=console, title=_best_title(study, row["steps"])
     )
-    told = (
+    text = (
         "no test pairs"
         if test["test_psnr_db"] is None
         else f"{test['test_psnr_db']:.2f} dB, SSIM {test['test_ssim']:.4f}"
     )
-    console.print(f"On the test pairs, which the search did not read: {told}.", highlight=False)
+    console.print(f"On the test pairs, which the search did not read: {text}.", highlight=False)
     if judged:
         console.print(judged.sentence, highlight=False)
 
 
-def _best_title(study: Study, steps: int) -> str:
+def _best_title(study: StudyRecord, steps: int) -> str:
     compared = study.ladder[study.comparison_rung()]
     chosen = "" if compared == steps else f", chosen at {compared}"
     return f"{study.config.name}: best at {steps} steps{chosen}"
 
 
-def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]:
+def _test_quality(study: StudyRecord, candidate: CandidateRecord) -> dict[str, float | None]:
     assert candidate.longest is not None
     steps = candidate.longest.steps
     known = study.tests.get((candidate.trial, steps, candidate.best_seed))
@@ -334,7 +336,7 @@ def _test_quality(study: Study, candidate: Candidate) -> dict[str, float | None]
     return known
 
 
-def _remember(study: Study, candidate: Candidate, steps: int, judged: dict[str, float | None]) -> None:
+def _remember(study: StudyRecord, candidate: CandidateRecord, steps: int, judged: dict[str, float | None]) -> None:
     """Record a test result, unless a search is writing to the study: then it is judged again next time."""
     from filelock import Timeout
 
@@ -347,7 +349,7 @@ def _remember(study: Study, candidate: Candidate, steps: int, judged: dict[str, 
         study.close()
 
 
-def dots(found: list[dict[str, Any]]) -> list[PlotPoint]:
+def dots(rows: list[dict[str, Any]]) -> list[PlotPoint]:
     """Return rows as dots of a picture."""
     return [
         PlotPoint(
@@ -360,5 +362,5 @@ def dots(found: list[dict[str, Any]]) -> list[PlotPoint]:
             r["on_front"],
             r["psnr_half_width_db"] or 0.0,
         )
-        for r in found
+        for r in rows
     ]

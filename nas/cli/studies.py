@@ -82,11 +82,11 @@ def show_status(results: Path, name: str | None, *, watch: bool, output_format: 
     folder, read = opened.folder, [opened]
 
     def draw(console: Console, clock: Clock) -> None:
-        told = status(read.pop() if read else studies.load(folder), clock)  # later drawings show what is new
+        figures = status(read.pop() if read else studies.load(folder), clock)  # later drawings show what is new
         if output_format == "json":
-            print_status_json(told, whole=not watch)
+            print_status_json(figures, whole=not watch)
         else:
-            print_status(console, told)
+            print_status(console, figures)
 
     if watch:
         watch_study(folder, draw, output_format=output_format)
@@ -94,32 +94,35 @@ def show_status(results: Path, name: str | None, *, watch: bool, output_format: 
         draw(Console(), clock_of(folder))
 
 
-def print_status_json(told: dict[str, Any], *, whole: bool) -> None:
+def print_status_json(figures: dict[str, Any], *, whole: bool) -> None:
     """Print a status for a program: over several lines, or in one of a stream."""
     if whole:
-        print_json(told)
+        print_json(figures)
     else:
-        print_out(json_printable(json.dumps(told, ensure_ascii=False)) + "\n")
+        print_out(json_printable(json.dumps(figures, ensure_ascii=False)) + "\n")
 
 
-def print_status(console: Console, told: dict[str, Any]) -> None:
+def print_status(console: Console, figures: dict[str, Any]) -> None:
     """Print a status for people."""
-    state = "[green]running[/]" if told["running"] else "not running"
-    last = "" if told["silent_s"] is None else f"; last record {_aged(told['silent_s'])}"
-    console.print(f"[bold]{plain(told['study'])}[/] in {plain(told['folder'])}: {state}{last}", highlight=False)
-    if told["budget"]:
-        share = f" ({told['budget_share']:.0%})" if told["budget_share"] is not None else ""
+    state = "[green]running[/]" if figures["running"] else "not running"
+    last = "" if figures["silent_s"] is None else f"; last record {_aged(figures['silent_s'])}"
+    console.print(f"[bold]{plain(figures['study'])}[/] in {plain(figures['folder'])}: {state}{last}", highlight=False)
+    if figures["budget"]:
+        share = f" ({figures['budget_share']:.0%})" if figures["budget_share"] is not None else ""
         console.print(
-            f"Searched {duration(told['elapsed_s'])} of {plain(told['budget'])}{share}, in {told['sessions']} "
-            f"session{'s' * (told['sessions'] != 1)}, {'now' if told['running'] else 'last'} with {_workers(told)}; "
-            f"training {duration(told['train_s'])}, compiling {duration(told['compile_s'])}.",
+            f"Searched {duration(figures['elapsed_s'])} of {plain(figures['budget'])}{share}, in {figures['sessions']} "
+            f"session{'s' * (figures['sessions'] != 1)}, {'now' if figures['running'] else 'last'} "
+            f"with {_workers(figures)}; training {duration(figures['train_s'])}, "
+            f"compiling {duration(figures['compile_s'])}.",
             highlight=False,
         )
-    console.print(f"{in_words(told['counts'])}.", highlight=False)
-    if told["begun"]:
-        console.print(f"In training for the first time: trials {', '.join(map(str, told['begun']))}.", highlight=False)
-    _print_crew(console, told)
-    best = told["best"]
+    console.print(f"{in_words(figures['counts'])}.", highlight=False)
+    if figures["begun"]:
+        console.print(
+            f"In training for the first time: trials {', '.join(map(str, figures['begun']))}.", highlight=False
+        )
+    _print_crew(console, figures)
+    best = figures["best"]
     if best:
         name = f" {plain(best['name'])}" if best["name"] else ""
         console.print(
@@ -127,27 +130,27 @@ def print_status(console: Console, told: dict[str, Any]) -> None:
             f", score {best['score']:.3f}.",
             highlight=False,
         )
-    if told["verdict"]:
-        console.print(plain(told["verdict"]["sentence"]), highlight=False)
+    if figures["verdict"]:
+        console.print(plain(figures["verdict"]["sentence"]), highlight=False)
 
 
-def _workers(told: dict[str, Any]) -> str:
-    number = told["workers"] if told["crew"] is None else len(told["crew"]["workers"])
+def _workers(crew: dict[str, Any]) -> str:
+    number = crew["workers"] if crew["crew"] is None else len(crew["crew"]["workers"])
     return f"{number} worker{'s' * (number != 1)}"
 
 
-def _print_crew(console: Console, told: dict[str, Any]) -> None:
+def _print_crew(console: Console, crew: dict[str, Any]) -> None:
     """Print who works now, and what every machine has done."""
-    if told["crew"] is not None:
-        for row in told["crew"]["workers"]:
+    if crew["crew"] is not None:
+        for row in crew["crew"]["workers"]:
             console.print(f"  {plain(_doing(row))}", highlight=False)
-        for line in _refusals(told["crew"]["refused"]):
+        for line in _refusals(crew["crew"]["refused"]):
             console.print(f"  {plain(line)}", highlight=False)
-        if told["crew"]["dashboard"]:
-            console.print(f"  Dask's dashboard: {plain(told['crew']['dashboard'])}", highlight=False)
+        if crew["crew"]["dashboard"]:
+            console.print(f"  Dask's dashboard: {plain(crew['crew']['dashboard'])}", highlight=False)
     hosts = ", ".join(
         f"{plain(host)} {row['trainings']}" + (f" ({row['losses']} lost)" if row["losses"] else "")
-        for host, row in told["hosts"].items()
+        for host, row in crew["hosts"].items()
     )
     if hosts:
         console.print(f"Trainings by machine: {hosts}.", highlight=False)

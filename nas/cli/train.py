@@ -53,37 +53,37 @@ def training_view(label: str, steps: int) -> "Iterator[Callbacks]":
         BarColumn(20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[losses]}"),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        reading = bar.add_task("Reading pairs", total=None, visible=False, told="")
-        task = bar.add_task(f"Training {label}", total=steps, visible=False, told="")
+        reading = bar.add_task("Reading pairs", total=None, visible=False, losses="")
+        task = bar.add_task(f"Training {label}", total=steps, visible=False, losses="")
         latest: list[str] = [""]
 
         def read(done: int, total: int) -> None:
             bar.update(reading, completed=done, total=total, visible=done < total)
 
         def tick(step: int, losses: Mapping[str, float]) -> None:
-            bar.update(task, completed=step, told=told_losses(losses) + latest[0], visible=True)
+            bar.update(task, completed=step, losses=losses_text(losses) + latest[0], visible=True)
 
         def validated(seen: Validation) -> None:
             latest[0] = f", {seen.psnr_db:.2f} dB"
-            console.print(f"step {seen.step}/{steps}: {told_validation(seen)}", highlight=False, soft_wrap=True)
+            console.print(f"step {seen.step}/{steps}: {validation_text(seen)}", highlight=False, soft_wrap=True)
 
         yield Callbacks(tick, validated, read, on_message=lambda line: console.print(line, highlight=False))
 
 
-def told_losses(losses: Mapping[str, float]) -> str:
+def losses_text(losses: Mapping[str, float]) -> str:
     """Return `loss 0.0312 (l1 0.0201, ssim 0.111)`, the terms where there are several."""
     terms = [f"{name} {value:.3g}" for name, value in losses.items() if name != "loss"]
     return f"loss {losses['loss']:.3g}" + (f" ({', '.join(terms)})" if len(terms) > 1 else "")
 
 
-def told_validation(seen: Validation) -> str:
+def validation_text(seen: Validation) -> str:
     """Return losses, quality and, where batches were late, the share of time that was spent waiting for them."""
     waited = seen.waited_s / seen.train_s if seen.train_s else 0.0
     late = f", {waited:.0%} of the time waiting for batches" if waited > LATE_BATCHES else ""
-    return f"{told_losses(seen.losses)}, validation {seen.psnr_db:.2f} dB, SSIM {seen.ssim:.4f}{late}"
+    return f"{losses_text(seen.losses)}, validation {seen.psnr_db:.2f} dB, SSIM {seen.ssim:.4f}{late}"
 
 
 LATE_BATCHES = 0.05
@@ -103,9 +103,9 @@ def _as_data(finished: "Finished", done: "TrainingRun", chosen: PublishedRecipe 
     }
 
 
-def _best(found: Validation | None) -> dict[str, Any] | None:
+def _best(best: Validation | None) -> dict[str, Any] | None:
     """Return the best validation without its seconds, which differ from one machine to the next."""
-    return None if found is None else {"step": found.step, "psnr_db": found.psnr_db, "ssim": found.ssim}
+    return None if best is None else {"step": best.step, "psnr_db": best.psnr_db, "ssim": best.ssim}
 
 
 def _print_trained(label: str, done: "TrainingRun", finished: "Finished", chosen: PublishedRecipe | None) -> None:
@@ -113,7 +113,7 @@ def _print_trained(label: str, done: "TrainingRun", finished: "Finished", chosen
     as_int8 = ", rounded as in an int8 file," if done.quantisation else ""
     console.print(
         f"{label}: {_told_quality(finished.quality)}{as_int8} on the validation pairs after {finished.steps} steps on "
-        f"{done.data.source} ({_told(done.recipe)}), kept in {done.folder}",
+        f"{done.data.source} ({_recipe_text(done.recipe)}), kept in {done.folder}",
         highlight=False,
     )
     if finished.steps < done.recipe.total_steps:
@@ -155,7 +155,7 @@ def _detachment(finished: "Finished", larger: "SuperNetwork") -> dict[str, Any]:
     }
 
 
-def _told(recipe: Recipe) -> str:
+def _recipe_text(recipe: Recipe) -> str:
     loss = _written(recipe.loss)
     loss += "".join(f", from step {phase.from_step} {_written(phase.loss)}" for phase in recipe.phases)
     return f"{loss}, learning rate {recipe.learning_rate:g}, batch {recipe.batch}, patch {recipe.patch}"

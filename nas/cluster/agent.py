@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +20,7 @@ from nas import provenance
 from nas.cluster import dask_setup, messages
 from nas.cluster.address import LOOPBACK, Address
 from nas.cluster.agent_files import AgentFiles, UnfitError
-from nas.cluster.messages import JOB, METRIC, PREFIX, TERMS, Facts
+from nas.cluster.messages import JOB, METRIC, PREFIX, TERMS, Facts, Holding
 from nas.train.job import Job, JobFailure, Outcome
 from nas.train.workers import Equipment, Worker, result_of
 from search_spaces.errors import IspNasError
@@ -46,6 +46,10 @@ class End(Enum):
     LEFT = "it was asked to leave"
 
 
+def _digest(state: bytes) -> str:
+    return sha256(state).hexdigest()
+
+
 async def _started(dask: "DaskWorker") -> None:
     await dask
 
@@ -54,8 +58,8 @@ async def _knock(url: str, security: "Security | None") -> None:
     """Open a connection and end it; raise OSError with the reason where there is none, which Dask's worker keeps."""
     from distributed.comm.core import connect
 
-    told = {} if security is None else security.get_connection_args("worker")  # type: ignore[no-untyped-call]
-    comm = await connect(url, timeout=_KNOCKS_S, **told)  # type: ignore[no-untyped-call]
+    arguments = {} if security is None else security.get_connection_args("worker")  # type: ignore[no-untyped-call]
+    comm = await connect(url, timeout=_KNOCKS_S, **arguments)  # type: ignore[no-untyped-call]
     comm.abort()
 
 
@@ -63,11 +67,13 @@ async def _knock(url: str, security: "Security | None") -> None:
 class _Training:
     """What the training process does, or what came of it."""
 
-    key: str  # of job and state: the same training
+    study: str
+    job_text: str  # the job as it came
+    states: set[str]  # digests of the states from which it goes on or that it reached: from any it is the same training
     job: Job
     future: "Future[Outcome | JobFailure]"
     attempt: str
-    kept: float = 0.0  # when the state was last written that the hub has
+    sent_at: float = 0.0  # when the state was last written that the hub has
 
 
 @dataclass
@@ -81,6 +87,7 @@ class Agent:
     memory_bytes: int | None
     on_message: Callable[[str], None]
     _training: _Training | None = None
+    _study: str = ""  # the last one that was joined
     _pairs: Path | None = None
     _vgg_file: Path | None = None
     _end: End | None = None
@@ -206,12 +213,12 @@ class Agent:
     def _on_welcome(self, terms: Any = None, **_: Any) -> None:
         self._begin(self._prepare(terms))
 
-    async def _prepare(self, told: Any) -> None:
+    async def _prepare(self, data: Any) -> None:
         """Find or fetch what trainings read, and say whether that went well."""
         assert self._dask is not None
         dask = self._dask
         try:
-            terms = TERMS.read(told)
+            terms = TERMS.read(data)
 
             async def fetch(name: str, offset: int) -> bytes:
                 block: bytes = await getattr(dask.scheduler, f"{PREFIX}block")(name=name, offset=offset)
@@ -224,8 +231,16 @@ class Agent:
         except OSError as error:
             self._send("unfit", reason=sentence(error))
         else:
+            self._study = terms.study
             self.on_message(f"Joined study {terms.study}.")
-            self._send("ready")
+            self._send("ready", holding=self._holding())
+
+    def _holding(self) -> dict[str, Any] | None:
+        """Return which job of this study is in training here since before the connection was lost, or is done."""
+        held = self._training
+        if held is None or held.study != self._study:
+            return None
+        return asdict(Holding(held.job.checkpoint.name, held.job.steps))
 
     async def _on_refused(self, reason: Any = "", **_: Any) -> None:
         self.on_message(f"Refused: {str(reason)[:500]}")
@@ -250,9 +265,9 @@ class Agent:
     def _on_job(self, attempt: Any = None, job: Any = None, state: Any = b"", **_: Any) -> None:
         self._begin(self._train(str(attempt), job, state))
 
-    async def _train(self, attempt: str, told: Any, state: Any) -> None:
+    async def _train(self, attempt: str, data: Any, state: Any) -> None:
         try:
-            training = self._training = self._begun(attempt, told, state)
+            training = self._training = self._begun(attempt, data, state)
         except (ValueError, IspNasError) as error:
             failure = JobFailure(f"the job cannot be read: {error}", fatal=True)
             self._send("done", attempt=attempt, result=messages.plain_result(failure), state=b"")
@@ -275,19 +290,20 @@ class Agent:
         if isinstance(result, Outcome):
             try:
                 content = training.job.checkpoint.read_bytes()
+                training.states.add(_digest(content))
             except OSError as error:
                 result = JobFailure(sentence(error), fatal=True)
         self._send("done", attempt=attempt, result=messages.plain_result(result), state=content)
 
-    def _begun(self, attempt: str, told: Any, state: Any) -> _Training:
+    def _begun(self, attempt: str, job_data: Any, state: Any) -> _Training:
         """Begin a training, or go on with the one that is the same."""
-        message = JOB.read(told)
+        message = JOB.read(job_data)
         if not isinstance(state, bytes) or self._pairs is None:
             raise ValueError("it came without a state, or before the pairs")
-        key = sha256(repr(messages.plain(message)).encode() + state).hexdigest()
-        if self._training is not None and self._training.key == key:
-            self._training.attempt = attempt
-            return self._training
+        text, digest, held = repr(messages.plain(message)), _digest(state), self._training
+        if held is not None and held.study == self._study and held.job_text == text and digest in held.states:
+            held.attempt = attempt
+            return held
         self._give_up()
         folder = self.files.states()
         job = message.job(folder=folder, pairs=self._pairs, vgg_file=self._vgg_file, memory_bytes=self.memory_bytes)
@@ -295,7 +311,7 @@ class Agent:
         if state:
             job.checkpoint.write_bytes(state)
         self.worker.recycle()
-        return _Training(key, job, self.worker.submit(job), attempt, time.time())
+        return _Training(self._study, text, {digest}, job, self.worker.submit(job), attempt, time.time())
 
     def _give_up(self) -> None:
         training, self._training = self._training, None
@@ -317,9 +333,11 @@ class Agent:
             return
         with suppress(OSError):  # nothing is kept yet
             written = training.job.checkpoint.stat().st_mtime
-            if written > training.kept:
-                training.kept = written
-                self._send("kept", attempt=training.attempt, state=training.job.checkpoint.read_bytes())
+            if written > training.sent_at:
+                state = training.job.checkpoint.read_bytes()
+                training.sent_at = written
+                training.states.add(_digest(state))
+                self._send("kept", attempt=training.attempt, state=state)
 
     def _of_this_machine(self, failure: JobFailure) -> JobFailure:
         """Return a failure with this machine's share in it: too little memory here is no verdict on a candidate."""

@@ -48,8 +48,8 @@ def run_agents(options: AgentOptions, on_message: OnMessage) -> list[End]:
         on_message(f"Starting {count} training process{'es' * (count > 1)}.")
         started = [worker.equipment() for worker in workers]
         agents = []
-        for number, (worker, told) in enumerate(zip(workers, started, strict=True)):
-            equipment = _known(told.result())
+        for number, (worker, future) in enumerate(zip(workers, started, strict=True)):
+            equipment = _known(future.result())
             files = stack.enter_context(agent_files(options.pairs))
             memory = _least(options.memory_bytes, equipment.memory_bytes)
             agents.append(Agent(number, worker, files, equipment, memory, _prefixed(on_message, number, count)))

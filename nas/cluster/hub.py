@@ -18,16 +18,16 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.cluster import dask_setup, messages
 from nas.cluster.address import Address
 from nas.cluster.eligibility import misfit
-from nas.cluster.messages import FACTS, PREFIX, Facts, JobMessage, Terms
+from nas.cluster.messages import FACTS, HOLDING, PREFIX, Facts, JobMessage, Terms
 from nas.train import checkpoint
-from nas.train.job import Job, JobFailure, Outcome
+from nas.train.job import Begun, Job, JobFailure, Outcome
 from nas.train.worker import Place, TrainingWorker, WorkerSource
 from search_spaces.errors import IspNasError, UsageError
 from search_spaces.system.file_errors import sentence
@@ -40,7 +40,7 @@ LOST_AFTER_S = 60.0  # without a heartbeat
 _OPENS_S = 60.0
 _CLOSES_S = 10.0
 VGG = "vgg"
-MOST_TOLD = 5  # refusals for one reason
+MOST_SHOWN = 5  # refusals for one reason
 
 
 @dataclass(eq=False)
@@ -167,10 +167,10 @@ class Hub(WorkerSource):
         """Return agents that were found fit since the last call, and tell what else happened."""
         while not self._messages.empty():
             self._on_message(self._messages.get())
-        found = []
+        workers = []
         while not self._arrived.empty():
-            found.append(self._arrived.get())
-        return found
+            workers.append(self._arrived.get())
+        return workers
 
     def close(self, *, over: bool) -> None:
         """Stop listening; agents end where the search is over, and wait for it to go on where it is not."""
@@ -238,17 +238,17 @@ class Hub(WorkerSource):
         if worker.left or address not in self._agents:
             worker.resolve(flight, JobFailure("The worker had left by then.", returned=True))
             return
-        told = messages.plain(JobMessage.of(flight.job))
-        self.send(address, "job", {"attempt": flight.attempt, "job": told, "state": state})
+        message = messages.plain(JobMessage.of(flight.job))
+        self.send(address, "job", {"attempt": flight.attempt, "job": message, "state": state})
 
     def _hello(self, worker: str, facts: Any = None, **_: Any) -> None:
         try:
-            told = FACTS.read(facts)
+            agent_facts = FACTS.read(facts)
         except ValueError as error:
             self._refuse(worker, worker, f"what it tells of itself cannot be read ({error}); install the same version.")
             return
-        agent = self._agents[worker] = _Agent(worker, told)
-        reason = misfit(told, self._terms, time.time())
+        agent = self._agents[worker] = _Agent(worker, agent_facts)
+        reason = misfit(agent_facts, self._terms, time.time())
         if reason:
             self._refuse(worker, agent.label, reason)
         else:
@@ -261,19 +261,21 @@ class Hub(WorkerSource):
         line = f"Worker {label} is refused: {reason}"
         self.refusals.append(line)
         so_far = sum(each.endswith(f" is refused: {reason}") for each in self.refusals)
-        if so_far < MOST_TOLD:
+        if so_far < MOST_SHOWN:
             self._messages.put(line)
-        elif so_far == MOST_TOLD:  # a rack of a wrong version would fill the terminal
+        elif so_far == MOST_SHOWN:  # a rack of a wrong version would fill the terminal
             self._messages.put(f"{line} Others that are refused for this reason are in `isp-nas status` alone.")
         agent = self._agents.get(address)
         if agent is not None and agent.worker is not None:
             agent.worker.left = True
 
-    def _ready(self, worker: str, **_: Any) -> None:
+    def _ready(self, worker: str, holding: Any = None, **_: Any) -> None:
         agent = self._agents.get(worker)
         if agent is None or agent.worker is not None:
             return
         agent.worker = RemoteWorker(self, worker, agent.facts)
+        with suppress(ValueError):  # what cannot be read is asked of somebody, sooner or later
+            agent.worker.has_begun = None if holding is None else Begun(**asdict(HOLDING.read(holding)))
         self._arrived.put(agent.worker)
         self._messages.put(f"Worker {agent.label} has joined.")
 
@@ -293,27 +295,27 @@ class Hub(WorkerSource):
 
     async def _kept(self, worker: str, attempt: Any = None, state: Any = b"", **_: Any) -> None:
         """Keep a state from the middle of a training, so that little of it is lost with the agent."""
-        found = self._flight(worker, attempt)
-        if found is not None:
-            await self._keep(*found, state)
+        in_flight = self._flight(worker, attempt)
+        if in_flight is not None:
+            await self._keep(*in_flight, state)
 
     async def _done(self, worker: str, attempt: Any = None, result: Any = None, state: Any = b"", **_: Any) -> None:
-        found = self._flight(worker, attempt)
-        if found is None:
+        in_flight = self._flight(worker, attempt)
+        if in_flight is None:
             return
-        agent, remote, flight = found
+        agent, remote, flight = in_flight
         try:
-            told = messages.read_result(result)
-            if isinstance(told, Outcome) and told.steps != flight.job.steps:
-                raise ValueError(f"{told.steps} steps where {flight.job.steps} were asked for")
+            outcome = messages.read_result(result)
+            if isinstance(outcome, Outcome) and outcome.steps != flight.job.steps:
+                raise ValueError(f"{outcome.steps} steps where {flight.job.steps} were asked for")
         except ValueError as error:
-            told = JobFailure(f"its result cannot be used ({error}).", fatal=True)
-        if isinstance(told, Outcome):
-            told = await self._keep(agent, remote, flight, state) or told
-        elif told.fatal:
-            self._refuse(worker, agent.label, told.reason)
-            told = JobFailure(told.reason, returned=True)
-        remote.resolve(flight, told)
+            outcome = JobFailure(f"its result cannot be used ({error}).", fatal=True)
+        if isinstance(outcome, Outcome):
+            outcome = await self._keep(agent, remote, flight, state) or outcome
+        elif outcome.fatal:
+            self._refuse(worker, agent.label, outcome.reason)
+            outcome = JobFailure(outcome.reason, returned=True)
+        remote.resolve(flight, outcome)
 
     async def _keep(self, agent: _Agent, remote: RemoteWorker, flight: _Flight, state: Any) -> JobFailure | None:
         """Write a state that an agent sent; return the failure where it is none, or the disk here does not take it."""

@@ -2,7 +2,7 @@
 
     agent ──► hello (Facts) ─────────────────► hub
           ◄── welcome (Terms) or refused ◄────
-          ──► ready or unfit ────────────────►
+          ──► ready (Holding) or unfit ──────►
           ◄── job (JobMessage, state) ◄───────
           ──► kept (attempt, state) ─────────►      while a long training goes on
           ──► done (attempt, result, state) ─►
@@ -65,6 +65,16 @@ class Terms:
     sends_pairs: bool
     vgg: Text | None = None  # SHA-256 of VGG-19's weights, where they take part
     vgg_bytes: Bytes = 0
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What an agent trains for the same study since before it was cut off."""
+
+    __pydantic_config__ = _STRICT
+
+    state: Name  # of the checkpoint
+    steps: Steps
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,7 @@ class TrainingFailure:
 
 FACTS: stored.Schema[Facts] = stored.Schema(Facts)
 TERMS: stored.Schema[Terms] = stored.Schema(Terms)
+HOLDING: stored.Schema[Holding] = stored.Schema(Holding)
 JOB: stored.Schema[JobMessage] = stored.Schema(JobMessage)
 _FIGURES: stored.Schema[Figures] = stored.Schema(Figures)
 _FAILURE: stored.Schema[TrainingFailure] = stored.Schema(TrainingFailure)
@@ -153,19 +164,19 @@ def plain(message: Facts | Terms | JobMessage) -> dict[str, Any]:
 def plain_result(result: Outcome | JobFailure) -> dict[str, Any]:
     """Return a result as plain data."""
     kind = "failure" if isinstance(result, JobFailure) else "outcome"
-    told = asdict(result)
+    data = asdict(result)
     if kind == "failure":
-        told["reason"] = told["reason"][:2000]
-    return {kind: told}
+        data["reason"] = data["reason"][:2000]
+    return {kind: data}
 
 
-def read_result(told: Any) -> Outcome | JobFailure:
+def read_result(data: Any) -> Outcome | JobFailure:
     """Return the result that plain data tell; raise ValueError where they tell none."""
-    if not isinstance(told, dict) or len(told) != 1 or not told.keys() <= {"failure", "outcome"}:
+    if not isinstance(data, dict) or len(data) != 1 or not data.keys() <= {"failure", "outcome"}:
         raise ValueError("it is neither an outcome nor a failure")
-    if "failure" in told:
-        return JobFailure(**asdict(_FAILURE.read(told["failure"])))
-    return Outcome(**asdict(_FIGURES.read(told["outcome"])))
+    if "failure" in data:
+        return JobFailure(**asdict(_FAILURE.read(data["failure"])))
+    return Outcome(**asdict(_FIGURES.read(data["outcome"])))
 
 
 def progress(attempt: str, step: int) -> dict[str, Any]:
@@ -175,8 +186,8 @@ def progress(attempt: str, step: int) -> dict[str, Any]:
 
 def step_in(metrics: Any, attempt: str) -> int:
     """Return the step that a heartbeat told of an attempt; 0 where it told none."""
-    told = metrics.get(METRIC) if isinstance(metrics, dict) else None
-    if not isinstance(told, dict) or told.get("attempt") != attempt:
+    progress_data = metrics.get(METRIC) if isinstance(metrics, dict) else None
+    if not isinstance(progress_data, dict) or progress_data.get("attempt") != attempt:
         return 0
-    step = told.get("step")
+    step = progress_data.get("step")
     return step if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= 10**12 else 0

@@ -24,18 +24,18 @@ def mapped(path: Path) -> Array:
     with stored.opened(path):  # for what is no file, which NumPy would wait for
         pass
     try:
-        found = np.load(path, mmap_mode="r")
+        array = np.load(path, mmap_mode="r")
     except _DAMAGE as error:
         raise ValueError(f"it is no file of NumPy ({type(error).__name__})") from None
-    if not isinstance(found, np.ndarray):
+    if not isinstance(array, np.ndarray):
         raise ValueError("it is an archive, where an array was wanted")
-    return found
+    return array
 
 
 def unpacked(path: Path, *names: str) -> tuple[Array, ...]:
     """Return arrays of an .npz file by name; raise OSError or ValueError where they cannot be read."""
     try:
-        with stored.opened(path) as file, np.load(file) as kept:
-            return tuple(kept[name] for name in names)
+        with stored.opened(path) as file, np.load(file) as archive:
+            return tuple(archive[name] for name in names)
     except _DAMAGE as error:
         raise ValueError(f"it is no archive of NumPy with {', '.join(names)} ({type(error).__name__})") from None

@@ -92,13 +92,13 @@ def find_raw_files(path: Path) -> list[Path]:
         raise DataError(f'No RAW file or folder at "{path}"; check the path.')
     if not path.is_dir():
         return [path]
-    found = sorted(_walk(path))
-    if not found:
+    files = sorted(_walk(path))
+    if not files:
         raise DataError(
             f'No RAW files in "{path}"; mosaics end with {", ".join(RAW_SUFFIXES)}, cameras\' RAW with '
             ".dng, .cr3, .nef, .arw and the like."
         )
-    return found
+    return files
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -175,8 +175,8 @@ def opened(path: Path) -> "Iterator[RawPy]":
             f'"{path}" is of a kind or compression that LibRaw does not read; convert it to DNG with another tool.'
         ) from None
     except rawpy.LibRawError as error:
-        told = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise DataError(f'The RAW file "{path}" is damaged (LibRaw: {told}); copy it again.') from None
+        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise DataError(f'The RAW file "{path}" is damaged (LibRaw: {reason}); copy it again.') from None
 
 
 def _openable(path: Path) -> str | BytesIO:
@@ -205,19 +205,19 @@ def _of_camera(raw: "RawPy", path: Path, pattern: str | None) -> Mosaic:
         )
     recorded = raw.raw_image_visible
     values = np.minimum(recorded, np.uint16(min(white, 2**16 - 1)))  # sensors go on a little above white
-    told = _pattern(raw, places, path)
+    labelled = _pattern(raw, places, path)
     if is_quad_mosaic(values, black=black):
-        raise _no_bayer(path, f"filters that repeat every 4 px, as of a Quad-Bayer sensor, under the label {told}")
-    doubts = _doubted(values, black, pattern or told) or _exchanged(
-        values, black, pattern or told, raw.camera_whitebalance
+        raise _no_bayer(path, f"filters that repeat every 4 px, as of a Quad-Bayer sensor, under the label {labelled}")
+    doubts = _doubted(values, black, pattern or labelled) or _exchanged(
+        values, black, pattern or labelled, raw.camera_whitebalance
     )
     cut = "values above its white level are stored as the white level" if (recorded > white).any() else ""
-    notes = tuple(filter(None, [_overridden(told, pattern), doubts, cut, _without_white(recorded, white)]))
-    return Mosaic(values, pattern or told, black, white, raw.sizes.flip, notes)
+    notes = tuple(filter(None, [_overridden(labelled, pattern), doubts, cut, _without_white(recorded, white)]))
+    return Mosaic(values, pattern or labelled, black, white, raw.sizes.flip, notes)
 
 
-def _overridden(told: str, pattern: str | None) -> str | None:
-    return f"the file says {told}, read as {pattern}" if pattern and pattern != told else None
+def _overridden(labelled: str, pattern: str | None) -> str | None:
+    return f"the file says {labelled}, read as {pattern}" if pattern and pattern != labelled else None
 
 
 def _doubted(values: UInt16[np.ndarray, "h w"], black: tuple[float, ...], pattern: str) -> str | None:

@@ -63,8 +63,8 @@ def looks_exchanged(
     if min(mean["R"], mean["B"], red_gain, blue_gain) <= 0:
         return False
     gains, colours = np.log(red_gain / blue_gain), np.log(mean["R"] / mean["B"])
-    as_told, exchanged = abs(gains + colours), abs(gains - colours)
-    return bool(as_told > FAR_FROM_GREY and exchanged < NEARER * as_told)
+    as_labelled, exchanged = abs(gains + colours), abs(gains - colours)
+    return bool(as_labelled > FAR_FROM_GREY and exchanged < NEARER * as_labelled)
 
 
 def _above_black(raw: UInt16[np.ndarray, "h w"], black: Sequence[float]) -> Float[np.ndarray, "h w"]:

@@ -14,12 +14,12 @@ _BLOCK = 1 << 22
 
 def content_of(folder: Path) -> str:
     """Return a name for the pixels, names and format of prepared pairs; raise DataError where they cannot be read."""
-    told = []
+    file_sums = []
     for split in PREPARED_SPLITS:
         pairs = open_prepared(folder, split)
         sums = stored_sums(folder, split) or {kind: _sum(folder, split, kind) for kind in KINDS}
-        told.append([split, list(pairs.names), vars(pairs.format), pairs.raw.shape, sums])
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+        file_sums.append([split, list(pairs.names), vars(pairs.format), pairs.raw.shape, sums])
+    return sha256(json.dumps(file_sums, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def files_of(folder: Path) -> dict[str, int]:
@@ -46,10 +46,10 @@ def require_written(folder: Path) -> None:
 
 
 def _sum(folder: Path, split: str, kind: str) -> int:
-    found = 0
+    checksum = 0
     for block in _pixels(folder / f"{split}_{kind}.npy"):
-        found = crc32(block, found)
-    return found
+        checksum = crc32(block, checksum)
+    return checksum
 
 
 def _pixels(path: Path) -> Iterator[bytes]:

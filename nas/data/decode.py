@@ -102,8 +102,8 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno:  # Pillow's own have none
             raise DataError(sentence(error, path=path, action="read")) from None
-        told = f"more than {MOST_PIXELS // 10**6} megapixels" if _is_bomb(error) else str(error)
-        raise DataError(f'The image "{path}" is damaged ({told}); copy it from the source again.') from error
+        reason = f"more than {MOST_PIXELS // 10**6} megapixels" if _is_bomb(error) else str(error)
+        raise DataError(f'The image "{path}" is damaged ({reason}); copy it from the source again.') from error
     if mode in ("RGB", "RGBA") and bits > 8:
         mode = f"{mode} with {bits} bits"
     return (pixels.astype(np.uint16, copy=False) if mode.startswith("I;16") else pixels), mode

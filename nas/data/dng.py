@@ -150,10 +150,10 @@ def mosaics(path: Path) -> Iterator[DngMosaic]:
     _silence_tifffile()
     try:
         with TiffFile(path) as file:
-            found = [_mosaic(page) for page in _pages(file)]
+            pages = [_mosaic(page) for page in _pages(file)]
     except _DAMAGED:
         return
-    yield from filter(None, found)
+    yield from filter(None, pages)
 
 
 def camera_model(path: Path) -> str | None:
@@ -164,10 +164,10 @@ def camera_model(path: Path) -> str | None:
     try:
         with TiffFile(path) as file:
             tags = file.pages.first.tags
-            told = [str(tags[tag].value) if tag in tags else "" for tag in (_UNIQUE_MODEL, _MAKE, _MODEL)]
+            names = [str(tags[tag].value) if tag in tags else "" for tag in (_UNIQUE_MODEL, _MAKE, _MODEL)]
     except _DAMAGED:
         return None
-    unique, make, model = (" ".join(printable(text.strip("\0 ")).split()) for text in told)
+    unique, make, model = (" ".join(printable(text.strip("\0 ")).split()) for text in names)
     return unique or " ".join(filter(None, (make, model))) or None
 
 

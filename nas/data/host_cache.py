@@ -54,8 +54,8 @@ def decide(size_bytes: int, available: int | None, *, into: str = "memory") -> R
 
 def stored_bytes(folder: Path, splits: tuple[str, ...] = PREPARED_SPLITS) -> int:
     """Return how many bytes the pixels of prepared splits take, as they are stored."""
-    found = (open_prepared(folder, split) for split in splits)
-    return sum(pairs.raw.nbytes + pairs.rgb.nbytes for pairs in found)
+    prepared = (open_prepared(folder, split) for split in splits)
+    return sum(pairs.raw.nbytes + pairs.rgb.nbytes for pairs in prepared)
 
 
 def load(

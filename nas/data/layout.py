@@ -111,8 +111,8 @@ def _by_patterns(folder: Path, raw_pattern: str, rgb_pattern: str) -> list[Pair]
     loser = raws if len(raw_pattern) <= len(rgb_pattern) else rgbs
     for star in [star for star, path in loser.items() if path in both]:
         del loser[star]
-    for found, pattern in ((raws, raw_pattern), (rgbs, rgb_pattern)):
-        if not found:
+    for files, pattern in ((raws, raw_pattern), (rgbs, rgb_pattern)):
+        if not files:
             raise DataError(f'No files in "{folder}" are called like "{pattern}"; check the pattern.')
     if raws.keys() != rgbs.keys():
         odd = sorted(raws.keys() ^ rgbs.keys(), key=_by_number)
@@ -150,25 +150,25 @@ def _parallel_folders(folder: Path, layouts: Sequence[tuple[str, str]]) -> tuple
 
 def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Return files by their stem in Unicode's composed form: macOS stores accented letters in another."""
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in listed(folder, DataError):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if not is_text(path.name):
             raise DataError(f'The name of "{path}" is no text in UTF-8; rename it, and its partner alike.')
         stem = normalize("NFC", path.stem)
-        if stem in found:
+        if stem in by_stem:
             raise DataError(
-                f'Two files of one pair in "{folder}": {found[stem].name} and {path.name}; keep one of them.'
+                f'Two files of one pair in "{folder}": {by_stem[stem].name} and {path.name}; keep one of them.'
             )
-        found[stem] = path
-    if not found:
+        by_stem[stem] = path
+    if not by_stem:
         others = _listed(sorted({path.suffix or path.name for path in listed(folder, DataError)}))
         raise DataError(
             f'No {_listed(suffixes)} files in "{folder}", {"only " + others if others else "which is empty"}; '
             "put the images of the pairs there (mosaics in the raw folder, targets in the other)."
         )
-    return found
+    return by_stem
 
 
 def _by_number(stem: str) -> tuple[bool, int, str]:
@@ -193,13 +193,13 @@ def _listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def divide(
-    found: dict[Split, list[Pair]] | list[Pair], *, seed: int, val_fraction: float, test_fraction: float
+    pairs: dict[Split, list[Pair]] | list[Pair], *, seed: int, val_fraction: float, test_fraction: float
 ) -> dict[Split, list[Pair]]:
     """Complete the three splits: what has no folder of its own is taken from the training pairs by the seed.
 
     Pairs are drawn one by one. Where many were cut from one photograph, folders made by hand judge more honestly.
     """
-    given: dict[Split, list[Pair]] = {"train": found} if isinstance(found, list) else {"train": [], **found}
+    given: dict[Split, list[Pair]] = {"train": pairs} if isinstance(pairs, list) else {"train": [], **pairs}
     pool = given["train"]
     order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))]
     taken = 0

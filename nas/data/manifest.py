@@ -35,10 +35,10 @@ class Manifest:
         """The pairs by split, in one list where no row names one; rows without one are for training."""
         if all(split is None for split, _ in self.pairs):
             return [pair for _, pair in self.pairs]
-        found: dict[Split, list[Pair]] = {}
+        pairs: dict[Split, list[Pair]] = {}
         for split, pair in self.pairs:
-            found.setdefault(split or "train", []).append(pair)
-        return {split: found[split] for split in SPLITS if split in found}
+            pairs.setdefault(split or "train", []).append(pair)
+        return {split: pairs[split] for split in SPLITS if split in pairs}
 
 
 def is_manifest(source: Path) -> bool:
@@ -63,8 +63,8 @@ def manifest_format(path: Path) -> dict[str, Any]:
 
 
 def _usual(rows: Sequence[tuple[int, Mapping[str, str | None]]], path: Path) -> dict[str, Any]:
-    told = [tuple(sorted(_told(row, path, line).items())) for line, row in rows]
-    (most, _), *_ = Counter(told).most_common(1)
+    levels = [tuple(sorted(_levels_of(row, path, line).items())) for line, row in rows]
+    (most, _), *_ = Counter(levels).most_common(1)
     return dict(most)
 
 
@@ -96,25 +96,25 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
 
 def _pair(row: Mapping[str, str | None], path: Path, line: int, usual: Mapping[str, Any]) -> tuple[Split | None, Pair]:
     raw, rgb = (_file(row, name, path, line) for name in _PATHS)
-    levels = _levels(_told(row, path, line), usual, path, line)
+    levels = _levels(_levels_of(row, path, line), usual, path, line)
     return _split(row.get("split"), path, line), Pair((row["raw"] or "").strip(), raw, rgb, levels)
 
 
-def _levels(told: Mapping[str, Any], usual: Mapping[str, Any], path: Path, line: int) -> tuple[int, int] | None:
+def _levels(row: Mapping[str, Any], usual: Mapping[str, Any], path: Path, line: int) -> tuple[int, int] | None:
     """Return black and white of a row, None where the set's hold for it; `usual` is what most rows tell.
 
     What a row leaves out is as in most rows; a white that none tells follows from the bits.
     """
     for name in _WORDS:
-        if told.get(name, usual.get(name)) != usual.get(name):
+        if row.get(name, usual.get(name)) != usual.get(name):
             raise DataError(
-                f'Line {line} of "{path}" has {name} {told[name]}, and most lines have {usual.get(name, "none")}; the '
+                f'Line {line} of "{path}" has {name} {row[name]}, and most lines have {usual.get(name, "none")}; the '
                 f"pairs of a set have one {name}: convert that one, or leave it out."
             )
-    merged = {**usual, **told}
-    if merged == usual and not {"black", "white"} <= told.keys():
+    merged = {**usual, **row}
+    if merged == usual and not {"black", "white"} <= row.keys():
         return None
-    black, white = merged.get("black", 0), _white(told, usual)
+    black, white = merged.get("black", 0), _white(row, usual)
     if white is None:
         raise DataError(f'Line {line} of "{path}" has a black level and neither white nor bits; add one of them.')
     _require_order(black, white, path, line)
@@ -126,8 +126,8 @@ def _require_order(black: int, white: int, path: Path, line: int) -> None:
         raise DataError(f'Line {line} of "{path}" has black {black}, which is not below white, {white}; mend it.')
 
 
-def _white(told: Mapping[str, Any], usual: Mapping[str, Any]) -> int | None:
-    for source in (told, usual):
+def _white(row: Mapping[str, Any], usual: Mapping[str, Any]) -> int | None:
+    for source in (row, usual):
         if "white" in source:
             return int(source["white"])
         if source.get("bits"):
@@ -143,7 +143,7 @@ def _file(row: Mapping[str, str | None], name: str, path: Path, line: int) -> Pa
     return file
 
 
-def _told(row: Mapping[str, str | None], path: Path, line: int) -> dict[str, Any]:
+def _levels_of(row: Mapping[str, str | None], path: Path, line: int) -> dict[str, Any]:
     numbers = {name: _number(row[name], name, path, line) for name in _NUMBERS if row.get(name)}
     if {"black", "white"} <= numbers.keys():
         _require_order(numbers["black"], numbers["white"], path, line)

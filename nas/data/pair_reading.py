@@ -35,13 +35,13 @@ def _read_mosaic(pair: Pair, fmt: RawFormat) -> tuple[Mosaic, tuple[float, float
     """Read a mosaic, and the levels that it has where they are not those of the set."""
     if is_mosaic_alone(pair.raw):
         return read_raw(pair.raw), pair.levels
-    found = read_mosaic(pair.raw, fmt)
-    if found.pattern != fmt.pattern:
+    mosaic = read_mosaic(pair.raw, fmt)
+    if mosaic.pattern != fmt.pattern:
         raise DataError(
-            f'The mosaic of "{pair.raw}" is {found.pattern}, and {fmt.pattern} is declared; give --pattern '
-            f"{found.pattern}, or cut all pairs to one pattern with `isp-nas data make`."
+            f'The mosaic of "{pair.raw}" is {mosaic.pattern}, and {fmt.pattern} is declared; give --pattern '
+            f"{mosaic.pattern}, or cut all pairs to one pattern with `isp-nas data make`."
         )
-    return found.values, pair.levels or (float(np.mean(found.black)), found.white)
+    return mosaic.values, pair.levels or (float(np.mean(mosaic.black)), mosaic.white)
 
 
 def _releveled(raw: Mosaic, levels: tuple[float, float], fmt: RawFormat) -> Mosaic:

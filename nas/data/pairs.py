@@ -70,7 +70,7 @@ class DataConfig:
     def of(cls, source: str, *, raw: Mapping[str, Any] | None = None, **settings: Any) -> "DataConfig":
         """Describe pairs, with the format that they tell themselves where `raw` does not say another."""
         plain = cls(source, **settings)
-        return replace(plain, raw=RawFormat(**{**told_format(plain), **(raw or {})}))
+        return replace(plain, raw=RawFormat(**{**stated_format(plain), **(raw or {})}))
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot be met."""
@@ -142,10 +142,10 @@ def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
     config.validate()
     root = _root(config)
     if is_manifest(root):
-        found = read_manifest(root).splits()
+        pairs = read_manifest(root).splits()
     else:
-        found = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
-    splits = divide(found, seed=config.split_seed, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
+        pairs = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
+    splits = divide(pairs, seed=config.split_seed, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
     for split in ("train", "val"):
         if not splits[split]:
             total = sum(map(len, splits.values()))
@@ -157,7 +157,7 @@ def find_pairs(config: DataConfig) -> dict[str, list[Pair]]:
     return {split: [replace(pair, crop=crop) for pair in splits[split]] for split in SPLITS}
 
 
-def told_format(config: DataConfig) -> dict[str, Any]:
+def stated_format(config: DataConfig) -> dict[str, Any]:
     """Return the fields of a RawFormat that pairs tell themselves, by a table or as a camera's RAW; none for others.
 
     What is wrong with the pairs is said when they are read.
@@ -169,8 +169,8 @@ def told_format(config: DataConfig) -> dict[str, Any]:
             return {}
         if is_manifest(root) or made.is_file():
             return manifest_format(root if is_manifest(root) else made)
-        found = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
-        first = next(iter(found if isinstance(found, list) else found["train"]), None)
+        pairs = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
+        first = next(iter(pairs if isinstance(pairs, list) else pairs["train"]), None)
         return {} if first is None or is_mosaic_alone(first.raw) else _format_of_camera(first.raw)
     except IspNasError:
         return {}
@@ -374,8 +374,8 @@ _DESCRIBED: stored.Schema[Described] = stored.Schema(Described)
 
 
 def _described(folder: Path, split: str) -> Described:
-    told = stored.parse_json(stored.read_bytes(folder / f"{split}.json"))
-    described = _DESCRIBED.read(checksums.without_sum(told))
+    description = stored.parse_json(stored.read_bytes(folder / f"{split}.json"))
+    described = _DESCRIBED.read(checksums.without_sum(description))
     described.format.validate()
     return described
 
@@ -408,8 +408,8 @@ def _require_sums(folder: Path, split: str) -> None:
         with _array_path(folder, split, kind).open("rb") as file:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
-            found = 0
+            checksum = 0
             while block := file.read(1 << 22):
-                found = crc32(block, found)
-        if found != wanted.get(kind):
+                checksum = crc32(block, checksum)
+        if checksum != wanted.get(kind):
             raise _unusable(folder, split, f"other {kind} pixels than were written there")

@@ -41,9 +41,9 @@ def _silence_libtiff() -> None:
     Pillow's wheels bring the library along. Where it is another one, its lines stay.
     """
     package = Path(PIL.__file__).parent
-    for found in (*package.parent.glob("[Pp]illow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")):
+    for library in (*package.parent.glob("[Pp]illow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")):
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(str(found)).TIFFSetErrorHandler(None)
+            ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
 _silence_libtiff()
@@ -103,8 +103,8 @@ def bits_per_channel(image: Image.Image, content_start: bytes) -> int:
     if image.format == "PNG" and len(content_start) > _PNG_BIT_DEPTH_AT:
         return content_start[_PNG_BIT_DEPTH_AT]
     if image.format == "TIFF":
-        told = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 8)
-        return max(told) if isinstance(told, tuple) else int(told)
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 8)
+        return max(bits) if isinstance(bits, tuple) else int(bits)
     return 8
 
 

@@ -223,8 +223,8 @@ precision are in `card.json`."""
 
 def _maker(made_by: Mapping[str, Any]) -> str:
     """Return which isp-nas made the files: an installed copy knows its version alone."""
-    told = f"isp-nas {made_by.get('versions', {}).get('isp-nas', 'of unknown version')}"
-    return f"{told} at commit {made_by['commit']}" if made_by.get("commit") else told
+    version = f"isp-nas {made_by.get('versions', {}).get('isp-nas', 'of unknown version')}"
+    return f"{version} at commit {made_by['commit']}" if made_by.get("commit") else version
 
 
 def _terms(licences: Sequence[str]) -> str:

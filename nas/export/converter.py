@@ -105,12 +105,12 @@ class Converter:
         _require_variety(self._train, index)
         return index
 
-    def _ranges(self, found: Mapping[str, Range]) -> dict[str, Range]:
+    def _ranges(self, ranges: Mapping[str, Range]) -> dict[str, Range]:
         """Return these ranges, that of the input in what the file reads."""
-        if INPUT not in found:
-            return dict(found)
-        low, high = map(float, self._levels.counts(np.array(found[INPUT])))
-        return {**found, INPUT: (min(low, 0.0), high)}
+        if INPUT not in ranges:
+            return dict(ranges)
+        low, high = map(float, self._levels.counts(np.array(ranges[INPUT])))
+        return {**ranges, INPUT: (min(low, 0.0), high)}
 
     def _twin(self, graph: Graph, weights: Arrays, precision: Precision, io: str, ranges: Mapping[str, Range]) -> bytes:
         from search_spaces import lower_tf

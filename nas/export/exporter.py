@@ -96,10 +96,10 @@ def export(
     judge = FileVerifier(graph, deploy.input_shape, weights, val, state.data)
     converter = Converter(graph, weights, train, options, fine_tuned)
     tried = [_try(converter, judge, precision, options, on_message) for precision in options.wanted]
-    found = [each for each in tried if isinstance(each, JudgedFile)]
-    card = _card(network, deploy, device, found, judge, options, train)
+    judged = [each for each in tried if isinstance(each, JudgedFile)]
+    card = _card(network, deploy, device, judged, judge, options, train)
     card = replace(card, not_run=[str(each) for each in tried if isinstance(each, CannotRunError)])
-    _write(out, found, card, judge)
+    _write(out, judged, card, judge)
     return card
 
 
@@ -175,22 +175,22 @@ def _layer(converted: Converted, judged: Judged, judge: FileVerifier) -> LayerEr
     x = judge.patches[:1]
     expected = lower_tf.predict_maps(judge.graph, converted.exact, x)
     by_rounding_maps = judged.half_drop_db is not None and judged.half_drop_db >= judged.drop_db
-    found = half_maps(judge.graph, judge.weights, x) if by_rounding_maps else file_maps(converted, x)
-    return worst_layer(judge.graph, expected, found, best_db=converted.precision.best_snr_db)
+    maps = half_maps(judge.graph, judge.weights, x) if by_rounding_maps else file_maps(converted, x)
+    return worst_layer(judge.graph, expected, maps, best_db=converted.precision.best_snr_db)
 
 
 def _card(
     network: NetworkRef,
     deploy: Graph,
     device: Device,
-    found: list[JudgedFile],
+    judged: list[JudgedFile],
     judge: FileVerifier,
     options: ExportOptions,
     train: PairSet,
 ) -> Card:
     state, raw = network.trained, judge.val.format
     predicted = runtime(device, deploy)
-    files = [_file_card(each, device, options, train) for each in found]
+    files = [_file_card(each, device, options, train) for each in judged]
     plain = files[0]
     return Card(
         target=network.label,
@@ -202,7 +202,7 @@ def _card(
         output_shape=list(deploy.output_shape),
         input_contract=plain.input_contract,
         raw=asdict(raw) | {"white": raw.white_level},
-        input_levels=asdict(found[0].converted.levels),
+        input_levels=asdict(judged[0].converted.levels),
         parameters=deploy.parameters,
         macs=deploy.macs,
         trained_val_psnr_db=judge.trained.psnr_db,
@@ -257,13 +257,13 @@ def _licences(network: NetworkRef) -> list[str]:
     return sorted(names)
 
 
-def _write(out: Path, found: list[JudgedFile], card: Card, judge: FileVerifier) -> None:
+def _write(out: Path, files: list[JudgedFile], card: Card, judge: FileVerifier) -> None:
     """Fill a folder inside `out` and publish it last, so that nothing half-written has a file's name."""
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         with work_folder(out, PREFIX) as folder:
-            _fill(folder, found, card, judge)
+            _fill(folder, files, card, judge)
             refuse_overwriting(out)  # somebody may have made files there meanwhile
             publish(folder, out)
     except OSError as error:
@@ -274,18 +274,18 @@ def _write(out: Path, found: list[JudgedFile], card: Card, judge: FileVerifier) 
         ) from None
 
 
-def _fill(folder: Path, found: list[JudgedFile], card: Card, judge: FileVerifier) -> None:
-    for each, told in zip(found, card.precisions, strict=True):
-        if told.file:
-            (folder / told.file).write_bytes(each.converted.deploy)
-        if told.dynamic_file and each.converted.dynamic:
-            (folder / told.dynamic_file).write_bytes(each.converted.dynamic)
+def _fill(folder: Path, files: list[JudgedFile], card: Card, judge: FileVerifier) -> None:
+    for each, entry in zip(files, card.precisions, strict=True):
+        if entry.file:
+            (folder / entry.file).write_bytes(each.converted.deploy)
+        if entry.dynamic_file and each.converted.dynamic:
+            (folder / entry.dynamic_file).write_bytes(each.converted.dynamic)
     content = checksums.summed(card.to_dict())
     (folder / CARD_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / CARD_TEXT_FILE).write_text(to_markdown(card), "utf-8")
     val = judge.val
     index = evenly(len(val), _SHOWN_PATCHES)
-    twin, levels = TfliteModel(found[0].converted.twin), found[0].converted.levels
+    twin, levels = TfliteModel(files[0].converted.twin), files[0].converted.levels
     outputs = np.concatenate([twin(levels.counts(x[None])) for x in network_input(val, index)])
     plots.save_patches(folder / PATCHES_FILE, val, index, outputs)
 

@@ -84,10 +84,10 @@ def _staged(out: Path) -> str:
 
 def _moves(folder: Path) -> dict[str, str]:
     try:
-        found = stored.parse_json(stored.read_bytes(folder / MOVES))
+        moves = stored.parse_json(stored.read_bytes(folder / MOVES))
     except (OSError, ValueError):  # killed before it had anything to move
         return {}
-    return found if isinstance(found, dict) else {}
+    return moves if isinstance(moves, dict) else {}
 
 
 def refuse_overwriting(out: Path) -> None:

@@ -54,7 +54,7 @@ def half_maps(graph: Graph, weights: Arrays, x: Array) -> dict[str, Array]:
     return lower_tf.predict_maps(graph, weights, x, half=True)
 
 
-def worst_layer(graph: Graph, expected: Maps, found: Maps, *, best_db: float) -> LayerError:
+def worst_layer(graph: Graph, expected: Maps, maps: Maps, *, best_db: float) -> LayerError:
     """Return the layer behind which the ratio falls most, the first of equals.
 
     No ratio counts as better than `best_db`: from the exact input to the first rounded map it would always fall most.
@@ -64,20 +64,20 @@ def worst_layer(graph: Graph, expected: Maps, found: Maps, *, best_db: float) ->
     layers = []
     for node in graph.nodes:
         before = min(ratios[name] for name in node.inputs)
-        compared = node.name in found and node.name in expected
-        ratios[node.name] = min(best_db, snr_db(expected[node.name], found[node.name])) if compared else before
+        compared = node.name in maps and node.name in expected
+        ratios[node.name] = min(best_db, snr_db(expected[node.name], maps[node.name])) if compared else before
         kind = getattr(node.op, "function", node.op.kind)
         layers.append(LayerError(node.name, kind, before, ratios[node.name]))
     return max(layers, key=lambda layer: layer.fall_db)
 
 
-def snr_db(expected: Array, found: Array) -> float:
+def snr_db(expected: Array, actual: Array) -> float:
     """Return the variance of a map [n, h, w, c] over the mean square of what was added to it, in dB; +inf for nothing.
 
     Variance is over pixels, channel by channel: a channel that is large everywhere tells nothing. A map of one pixel is
     judged by its channels, one of one value by that.
     """
-    noise = float(np.mean((expected - found) ** 2))
+    noise = float(np.mean((expected - actual) ** 2))
     if not noise:
         return float("inf")
     within = float(np.var(expected, axis=(0, 1, 2)).mean())

@@ -128,12 +128,12 @@ def packed_shape(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 def parse_max_drop(texts: Iterable[str]) -> dict[str, float]:
     """Read "0.3" for every precision, or "int8=1,fp16=0.05"; raise UsageError for anything else."""
-    found: dict[str, float] = {}
+    drops: dict[str, float] = {}
     for part in (part for text in texts for part in text.split(",")):
         name, _, number = part.rpartition("=")
         names = (find_precision(name).name,) if name else [name for name in PRECISIONS if name != "fp32"]
-        found |= dict.fromkeys(names, _decibels(number, part))
-    return found
+        drops |= dict.fromkeys(names, _decibels(number, part))
+    return drops
 
 
 def _decibels(number: str, part: str) -> float:

@@ -34,9 +34,9 @@ def quantisation(network: NetworkRef, data: DataConfig, folder: Path, *, calibra
     """
     start = checkpoint.digest(network.trained.path)
     if (folder / TRAINING_FILE).exists():
-        told = read_training(folder).get(QUANTISATION)
-        if told is not None:
-            begun = Quantisation.from_dict(told)
+        stored_quantisation = read_training(folder).get(QUANTISATION)
+        if stored_quantisation is not None:
+            begun = Quantisation.from_dict(stored_quantisation)
             return replace(begun, start=start, calibration=calibration)  # the run refuses another start than its own
     return _of_file(network, data, start, calibration)
 
@@ -74,11 +74,11 @@ def fine_tuned(folder: Path, network: NetworkRef) -> FineTuned:
         raise UsageError(
             f"--qat takes a number of steps, or the folder of a run of `isp-nas train --qat`; {folder} holds no run."
         )
-    told = read_training(folder)
-    if QUANTISATION not in told:
+    training = read_training(folder)
+    if QUANTISATION not in training:
         raise UsageError(f"{folder} holds a training in plain float32; make one for int8 with `isp-nas train --qat`.")
-    begun = Quantisation.from_dict(told[QUANTISATION])
-    if told["spec"] != network.spec.to_dict() or begun.start != checkpoint.digest(network.trained.path):
+    begun = Quantisation.from_dict(training[QUANTISATION])
+    if training["spec"] != network.spec.to_dict() or begun.start != checkpoint.digest(network.trained.path):
         raise UsageError(
             f"{folder} was fine-tuned from other weights than those of {network.label} ({network.trained.path}); "
             "fine-tune these, or export the network that it started from."

@@ -48,10 +48,10 @@ class Difference:
     mean: float
 
     @classmethod
-    def between(cls, expected: Array, found: Array) -> "Difference":
+    def between(cls, expected: Array, actual: Array) -> "Difference":
         """Compare two pictures, or batches of them."""
         span = max(1.0, float(np.ptp(expected)))
-        apart = np.abs(expected - found)
+        apart = np.abs(expected - actual)
         return cls(float(apart.max()) / span, float(apart.mean()) / span)
 
 
@@ -74,9 +74,9 @@ class Judged:
     @property
     def drops(self) -> dict[str, float]:
         """What is lost in dB, by where."""
-        found = {"on the validation pairs": self.drop_db, "at full size": self.full_size_drop_db}
+        by_place = {"on the validation pairs": self.drop_db, "at full size": self.full_size_drop_db}
         half = {} if self.half_drop_db is None else {"with every map in half precision": self.half_drop_db}
-        return found | half
+        return by_place | half
 
     @property
     def worst_drop(self) -> tuple[str, float]:
@@ -168,10 +168,10 @@ class FileVerifier:
                 f"{self._deploy.output_shape}"
             )
         x, expected, target = self._full_size
-        found = _reading_values(model, converted)(x)
-        difference = Difference.between(expected, found)
+        output = _reading_values(model, converted)(x)
+        difference = Difference.between(expected, output)
         _require_as_twin(converted, difference, of_twin, "TensorFlow at full size")
-        return model, difference, picture_quality(found, target), model.runtime_ms(runs=TIMED_RUNS, budget_s=TIMED_S)
+        return model, difference, picture_quality(output, target), model.runtime_ms(runs=TIMED_RUNS, budget_s=TIMED_S)
 
     def _check_dynamic(self, converted: Converted, of_twin: Difference) -> None:
         """Run the file for any size at one that is neither the twin's nor the deploy file's."""
@@ -181,10 +181,10 @@ class FileVerifier:
             return
         x = np.concatenate([self.patches[:1], self.patches[-1:]], axis=2)
         model = TfliteModel(converted.dynamic, input_shape=x.shape)
-        found = _reading_values(model, converted)(x)
+        output = _reading_values(model, converted)(x)
         n, h, w, c = x.shape
         expected = lower_tf.predict(self.graph.at((n, h, w, c)), self.weights, x)
-        _require_as_twin(converted, Difference.between(expected, found), of_twin, "TensorFlow at another size")
+        _require_as_twin(converted, Difference.between(expected, output), of_twin, "TensorFlow at another size")
 
     def _half_drop_db(self, levels: InputLevels) -> float:
         """Return what the network loses with its maps, and its input as the file reads it, in half precision."""

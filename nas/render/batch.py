@@ -115,8 +115,8 @@ def render_files(
 
 def _renderer(model: Path, options: RenderOptions, tasks: Sequence[Task], made: RenderNotes) -> Renderer:
     most_bytes = _most_bytes(options.max_memory_mb)
-    contract, told, assumed = read_contract(model, options.raw, input_kind=options.input)
-    says_levels = replace(told, pattern=contract.format.pattern) != contract.format
+    contract, raw_format, assumed = read_contract(model, options.raw, input_kind=options.input)
+    says_levels = replace(raw_format, pattern=contract.format.pattern) != contract.format
     if says_levels and options.dump is None and not any(is_mosaic_alone(task.input) for task in tasks):
         raise UsageError(
             "--bits, --black and --white say how PNG mosaics are to be read where a card describes the network, and "
@@ -128,7 +128,7 @@ def _renderer(model: Path, options: RenderOptions, tasks: Sequence[Task], made: 
     return Renderer(
         file,
         contract,
-        told,
+        raw_format,
         options.kind,
         may_convert=options.convert,
         most_bytes=most_bytes,

@@ -42,11 +42,11 @@ def look_up_bytes(stored: Array, finish: Callable[[Array], Array], encoding: Ten
     table = _table_of_pairs(finish, encoding)
     made = np.empty((height, width, channels), table.dtype)
     wide = f"u{2 * table.itemsize}"
-    found, places = table.view(wide)[:, 0], made.reshape(height, -1).view(wide)
+    entries, places = table.view(wide)[:, 0], made.reshape(height, -1).view(wide)
 
     def some(rows: slice) -> None:
         part = np.ascontiguousarray(stored[rows]).reshape(-1, width * channels).view(np.uint16)
-        np.take(found, part, out=places[rows], mode="clip")  # no index is out of bounds
+        np.take(entries, part, out=places[rows], mode="clip")  # no index is out of bounds
 
     in_strips(height, some)
     return made

@@ -33,7 +33,7 @@ def convert(mosaic: Mosaic, wanted: RawFormat, *, allowed: bool, name: str) -> t
     if not cropped.values.size:
         raise DataError(f'The mosaic "{name}" is too small to be converted ({_sides(mosaic)}); give a larger one.')
     done = tuple(
-        filter(None, (_pattern_told(mosaic, wanted), _size_told(mosaic, cropped), _levels_told(mosaic, wanted)))
+        filter(None, (_pattern_note(mosaic, wanted), _size_note(mosaic, cropped), _levels_note(mosaic, wanted)))
     )
     if done and not allowed:
         raise DataError(
@@ -51,12 +51,12 @@ def _shift(pattern: str, wanted: str) -> tuple[int, int]:
 
 def _cropped(mosaic: Mosaic, rows: int, columns: int, pattern: str) -> Mosaic:
     height, width = mosaic.values.shape
-    kept = mosaic.values[rows : rows + (height - rows) // 2 * 2, columns : columns + (width - columns) // 2 * 2]
+    values = mosaic.values[rows : rows + (height - rows) // 2 * 2, columns : columns + (width - columns) // 2 * 2]
     black = np.roll(np.reshape(mosaic.black, (2, 2)), (-rows, -columns), (0, 1)).ravel()
-    return replace(mosaic, values=kept, pattern=pattern, black=tuple(black.tolist()))
+    return replace(mosaic, values=values, pattern=pattern, black=tuple(black.tolist()))
 
 
-def _pattern_told(mosaic: Mosaic, wanted: RawFormat) -> str | None:
+def _pattern_note(mosaic: Mosaic, wanted: RawFormat) -> str | None:
     if mosaic.pattern == wanted.pattern:
         return None
     rows, columns = _shift(mosaic.pattern, wanted.pattern)
@@ -64,13 +64,13 @@ def _pattern_told(mosaic: Mosaic, wanted: RawFormat) -> str | None:
     return f"{mosaic.pattern} → {wanted.pattern} by leaving out the first {left_out}"
 
 
-def _size_told(mosaic: Mosaic, cropped: Mosaic) -> str | None:
+def _size_note(mosaic: Mosaic, cropped: Mosaic) -> str | None:
     if mosaic.values.shape == cropped.values.shape:
         return None
     return f"{_sides(mosaic)} → {_sides(cropped)}, whole tiles of 2×2"
 
 
-def _levels_told(mosaic: Mosaic, wanted: RawFormat) -> str | None:
+def _levels_note(mosaic: Mosaic, wanted: RawFormat) -> str | None:
     if set(mosaic.black) == {wanted.black} and mosaic.white == wanted.white_level:
         return None
     return f"levels {mosaic.levels} → {_levels(wanted)} by rescaling"

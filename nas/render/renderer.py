@@ -112,7 +112,7 @@ class Renderer:
 
     model: IspFile
     contract: Contract  # what it was trained on
-    told: RawFormat  # what mosaics without a format of their own mean
+    raw_format: RawFormat  # what mosaics without a format of their own mean
     kind: FileKind
     may_convert: bool
     most_bytes: float  # that a network of open size may take
@@ -128,7 +128,7 @@ class Renderer:
         ExportError where the picture cannot be written.
         """
         begun = time.perf_counter()
-        mosaic = read_mosaic(task.input, self.told, pattern=self.pattern, dump=self.dump)
+        mosaic = read_mosaic(task.input, self.raw_format, pattern=self.pattern, dump=self.dump)
         mosaic, conversions = convert(mosaic, self.contract.format, allowed=self.may_convert, name=str(task.input))
         reference = read_reference(task.input) if task.comparison else None
         decoded = time.perf_counter()

@@ -58,7 +58,8 @@ def lay_out(size: tuple[int, int], field: ReceptiveField, *, fixed: Sides, most_
     """
     tile = _tile(size, field, fixed, most_bytes)
     rows, columns = (
-        _axis(length, side, field, is_open=told is None) for length, side, told in zip(size, tile, fixed, strict=True)
+        _axis(length, side, field, is_open=fixed_side is None)
+        for length, side, fixed_side in zip(size, tile, fixed, strict=True)
     )
     return TileLayout(rows, columns, _note(size, (rows, columns), field))
 

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from nas.search import pareto, verdicts
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.candidate_rows import quality
 from nas.search.score import final_score
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.networks import build_graph
 
 MOST_FINALISTS = 8
@@ -20,13 +20,13 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _MOST_TRIALS_NAMED = 12
 
 
-def candidate_rows(study: Study) -> list[dict[str, Any]]:
+def candidate_rows(study: StudyRecord) -> list[dict[str, Any]]:
     """Return one row per proposal, by trial."""
     marks = _marks(study)
     return [_row(candidate, marks[candidate.trial]) for candidate in study.candidates.values()]
 
 
-def _row(candidate: Candidate, marks: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def _row(candidate: CandidateRecord, marks: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Return what is known of a proposal; `at` holds by training steps what `isp-nas pareto --steps` tells."""
     spec = candidate.spec
     graph = build_graph(spec) if marks else None
@@ -51,7 +51,7 @@ def _row(candidate: Candidate, marks: dict[int, dict[str, Any]]) -> dict[str, An
     }
 
 
-def _marks(study: Study) -> dict[int, dict[int, dict[str, Any]]]:
+def _marks(study: StudyRecord) -> dict[int, dict[int, dict[str, Any]]]:
     """Return by trial and training steps what a candidate was worth there, and whether it was on the front."""
     marks: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
     for rung, steps in enumerate(study.ladder):
@@ -76,7 +76,7 @@ def score_offsets(runtimes_ms: Sequence[float]) -> list[tuple[float, float]]:
     return [(ms, final_score(0.0, ms)) for ms in grid]
 
 
-def finalists(study: Study) -> list[int]:
+def finalists(study: StudyRecord) -> list[int]:
     """Return the trials whose learning curves are drawn: those with finals, else the best at the highest rung.
 
     Those come first that are compared, by their scores, then those of fewer finals than that needs.
@@ -93,7 +93,7 @@ def finalists(study: Study) -> list[int]:
     return [c.trial for c in ranked[:MOST_FINALISTS]]
 
 
-def refused_by_reason(study: Study) -> list[dict[str, Any]]:
+def refused_by_reason(study: StudyRecord) -> list[dict[str, Any]]:
     """Count what was not trained by its reason, the most frequent first; only numbers may differ within one."""
     groups: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
     for candidate in study.candidates.values():
@@ -125,10 +125,10 @@ KINDS = {
 }
 
 
-def _reasons(candidate: Candidate) -> list[tuple[str, str]]:
-    found = [("training failed", candidate.failure)] if candidate.failure else []
+def _reasons(candidate: CandidateRecord) -> list[tuple[str, str]]:
+    reasons = [("training failed", candidate.failure)] if candidate.failure else []
     if candidate.verdict in KINDS:
         repeated = "" if candidate.duplicate_of is None else "its result is shared"
-        found.append((KINDS[candidate.verdict], candidate.reason or repeated))
-    found += [("a final failed", reason) for reason in candidate.final_failures.values()]
-    return found
+        reasons.append((KINDS[candidate.verdict], candidate.reason or repeated))
+    reasons += [("a final failed", reason) for reason in candidate.final_failures.values()]
+    return reasons

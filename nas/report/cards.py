@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.report.data import Precisions
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.tflite.input_contract import CARD_FILE
 from search_spaces.errors import UsageError
 from search_spaces.system import checksums, stored
@@ -15,7 +15,7 @@ FIELDS = ("precision", "file", "refused", "size_bytes", "val_psnr_db", "val_ssim
 _ABOUT = ("target", "hash", "steps", "trained_by", "device")
 
 
-def precisions(study: Study, exports: Sequence[Path] = ()) -> Precisions:
+def precisions(study: StudyRecord, exports: Sequence[Path] = ()) -> Precisions:
     """Return the cards in `exports`, folders or card.json files; without, those beside the study and in its folder.
 
     Raises UsageError for a card that was named and cannot be read, or is of a network that the study does not have.
@@ -26,7 +26,9 @@ def precisions(study: Study, exports: Sequence[Path] = ()) -> Precisions:
         if card["hash"] not in known:
             raise UsageError(f"{card['path']} is of network {card['hash']}, which the study has not trained.")
     if not exports:
-        cards = [found for path in _nearby(study.folder) if (found := _readable(path)) and found["hash"] in known]
+        cards = [
+            readable for path in _nearby(study.folder) if (readable := _readable(path)) and readable["hash"] in known
+        ]
     if cards:
         return Precisions([_row(card, study) for card in cards])
     name = study.folder.name
@@ -64,7 +66,7 @@ def _are_rows(rows: object) -> bool:
     return isinstance(rows, list) and all(isinstance(row, dict) and "precision" in row for row in rows)
 
 
-def _row(card: dict[str, Any], study: Study) -> dict[str, Any]:
+def _row(card: dict[str, Any], study: StudyRecord) -> dict[str, Any]:
     about = {name: card.get(name) for name in _ABOUT}
     files = [{name: each.get(name) for name in FIELDS} for each in card["precisions"]]
     return {"path": card["path"], **about, "is_best": card["hash"] == study.best().spec.hash, "precisions": files}

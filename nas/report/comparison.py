@@ -15,9 +15,9 @@ from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network
 from nas.report.study_report import DEFAULT_PHOTOS, best_row, device_of, front, genes, label, overview, verdict
 from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.network_ref import NetworkRef, resolve
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import UsageError
 from search_spaces.spec import GENES
@@ -50,7 +50,7 @@ class Compared:
     """One of those that are compared."""
 
     label: str
-    study: Study | None
+    study: StudyRecord | None
     target: NetworkRef | None  # None: the study as a whole
 
 
@@ -63,12 +63,12 @@ def find(texts: Sequence[str], results: Path, study: str | None) -> list[Compare
     if len(texts) < 2:
         raise UsageError("Name two studies, or two networks, to compare; a network of a study is STUDY:TRIAL.")
     known = studies.names(results)
-    found = _of_one_study([_named(text, results, study, known) for text in texts])
-    if len({each.target is None for each in found}) > 1:
+    compared = _of_one_study([_named(text, results, study, known) for text in texts])
+    if len({each.target is None for each in compared}) > 1:
         raise UsageError(
             "Compare studies with studies, or networks with networks; a network of a study is STUDY:TRIAL."
         )
-    return found
+    return compared
 
 
 def _named(text: str, results: Path, study: str | None, known: Sequence[str]) -> Compared:
@@ -85,15 +85,15 @@ def _of_network_ref(text: str, target: NetworkRef) -> Compared:
     return Compared(text, target.study if target.candidate else None, target)
 
 
-def _of_one_study(found: Sequence[Compared]) -> list[Compared]:
+def _of_one_study(compared: Sequence[Compared]) -> list[Compared]:
     """Return the same, with designs as they were trained in the study of all other networks, if it is one."""
-    named = {each.study.folder: each.study for each in found if each.study is not None}
-    opened = next((each.target.study for each in found if each.target and each.target.study), None)
+    named = {each.study.folder: each.study for each in compared if each.study is not None}
+    opened = next((each.target.study for each in compared if each.target and each.target.study), None)
     study = next(iter(named.values()), opened)
-    return [_as_trained(each, study) for each in found] if len(named) < 2 else list(found)
+    return [_as_trained(each, study) for each in compared] if len(named) < 2 else list(compared)
 
 
-def _as_trained(each: Compared, study: Study | None) -> Compared:
+def _as_trained(each: Compared, study: StudyRecord | None) -> Compared:
     """Return a published design as the study trained it; all else, and a design that it did not train, as it is."""
     target = each.target
     if study is None or target is None or target.candidate is not None or target.label not in DESIGNS:
@@ -103,23 +103,23 @@ def _as_trained(each: Compared, study: Study | None) -> Compared:
 
 
 def compare(
-    found: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, on_message: OnMessage = lambda _: None
+    compared: Sequence[Compared], *, photos: int = DEFAULT_PHOTOS, on_message: OnMessage = lambda _: None
 ) -> ComparisonPage:
     """Return where those differ."""
-    are_studies = found[0].target is None
-    parts = [_of_study(each) if are_studies else _of_network(each) for each in found]
-    note = _hypervolume_note(found) if are_studies else ""
-    histories = [list(studies.events(each.study.folder)) if are_studies and each.study else [] for each in found]
-    corner = None if note else _common_corner(found, histories)
+    are_studies = compared[0].target is None
+    parts = [_of_study(each) if are_studies else _of_network(each) for each in compared]
+    note = _hypervolume_note(compared) if are_studies else ""
+    histories = [list(studies.events(each.study.folder)) if are_studies and each.study else [] for each in compared]
+    corner = None if note else _common_corner(compared, histories)
     return ComparisonPage(
         STUDIES if are_studies else NETWORKS,
-        [each.label for each in found],
-        [_sentence(each) for each in found],
+        [each.label for each in compared],
+        [_sentence(each) for each in compared],
         differences(parts),
-        [_drawn(each, corner, history) for each, history in zip(found, histories, strict=True)],
+        [_drawn(each, corner, history) for each, history in zip(compared, histories, strict=True)],
         note,
-        [_layers(each) for each in found],
-        _photos(found, photos, on_message),
+        [_layers(each) for each in compared],
+        _photos(compared, photos, on_message),
     )
 
 
@@ -145,12 +145,12 @@ def _of_study(each: Compared) -> dict[str, dict[str, Any]]:
     }
 
 
-def _settings(study: Study) -> dict[str, dict[str, Any]]:
-    told = study.config.to_dict()
-    told.pop("name")
-    data, recipe = told.pop("data"), told.pop("recipe")
-    data |= {"fingerprint": told.pop("data_fingerprint")}
-    search = told | {"budget": study.sessions[-1].budget if study.sessions else None, "elapsed_s": study.elapsed_s}
+def _settings(study: StudyRecord) -> dict[str, dict[str, Any]]:
+    settings = study.config.to_dict()
+    settings.pop("name")
+    data, recipe = settings.pop("data"), settings.pop("recipe")
+    data |= {"fingerprint": settings.pop("data_fingerprint")}
+    search = settings | {"budget": study.sessions[-1].budget if study.sessions else None, "elapsed_s": study.elapsed_s}
     search |= {"trained": len(study.trained()), "sessions": len(study.sessions)}
     return {"search": dict(_flat(search)), "data": dict(_flat(data)), "training": dict(_flat(recipe))}
 
@@ -169,18 +169,18 @@ def _of_network(each: Compared) -> dict[str, dict[str, Any]]:
     cost = {"hash": each.target.spec.hash, "parameters": layers.parameters, "macs": layers.macs}
     cost |= {name: getattr(layers, name) for name in ("runtime_ms", "runtime_low_ms", "runtime_high_ms")}
     genes = {name: value for name in GENES if (value := each.target.spec.active_genes.get(name)) is not None}
-    found = _row(each.study, candidate) if each.study and candidate else {}
+    row = _row(each.study, candidate) if each.study and candidate else {}
     settings = _settings(each.study) if each.study else {}
     return {
         "genes": genes,
         "cost": cost,
-        "quality": found,
+        "quality": row,
         "data": settings.get("data", {}),
         "training": settings.get("training", {}),
     }
 
 
-def _row(study: Study, candidate: Candidate) -> dict[str, Any]:
+def _row(study: StudyRecord, candidate: CandidateRecord) -> dict[str, Any]:
     if candidate.longest is None:
         return {"verdict": candidate.verdict, "reason": candidate.failure or candidate.reason}
     rung = candidate_rows.longest_rung(study, candidate)
@@ -197,9 +197,9 @@ def _sentence(each: Compared) -> str:
     return f"{each.target.spec.description}{of_study}"
 
 
-def _hypervolume_note(found: Sequence[Compared]) -> str:
+def _hypervolume_note(compared: Sequence[Compared]) -> str:
     """Return why the areas under the fronts of studies cannot be compared, nothing where they can."""
-    configs = [each.study.config for each in found if each.study is not None]
+    configs = [each.study.config for each in compared if each.study is not None]
     if len({config.device for config in configs}) > 1:
         return "Hypervolumes are not shown: runtimes are those of different devices."
     if len({config.data_fingerprint for config in configs}) > 1:
@@ -207,17 +207,17 @@ def _hypervolume_note(found: Sequence[Compared]) -> str:
     return ""
 
 
-def _common_corner(found: Sequence[Compared], histories: Sequence[Sequence[Row]]) -> Corner | None:
+def _common_corner(compared: Sequence[Compared], histories: Sequence[Sequence[Row]]) -> Corner | None:
     """Return the corner from which the hypervolumes of all studies are taken."""
     corners = [
         corner
-        for each, history in zip(found, histories, strict=True)
+        for each, history in zip(compared, histories, strict=True)
         if each.study is not None and (corner := course.corner_of(history, _runtimes_ms(each.study)))
     ]
     return (min(db for db, _ in corners), max(ms for _, ms in corners)) if corners else None
 
 
-def _runtimes_ms(study: Study) -> dict[int, float]:
+def _runtimes_ms(study: StudyRecord) -> dict[int, float]:
     return {c.trial: c.runtime_ms for c in study.candidates.values() if c.runtime_ms is not None}
 
 
@@ -261,19 +261,19 @@ def _layers(each: Compared) -> Layers:
     return layers_of(f"{label(best)} of {each.label}", best.spec, _device(each))
 
 
-def _photos(found: Sequence[Compared], count: int, on_message: OnMessage) -> Photos:
+def _photos(compared: Sequence[Compared], count: int, on_message: OnMessage) -> Photos:
     """Return what each makes of the same validation pairs, or why that cannot be shown."""
     if not count:
         return LEFT_OUT
-    trained = [NamedNetwork(each.label, each.study, c) for each in found if (c := _candidate(each)) and each.study]
-    if len(trained) < len(found):
+    trained = [NamedNetwork(each.label, each.study, c) for each in compared if (c := _candidate(each)) and each.study]
+    if len(trained) < len(compared):
         return Photos(note="Photos need networks that a study has trained.")
     if len({each.study.config.data_fingerprint for each in trained}) > 1:
         return Photos(note="They were trained on other pairs, so that no pair belongs to both.")
     return network_photos(trained, count, on_message)
 
 
-def _candidate(each: Compared) -> Candidate | None:
+def _candidate(each: Compared) -> CandidateRecord | None:
     if each.target is not None:
         return each.target.candidate
     return each.study.best() if each.study is not None and each.study.trained() else None

@@ -124,14 +124,14 @@ def _waits(events: Iterable[Row], final_rung: int) -> Mapping[int, float] | None
 
 def _sessions(events: Sequence[Row]) -> list[tuple[int, float]]:
     """Return the workers of each session and the seconds up to its last record."""
-    found: list[tuple[int, float]] = []
+    sessions: list[tuple[int, float]] = []
     for place, event in enumerate(events):
         if event["event"] == "session":
             rest = events[place + 1 :]
             end = next((i for i, e in enumerate(rest) if e["event"] == "session"), len(rest))
             last = max((e["elapsed_s"] for e in rest[:end]), default=event["elapsed_s"])
-            found.append((event["workers"], last - event["elapsed_s"]))
-    return found
+            sessions.append((event["workers"], last - event["elapsed_s"]))
+    return sessions
 
 
 def _grouped(trainings: Iterable[Row], key: Any, names: Sequence[str]) -> list[Row]:
@@ -140,11 +140,11 @@ def _grouped(trainings: Iterable[Row], key: Any, names: Sequence[str]) -> list[R
         groups[key(event)].append(event)
     return [
         {
-            **dict(zip(names, found, strict=True)),
+            **dict(zip(names, group_key, strict=True)),
             "trainings": len(members),
             **{name: sum(e[name] for e in members) for name in _SECONDS},
         }
-        for found, members in sorted(groups.items())
+        for group_key, members in sorted(groups.items())
     ]
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from nas import backend
 from nas.report.data import Photos
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.network_ref import require_same_data
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.errors import IspNasError
 
 OnMessage = Callable[[str], None]
@@ -19,8 +19,8 @@ class NamedNetwork:
     """A network that a study has trained, under the name it has in pictures."""
 
     label: str
-    study: Study
-    candidate: Candidate
+    study: StudyRecord
+    candidate: CandidateRecord
 
 
 def network_photos(networks: Sequence[NamedNetwork], count: int, on_message: OnMessage, *, note: str = "") -> Photos:

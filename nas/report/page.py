@@ -38,9 +38,9 @@ def study_page(report: StudyReport) -> str:
     return page("report.html.j2", asdict(report), title=report.overview.name)
 
 
-def comparison_page(found: ComparisonPage) -> str:
+def comparison_page(comparison: ComparisonPage) -> str:
     """Return the page of a comparison."""
-    return page("compare.html.j2", found.to_dict(), title=" and ".join(found.labels))
+    return page("compare.html.j2", comparison.to_dict(), title=" and ".join(comparison.labels))
 
 
 def front_page(name: str, candidates: Sequence[Mapping[str, Any]], front: Front) -> str:

@@ -59,8 +59,8 @@ def photo_rows(networks: Sequence[Shown], count: int) -> list[PhotoRow]:
 
 
 def _some_pairs(data: DataConfig) -> PairSet:
-    found = find_pairs(data)["val"]
-    some = [found[i] for i in evenly(len(found), MOST_JUDGED)]
+    pairs = find_pairs(data)["val"]
+    some = [pairs[i] for i in evenly(len(pairs), MOST_JUDGED)]
     decoded = list(decode(some, data.raw))
     raw, rgb = (np.stack(each) for each in zip(*decoded, strict=True))
     return PairSet(raw, rgb, tuple(pair.name for pair in some), data.raw)

@@ -12,7 +12,7 @@ from nas.search import study as studies
 from nas.search import workers_file
 from nas.search.budget import read_budget
 from nas.search.standing import counts
-from nas.search.study import RECORDS_FILE, Study
+from nas.search.study import RECORDS_FILE, StudyRecord
 from search_spaces.errors import IspNasError
 from search_spaces.system import folder_lock
 
@@ -30,7 +30,7 @@ def clock_of(folder: Path) -> Clock:
     return Clock(time.time(), folder_lock.is_held(folder))
 
 
-def status(study: Study, clock: Clock) -> dict[str, Any]:
+def status(study: StudyRecord, clock: Clock) -> dict[str, Any]:
     """Return how a study stands, under the names that programs rely on."""
     judged = verdict(study)
     elapsed_s = _elapsed_s(study, clock)
@@ -56,7 +56,7 @@ def status(study: Study, clock: Clock) -> dict[str, Any]:
     }
 
 
-def _hosts(study: Study) -> dict[str, dict[str, int]]:
+def _hosts(study: StudyRecord) -> dict[str, dict[str, int]]:
     """Return the trainings and losses of every machine that records name."""
     lost = Counter(loss.host for loss in study.losses if loss.host is not None)
     return {
@@ -65,11 +65,11 @@ def _hosts(study: Study) -> dict[str, dict[str, int]]:
     }
 
 
-def _budget(study: Study) -> str | None:
+def _budget(study: StudyRecord) -> str | None:
     return study.sessions[-1].budget if study.sessions else None
 
 
-def _elapsed_s(study: Study, clock: Clock) -> float:
+def _elapsed_s(study: StudyRecord, clock: Clock) -> float:
     """Return the seconds searched: while a search runs, up to now."""
     if not (clock.running and study.sessions and study.sessions[-1].began):
         return study.elapsed_s
@@ -79,7 +79,7 @@ def _elapsed_s(study: Study, clock: Clock) -> float:
     return max(study.elapsed_s, last.elapsed_s + since_s.total_seconds())
 
 
-def _share(study: Study, elapsed_s: float) -> float | None:
+def _share(study: StudyRecord, elapsed_s: float) -> float | None:
     """Return how much of the last budget is used, None before any search."""
     if not study.sessions:
         return None
@@ -89,7 +89,7 @@ def _share(study: Study, elapsed_s: float) -> float | None:
     return min(1.0, elapsed_s / budget.seconds) if budget.seconds else None
 
 
-def _age_s(folder: Path, clock: Clock, study: Study | None) -> float | None:
+def _age_s(folder: Path, clock: Clock, study: StudyRecord | None) -> float | None:
     """Return the seconds since the last record, None without records.
 
     Once a search has ended, by what its records say: a copied file may have another time. While it runs, and where

@@ -13,9 +13,9 @@ from nas.report.layers import layers_of
 from nas.report.network_photos import LEFT_OUT, NamedNetwork, OnMessage, network_photos
 from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.standing import counts
-from nas.search.study import RUN_FILE, Study
+from nas.search.study import RUN_FILE, StudyRecord
 from nas.search.verdicts import Verdict
 from search_spaces.errors import IspNasError
 from search_spaces.spec import GENES
@@ -33,7 +33,7 @@ class ReportOptions:
 
 
 def study_report(
-    study: Study, options: ReportOptions | None = None, *, on_message: OnMessage = lambda _: None
+    study: StudyRecord, options: ReportOptions | None = None, *, on_message: OnMessage = lambda _: None
 ) -> StudyReport:
     """Return everything that the page of a study shows; `on_message` gets a sentence before anything that takes long.
 
@@ -65,12 +65,12 @@ def study_report(
 NOTHING_TRAINED = "No candidate is trained yet."
 
 
-def verdict(study: Study) -> Verdict | None:
+def verdict(study: StudyRecord) -> Verdict | None:
     """Return the verdict of a study's finals, None without finals."""
     return verdicts.verdict_of(study) if study.trained() else None
 
 
-def overview(study: Study, judged: Verdict | None) -> Overview:
+def overview(study: StudyRecord, judged: Verdict | None) -> Overview:
     """Return what a study is, with the verdict of its finals."""
     config, last = study.config, study.sessions[-1] if study.sessions else None
     return Overview(
@@ -90,7 +90,7 @@ def overview(study: Study, judged: Verdict | None) -> Overview:
     )
 
 
-def best_row(study: Study) -> dict[str, Any] | None:
+def best_row(study: StudyRecord) -> dict[str, Any] | None:
     """Return the best candidate as `isp-nas best` tells it; its quality on the test pairs where that is recorded."""
     if not study.trained():
         return None
@@ -100,7 +100,7 @@ def best_row(study: Study) -> dict[str, Any] | None:
     return row | (study.tests.get((candidate.trial, row["steps"], candidate.best_seed)) or unknown)
 
 
-def _without_finals(study: Study) -> str:
+def _without_finals(study: StudyRecord) -> str:
     if not study.trained():
         return NOTHING_TRAINED
     best, rung = study.best(), study.comparison_rung()
@@ -111,7 +111,7 @@ def _without_finals(study: Study) -> str:
     )
 
 
-def front(study: Study, device: Device | None) -> Front:
+def front(study: StudyRecord, device: Device | None) -> Front:
     """Return the steps at which candidates were compared, and lines of equal score."""
     if not study.trained():
         return Front((), None, (), NOTHING_TRAINED)
@@ -121,7 +121,7 @@ def front(study: Study, device: Device | None) -> Front:
     return Front(steps, chosen, candidates.score_offsets(runtimes), _runtime_note(study, device))
 
 
-def _runtime_note(study: Study, device: Device | None) -> str:
+def _runtime_note(study: StudyRecord, device: Device | None) -> str:
     if device is None:
         return f"Runtimes on {study.config.device} are predicted; its file is not here any more."
     if device.predictor.interval.kind == "assumed":
@@ -129,7 +129,7 @@ def _runtime_note(study: Study, device: Device | None) -> str:
     return f"Runtimes on {device.name} are predicted, with the interval of held-out measurements."
 
 
-def device_of(study: Study) -> Device | None:
+def device_of(study: StudyRecord) -> Device | None:
     """Return the study's device, None where its file is gone."""
     try:
         return load_device(study.config.device)
@@ -137,7 +137,7 @@ def device_of(study: Study) -> Device | None:
         return None
 
 
-def photos(study: Study, judged: Verdict | None, count: int, *, on_message: OnMessage = lambda _: None) -> Photos:
+def photos(study: StudyRecord, judged: Verdict | None, count: int, *, on_message: OnMessage = lambda _: None) -> Photos:
     """Return some validation pairs with what the best found and the best design make of them, or why there are none."""
     if not count:
         return LEFT_OUT
@@ -153,12 +153,12 @@ def photos(study: Study, judged: Verdict | None, count: int, *, on_message: OnMe
     return network_photos([NamedNetwork(label(c), study, c) for c in shown], count, on_message, note=" ".join(missing))
 
 
-def label(candidate: Candidate) -> str:
+def label(candidate: CandidateRecord) -> str:
     """Return what a candidate is called in pictures."""
     return candidate.name or f"trial {candidate.trial}"
 
 
-def contestants(study: Study, judged: Verdict | None) -> tuple[Candidate | None, Candidate | None]:
+def contestants(study: StudyRecord, judged: Verdict | None) -> tuple[CandidateRecord | None, CandidateRecord | None]:
     """Return the best network found and the best published design: those of the verdict, else by score."""
     if judged and judged.found is not None and judged.design is not None:
         return study.candidates[judged.found], study.candidates[judged.design]
@@ -167,28 +167,28 @@ def contestants(study: Study, judged: Verdict | None) -> tuple[Candidate | None,
     return (next((c for c in ranked if not c.name), None), next((c for c in ranked if c.name), None))
 
 
-def genes(study: Study) -> Genes:
+def genes(study: StudyRecord) -> Genes:
     """Return which genes matter, or why that is not known."""
     from nas.search.gene_importance import FEWEST, gene_importances  # loads Optuna
 
-    found = gene_importances(study)
-    if not found:
+    importances = gene_importances(study)
+    if not importances:
         return Genes(note=f"Importances need {FEWEST} trained candidates; the study has {len(study.trained())}.")
-    rows = [{"gene": name, "share": share, "meaning": GENES[name].meaning} for name, share in found.items()]
+    rows = [{"gene": name, "share": share, "meaning": GENES[name].meaning} for name, share in importances.items()]
     return Genes(rows)
 
 
-def _layers(study: Study, device: Device | None) -> Layers:
+def _layers(study: StudyRecord, device: Device | None) -> Layers:
     if not study.trained():
         return Layers("", note=NOTHING_TRAINED)
     best = study.best()
     return layers_of(label(best), best.spec, device)
 
 
-def provenance_of(study: Study) -> dict[str, Any]:
+def provenance_of(study: StudyRecord) -> dict[str, Any]:
     """Return the provenance in run.toml; nothing where it has none."""
     try:
-        told = stored.parse_toml(stored.read_bytes(study.folder / RUN_FILE)).get("provenance", {})
+        provenance = stored.parse_toml(stored.read_bytes(study.folder / RUN_FILE)).get("provenance", {})
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return provenance if isinstance(provenance, dict) else {}

@@ -11,10 +11,10 @@ from latency_models.device import Device
 from latency_models.kernels import network
 from latency_models.memory import peak_bytes
 from latency_models.predictor import Prediction
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.constraints import Limits
 from nas.search.proposals import Cost
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.ops import Activation
@@ -46,10 +46,10 @@ def _twin(graph: Graph) -> str:
 class Admission:
     """The networks that a study knows, by structure: two specs may still mean one network."""
 
-    def __init__(self, study: Study, device: Device) -> None:
+    def __init__(self, study: StudyRecord, device: Device) -> None:
         self._study, self._device = study, device
-        self._first_of: dict[str, Candidate] = {}
-        self._twins: dict[str, Candidate] = {}
+        self._first_of: dict[str, CandidateRecord] = {}
+        self._twins: dict[str, CandidateRecord] = {}
         for candidate in study.candidates.values():
             self.add(candidate)
 
@@ -58,13 +58,13 @@ class Admission:
         """The limits of the study."""
         return Limits(self._study.config.max_runtime_ms, self._study.config.max_memory_mb)
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: CandidateRecord) -> None:
         """Take a new candidate into account."""
         self._first_of.setdefault(structure_of(candidate.spec), candidate)
         if candidate.verdict == "train":
             self._twins.setdefault(_twin(build_graph(candidate.spec)), candidate)
 
-    def known(self, spec: ArchSpec) -> Candidate | None:
+    def known(self, spec: ArchSpec) -> CandidateRecord | None:
         """Return the first candidate that is this network."""
         return self._first_of.get(structure_of(spec))
 
@@ -72,7 +72,7 @@ class Admission:
         """Tell whether a network was asked for before, or one that computes the same in all likelihood."""
         return self._same_as(graph) is not None
 
-    def _same_as(self, graph: Graph) -> Candidate | None:
+    def _same_as(self, graph: Graph) -> CandidateRecord | None:
         """Return the first candidate that is this network, or else one that is trained and computes the same."""
         return self._first_of.get(graph.structure) or self._twins.get(_twin(graph))
 
@@ -98,7 +98,7 @@ class Admission:
             return None
         return Cost(judged["runtime_ms"], judged.get("violation", 0.0), judged["peak_memory_mb"])
 
-    def _repeat(self, known: Candidate) -> dict[str, Any]:
+    def _repeat(self, known: CandidateRecord) -> dict[str, Any]:
         """A proposal seen before: trained ones count as duplicates, others are refused again for the same reason."""
         names = ("runtime_ms", "runtime_low_ms", "runtime_high_ms", "peak_memory_mb")
         predicted = {name: getattr(known, name) for name in names}

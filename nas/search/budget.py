@@ -36,11 +36,11 @@ def parse_budget(text: str) -> Budget:
     raise UsageError(f'A budget is {wanted}; got "{text[:40]}".')
 
 
-def read_budget(told: str) -> Budget:
+def read_budget(text: str) -> Budget:
     """Return the budget that `str` made a text of, as records hold it; times are rounded there."""
-    if told.endswith(" candidates"):
-        return Budget(candidates=int(told.removesuffix(" candidates")))
-    return Budget(seconds=sum(float(n) * _TOLD_S[unit] for n, unit in re.findall(r"([0-9]+) (s|min|h)", told)))
+    if text.endswith(" candidates"):
+        return Budget(candidates=int(text.removesuffix(" candidates")))
+    return Budget(seconds=sum(float(n) * _TOLD_S[unit] for n, unit in re.findall(r"([0-9]+) (s|min|h)", text)))
 
 
 def duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ class Rung(Outcome):
 
 
 @dataclass
-class Candidate:
+class CandidateRecord:
     """One proposal and what has become of it; `verdict` tells why it is trained or not."""
 
     trial: int

@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 from nas.search import pareto, verdicts
-from nas.search.candidate import Candidate
-from nas.search.study import Study
+from nas.search.candidate import CandidateRecord
+from nas.search.study import StudyRecord
 from search_spaces.errors import UsageError
 from search_spaces.networks import build_graph
 
 
-def choose_rung(study: Study, steps: int | None) -> int:
+def choose_rung(study: StudyRecord, steps: int | None) -> int:
     """Return the rung to compare at: the one of `steps`, or the highest that three candidates reached.
 
     Raises UsageError where the study has no such rung, StudyError where nothing is trained.
@@ -25,18 +25,18 @@ def choose_rung(study: Study, steps: int | None) -> int:
     return ladder.index(steps)
 
 
-def best(study: Study) -> tuple[Candidate, int]:
+def best(study: StudyRecord) -> tuple[CandidateRecord, int]:
     """Return the best candidate and the rung whose figures are told of it: its longest training."""
     candidate = study.best()
     return candidate, longest_rung(study, candidate)
 
 
-def longest_rung(study: Study, candidate: Candidate) -> int:
+def longest_rung(study: StudyRecord, candidate: CandidateRecord) -> int:
     """Return the rung of a trained candidate's longest training, the one above the ladder where it has finals."""
     return study.final_rung if candidate.finals else max(candidate.rungs)
 
 
-def rows(study: Study, rung: int, *, everything: bool = True, trial: int | None = None) -> list[dict[str, Any]]:
+def rows(study: StudyRecord, rung: int, *, everything: bool = True, trial: int | None = None) -> list[dict[str, Any]]:
     """Return one row per candidate that reached `rung`, fastest first; `on_front` marks the Pareto front.
 
     Without `everything`, only those on the front, or with `trial` that one: what a row tells of a network costs a
@@ -50,7 +50,7 @@ def rows(study: Study, rung: int, *, everything: bool = True, trial: int | None 
     return sorted(made, key=lambda r: (r["runtime_ms"], r["trial"]))
 
 
-def row(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[str, Any]:
+def row(candidate: CandidateRecord, rung: int, half_width_db: float | None) -> dict[str, Any]:
     """Return what is known of a candidate at a rung, under the names that programs rely on.
 
     `half_width_db` is half of the interval of one training's PSNR (see `nas.search.verdicts`).
@@ -72,7 +72,7 @@ def row(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[st
     }
 
 
-def quality(candidate: Candidate, rung: int, half_width_db: float | None) -> dict[str, Any]:
+def quality(candidate: CandidateRecord, rung: int, half_width_db: float | None) -> dict[str, Any]:
     """Return what a candidate came to at a rung, with the interval of its PSNR; `half_width_db` as in `row`."""
     reached = candidate.at(rung)
     seeds = 1 if rung in candidate.rungs else len(candidate.finals)

@@ -50,22 +50,22 @@ def runnable(space: SearchSpace, device: Device, *, allow_fallback: bool) -> tup
 
 def _run_by(space: SearchSpace, device: Device, allow_fallback: bool) -> list[ArchSpec]:
     """Return members that the device runs; raise UsageError where none is found."""
-    rng, found = random.Random(SEED), list[ArchSpec]()
+    rng, members = random.Random(SEED), list[ArchSpec]()
     reason: str | None = None
     for _ in range(MOST_DRAWN):
         spec = space.sample(lambda _, values, __: rng.choice(values))
         refusal = device.refusal(network(build_graph(spec)), allow_fallback=allow_fallback)
         if refusal is None:
-            found.append(spec)
+            members.append(spec)
         reason = refusal or reason
-        if len(found) == MEMBERS:
+        if len(members) == MEMBERS:
             break
-    if not found:
+    if not members:
         raise UsageError(
             f"{device.name} runs none of {MOST_DRAWN} networks of space {space.name}: {reason}. Choose another device "
             "or space, or give --allow-fallback."
         )
-    return found
+    return members
 
 
 def _refused(space: SearchSpace, device: Device, allow_fallback: bool, bases: list[ArchSpec]) -> Iterator[LeftOut]:

@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from latency_models.device import Device
 from nas import backend
 from nas.search.admission import Admission, structure_of
 from nas.search.budget import Budget
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.forecast import Forecast
 from nas.search.in_flight import InFlight
+from nas.search.jobs import job_of
 from nas.search.known_designs import designs_of
 from nas.search.optuna_database import DatabaseFile
 from nas.search.optuna_sampler import Proposer
@@ -33,10 +33,10 @@ from nas.search.proposals import Proposals, random_member
 from nas.search.ranking import Ranking
 from nas.search.samplers import SAMPLERS
 from nas.search.stalls import StallWatch
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.waiting import HeldWork, SearchClock
 from nas.search.workers_file import WorkersFile, rows
-from nas.train.job import Job, JobFailure, Outcome
+from nas.train.job import JobFailure, Outcome
 from nas.train.worker import TrainingWorker, WorkerSource
 from nas.train.workers import result_of
 from search_spaces.errors import StudyError
@@ -57,7 +57,7 @@ MOST_LOSSES = 3
 class Search:
     """One session of searching on a study."""
 
-    study: Study
+    study: StudyRecord
     space: SearchSpace
     device: Device
     budget: Budget
@@ -203,8 +203,9 @@ class Search:
         self._welcome()
         taken = {id(f.worker) for f in self.running}
         is_more = True
-        for worker in [each for each in self.workers if id(each) not in taken]:
-            work = self._held.take_for(worker)
+        free = [each for each in self.workers if id(each) not in taken]
+        for worker in sorted(free, key=lambda each: each.has_begun is None):
+            work = self._begun_by(worker) or self._held.take_for(worker)
             while work is None and is_more:
                 work = self._next_work()
                 is_more = work is not None
@@ -215,6 +216,16 @@ class Search:
                 self._submit(worker, work)
         if not self.workers and not self._held.works and (work := self._next_work()) is not None:
             self._held.works.append(work)  # for whoever comes
+
+    def _begun_by(self, worker: TrainingWorker) -> Work | None:
+        """Return what a worker that came back has begun already, where that is still to be done."""
+        begun, worker.has_begun = worker.has_begun, None
+        now = self._situation(())
+        if begun is None or now.remaining_s <= 0:
+            return None
+        work = now.begun(begun)
+        self._held.works[:] = [held for held in self._held.works if held != work]
+        return work
 
     def _welcome(self) -> None:
         """Take in the workers that came, and forget those that left."""
@@ -243,9 +254,9 @@ class Search:
         if now.remaining_s <= 0:
             return None
         if now.search_left_s > 0:
-            found = now.interrupted() or self._design() or self.now.early_final() or self.now.promotion() or self._new()
-            if found is not None:
-                return found
+            work = now.interrupted() or self._design() or self.now.early_final() or self.now.promotion() or self._new()
+            if work is not None:
+                return work
         # What no worker here can train does not keep the finals waiting.
         final = self._situation(self._held.possible(self.workers)).final()
         self._finals_began |= final is not None
@@ -253,38 +264,8 @@ class Search:
 
     def _submit(self, worker: TrainingWorker, work: Work) -> None:
         worker.recycle()
-        job = self._job(work)
+        job = job_of(self.study, work, data=self.data, vgg_file=self.vgg_file, on_message=self.on_message)
         self.running.append(InFlight(*work, worker, worker.submit(job), job.steps))
-
-    def _job(self, work: Work) -> Job:
-        config, candidate = self.study.config, work.candidate
-        job = partial(Job, spec=candidate.spec, data=self.data, vgg_file=self.vgg_file)
-        if work.seed is None:
-            path, steps = self.study.checkpoint(candidate), config.rungs[work.rung]
-            begins_at = self._begins_at(work, path)
-            return job(steps=steps, checkpoint=path, recipe=config.recipe, seed=config.seed, begins_at=begins_at)
-        assert config.final_steps is not None
-        return job(
-            steps=config.final_steps,
-            checkpoint=self.study.final_checkpoint(candidate, work.seed),
-            recipe=config.recipe.scaled(config.final_steps),
-            seed=work.seed,
-            save_every=config.rungs[-1],
-            judge_training=True,
-        )
-
-    def _begins_at(self, work: Work, path: Path) -> int:
-        """Return the steps that a candidate's state must have; where it is gone, say so and begin anew."""
-        if not work.rung:
-            return 0
-        before = self.study.config.rungs[work.rung - 1]
-        if path.exists():
-            return before
-        self.on_message(
-            f"The state of trial {work.candidate.trial} at step {before} is missing at {path}; it is trained again "
-            "from the first step."
-        )
-        return 0
 
     def _design(self) -> Work | None:
         """The next published design at the first rung; when all were there, the next rung of one, best first."""
@@ -314,7 +295,7 @@ class Search:
             return self.now.promotion()  # now that nothing new will come, the best climb
         return Work(candidate, 0)
 
-    def _ask_until_new(self) -> Candidate | None:
+    def _ask_until_new(self) -> CandidateRecord | None:
         """Ask until a proposal is new and feasible; help with random draws where the sampler repeats itself."""
         if SAMPLERS[self.study.config.sampler].is_model:
             return self._ask() if self._proposed() else self._ask_at_random()
@@ -338,7 +319,7 @@ class Search:
         now = self.now
         return self._proposals.propose(number, now.results(), now.starting(), self._admission.is_known)
 
-    def _ask_at_random(self) -> Candidate | None:
+    def _ask_at_random(self) -> CandidateRecord | None:
         """Ask for the first random member that is new and feasible; those that are not leave no trace."""
         rng = np.random.default_rng([self.study.config.seed, len(self.study.candidates)])
         refused: set[str] = set()
@@ -352,7 +333,7 @@ class Search:
             refused.add(structure)
         return None
 
-    def _ask(self, spec: ArchSpec | None = None) -> Candidate:
+    def _ask(self, spec: ArchSpec | None = None) -> CandidateRecord:
         """Ask for one proposal, judge it before any training, record and settle what can be settled now."""
         proposal = self.proposer.ask(spec)
         notes = {"sampler_notes": proposal.notes} if proposal.notes else {}
@@ -486,7 +467,7 @@ class Search:
         label = f" {finished.candidate.name}" if finished.candidate.name else ""
         self.on_message(f"Final of trial {trial}{label} from seed {seed}: {result.psnr_db:.2f} dB, score {score:.3f}")
 
-    def _tell_all(self, candidate: Candidate) -> None:
+    def _tell_all(self, candidate: CandidateRecord) -> None:
         """Tell Optuna of a candidate and of every proposal that repeated it meanwhile."""
         self.proposer.tell(candidate)
         for repeat in self.study.repeats.get(candidate.trial, ()):  # those asked for from now on are told at once

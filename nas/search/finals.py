@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nas.search.candidate import FULL_FINALS, Candidate
+from nas.search.candidate import FULL_FINALS, CandidateRecord
 from nas.search.score import final_score
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 
 SEEDS = FULL_FINALS  # from which the two who are compared are trained
 FEWEST_SEEDS, MOST_SEEDS = 2, 5  # without which nothing is known of the noise, and where time is left
@@ -33,9 +33,9 @@ class Contender:
 
 
 def contenders_of(
-    study: Study,
+    study: StudyRecord,
     *,
-    seconds: Callable[[Candidate], float] = lambda _: 0.0,
+    seconds: Callable[[CandidateRecord], float] = lambda _: 0.0,
     taken: Iterable[tuple[int, int]] = (),
     expected_db: Mapping[int, float] | None = None,
 ) -> list[Contender]:
@@ -63,13 +63,13 @@ def contenders_of(
     ]
 
 
-def _expected(candidate: Candidate, expected_db: Mapping[int, float]) -> float:
+def _expected(candidate: CandidateRecord, expected_db: Mapping[int, float]) -> float:
     assert candidate.highest is not None
     assert candidate.runtime_ms is not None
     return final_score(expected_db.get(candidate.trial, candidate.highest.psnr_db), candidate.runtime_ms)
 
 
-def _foremost(study: Study, busy: Container[int], expected_db: Mapping[int, float]) -> list[Candidate]:
+def _foremost(study: StudyRecord, busy: Container[int], expected_db: Mapping[int, float]) -> list[CandidateRecord]:
     """Return the candidates that have finals, and of the others the best of either kind by what is expected."""
     trained = [c for c in study.trained() if not c.failure]
     ranked = sorted(trained, key=lambda c: -_expected(c, expected_db))
@@ -79,7 +79,7 @@ def _foremost(study: Study, busy: Container[int], expected_db: Mapping[int, floa
     return sorted(within, key=lambda c: c.trial)
 
 
-def _eligible(study: Study, busy: Container[int]) -> list[Candidate]:
+def _eligible(study: StudyRecord, busy: Container[int]) -> list[CandidateRecord]:
     """Return the candidates that have finals, and of the others those among which the next ones must be."""
     within = {c.trial: c for c in study.at_rung(study.final_rung)}
     counts = {True: 0, False: 0}  # of designs and of others
@@ -110,7 +110,7 @@ def affordable(contenders: Sequence[Contender], seconds: float) -> list[Contende
     return [c for c in contenders if c in fitting or c.is_design not in kinds]
 
 
-def seeds_of(study: Study) -> list[int]:
+def seeds_of(study: StudyRecord) -> list[int]:
     """Return the seeds of a study's finals, none of which the rungs have seen."""
     return [study.config.seed + number for number in range(1, MOST_SEEDS + 1)]
 
@@ -153,8 +153,8 @@ def _reserved(
     A second training of the one that may then be the best has to fit, or nothing is known of the noise.
     """
     if not {True, False} <= {c.is_design for c in leaders if c.scores}:
-        kept = SEEDS if waiting not in entrants[:2] else 0
-        return sum(c.seconds * _missing(c, seeds[:kept]) for c in entrants[:2]), 1
+        seed_count = SEEDS if waiting not in entrants[:2] else 0
+        return sum(c.seconds * _missing(c, seeds[:seed_count]) for c in entrants[:2]), 1
     best = max(statistics.fmean(c.scores.values()) for c in leaders if not c.is_design)
     if not waiting.is_predicted or waiting.is_design or waiting.expected <= best:
         return sum(c.seconds * _missing(c, seeds[:SEEDS]) for c in leaders), 1
@@ -167,9 +167,9 @@ def early_final(contenders: Sequence[Contender], seeds: Sequence[int]) -> tuple[
 
     The best design comes after the first one found, so that there is something to compare with.
     """
-    found, designs = ([c for c in contenders if c.is_design is kind] for kind in (False, True))
-    has_begun = [any(c.scores or c.taken for c in kind) for kind in (found, designs)]
-    of = designs if has_begun == [True, False] else found
+    others, designs = ([c for c in contenders if c.is_design is kind] for kind in (False, True))
+    has_begun = [any(c.scores or c.taken for c in kind) for kind in (others, designs)]
+    of = designs if has_begun == [True, False] else others
     untried = [c for c in of if not c.scores and not c.taken]
     if not untried:
         return None
@@ -201,10 +201,10 @@ def least_s(contenders: Sequence[Contender]) -> float:
 def _entrants(contenders: Sequence[Contender]) -> list[Contender]:
     """Return the best found and the best design, then the next of either in turns."""
     ranked = sorted(contenders, key=lambda c: (-c.reached, -c.expected, c.trial))
-    found = [c for c in ranked if not c.is_design][:MOST_FOUND]
+    others = [c for c in ranked if not c.is_design][:MOST_FOUND]
     designs = [c for c in ranked if c.is_design][:MOST_DESIGNS]
-    turns = [each for pair in zip(found, designs, strict=False) for each in pair]
-    return turns + found[len(designs) :] + designs[len(found) :]
+    turns = [each for pair in zip(others, designs, strict=False) for each in pair]
+    return turns + others[len(designs) :] + designs[len(others) :]
 
 
 def _is_ahead(contender: Contender, entrants: Sequence[Contender]) -> bool:

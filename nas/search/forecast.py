@@ -8,8 +8,8 @@ compared with the others as they are.
 
 from collections.abc import Mapping
 
-from nas.search.candidate import Candidate
-from nas.search.study import Study
+from nas.search.candidate import CandidateRecord
+from nas.search.study import StudyRecord
 from nas.search.surrogate import Prior, Result, Surrogate
 
 # With fewer candidates at a rung, its own figures say as much.
@@ -19,7 +19,7 @@ FEWEST = 8
 class Forecast:
     """Predictions for the candidates of one study; each is a function of the study's records."""
 
-    def __init__(self, study: Study, prior: Prior | None) -> None:
+    def __init__(self, study: StudyRecord, prior: Prior | None) -> None:
         """`prior` is that of `nas.search.surrogate`."""
         self._study, self._prior = study, prior
         self._known: dict[int, tuple[tuple[int, ...], dict[int, float]]] = {}  # by rung, with what it rests on
@@ -50,5 +50,5 @@ class Forecast:
         return {c.trial: float(psnr_db) for c, psnr_db in zip(standing, model.of_results(), strict=True)}
 
 
-def _result(candidate: Candidate, most_steps: int) -> Result:
+def _result(candidate: CandidateRecord, most_steps: int) -> Result:
     return Result(candidate.spec, {at: db for at, db in candidate.psnr_by_steps.items() if at <= most_steps})

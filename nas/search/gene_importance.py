@@ -11,8 +11,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from nas.search.candidate import Candidate
-from nas.search.study import Study
+from nas.search.candidate import CandidateRecord
+from nas.search.study import StudyRecord
 from search_spaces.spec import GENES
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -28,7 +28,7 @@ class _Choices(CategoricalDistribution):
         return self
 
 
-def gene_importances(study: Study) -> dict[str, float]:
+def gene_importances(study: StudyRecord) -> dict[str, float]:
     """Return by gene its share of importance, the greatest first; empty where too few candidates were trained."""
     trained = study.trained()
     if len(trained) < FEWEST:
@@ -43,11 +43,11 @@ def gene_importances(study: Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the method is experimental
         evaluator = PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, 3 / len(trained)))
-        found = get_param_importances(made, evaluator=evaluator)
-    return {name: float(share) for name, share in found.items()}
+        importances = get_param_importances(made, evaluator=evaluator)
+    return {name: float(share) for name, share in importances.items()}
 
 
-def _genes(candidate: Candidate) -> dict[str, str]:
+def _genes(candidate: CandidateRecord) -> dict[str, str]:
     """Return all genes as text; one without an effect has a value that no other has."""
     active = candidate.spec.active_genes
     return {name: str(active.get(name, "no effect")) for name in GENES}

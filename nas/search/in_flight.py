@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.policy import Work
 from nas.train.job import JobFailure, Outcome
 from nas.train.worker import TrainingWorker
@@ -15,7 +15,7 @@ from nas.train.worker import TrainingWorker
 class InFlight:
     """A candidate that is being trained, where, and to which rung."""
 
-    candidate: Candidate
+    candidate: CandidateRecord
     rung: int
     seed: int | None
     worker: TrainingWorker

@@ -11,9 +11,9 @@ from typing import Any
 
 from nas.data.pairs import DataConfig, identity
 from nas.search import study
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.open_study import anywhere
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.train.checkpoint import Checkpoint, load, step_of
 from nas.train.run_folder import BEST_FILE, CHECKPOINT_FILE, QUANTISATION, TRAINED, TRAINING_FILE, read_training
 from search_spaces.auxiliary_head import detach
@@ -47,8 +47,8 @@ class NetworkRef:
 
     label: str
     spec: ArchSpec
-    study: Study | None
-    candidate: Candidate | None
+    study: StudyRecord | None
+    candidate: CandidateRecord | None
     state: TrainedState | None
 
     @property
@@ -90,7 +90,7 @@ def require_same_pairs(state: TrainedState) -> None:
         )
 
 
-def find_study(results: Path, name: str | None) -> Study | None:
+def find_study(results: Path, name: str | None) -> StudyRecord | None:
     """Return the study called `name`, or the one used last; None where there is none and none was named."""
     known = study.names(results)
     if name is not None and name not in known:
@@ -98,14 +98,14 @@ def find_study(results: Path, name: str | None) -> Study | None:
     return study.load(results / (name or known[-1])) if known else None
 
 
-def the_study(results: Path, name: str | None) -> Study:
+def the_study(results: Path, name: str | None) -> StudyRecord:
     """Return the study called `name`, or the one used last; raise StudyError where there is none."""
-    found = find_study(results, name)
-    if found is None:
+    study = find_study(results, name)
+    if study is None:
         raise StudyError(
             f"There is no study in {results}; start one with `isp-nas search`, or name a folder: --results."
         )
-    return found
+    return study
 
 
 def resolve(text: str, results: Path, study_name: str | None = None) -> NetworkRef:
@@ -115,9 +115,9 @@ def resolve(text: str, results: Path, study_name: str | None = None) -> NetworkR
         return _training_run(folder)
     opened = find_study(results, study_name)
     if text == "best" or (text.isascii() and text.isdigit()):
-        found = opened or the_study(results, study_name)
-        candidate = found.best() if text == "best" else found.candidate(int(text))
-        return _ref(text, candidate.spec, results, found, candidate)
+        study = opened or the_study(results, study_name)
+        candidate = study.best() if text == "best" else study.candidate(int(text))
+        return _ref(text, candidate.spec, results, study, candidate)
     if folder.suffix in (".json", ".toml"):
         return _ref(text, read_spec(folder), results, opened, None)
     if text not in DESIGNS:
@@ -158,24 +158,26 @@ def read_spec(path: Path) -> ArchSpec:
 
 
 def _training_run(folder: Path) -> NetworkRef:
-    told = read_training(folder)
-    spec = ArchSpec.from_dict(told["spec"])
-    return NetworkRef(str(folder), spec, None, None, _state_of_run(folder, told))
+    training = read_training(folder)
+    spec = ArchSpec.from_dict(training["spec"])
+    return NetworkRef(str(folder), spec, None, None, _state_of_run(folder, training))
 
 
-def _state_of_run(folder: Path, told: dict[str, Any]) -> TrainedState | None:
+def _state_of_run(folder: Path, training: dict[str, Any]) -> TrainedState | None:
     last, best = folder / CHECKPOINT_FILE, folder / BEST_FILE
     path = best if best.exists() else last  # runs of before bests were kept have none
     if not path.exists():
         return None
     steps = step_of(path)
     reached = _reached(last, at_least=steps)
-    total_steps = told["recipe"]["horizon"]
+    total_steps = training["recipe"]["horizon"]
     origin = f"training run {folder.name}" + (
         "" if reached >= total_steps else f", stopped before its {total_steps} steps"
     )
     origin += "" if steps == reached else f", at its best validation of {reached} steps"
-    return TrainedState(path, steps, reached, DataConfig.from_dict(told["data"]), told.get("data_identity"), origin)
+    return TrainedState(
+        path, steps, reached, DataConfig.from_dict(training["data"]), training.get("data_identity"), origin
+    )
 
 
 def _reached(last: Path, *, at_least: int) -> int:
@@ -186,7 +188,9 @@ def _reached(last: Path, *, at_least: int) -> int:
         return at_least
 
 
-def _ref(label: str, spec: ArchSpec, results: Path, opened: Study | None, candidate: Candidate | None) -> NetworkRef:
+def _ref(
+    label: str, spec: ArchSpec, results: Path, opened: StudyRecord | None, candidate: CandidateRecord | None
+) -> NetworkRef:
     runs = _states_of_runs(results / TRAINED, spec)
     if opened is not None:  # the same network trained on other pairs is another candidate
         runs = (state for state in runs if anywhere(state.data) == anywhere(opened.config.data))
@@ -195,7 +199,7 @@ def _ref(label: str, spec: ArchSpec, results: Path, opened: Study | None, candid
     return NetworkRef(label, spec, opened, candidate, longest)
 
 
-def _states_in_study(opened: Study | None, spec: ArchSpec) -> Iterator[TrainedState]:
+def _states_in_study(opened: StudyRecord | None, spec: ArchSpec) -> Iterator[TrainedState]:
     if opened is None:
         return
     # Names of checkpoints tell which candidates are this network, without a look at the genes of all.
@@ -217,17 +221,17 @@ def _states_of_runs(folder: Path, spec: ArchSpec) -> Iterator[TrainedState]:
         if not (run / TRAINING_FILE).is_file():
             continue
         try:
-            told = read_training(run)
+            training = read_training(run)
             # What was fine-tuned for int8 is no better network in float32, however long it was trained.
-            is_plain = told["spec"] == spec.to_dict() and QUANTISATION not in told
-            state = _state_of_run(run, told) if is_plain else None
+            is_plain = training["spec"] == spec.to_dict() and QUANTISATION not in training
+            state = _state_of_run(run, training) if is_plain else None
         except IspNasError:
             continue  # a damaged run of another time must not stand in the way of this command
         if state is not None:
             yield state
 
 
-def require_same_data(of: Study) -> None:
+def require_same_data(of: StudyRecord) -> None:
     """Raise StudyError where the pairs that a study was trained on are no longer what they were."""
     if identity(of.config.data) != of.config.data_fingerprint:
         raise StudyError(

@@ -20,7 +20,7 @@ from nas.defaults import DEFAULT_DATA, DEFAULT_DEVICE, DEFAULT_SPACE
 from nas.search import study
 from nas.search.budget import Budget
 from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS, require_sampler
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.study_config import StudyConfig
 from nas.search.successive_halving import FINAL_SHARE, OBJECTIVES, check_ladder, default_final_steps, default_ladder
 from nas.train.default_recipe import default_recipe
@@ -91,7 +91,7 @@ class SearchOptions:
 class SearchContext:
     """Everything a search runs on."""
 
-    study: Study
+    study: StudyRecord
     space: SearchSpace
     device: Device
     pairs: Path  # decoded training and validation pairs

@@ -26,10 +26,10 @@ from optuna.trial import TrialState
 from sqlalchemy.pool import StaticPool
 
 from nas.search import verdicts
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.optuna_sampler import CONSTRAINT, DIRECTIONS, Expected, expected_trials
 from nas.search.score import final_score
-from nas.search.study import RUN_FILE, Study
+from nas.search.study import RUN_FILE, StudyRecord
 from search_spaces.errors import IspNasError
 from search_spaces.spec import GENES
 from search_spaces.system import stored
@@ -54,13 +54,13 @@ _FINITE = "FINITE"
 class DatabaseFile:
     """The `study.db` of one study, written now and then during a search and at its end."""
 
-    def __init__(self, study: Study, on_message: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, study: StudyRecord, on_message: Callable[[str], None] = lambda _: None) -> None:
         """`on_message` gets a sentence where the file that is there is not as it was left."""
         self._study, self._on_message, self._path = study, on_message, study.database
         self._digest = study.folder / f".{self._path.name}.sha256"  # of the file as it was written
         self._written = -1  # the study's version that the file holds
         self._due_s = time.monotonic() + LEAST_INTERVAL_S
-        self._told: set[str] = set()
+        self._messages_sent: set[str] = set()
 
     def write_if_due(self) -> None:
         """Write what is new, unless the file was written a moment ago."""
@@ -121,8 +121,8 @@ class DatabaseFile:
         return True
 
     def _tell(self, sentence: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
+        if sentence not in self._messages_sent:
+            self._messages_sent.add(sentence)
             self._on_message(sentence)
 
 
@@ -172,7 +172,7 @@ def _set_aside(path: Path) -> Path:
     return path.rename(free)
 
 
-def to_bytes(study: Study) -> bytes:
+def to_bytes(study: StudyRecord) -> bytes:
     """Return the study as the content of an SQLite file."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: connection, "poolclass": StaticPool})
@@ -194,7 +194,7 @@ def to_bytes(study: Study) -> bytes:
         connection.close()
 
 
-def metric_names(study: Study) -> list[str]:
+def metric_names(study: StudyRecord) -> list[str]:
     """Return what the objectives are, with units and training steps."""
     steps = study.ladder[_compared_at(study)]
     if study.config.objective == "score":
@@ -202,12 +202,12 @@ def metric_names(study: Study) -> list[str]:
     return [f"PSNR in dB at {steps} steps", "predicted runtime in ms"]
 
 
-def _compared_at(study: Study) -> int:
+def _compared_at(study: StudyRecord) -> int:
     """Return the rung whose values the trials have: that of `isp-nas best`, or of the front where that is asked for."""
     return study.comparison_rung(finals=study.config.objective == "score") if study.trained() else 0
 
 
-def _complete(study: Study) -> Mapping[int, list[float]]:
+def _complete(study: StudyRecord) -> Mapping[int, list[float]]:
     """Return the values of the trials that count as complete, by their numbers."""
     if not study.trained():
         return {}
@@ -217,18 +217,21 @@ def _complete(study: Study) -> Mapping[int, list[float]]:
     return {c.trial: [c.at(rung).psnr_db, c.runtime_ms or 0.0] for c in study.at_rung(rung)}
 
 
-def _attributes(study: Study) -> dict[str, Any]:
+def _attributes(study: StudyRecord) -> dict[str, Any]:
     config = study.config
-    told: dict[str, Any] = {"device": config.device, "space": config.space, "data": config.data.source}
-    told |= {"rungs": ", ".join(map(str, config.rungs)), "intermediate values": "by training steps, finals included"}
+    attributes: dict[str, Any] = {"device": config.device, "space": config.space, "data": config.data.source}
+    attributes |= {
+        "rungs": ", ".join(map(str, config.rungs)),
+        "intermediate values": "by training steps, finals included",
+    }
     if not study.trained():
-        return told
+        return attributes
     best, verdict = study.best(), verdicts.verdict_of(study)
-    told |= {"best trial": best.trial, "best score": best.score(study.comparison_rung())}
-    return told | ({"verdict": verdict.sentence} if verdict else {})
+    attributes |= {"best trial": best.trial, "best score": best.score(study.comparison_rung())}
+    return attributes | ({"verdict": verdict.sentence} if verdict else {})
 
 
-def _rows(study: Study, study_id: int) -> dict[str, list[Row]]:
+def _rows(study: StudyRecord, study_id: int) -> dict[str, list[Row]]:
     """Return the rows of all tables about trials."""
     clock, genes, complete = _Clock(study), _Genes(study), _complete(study)
     rows: dict[str, list[Row]] = {table: [] for table in TABLES}
@@ -246,8 +249,8 @@ def _rows(study: Study, study_id: int) -> dict[str, list[Row]]:
             "trial_system_attributes": _constraints(expected),
             "trial_user_attributes": _facts(candidate),
         }
-        for table, found in parts.items():
-            rows[table] += ((number + 1, *row) for row in found)
+        for table, table_rows in parts.items():
+            rows[table] += ((number + 1, *row) for row in table_rows)
     if study.trained():
         rows["trial_user_attributes"].append((study.best().trial + 1, "best", "true"))
     return rows
@@ -256,7 +259,7 @@ def _rows(study: Study, study_id: int) -> dict[str, list[Row]]:
 class _Clock:
     """When things happened, as Optuna stores it: records tell seconds of searching, and when each session began."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: StudyRecord) -> None:
         created = _created(study)
         known = [(s.elapsed_s, datetime.fromisoformat(s.began)) for s in study.sessions if s.began]
         # What began before sessions were dated is counted from the creation of the study.
@@ -269,7 +272,7 @@ class _Clock:
         return str(begun + timedelta(seconds=elapsed_s - since_s, microseconds=1))
 
 
-def _created(study: Study) -> datetime:
+def _created(study: StudyRecord) -> datetime:
     """Return when the search began, as Optuna stores it: in UTC, and without saying so."""
     path = study.folder / RUN_FILE
     try:
@@ -282,12 +285,12 @@ def _created(study: Study) -> datetime:
 class _Genes:
     """Genes as text, of those values that occur in a study."""
 
-    def __init__(self, study: Study) -> None:
-        found = {
+    def __init__(self, study: StudyRecord) -> None:
+        parts = {
             name: {c.genes.get(name, gene.default) for c in study.candidates.values()} for name, gene in GENES.items()
         }
         self._index = {
-            name: {value: float(place) for place, value in enumerate(v for v in gene.legal if v in found[name])}
+            name: {value: float(place) for place, value in enumerate(v for v in gene.legal if v in parts[name])}
             for name, gene in GENES.items()
         }
         self._json = {
@@ -296,12 +299,12 @@ class _Genes:
             if places
         }
 
-    def of(self, candidate: Candidate) -> Iterator[Row]:
+    def of(self, candidate: CandidateRecord) -> Iterator[Row]:
         for name, gene in GENES.items():
             yield name, self._index[name][candidate.genes.get(name, gene.default)], self._json[name]
 
 
-def _rungs(study: Study, candidate: Candidate) -> Iterator[Row]:
+def _rungs(study: StudyRecord, candidate: CandidateRecord) -> Iterator[Row]:
     rungs = [*candidate.rungs, *([study.final_rung] if candidate.finals else [])]
     for reached in (candidate.at(rung) for rung in rungs):
         scored = study.config.objective == "score" and candidate.runtime_ms is not None
@@ -314,9 +317,9 @@ def _constraints(expected: Expected) -> Iterator[Row]:
         yield f"{_CONSTRAINTS_KEY}:{CONSTRAINT}", repr(float(expected.constraint))
 
 
-def _facts(candidate: Candidate) -> Iterator[Row]:
+def _facts(candidate: CandidateRecord) -> Iterator[Row]:
     reached = candidate.longest
-    told = {
+    facts = {
         "verdict": candidate.verdict,
         "design": candidate.name,
         "network": candidate.spec.description,
@@ -328,4 +331,4 @@ def _facts(candidate: Candidate) -> Iterator[Row]:
         "repeats trial": candidate.duplicate_of,
         "reason": candidate.failure or candidate.reason or None,
     }
-    yield from ((name, json.dumps(value, ensure_ascii=False)) for name, value in told.items() if value is not None)
+    yield from ((name, json.dumps(value, ensure_ascii=False)) for name, value in facts.items() if value is not None)

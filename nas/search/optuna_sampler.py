@@ -14,10 +14,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import GENES, ArchSpec, Value
@@ -87,7 +87,7 @@ class Proposal:
 class Proposer:
     """Asks Optuna for candidates of one study and tells it the results at the first rung."""
 
-    def __init__(self, study: Study, space: SearchSpace, propose: Propose = lambda: None) -> None:
+    def __init__(self, study: StudyRecord, space: SearchSpace, propose: Propose = lambda: None) -> None:
         """`propose` is what the sampler "model" asks for its next network."""
         self._propose = propose
         self._config = study.config
@@ -110,12 +110,12 @@ class Proposer:
         drawn = self._space.sample(choose)
         return Proposal(self._trial.number, genes, drawn, self._notes())
 
-    def constrain(self, candidate: Candidate) -> None:
+    def constrain(self, candidate: CandidateRecord) -> None:
         """Tell Optuna, before any result, whether the proposal just asked for is feasible."""
         assert candidate.trial == self._trial.number
         self._trial.set_constraint(CONSTRAINT, _constraint(candidate))
 
-    def tell(self, candidate: Candidate, original: Candidate | None = None) -> None:
+    def tell(self, candidate: CandidateRecord, original: CandidateRecord | None = None) -> None:
         """Tell Optuna what came of a candidate; `original` is the one that a duplicate repeats."""
         expected = expected_of(candidate, self._config.objective, original)
         self._optuna.tell(candidate.trial, expected.values, state=expected.state)
@@ -145,12 +145,12 @@ class Proposer:
 
         return {name: of(name) for name in GENES}
 
-    def _sampler(self, asked: int) -> optuna.samplers.BaseSampler:
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """Return a sampler whose seed is a function of the study's seed and the trials so far.
 
         One built with the same seed after a restart would repeat its first proposals.
         """
-        seed = int(np.random.SeedSequence([self._config.seed, asked]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0])
         sampler = SAMPLERS[self._config.sampler]
         if sampler.optuna is None:  # it is the model
             return ModelSampler(
@@ -159,7 +159,7 @@ class Proposer:
         made: optuna.samplers.BaseSampler = getattr(optuna.samplers, sampler.optuna)(seed=seed, **sampler.options)
         return made
 
-    def _open(self, study: Study) -> optuna.Study:
+    def _open(self, study: StudyRecord) -> optuna.Study:
         """Return a study in memory that holds what the records say."""
         made = optuna.create_study(directions=DIRECTIONS[study.config.objective])
         for trial, expected in enumerate(expected_trials(study)):
@@ -196,7 +196,7 @@ class Expected:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def expected_trials(study: Study) -> list[Expected]:
+def expected_trials(study: StudyRecord) -> list[Expected]:
     """Return Optuna's trials as the records imply them, in order of their numbers."""
     known = study.candidates
     return [
@@ -208,7 +208,7 @@ def expected_trials(study: Study) -> list[Expected]:
     ]
 
 
-def expected_of(candidate: Candidate, objective: str, original: Candidate | None) -> Expected:
+def expected_of(candidate: CandidateRecord, objective: str, original: CandidateRecord | None) -> Expected:
     """Infeasible is PRUNED with its constraint, never FAIL: told FAIL, TPE goes on proposing the same region."""
     judged, constraint = original or candidate, _constraint(candidate)
     if constraint > 0:
@@ -219,14 +219,14 @@ def expected_of(candidate: Candidate, objective: str, original: Candidate | None
     return Expected(candidate.genes, state, constraint=constraint)
 
 
-def _values(judged: Candidate, objective: str) -> list[float]:
+def _values(judged: CandidateRecord, objective: str) -> list[float]:
     """Return the objectives at the first rung: the one fidelity that every candidate has."""
     assert judged.runtime_ms is not None
     psnr = judged.rungs[0].psnr_db
     return [final_score(psnr, judged.runtime_ms)] if objective == "score" else [psnr, judged.runtime_ms]
 
 
-def _constraint(candidate: Candidate) -> float:
+def _constraint(candidate: CandidateRecord) -> float:
     """Return how far over the limits; 1 for an operation that the device cannot run, 0 for a feasible one."""
     if candidate.verdict not in ("infeasible", "unsupported"):
         return 0.0

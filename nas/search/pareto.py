@@ -20,12 +20,12 @@ def ranks(points: Sequence[Point]) -> list[int]:
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0]))
     bests: list[Point] = []  # the point of the best quality in each front
-    found = [0] * len(points)
+    ranks_by_place = [0] * len(points)
     for index in order:
         point = points[index]
         rank = bisect_left(bests, True, key=lambda best: not dominates(best, point))
         if rank == len(bests):
             bests.append(point)
         bests[rank] = point  # no worse than the one before it, which would dominate it
-        found[index] = rank
-    return found
+        ranks_by_place[index] = rank
+    return ranks_by_place

@@ -5,7 +5,7 @@ search that was killed goes on as if it had not been, and one worker with one se
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -14,10 +14,11 @@ import numpy as np
 
 from nas.search import finals, pareto, successive_halving
 from nas.search.budget import Budget, duration
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.proposals import Known, variation
 from nas.search.samplers import SAMPLERS
-from nas.search.study import Study
+from nas.search.study import StudyRecord
+from nas.train.job import Begun
 from search_spaces.errors import StudyError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
@@ -43,7 +44,7 @@ FATAL_FAILURES = 3
 class Work(NamedTuple):
     """One thing to train: a candidate to a rung, or from a seed to the final steps."""
 
-    candidate: Candidate
+    candidate: CandidateRecord
     rung: int
     seed: int | None = None  # of a final; its rung is the one above the ladder
 
@@ -52,7 +53,7 @@ class Work(NamedTuple):
 class Situation:
     """Everything that a decision rests on."""
 
-    study: Study
+    study: StudyRecord
     space: SearchSpace
     budget: Budget
     training: tuple[Work, ...]  # now
@@ -95,11 +96,11 @@ class Situation:
         """Whether one more candidate may be asked for, and would reach the first rung."""
         return self.may_ask and self.fits(None, 0)
 
-    def fits(self, candidate: Candidate | None, rung: int) -> bool:
+    def fits(self, candidate: CandidateRecord | None, rung: int) -> bool:
         """Tell whether training to `rung` is likely to end within the budget."""
         return self.budget.seconds is None or self._expected_s(candidate, rung) <= self.search_left_s
 
-    def _expected_s(self, candidate: Candidate | None, rung: int) -> float:
+    def _expected_s(self, candidate: CandidateRecord | None, rung: int) -> float:
         """Seconds to `rung`: from the candidate's own speed, else from the others' mean at the first rung."""
         ladder = self.study.config.rungs
         if candidate is not None and candidate.highest is not None:
@@ -107,7 +108,7 @@ class Situation:
             return self._step_s(candidate) * (ladder[rung] - past.steps) + past.evaluate_s
         return self.study.first_rung_s
 
-    def _step_s(self, candidate: Candidate) -> float:
+    def _step_s(self, candidate: CandidateRecord) -> float:
         """Seconds of one training step; the slowest rung counts, as one trained before a crash took no time at all."""
         ladder = (0, *self.study.config.rungs)
         return max(r.train_s / (r.steps - ladder[r.rung]) for r in candidate.rungs.values())
@@ -123,6 +124,29 @@ class Situation:
         """A candidate that was asked for before a crash and never reached the first rung."""
         busy = self.busy
         return next((Work(c, 0) for c in self.study.waiting.values() if c.trial not in busy), None)
+
+    def begun(self, begun: Begun) -> Work | None:
+        """What a worker had begun when it lost the search, where that is the next thing to do for its candidate."""
+        candidates = (c for c in self.study.candidates.values() if c.verdict == "train" and not c.failure)
+        nexts = (work for candidate in candidates for work in self._nexts(candidate))
+        return next((work for work in nexts if self._is_of(work, begun)), None)
+
+    def _nexts(self, candidate: CandidateRecord) -> Iterator[Work]:
+        """Yield the next rung of a candidate, and its finals that are not done, unless they are in training."""
+        rung = len(candidate.rungs)
+        if rung < self.study.final_rung and candidate.trial not in self.busy:
+            yield Work(candidate, rung)
+        if not self.study.config.final_steps or not rung:
+            return
+        training = {work.seed for work in self.training if work.candidate is candidate}
+        for seed in finals.seeds_of(self.study):
+            if seed not in training | candidate.finals.keys() | candidate.final_failures.keys():
+                yield Work(candidate, self.study.final_rung, seed)
+
+    def _is_of(self, work: Work, begun: Begun) -> bool:
+        study, (candidate, rung, seed) = self.study, work
+        state = study.checkpoint(candidate) if seed is None else study.final_checkpoint(candidate, seed)
+        return begun == Begun(state.name, study.ladder[rung])
 
     def promotion(self) -> Work | None:
         """The next rung of the candidate that deserves it most."""
@@ -144,9 +168,9 @@ class Situation:
     def may_begin_design(self, spec: ArchSpec, *, is_likely: bool) -> bool:
         """Whether one more published design may be asked for; `is_likely`: it may be the best one."""
         if self.budget.candidates is not None:
-            asked = sum(c.verdict == "train" for c in self.study.designs)
+            begun = sum(c.verdict == "train" for c in self.study.designs)
             share = DESIGN_SHARE if is_likely else UNLIKELY_SHARE
-            return self.may_ask and asked < max(1, share * self.budget.candidates)
+            return self.may_ask and begun < max(1, share * self.budget.candidates)
         return self._design_time_left() if is_likely else self._has_time_for_unlikely(spec)
 
     def _has_time_for_unlikely(self, spec: ArchSpec) -> bool:
@@ -159,12 +183,12 @@ class Situation:
         expected = self.study.first_rung_s * build_graph(spec).macs / macs
         return spent + expected <= UNLIKELY_SHARE * (self.budget.seconds or math.inf)
 
-    def design_start(self, candidate: Candidate | None) -> Work | None:
+    def design_start(self, candidate: CandidateRecord | None) -> Work | None:
         """The first rung of a design, where it was not there yet."""
         starts = candidate is not None and not candidate.rungs and self._may_climb(candidate, 0)
         return Work(candidate, 0) if candidate and starts else None
 
-    def design_climb(self, designs: Sequence[Candidate]) -> Work | None:
+    def design_climb(self, designs: Sequence[CandidateRecord]) -> Work | None:
         """The next rung of one of these designs, best first.
 
         So that even a short search starts from the whole known landscape, and a longer one compares it to the end.
@@ -178,7 +202,7 @@ class Situation:
                 return Work(candidate, rung)
         return None
 
-    def _may_climb(self, candidate: Candidate, rung: int) -> bool:
+    def _may_climb(self, candidate: CandidateRecord, rung: int) -> bool:
         free = candidate.verdict == "train" and not candidate.failure and candidate.trial not in self.busy
         return free and self._design_time_left() and self.fits(candidate, rung)
 
@@ -239,7 +263,7 @@ class Situation:
         """Seconds of the budget that are the finals'."""
         return self.study.config.final_share * (self.budget.seconds or 0.0)
 
-    def _final_s(self, candidate: Candidate) -> float:
+    def _final_s(self, candidate: CandidateRecord) -> float:
         """Seconds of one final of a candidate."""
         assert self.study.config.final_steps is not None
         assert candidate.highest is not None
@@ -271,13 +295,13 @@ class Situation:
             return math.inf
         if not self.study.trained():  # however large their share is, they need somebody to train
             return 0.0
-        kept = self._finals_share_s
+        share = self._finals_share_s
         contenders = self._contenders()
-        if finals.least_s(contenders) > kept:  # not even one final of each kind would fit
+        if finals.least_s(contenders) > share:  # not even one final of each kind would fit
             return 0.0
         planned = FINALS_MARGIN * finals.plan_s(contenders, workers=self.workers)
         rounds = FINALS_MARGIN * finals.rounds_s(contenders, workers=self.workers)
-        return min(planned, rounds if kept < rounds <= FINALS_STRETCH * kept else kept)
+        return min(planned, rounds if share < rounds <= FINALS_STRETCH * share else share)
 
     # What proposals rest on
 
@@ -286,7 +310,7 @@ class Situation:
         finished = [c for c in self.study.trained() if not c.failure]
         return [Known(c.spec, c.runtime_ms or math.inf, c.psnr_by_steps, self._first_s(c)) for c in finished]
 
-    def _first_s(self, candidate: Candidate) -> float:
+    def _first_s(self, candidate: CandidateRecord) -> float:
         """Return what the first rung cost; 0 where it does not count, or was trained before a crash."""
         first = candidate.rungs[0]
         return first.seconds if self.budget.seconds is not None and first.train_s > 0 else 0.0
@@ -302,15 +326,15 @@ class Situation:
         good is found near what is good. Source: Real et al. 2019, "Regularized Evolution for Image Classifier
         Architecture Search", arXiv 1802.01548; with the best kept instead of the youngest, for budgets are small.
         """
-        asked = len(self.study.candidates)
-        parents = self._elite() if SAMPLERS[self.study.config.sampler].is_varied and asked % 2 else []
+        number = len(self.study.candidates)
+        parents = self._elite() if SAMPLERS[self.study.config.sampler].is_varied and number % 2 else []
         if not parents:
             return None
-        rng = np.random.default_rng([self.study.config.seed, asked])
+        rng = np.random.default_rng([self.study.config.seed, number])
         parent = parents[rng.integers(len(parents))]
         return variation(self.space, rng, parent.spec)
 
-    def _elite(self) -> list[Candidate]:
+    def _elite(self) -> list[CandidateRecord]:
         """The best few at the first rung, where all were trained alike: by score, or by front after front."""
         standing = [c for c in self.study.at_rung(0) if self._is_member(c)]
         if self.study.config.objective == "score":
@@ -320,7 +344,7 @@ class Situation:
             standing = [c for _, c in sorted(zip(ranked, standing, strict=True), key=lambda pair: pair[0])]
         return standing[:ELITE]
 
-    def _is_member(self, candidate: Candidate) -> bool:
+    def _is_member(self, candidate: CandidateRecord) -> bool:
         if candidate.trial not in self.members:
             self.members[candidate.trial] = self.space.contains(candidate.spec)
         return self.members[candidate.trial]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nas.search.constraints import Limits
-from nas.search.score import final_score
-from nas.search.surrogate import Prior, Result, Surrogate, expected_improvement, predicted_seconds
+from nas.search.improvement import IMPROVEMENTS, Improvement
+from nas.search.surrogate import Prior, Result, Surrogate, predicted_seconds
 from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
@@ -39,8 +39,6 @@ ELSEWHERE, FAR = 4, 4
 # With fewer members within the limits than this, more are looked for by walking; so many networks are priced at most.
 FEWEST_WITHIN, MOST_PRICED = 12, 1500
 WALKERS = 12
-# Runtime counts this much beside PSNR where both are objectives; the range of weights of one decision.
-WEIGHTS = (0.02, 0.2)
 
 
 @dataclass(frozen=True)
@@ -134,13 +132,14 @@ class Proposals:
         rng, count = np.random.default_rng([self._seed, number]), 1 + len(running) // WORKERS_PER_BATCH
         if len(known) < 2:
             return self._drawn_blindly(rng, known, count, seen)
-        value, model = self._value(rng), self._model(known, running)
-        expected = [value(m, k.runtime_ms) for m, k in zip(model.of_results(), known, strict=False)]
-        parents = self._best(known, expected)
+        model = self._model(known, running)
+        expected_db = [*map(float, model.of_results())][: len(known)]  # those in training come after
+        improvement = IMPROVEMENTS[self._objective](expected_db, [k.runtime_ms for k in known])
+        parents = self._parents(known, improvement.ranked(rng))
         pool = self._pool(rng, parents, seen, count)
         if not pool:
             return None
-        gain = self._gain(pool, known, model, value, max(expected))
+        gain = self._gain(pool, known, model, improvement)
         if number % ELSEWHERE == ELSEWHERE - 1:
             gain = _of_far_ones(gain, pool, parents[:CENTRES])
         first, *self._ahead = self._apart(pool, gain, model, count)
@@ -169,9 +168,8 @@ class Proposals:
                 gain[chosen] = -1.0
         return [pool[index] for index in chosen]
 
-    def _best(self, known: Sequence[Known], expected: Sequence[float]) -> list[ArchSpec]:
-        """Return the members from which the most is expected at the final steps, best first: parents."""
-        ranked = sorted(range(len(known)), key=lambda index: -expected[index])
+    def _parents(self, known: Sequence[Known], ranked: Sequence[int]) -> list[ArchSpec]:
+        """Return the first members of a ranking."""
         members = (known[index].spec for index in ranked if self._contains(known[index].spec))
         return list(islice(members, PARENTS))
 
@@ -191,33 +189,16 @@ class Proposals:
         return Surrogate([*results, *lies], steps=self._steps, prior=self._prior)
 
     def _gain(
-        self,
-        pool: Sequence[ArchSpec],
-        known: Sequence[Known],
-        model: Surrogate,
-        value: Callable[[float, float], float],
-        best: float,
+        self, pool: Sequence[ArchSpec], known: Sequence[Known], model: Surrogate, improvement: Improvement
     ) -> Any:
-        """Return the expected improvement on `best` per second (Snoek et al. 2012) of each of the pool.
-
-        `best` is the most that is expected of a known network, not the most that was seen: the luck of one training
-        is not to be beaten.
-        """
-        mean, deviation = model.predict(pool)
-        of_pool = [self._cost(spec) for spec in pool]
-        worth = np.array([value(m, c.runtime_ms) for m, c in zip(mean, of_pool, strict=True) if c is not None])
+        """Return the expected improvement per second (Snoek et al. 2012) of each of the pool."""
+        costs = (self._cost(spec) for spec in pool)
+        runtime_ms = np.array([cost.runtime_ms for cost in costs if cost is not None])
+        gain = improvement.expected(*model.predict(pool), runtime_ms)
         timed = [k for k in known if k.seconds > 0]
-        gain = expected_improvement(worth, deviation, best)
         if not timed:
             return gain
         return gain / predicted_seconds(pool, [k.spec for k in timed], [k.seconds for k in timed])
-
-    def _value(self, rng: np.random.Generator) -> Callable[[float, float], float]:
-        """Return what is to be improved: the score, or for a front PSNR less a random price of time (Knowles 2006)."""
-        if self._objective == "score":
-            return final_score
-        weight = float(np.exp(rng.uniform(*np.log(WEIGHTS))))
-        return lambda psnr_db, runtime_ms: psnr_db - weight * runtime_ms
 
     def _pool(
         self, rng: np.random.Generator, parents: Sequence[ArchSpec], seen: Callable[[Graph], bool], count: int
@@ -257,9 +238,9 @@ class Proposals:
     ) -> list[ArchSpec]:
         """Return members within the limits that small changes lead to from the nearest refused ones."""
         walkers = sorted(starts, key=self._excess)[:WALKERS]
-        found: dict[str, ArchSpec] = {}
+        members: dict[str, ArchSpec] = {}
         for priced in range(MOST_PRICED):
-            if not walkers or len(found) >= FEWEST_WITHIN:
+            if not walkers or len(members) >= FEWEST_WITHIN:
                 break
             place = priced % len(walkers)
             changed = variation(self._space, rng, walkers[place])
@@ -267,8 +248,8 @@ class Proposals:
                 walkers[place] = changed
             graph = build_graph(changed)
             if self._is_within(changed) and not seen(graph):
-                found.setdefault(graph.structure, changed)
-        return list(found.values())
+                members.setdefault(graph.structure, changed)
+        return list(members.values())
 
     @property
     def priced(self) -> int:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.successive_halving import AtRung, best_first
 
 
 class Ranking:
     """The candidates of one study at each rung, best first; sorted again only when something was reached since."""
 
-    def __init__(self, study: Study, forecast: Callable[[int], Mapping[int, float]]) -> None:
+    def __init__(self, study: StudyRecord, forecast: Callable[[int], Mapping[int, float]]) -> None:
         """`forecast` returns PSNR in dB at the final steps by trial, predicted from a rung; empty where nothing is."""
         self._study, self._forecast = study, forecast
         self._known: dict[int, tuple[tuple[int, ...], list[int]]] = {}  # by rung, with what it rests on

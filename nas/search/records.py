@@ -230,10 +230,10 @@ class RecordFile:
 
         Raises StudyError where the file is no longer the one that was read.
         """
-        told = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-        whole = SCHEMA.read_json(told)  # a record that cannot be read again is never written
+        content = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+        whole = SCHEMA.read_json(content)  # a record that cannot be read again is never written
         file = self._file = self._file or self._opened()
-        line, chain = self._chain.add(told)
+        line, chain = self._chain.add(content)
         self._write(file, b"\n" + line if self._ends_open else line)
         self._chain, self._ends_open = chain, False
         return whole

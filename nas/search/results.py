@@ -60,8 +60,8 @@ class Candidates(list[Candidate]):
 class Study:
     """What a study on disk holds as of when it was loaded."""
 
-    def __init__(self, found: studies.Study) -> None:
-        self._study = found
+    def __init__(self, record: studies.StudyRecord) -> None:
+        self._study = record
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ class SearchSession:
 class Ended:
     """How a search came to its end."""
 
-    study: study.Study
+    study: study.StudyRecord
     why_nothing: str  # was trained in this session; empty where something was
 
 
@@ -101,9 +101,9 @@ def _end(search: "Search") -> str:
 class SearchInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a search; `study` holds what was found so far."""
 
-    def __init__(self, found: study.Study) -> None:
+    def __init__(self, record: study.StudyRecord) -> None:
         super().__init__()
-        self.study = found
+        self.study = record
 
 
 def open_session(
@@ -165,18 +165,18 @@ def _require_here(wanted: str | None, who: str) -> None:
         )
 
 
-def _require_same_backend(found: study.Study, asked: str | None, *, trains_here: bool) -> None:
+def _require_same_backend(record: study.StudyRecord, wanted: str | None, *, trains_here: bool) -> None:
     """Raise UsageError where a study would be trained on another backend than before."""
-    before = found.backend
+    before = record.backend
     if before is None:
         return
-    if asked not in (None, before):
+    if wanted not in (None, before):
         raise UsageError(
-            f"Study {found.config.name} was trained on {before} so far, and --backend is {asked}: figures of the two "
+            f"Study {record.config.name} was trained on {before} so far, and --backend is {wanted}: figures of the two "
             "are not compared; leave --backend out, or start another study with --study NAME."
         )
     if trains_here:
-        _require_here(before, f"What study {found.config.name} was trained on")
+        _require_here(before, f"What study {record.config.name} was trained on")
 
 
 def without_refused(session: SearchSession, on_message: OnMessage = _nothing) -> SearchSession:
@@ -202,19 +202,19 @@ def budget_share(search: "Search") -> float:
     return min(1.0, search.elapsed_s / (search.budget.seconds or 1))
 
 
-def rungs_reached(opened: study.Study) -> int:
+def rungs_reached(opened: study.StudyRecord) -> int:
     """Return how many trainings the study has results of."""
     return sum(len(each.rungs) + len(each.finals) for each in opened.candidates.values())
 
 
 def _as_it_is_now(opened: SearchContext) -> SearchContext:
     """Read the study again now that nobody else may write to it: another search may have ended a moment ago."""
-    found = study.load(opened.study.folder)
-    if replace(found.config, data=opened.study.config.data) != opened.study.config:
-        raise StudyError(f"Study {found.config.name} was started by another command just now; run this one again.")
-    if found.config.data != opened.study.config.data:  # the same pairs, as `open_study` made sure, in another place
-        found.append("moved", source=opened.study.config.data.source)
-    return replace(opened, study=found)
+    record = study.load(opened.study.folder)
+    if replace(record.config, data=opened.study.config.data) != opened.study.config:
+        raise StudyError(f"Study {record.config.name} was started by another command just now; run this one again.")
+    if record.config.data != opened.study.config.data:  # the same pairs, as `open_study` made sure, in another place
+        record.append("moved", source=opened.study.config.data.source)
+    return replace(opened, study=record)
 
 
 @contextmanager

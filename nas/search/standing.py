@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 
 
-def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
+def counts(study: StudyRecord, busy: Collection[int] = ()) -> dict[str, int]:
     """Return how many proposals were trained, how far, failed, repeated, or refused before training."""
     verdicts, failed = study.verdicts, study.failed
     trained, top = study.trained(), len(study.config.rungs) - 1
@@ -22,6 +22,6 @@ def counts(study: Study, busy: Collection[int] = ()) -> dict[str, int]:
     }
 
 
-def in_words(found: Mapping[str, int]) -> str:
+def in_words(counts: Mapping[str, int]) -> str:
     """Return counts as words, those of nothing left out."""
-    return ", ".join(f"{number} {name}" for name, number in found.items() if number or name == "trained")
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number or name == "trained")

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nas.search.candidate import Candidate, Rung, least_finals
+from nas.search.candidate import CandidateRecord, Rung, least_finals
 from nas.search.records import RecordFile
 from nas.search.study_config import StudyConfig, digest, without_none
 from search_spaces.errors import IspNasError, StudyError, UnknownNameError
@@ -56,7 +56,7 @@ class LostTraining:
     elapsed_s: float
 
 
-class Study:
+class StudyRecord:
     """An open study: settings, candidates by trial number, and the file that takes new records.
 
     What is asked of it before every decision is kept as records come in, and looked up.
@@ -67,7 +67,7 @@ class Study:
         self.folder = folder
         self.config = config
         self.settings_digest = digest(settings or config.to_dict())
-        self.candidates: dict[int, Candidate] = {}
+        self.candidates: dict[int, CandidateRecord] = {}
         # Test quality by (trial, steps, seed of the final; None: of the rungs).
         self.tests: dict[tuple[int, int, int | None], dict[str, float | None]] = {}
         self.elapsed_s = 0.0
@@ -76,19 +76,19 @@ class Study:
         self.trainings_on: Counter[str] = Counter()  # by host, where records tell it
         self.backend: str | None = None  # of the last training, cpu or gpu, where records tell it
         self.version = 0  # rises with every record
-        self.waiting: dict[int, Candidate] = {}  # to be trained, and not yet at the first rung
-        self.repeats: dict[int, list[Candidate]] = defaultdict(list)  # duplicates by the trial that they repeat
+        self.waiting: dict[int, CandidateRecord] = {}  # to be trained, and not yet at the first rung
+        self.repeats: dict[int, list[CandidateRecord]] = defaultdict(list)  # duplicates by the trial that they repeat
         self.verdicts: Counter[str] = Counter()
         self.train_s, self.compile_s = 0.0, 0.0  # of all trainings
         self.finals, self.finals_s = 0, 0.0  # how many there are, and their seconds
-        self._designs: list[Candidate] = []  # of the first so many candidates
+        self._designs: list[CandidateRecord] = []  # of the first so many candidates
         self._looked_through = 0
         self._first_rungs_s = 0.0  # seconds of all first rungs together
-        self._reached: dict[int, list[Candidate]] = defaultdict(list)  # by rung, in order of trials
+        self._reached: dict[int, list[CandidateRecord]] = defaultdict(list)  # by rung, in order of trials
         # For each rung the negative score and the trial of what reached it, the best first.
         self.ranked: list[list[tuple[float, int]]] = [[] for _ in config.rungs]
-        self._failed: list[Candidate] = []
-        self._best: tuple[int, Candidate] | None = None
+        self._failed: list[CandidateRecord] = []
+        self._best: tuple[int, CandidateRecord] | None = None
         self._file = RecordFile(folder / RECORDS_FILE)
         with _no_garbage_collection():
             self._read()
@@ -105,15 +105,15 @@ class Study:
         """Where the study is written as an Optuna database."""
         return self.folder / DATABASE_FILE
 
-    def checkpoint(self, candidate: Candidate) -> Path:
+    def checkpoint(self, candidate: CandidateRecord) -> Path:
         """Return where the training state of `candidate` is kept."""
         return self.folder / "checkpoints" / f"{candidate.trial:05d}-{candidate.spec.hash}.safetensors"
 
-    def final_checkpoint(self, candidate: Candidate, seed: int) -> Path:
+    def final_checkpoint(self, candidate: CandidateRecord, seed: int) -> Path:
         """Return where the state of one of the candidate's finals is kept."""
         return self.checkpoint(candidate).with_suffix(f".final-{seed}.safetensors")
 
-    def longest_checkpoint(self, candidate: Candidate) -> Path:
+    def longest_checkpoint(self, candidate: CandidateRecord) -> Path:
         """Return the state that a candidate is exported from: its best final, or what it climbed the rungs with."""
         seed = candidate.best_seed
         return self.checkpoint(candidate) if seed is None else self.final_checkpoint(candidate, seed)
@@ -133,12 +133,12 @@ class Study:
         """How many reached each rung, and how many finals there are: the results are the same while these are."""
         return (*map(len, self.ranked), self.finals)
 
-    def trained(self) -> list[Candidate]:
+    def trained(self) -> list[CandidateRecord]:
         """Return the candidates that reached at least one rung."""
         return [*self._reached[0]]
 
     @property
-    def designs(self) -> Sequence[Candidate]:
+    def designs(self) -> Sequence[CandidateRecord]:
         """The published designs among the candidates, in order of trials."""
         fresh = (self.candidates[trial] for trial in range(self._looked_through, len(self.candidates)))
         self._designs += [candidate for candidate in fresh if candidate.name]
@@ -151,7 +151,7 @@ class Study:
         return self._first_rungs_s / len(self._reached[0]) if self._reached[0] else 0.0
 
     @property
-    def failed(self) -> Sequence[Candidate]:
+    def failed(self) -> Sequence[CandidateRecord]:
         """The candidates that failed at some rung."""
         return self._failed
 
@@ -160,7 +160,7 @@ class Study:
         """How many candidates have used their share of a budget that counts them."""
         return len(self._reached[0]) + sum(not c.rungs for c in self._failed)
 
-    def at_rung(self, rung: int) -> list[Candidate]:
+    def at_rung(self, rung: int) -> list[CandidateRecord]:
         """Return the candidates that reached `rung`: the ones that may be compared there."""
         return [*self._reached[rung]]
 
@@ -188,17 +188,17 @@ class Study:
         reached = (rung for rung in below if len(self._reached[rung]) >= FEWEST_TO_COMPARE)
         return next(reached, 0)
 
-    def best(self) -> Candidate:
+    def best(self) -> CandidateRecord:
         """Return the candidate with the best score at the rung of comparison; of finals, the best mean of as many."""
         if self._best is None or self._best[0] != self.version:
             self._best = self.version, self._best_now()
         return self._best[1]
 
-    def _best_now(self) -> Candidate:
+    def _best_now(self) -> CandidateRecord:
         rung = self.comparison_rung()
         return max(self.compared(), key=lambda c: c.score(rung))
 
-    def compared(self) -> list[Candidate]:
+    def compared(self) -> list[CandidateRecord]:
         """Return the candidates among which the best is chosen, all at the rung of comparison."""
         rung = self.comparison_rung()
         compared = self.at_rung(rung)
@@ -208,7 +208,7 @@ class Study:
             compared = [c for c in compared if len(c.finals) >= least]
         return compared
 
-    def candidate(self, trial: int) -> Candidate:
+    def candidate(self, trial: int) -> CandidateRecord:
         """Return one candidate; raise UnknownNameError where the study has no such trial."""
         if trial not in self.candidates:
             known = [c.trial for c in self.trained()]
@@ -251,7 +251,7 @@ class Study:
             )
 
     def _asked(self, values: dict[str, Any]) -> None:
-        candidate = Candidate(**values, asked_s=self.elapsed_s, ended_s=self.elapsed_s)
+        candidate = CandidateRecord(**values, asked_s=self.elapsed_s, ended_s=self.elapsed_s)
         if candidate.trial != len(self.candidates):
             raise ValueError(f"trial {candidate.trial} comes where trial {len(self.candidates)} is expected")
         self._require_price(candidate)
@@ -263,25 +263,25 @@ class Study:
         if candidate.duplicate_of is not None:
             self.repeats[candidate.duplicate_of].append(candidate)
 
-    def _require_price(self, candidate: Candidate) -> None:
+    def _require_price(self, candidate: CandidateRecord) -> None:
         low, middle, high = candidate.runtime_low_ms, candidate.runtime_ms, candidate.runtime_high_ms
         if candidate.verdict in ("train", "infeasible") and None in (low, middle, high):
             raise ValueError(f'a candidate of verdict "{candidate.verdict}" needs a predicted runtime')
         if low is not None and middle is not None and high is not None and not low <= middle <= high:
             raise ValueError(f"the runtime {middle} ms does not lie in its interval, {low} to {high} ms")
 
-    def _require_original(self, candidate: Candidate) -> None:
+    def _require_original(self, candidate: CandidateRecord) -> None:
         if (candidate.verdict == "duplicate") != (candidate.duplicate_of is not None):
             raise ValueError('duplicate_of is there for the verdict "duplicate", and for no other')
         if candidate.duplicate_of is not None and self._known(candidate.duplicate_of).verdict != "train":
             raise ValueError(f"trial {candidate.duplicate_of}, which it repeats, is not one that is trained")
 
-    def _known(self, trial: int) -> Candidate:
+    def _known(self, trial: int) -> CandidateRecord:
         if trial not in self.candidates:
             raise ValueError(f"trial {trial} was not asked for before")
         return self.candidates[trial]
 
-    def _trainable(self, trial: int) -> Candidate:
+    def _trainable(self, trial: int) -> CandidateRecord:
         candidate = self._known(trial)
         if candidate.verdict != "train":
             raise ValueError(f'trial {trial} is not trained, its verdict is "{candidate.verdict}"')
@@ -321,7 +321,7 @@ class Study:
         self.finals += 1
         self.finals_s += final.seconds
 
-    def _count(self, candidate: Candidate, training: Rung) -> None:
+    def _count(self, candidate: CandidateRecord, training: Rung) -> None:
         candidate.losses = 0
         self.backend = training.backend or (self.sessions[-1].backend if self.sessions else None) or self.backend
         if training.host is not None:
@@ -363,7 +363,7 @@ class Study:
             raise ValueError(f"trial {candidate.trial} was judged on the test pairs before, with other figures")
 
 
-def _insert(candidates: list[Candidate], candidate: Candidate) -> None:
+def _insert(candidates: list[CandidateRecord], candidate: CandidateRecord) -> None:
     """Insert in order of trials; most come in that order."""
     if not candidates or candidates[-1].trial < candidate.trial:
         candidates.append(candidate)
@@ -384,19 +384,19 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 _EVENTS = {
-    "test": Study._tested,
-    "moved": Study._moved,
-    "lost": Study._lost,
-    "session": Study._session,
-    "asked": Study._asked,
-    "rung": Study._rung_reached,
-    "failed": Study._candidate_failed,
-    "final": Study._final,
-    "final_failed": Study._final_failed,
+    "test": StudyRecord._tested,
+    "moved": StudyRecord._moved,
+    "lost": StudyRecord._lost,
+    "session": StudyRecord._session,
+    "asked": StudyRecord._asked,
+    "rung": StudyRecord._rung_reached,
+    "failed": StudyRecord._candidate_failed,
+    "final": StudyRecord._final,
+    "final_failed": StudyRecord._final_failed,
 }
 
 
-def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) -> Study:
+def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) -> StudyRecord:
     """Make a new study in `folder`; raise StudyError where it cannot be written."""
     import tomli_w
 
@@ -408,7 +408,7 @@ def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) 
         raise StudyError(
             f"The study cannot be written to {folder} ({error.strerror}); choose a writable folder with --results."
         ) from None
-    return Study(folder, config)
+    return StudyRecord(folder, config)
 
 
 def exists(folder: Path) -> bool:
@@ -416,7 +416,7 @@ def exists(folder: Path) -> bool:
     return (folder / RUN_FILE).is_file()
 
 
-def load(folder: Path) -> Study:
+def load(folder: Path) -> StudyRecord:
     """Open the study in `folder`; raise StudyError where it is missing or damaged."""
     if not exists(folder):
         raise StudyError(f"{folder} holds no study ({RUN_FILE} is missing); start one with `isp-nas search`.")
@@ -433,7 +433,7 @@ def load(folder: Path) -> Study:
         raise StudyError(
             f"{path} is damaged ({str(error).removesuffix('.')}); restore it or start a new study."
         ) from None
-    return Study(folder, config, settings)
+    return StudyRecord(folder, config, settings)
 
 
 def events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -45,8 +45,8 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data, None left out (TOML has no null)."""
-        told = {"data": self.data.to_dict(), "rungs": list(self.rungs), "prior": list(self.prior)}
-        return without_none({**asdict(self), **told, "recipe": self.recipe.to_dict()})
+        lists = {"data": self.data.to_dict(), "rungs": list(self.rungs), "prior": list(self.prior)}
+        return without_none({**asdict(self), **lists, "recipe": self.recipe.to_dict()})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "StudyConfig":
@@ -67,8 +67,8 @@ _SETTINGS: stored.Schema[StudyConfig] = stored.Schema(
 
 def without_none(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table, and those in it, without what is None: TOML has no null, and records leave it out."""
-    kept = {name: value for name, value in data.items() if value is not None}
-    return {name: without_none(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
+    present = {name: value for name, value in data.items() if value is not None}
+    return {name: without_none(value) if isinstance(value, Mapping) else value for name, value in present.items()}
 
 
 def digest(settings: Mapping[str, Any]) -> str:

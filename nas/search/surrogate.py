@@ -80,15 +80,15 @@ class Surrogate:
     def _fit(self) -> None:
         of_prior = self._prior.final(self._x)
         self._trend = _Trend(of_prior, self.at_final)
-        kept = _most_telling(self.at_final, MOST_SMOOTHED)
-        told = [(index, steps) for index in kept for steps in _first_and_last(self._results[index])]
-        known_db = np.array([self._gain.extrapolated(self._results[index], steps) for index, steps in told])
-        late = np.array([self._gain.share(steps) for _, steps in told])
-        rows = np.array([index for index, _ in told])
+        places = _most_telling(self.at_final, MOST_SMOOTHED)
+        trainings = [(index, steps) for index in places for steps in _first_and_last(self._results[index])]
+        known_db = np.array([self._gain.extrapolated(self._results[index], steps) for index, steps in trainings])
+        late = np.array([self._gain.share(steps) for _, steps in trainings])
+        rows = np.array([index for index, _ in trainings])
         kernel = _fitted_kernel(self._prior, self._curves[:MOST_FITTED])
-        of_network = np.searchsorted(kept, rows)
+        of_network = np.searchsorted(places, rows)
         left_db = known_db - self._trend.of(of_prior)[rows]
-        self._process = _Process(kernel, scaled(self._x[kept]), of_network, late, left_db)
+        self._process = _Process(kernel, scaled(self._x[places]), of_network, late, left_db)
 
     def predict(self, specs: Sequence[ArchSpec]) -> tuple[Vector, Vector]:
         """Return means and standard deviations of PSNR in dB at the final steps."""
@@ -414,16 +414,6 @@ def predicted_seconds(specs: Sequence[ArchSpec], known: Sequence[ArchSpec], seco
     mean = x.mean(0)
     penalty = RIDGE * np.eye(x.shape[1])
     slopes = np.linalg.solve((x - mean).T @ (x - mean) + penalty, (x - mean).T @ (y - y.mean()))
-    asked = np.array([_structure_of(spec) for spec in specs])
-    predicted: Vector = np.exp(y.mean() + (asked - mean) @ slopes)
+    x_new = np.array([_structure_of(spec) for spec in specs])
+    predicted: Vector = np.exp(y.mean() + (x_new - mean) @ slopes)
     return predicted
-
-
-def expected_improvement(mean: Vector, deviation: Vector, best: float) -> Vector:
-    """Return by how much each candidate is expected to exceed the best (Jones et al. 1998)."""
-    from scipy.stats import norm
-
-    deviation = np.maximum(deviation, 1e-9)
-    z = (mean - best) / deviation
-    improvement: Vector = deviation * (z * norm.cdf(z) + norm.pdf(z))
-    return improvement

@@ -19,7 +19,7 @@ from nas.search.candidate import least_finals
 from nas.search.finals import FEWEST_SEEDS, Contender, contenders_of, leaders_of
 from nas.search.known_designs import published_in
 from nas.search.score import final_score
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.errors import IspNasError
 from search_spaces.networks import build_graph
 from search_spaces.space import load_space
@@ -36,25 +36,25 @@ OVERFITTED_DB = 0.5
 ALL_OVERFITTED_DB = 2.6
 
 
-def verdict_of(study: Study) -> "Verdict | None":
+def verdict_of(study: StudyRecord) -> "Verdict | None":
     """Return the verdict of a study, None where it has no finals."""
     if study.config.final_steps is None:
         return None
     finalists = contenders_of(study)
     names = {c.trial: study.candidates[c.trial].name for c in finalists}
-    found = verdict(finalists, names, steps=study.config.final_steps)
-    found = _with_runtimes(study, found)
+    result = verdict(finalists, names, steps=study.config.final_steps)
+    result = _with_runtimes(study, result)
     left = left_designs(study)
-    if found.design is None and not left.are_trainable and study.trained():
-        found = replace(found, sentence=_without_designs(study))
+    if result.design is None and not left.are_trainable and study.trained():
+        result = replace(result, sentence=_without_designs(study))
     notes = (
-        overfitting(study, found),
-        _of_runtimes(found),
-        _of_dear_designs(study, found),
+        overfitting(study, result),
+        _of_runtimes(result),
+        _of_dear_designs(study, result),
         _of_prior(study, left),
         _of_left_designs(left),
     )
-    return replace(found, sentence=" ".join(note for note in (found.sentence, *notes) if note))
+    return replace(result, sentence=" ".join(note for note in (result.sentence, *notes) if note))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class LeftDesigns:
     are_trainable: bool  # whether any design is within the limits: one of these, or one that was trained
 
 
-def left_designs(study: Study) -> LeftDesigns:
+def left_designs(study: StudyRecord) -> LeftDesigns:
     """Return the designs of the space that the device runs and the search did not train.
 
     Records of earlier versions do not tell which of them were far behind on other pairs: all are late then.
@@ -75,8 +75,8 @@ def left_designs(study: Study) -> LeftDesigns:
     tried, over, unsupported = (
         {c.name for c in study.designs if c.verdict == verdict} for verdict in ("train", "infeasible", "unsupported")
     )
-    told = next((s.designs for s in reversed(study.sessions) if s.designs is not None), None)
-    kinds = {"likely": _published(study), "unlikely": (), "refused": ()} if told is None else told
+    designs = next((s.designs for s in reversed(study.sessions) if s.designs is not None), None)
+    kinds = {"likely": _published(study), "unlikely": (), "refused": ()} if designs is None else designs
     far, late = (
         tuple(name for name in kinds[kind] if name not in tried | over | unsupported) for kind in ("unlikely", "likely")
     )
@@ -84,7 +84,7 @@ def left_designs(study: Study) -> LeftDesigns:
     return LeftDesigns(far, late, all_over, bool(far or late or tried))
 
 
-def _published(study: Study) -> list[str]:
+def _published(study: StudyRecord) -> list[str]:
     with suppress(IspNasError):  # a space or a device that is no longer where it was
         space, device = load_space(study.config.space), load_device(study.config.device)
         allowed = study.config.allow_fallback
@@ -95,19 +95,19 @@ def _published(study: Study) -> list[str]:
     return []
 
 
-def _with_runtimes(study: Study, found: "Verdict") -> "Verdict":
+def _with_runtimes(study: StudyRecord, result: "Verdict") -> "Verdict":
     """Return the verdict with what predicted runtimes leave open of it; as it is where the device is not as it was."""
-    if found.found is None or found.design is None:
-        return found
+    if result.found is None or result.design is None:
+        return result
     with suppress(IspNasError):
         device = load_device(study.config.device)
         if device.digest == study.config.device_digest:
-            pair = [network(build_graph(study.candidates[trial].spec)) for trial in (found.found, found.design)]
+            pair = [network(build_graph(study.candidates[trial].spec)) for trial in (result.found, result.design)]
             ours, theirs = (Timed(seen, device.predict_network(seen)) for seen in pair)
             faster = probability_faster(ours, theirs, device.held_out)
             half = DEVIATIONS_95 * score_deviation(ours, theirs, device.held_out)
-            return replace(found, probability_faster=faster, runtime_half_width=half)
-    return found
+            return replace(result, probability_faster=faster, runtime_half_width=half)
+    return result
 
 
 def score_deviation(a: Timed, b: Timed, held_out: Sequence[HeldOut]) -> float:
@@ -119,18 +119,18 @@ def score_deviation(a: Timed, b: Timed, held_out: Sequence[HeldOut]) -> float:
     return max(steps)
 
 
-def _of_runtimes(found: "Verdict") -> str:
-    if found.runtime_half_width is None or found.probability_faster is None:
+def _of_runtimes(result: "Verdict") -> str:
+    if result.runtime_half_width is None or result.probability_faster is None:
         return ""
     return (
-        f"Runtimes are predicted: they add ± {found.runtime_half_width:.2f} to that, and trial {found.found} is faster "
-        f"than {found.design_name} with a probability of {100 * found.probability_faster:.0f} %."
+        f"Runtimes are predicted: they add ± {result.runtime_half_width:.2f} to that, and trial {result.found} is "
+        f"faster than {result.design_name} with a probability of {100 * result.probability_faster:.0f} %."
     )
 
 
-def overfitting(study: Study, found: "Verdict") -> str:
+def overfitting(study: StudyRecord, result: "Verdict") -> str:
     """Say by how much the best found fits its training pairs better than the design does, or all finalists do."""
-    compared = [trial for trial in (found.found, found.design) if trial is not None]
+    compared = [trial for trial in (result.found, result.design) if trial is not None]
     gaps = [gap for trial in compared if (gap := study.candidates[trial].fitted_db) is not None]
     if gaps and min(gaps) >= ALL_OVERFITTED_DB:
         return (
@@ -141,26 +141,26 @@ def overfitting(study: Study, found: "Verdict") -> str:
         return ""
     ours, theirs = gaps
     return (
-        f"Trial {found.found} overfits: its lead of training pairs over validation pairs is {ours - theirs:.1f} dB "
-        f"larger than that of {found.design_name}; more pairs or a smaller network would help."
+        f"Trial {result.found} overfits: its lead of training pairs over validation pairs is {ours - theirs:.1f} dB "
+        f"larger than that of {result.design_name}; more pairs or a smaller network would help."
     )
 
 
-def _of_dear_designs(study: Study, found: "Verdict") -> str:
+def _of_dear_designs(study: StudyRecord, result: "Verdict") -> str:
     """Name the designs that were ahead of the one compared when both were trained alike, and were not in the finals."""
-    if found.design is None:
+    if result.design is None:
         return ""
-    compared, steps = study.candidates[found.design], study.config.rungs
-    told = [
+    compared, steps = study.candidates[result.design], study.config.rungs
+    sentences = [
         f"{c.name} was ahead of it after {steps[rung]} steps"
         for c in study.designs
         if not c.finals and not c.failure and (rung := min(len(c.rungs), len(compared.rungs)) - 1) >= 0
         if c.score(rung) > compared.score(rung)
     ]
-    return f"{' and '.join(told)}, and not trained to {found.steps} steps." if told else ""
+    return f"{' and '.join(sentences)}, and not trained to {result.steps} steps." if sentences else ""
 
 
-def _of_prior(study: Study, left: LeftDesigns) -> str:
+def _of_prior(study: StudyRecord, left: LeftDesigns) -> str:
     names = ", ".join(study.config.prior)
     if not names or len(study.designs) == len(study.candidates):
         return ""
@@ -174,7 +174,7 @@ def _of_left_designs(left: LeftDesigns) -> str:
     return " ".join(filter(None, (late, over)))
 
 
-def _without_designs(study: Study) -> str:
+def _without_designs(study: StudyRecord) -> str:
     """Return the verdict of a search in which no design could take part."""
     rung = study.comparison_rung()
     best, steps = study.best(), study.ladder[rung]
@@ -214,30 +214,30 @@ def verdict(contenders: Sequence[Contender], names: Mapping[int, str | None], *,
     It is Student's, with the variance between seeds pooled over all networks that were trained more than once, and
     over what is known of it from other data (`SEED_DB`): a moderated t-statistic (Smyth 2004).
     """
-    found, design = _compared(contenders)
-    if found is None or design is None:
-        return _undecided(found, design, names, steps)
+    finalist, design = _compared(contenders)
+    if finalist is None or design is None:
+        return _undecided(finalist, design, names, steps)
     rivals = [c for c in contenders if not c.is_design and c.scores]
-    ours, theirs = _unflattered(found, rivals), list(design.scores.values())
+    ours, theirs = _unflattered(finalist, rivals), list(design.scores.values())
     again = sum(len(c.scores) >= FEWEST_SEEDS for c in rivals)
     of_one = _half_width_of_one([list(c.scores.values()) for c in contenders], steps, comparisons=again)
     half = None if of_one is None else of_one * math.sqrt(1 / len(ours) + 1 / len(theirs))
     difference, seeds = statistics.fmean(ours) - statistics.fmean(theirs), min(len(ours), len(theirs))
-    if half is None or min(len(found.scores), len(design.scores)) < FEWEST_SEEDS:
+    if half is None or min(len(finalist.scores), len(design.scores)) < FEWEST_SEEDS:
         outcome = "undecided"
     else:
         outcome = "ties" if abs(difference) <= half else "beats" if difference > 0 else "loses"
     name = names[design.trial] or f"trial {design.trial}"
     interval = "" if half is None else f" ± {half:.2f}"
-    fresh = "fresh " if len(ours) < len(found.scores) else ""
+    fresh = "fresh " if len(ours) < len(finalist.scores) else ""
     sentence = _SENTENCES[outcome].format(
-        trial=found.trial,
+        trial=finalist.trial,
         name=name,
         by=f"{abs(difference):.2f}{interval}",
         signed=f"{difference:+.2f}{interval}",
         how=f"{seeds} {fresh}seed{'s' * (seeds > 1)}, {steps} steps",
     )
-    return Verdict(outcome, steps, found.trial, design.trial, name, difference, half, seeds, sentence)
+    return Verdict(outcome, steps, finalist.trial, design.trial, name, difference, half, seeds, sentence)
 
 
 def _compared(contenders: Sequence[Contender]) -> tuple[Contender | None, Contender | None]:
@@ -248,9 +248,9 @@ def _compared(contenders: Sequence[Contender]) -> tuple[Contender | None, Conten
     return of_kind.get(False), of_kind.get(True)
 
 
-def _unflattered(found: Contender, rivals: Sequence[Contender]) -> list[float]:
+def _unflattered(finalist: Contender, rivals: Sequence[Contender]) -> list[float]:
     """Return the scores of the best found that did not choose it: all but the first where there were rivals."""
-    scores = [found.scores[seed] for seed in sorted(found.scores)]
+    scores = [finalist.scores[seed] for seed in sorted(finalist.scores)]
     return scores[1:] if len(rivals) > 1 and len(scores) > 1 else scores
 
 
@@ -267,21 +267,21 @@ _SENTENCES = {
 
 
 def _undecided(
-    found: Contender | None, design: Contender | None, names: Mapping[int, str | None], steps: int
+    finalist: Contender | None, design: Contender | None, names: Mapping[int, str | None], steps: int
 ) -> Verdict:
     missing = " and ".join(
-        text for text, each in (("no network found", found), ("no published design", design)) if each is None
+        text for text, each in (("no network found", finalist), ("no published design", design)) if each is None
     )
     sentence = (
         f"Nothing was compared: {missing} was trained to {steps} steps in the finals. "
         "A longer --budget or a larger --final-share may suffice, or another --study with fewer --final-steps."
     )
     name = names[design.trial] if design else None
-    first, second = (each.trial if each else None for each in (found, design))
+    first, second = (each.trial if each else None for each in (finalist, design))
     return Verdict("undecided", steps, first, second, name, None, None, 0, sentence)
 
 
-def half_width_db(study: Study, steps: int | None = None) -> float | None:
+def half_width_db(study: StudyRecord, steps: int | None = None) -> float | None:
     """Return half of the interval of 95 % of one training's PSNR, from what finals differ by from seed to seed.
 
     After fewer `steps` it is larger by the root of how many times fewer they are, as `SEED_DB` has it. That of a mean

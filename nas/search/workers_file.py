@@ -12,7 +12,7 @@ from typing import Any, NotRequired, Protocol
 
 from typing_extensions import TypedDict  # that of typing tells pydantic too little before Python 3.12
 
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.train.ranges import Number, Seconds
 from nas.train.worker import Place, TrainingWorker, WorkerSource
 from search_spaces.system import stored
@@ -26,7 +26,7 @@ FRESH_S = 30.0
 class Flight(Protocol):
     """What is told of a training."""
 
-    candidate: Candidate
+    candidate: CandidateRecord
     rung: int
     seed: int | None
     worker: TrainingWorker
@@ -99,15 +99,15 @@ class WorkersFile:
     def __init__(self, folder: Path) -> None:
         self._path, self._written = folder / FILE, 0.0
 
-    def write_if_due(self, source: WorkerSource | None, told_of: Callable[[], list[dict[str, Any]]]) -> None:
+    def write_if_due(self, source: WorkerSource | None, rows_of_workers: Callable[[], list[dict[str, Any]]]) -> None:
         """Write who works now, where that is more than this machine; a disk that does not take it stops nothing."""
         if source is None or time.monotonic() - self._written < EVERY_S:
             return
         self._written = time.monotonic()
-        told = {"workers": told_of(), "refused": list(source.refusals), "dashboard": source.dashboard}
+        crew = {"workers": rows_of_workers(), "refused": list(source.refusals), "dashboard": source.dashboard}
         temporary = temporary_of(self._path)
         with suppress(OSError):
-            temporary.write_text(json.dumps(told), encoding="utf-8")
+            temporary.write_text(json.dumps(crew), encoding="utf-8")
             temporary.replace(self._path)
 
     def remove(self) -> None:

@@ -18,7 +18,7 @@ from search_spaces.tflite_metadata import read_metadata, with_metadata
 CARD_FILE = "card.json"
 METADATA = "isp_nas_raw"  # the entry of a file in which it says what it reads
 # What data raises that is not what was written here.
-_NOT_TOLD = (
+_UNREADABLE = (
     ValueError,
     KeyError,
     TypeError,
@@ -70,7 +70,7 @@ class Reading(NamedTuple):
     """What RAW a network reads, and what mosaics mean that do not say so themselves."""
 
     contract: Contract
-    told: RawFormat
+    raw_format: RawFormat  # of mosaics that name no format of their own
     assumed: str | None  # what nobody told and was assumed, in one sentence
 
 
@@ -91,18 +91,20 @@ def read_contract(model: Path, raw: Mapping[str, Any], *, input_kind: str | None
     either it is as the user says. Raises UsageError for a card that does not tell or is of other files, and for options
     that contradict it.
     """
-    found = _described(model) or _card(model)
-    if found is None:
+    contract_found = _described(model) or _card(model)
+    if contract_found is None:
         contract = contract_of(RawFormat(**raw), input_kind or NORMALIZED)
         return Reading(contract, contract.format, _assumed(contract.format, raw, input_kind))
     # The network's white level is one of its bits.
-    told = replace(found.format, **({"white": None, **raw} if "bits" in raw else raw))
-    told.validate()
-    if told.packing != found.format.packing:
-        raise UsageError(_contradiction("--packing", told.packing, found.format.packing))
-    if input_kind is not None and contract_of(found.format, input_kind) != found:
-        raise UsageError(_contradiction("--input", input_kind, f"black {found.black:g} and white {found.white:g}"))
-    return Reading(found, told, None)
+    given = replace(contract_found.format, **({"white": None, **raw} if "bits" in raw else raw))
+    given.validate()
+    if given.packing != contract_found.format.packing:
+        raise UsageError(_contradiction("--packing", given.packing, contract_found.format.packing))
+    if input_kind is not None and contract_of(contract_found.format, input_kind) != contract_found:
+        raise UsageError(
+            _contradiction("--input", input_kind, f"black {contract_found.black:g} and white {contract_found.white:g}")
+        )
+    return Reading(contract_found, given, None)
 
 
 def _contradiction(option: str, given: str, carded: str) -> str:
@@ -128,7 +130,7 @@ def _described(model: Path) -> Contract | None:
         return None if data is None else _read(stored.parse_json(data))
     except (OSError, ExportError):  # whoever runs the file says so better
         return None
-    except _NOT_TOLD as error:
+    except _UNREADABLE as error:
         raise UsageError(
             f"Cannot read from {model} what RAW it takes ({type(error).__name__}: {error}); export it again."
         ) from None
@@ -142,7 +144,7 @@ def _card(model: Path) -> Contract | None:
         card = _load_card(path)
         contract = _read(card)
         files = _files(card)
-    except (OSError, *_NOT_TOLD) as error:
+    except (OSError, *_UNREADABLE) as error:
         raise UsageError(
             f"Cannot read from {path} what RAW the network was trained on ({type(error).__name__}: {error}); export "
             "again, or move the card away and give --bits, --black, --white, --pattern and --packing."
@@ -163,9 +165,9 @@ def _read(data: Mapping[str, Any]) -> Contract:
 
 def _files(card: Mapping[str, Any]) -> dict[str, str]:
     """Return the hashes of the files that a card describes, with their names; none of a card of before."""
-    told = [file for file in card.get("precisions", ()) if file.get("sha256")]
-    dynamic = {file["dynamic_sha256"]: file["dynamic_file"] for file in told if file.get("dynamic_sha256")}
-    return {file["sha256"]: file["file"] for file in told} | dynamic
+    files = [file for file in card.get("precisions", ()) if file.get("sha256")]
+    dynamic = {file["dynamic_sha256"]: file["dynamic_file"] for file in files if file.get("dynamic_sha256")}
+    return {file["sha256"]: file["file"] for file in files} | dynamic
 
 
 def is_carded(model: Path) -> bool:
@@ -173,7 +175,7 @@ def is_carded(model: Path) -> bool:
     try:
         files = _files(_load_card(model.with_name(CARD_FILE)))
         return hashlib.sha256(stored.read_bytes(model)).hexdigest() in files
-    except (OSError, *_NOT_TOLD):
+    except (OSError, *_UNREADABLE):
         return False
 
 

@@ -162,10 +162,10 @@ def _port(path: Path, detail: dict[str, Any]) -> TensorEncoding:
     dtype = np.dtype(detail["dtype"]).name
     if dtype in FLOATS:
         return TensorEncoding(dtype, 0.0, 0)
-    told = detail["quantization_parameters"]
-    if dtype not in INTEGERS or len(told["scales"]) != 1 or not told["scales"][0] > 0:
+    quantisation = detail["quantization_parameters"]
+    if dtype not in INTEGERS or len(quantisation["scales"]) != 1 or not quantisation["scales"][0] > 0:
         raise UsageError(
             f"{path} holds {dtype} {'without one scale' if dtype in INTEGERS else 'values'}, not float32, float16 or "
             "quantised uint8, int8 or int16; export it with another type."
         )
-    return TensorEncoding(dtype, float(told["scales"][0]), int(told["zero_points"][0]))
+    return TensorEncoding(dtype, float(quantisation["scales"][0]), int(quantisation["zero_points"][0]))

@@ -81,10 +81,10 @@ class _Step(NamedTuple):
 
     def numbers(self, position: int) -> tuple[int, ...]:
         """Return a list of whole numbers that the file fixes."""
-        found = self.inputs[position].values
-        if found is None:
+        values = self.inputs[position].values
+        if values is None:
             raise _Unknown
-        return found
+        return values
 
 
 def read_field(content: bytes) -> ReceptiveField:
@@ -108,11 +108,11 @@ def read_field(content: bytes) -> ReceptiveField:
             global_ops.append(node.op.name)
         except (_Unknown, ZeroDivisionError, IndexError, ValueError):  # the last three: sizes that its rule cannot take
             return _field(None, places, global_ops, unknown_op=node.op.name, memory=None)
-    found = places.get(graph.outputs[0])
-    if found is None or found.scale != OUTPUT_SCALE:
+    field = places.get(graph.outputs[0])
+    if field is None or field.scale != OUTPUT_SCALE:
         return _field(None, places, global_ops, unknown_op=graph.nodes[-1].op.name, memory=None)
     memory = _peak_bytes(graph, places) + _pointer_bytes(graph, places)
-    return _field(ceil(found.settled.reach), places, global_ops, unknown_op=None, memory=memory)
+    return _field(ceil(field.settled.reach), places, global_ops, unknown_op=None, memory=memory)
 
 
 def _field(

@@ -39,11 +39,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 def shapes(graph: Graph) -> Shapes:
     """Return the shapes of all branches: those of the graph's odd-sized convolutions larger than 1×1."""
-    found: Shapes = {}
+    kernels: Shapes = {}
     for node in graph.nodes:
         if isinstance(node.op, Conv) and has(shape := graph.parameter_shapes[f"{node.name}/kernel"]):
-            found |= {f"{node.name}/kernel{MARK}{branch}": size for branch, size in _shapes(shape).items()}
-    return found
+            kernels |= {f"{node.name}/kernel{MARK}{branch}": size for branch, size in _shapes(shape).items()}
+    return kernels
 
 
 def has(kernel: tuple[int, ...]) -> bool:

@@ -83,9 +83,9 @@ def _rate_share(text: str) -> float:
 
 # What metadata tell, and how each is read: a reader raises ValueError saying what is allowed.
 _MOST_DIGITS = 12
-_TOLD: dict[str, Callable[[str], Any]] = {"step": _whole, "spec_hash": str, "first_loss": _number, "loss": _number}
+_STATED: dict[str, Callable[[str], Any]] = {"step": _whole, "spec_hash": str, "first_loss": _number, "loss": _number}
 # Older files have the defaults.
-_TOLD_LATER: dict[str, Callable[[str], Any]] = {
+_ADDED_LATER: dict[str, Callable[[str], Any]] = {
     "phase": _phase,
     "detached_step": _whole,
     "detached_psnr_db": _number,
@@ -101,9 +101,11 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     tensors = {
         f"{part}:{name}": a for part in (*_PARTS, *_PARTS_LATER) for name, a in getattr(checkpoint, part).items()
     }
-    told = {name: str(getattr(checkpoint, name)) for name in _TOLD | _TOLD_LATER} | {_CHECKSUM: _checksum(tensors)}
-    told[_METADATA_CHECKSUM] = _told_checksum(told)
-    write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=told))
+    metadata = {name: str(getattr(checkpoint, name)) for name in _STATED | _ADDED_LATER} | {
+        _CHECKSUM: _checksum(tensors)
+    }
+    metadata[_METADATA_CHECKSUM] = _stated_checksum(metadata)
+    write_durably(path, to_bytes({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=metadata))
 
 
 def _checksum(tensors: Arrays) -> str:
@@ -115,43 +117,43 @@ def _checksum(tensors: Arrays) -> str:
     return content.hexdigest()
 
 
-def _told_checksum(told: Mapping[str, str]) -> str:
-    rest = {name: text for name, text in told.items() if name != _METADATA_CHECKSUM}
+def _stated_checksum(metadata: Mapping[str, str]) -> str:
+    rest = {name: text for name, text in metadata.items() if name != _METADATA_CHECKSUM}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; raise StudyError where the file is missing or damaged."""
     with _opened(path) as file:
-        told = _told(file, path)
+        metadata = _metadata(file, path)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if _CHECKSUM in told and told[_CHECKSUM] != _checksum(tensors):
+    if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(tensors):
         raise _unreadable(path, "its values are not those that were written")
     parts: dict[str, Any] = {part: _part(tensors, part) for part in (*_PARTS, *_PARTS_LATER)}
-    return Checkpoint(**_values(told, path), **parts)
+    return Checkpoint(**_values(metadata, path), **parts)
 
 
 def step_of(path: Path) -> int:
     """Return how far a checkpoint was trained, without its values; raise StudyError where there is no whole file."""
     with _opened(path) as file:
-        step: int = _values(_told(file, path), path)["step"]
+        step: int = _values(_metadata(file, path), path)["step"]
         return step
 
 
-def _values(told: Mapping[str, str], path: Path) -> dict[str, Any]:
+def _values(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     """Return what metadata tell; raise StudyError where it is not what was written."""
-    readers = _TOLD | _TOLD_LATER
-    if told.get(_METADATA_CHECKSUM, _told_checksum(told)) != _told_checksum(told):
+    readers = _STATED | _ADDED_LATER
+    if metadata.get(_METADATA_CHECKSUM, _stated_checksum(metadata)) != _stated_checksum(metadata):
         raise _unreadable(path, "what it tells of its training is not what was written")
-    for name in told:
+    for name in metadata:
         if name not in (*readers, _CHECKSUM, _METADATA_CHECKSUM):
             raise _unreadable(path, f"the key {stored.shown(name)} is unknown")
     values = {}
-    for name in (name for name in readers if name in told):
+    for name in (name for name in readers if name in metadata):
         try:
-            values[name] = readers[name](told[name])
+            values[name] = readers[name](metadata[name])
         except ValueError as error:
-            raise _unreadable(path, f"{name} must be {error}, got {stored.shown(told[name])}") from None
+            raise _unreadable(path, f"{name} must be {error}, got {stored.shown(metadata[name])}") from None
     return values
 
 
@@ -171,11 +173,11 @@ def _opened(path: Path) -> Iterator[Any]:
         raise _unreadable(path, str(error)) from None
 
 
-def _told(file: Any, path: Path) -> dict[str, str]:
-    told: dict[str, str] = file.metadata() or {}
-    if not _TOLD.keys() <= told.keys():
+def _metadata(file: Any, path: Path) -> dict[str, str]:
+    metadata: dict[str, str] = file.metadata() or {}
+    if not _STATED.keys() <= metadata.keys():
         raise StudyError(f"{path} is a safetensors file but not a checkpoint of isp-nas; give one that training wrote.")
-    return told
+    return metadata
 
 
 def _unreadable(path: Path, why: str) -> StudyError:

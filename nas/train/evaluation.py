@@ -110,10 +110,10 @@ def quality_of(network: Callable[[np.ndarray[Any, Any]], object], pairs: PairSet
     for first in range(0, len(pairs), batch):
         # The last batch borrows earlier pairs to keep its shape; they are judged once.
         index = np.arange(first, first + batch) % len(pairs)
-        kept = min(batch, len(pairs) - first)
+        real = min(batch, len(pairs) - first)
         judged = _metrics()(jnp.asarray(network(network_input(pairs, index))), targets(pairs, index))
-        psnr += np.asarray(judged[0])[:kept].tolist()
-        ssim += np.asarray(judged[1])[:kept].tolist()
+        psnr += np.asarray(judged[0])[:real].tolist()
+        ssim += np.asarray(judged[1])[:real].tolist()
     return Quality(float(np.mean(psnr)), float(np.mean(ssim)))
 
 

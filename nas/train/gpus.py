@@ -38,10 +38,10 @@ def local_gpus() -> list[str]:
     That variable where it is set, up to the first name that hides what follows, as CUDA reads it; else one number for
     each card that the system shows.
     """
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
         names: list[str] = []
-        for name in (part.strip() for part in told.split(",")):
+        for name in (part.strip() for part in visible.split(",")):
             if name in ("", "-1"):
                 break
             names.append(name)
@@ -70,7 +70,7 @@ def shares_of_gpus(workers: int, gpus: Sequence[str]) -> list[GpuShare]:
 def _models() -> dict[str, str]:
     """Return the cards' names by index and by UUID, as far as nvidia-smi tells."""
     try:
-        told = subprocess.run(
+        process = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -79,5 +79,5 @@ def _models() -> dict[str, str]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    rows = (line.split(", ", 2) for line in told.splitlines() if line.count(", ") >= 2)
+    rows = (line.split(", ", 2) for line in process.splitlines() if line.count(", ") >= 2)
     return {key: name for index, uuid, name in rows for key in (index, uuid)}

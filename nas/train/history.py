@@ -59,10 +59,10 @@ def _validations(content: bytes) -> Iterator[Validation]:
     chain = Chain()
     for line in content.splitlines():
         try:
-            told, chain = chain.follow(line)
+            record, chain = chain.follow(line)
         except ValueError:
             raise ValueError("a line is not as it was written") from None
-        yield _VALIDATION.read_json(told)
+        yield _VALIDATION.read_json(record)
 
 
 def write(folder: Path, validations: Sequence[Validation]) -> None:
@@ -84,5 +84,5 @@ def stands_still(validations: Sequence[Validation], patience: int | None) -> boo
     """Tell whether the last `patience` validations brought nothing better than the one before them."""
     if patience is None or len(validations) <= patience:
         return False
-    found = best(validations)
-    return found is None or found in validations[: len(validations) - patience]
+    best_so_far = best(validations)
+    return best_so_far is None or best_so_far in validations[: len(validations) - patience]

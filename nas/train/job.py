@@ -51,3 +51,11 @@ class JobFailure:
     lost: bool = False  # the machine, its agent or the network was gone, or nothing moved any more
     returned: bool = False  # the worker gave the job back unfinished, which no candidate is to blame for
     needs_bytes: int | None = None  # of memory, where that is why
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A training that a worker began for a search from which it was cut off, and goes on with."""
+
+    state: str  # the name of its checkpoint, which no other candidate or final of a study has
+    steps: int  # at which it ends

@@ -65,8 +65,8 @@ def training_bytes(graph: Graph, recipe: Recipe) -> int:
     """Return about how many bytes one training step takes, without the process around it."""
     at_once = images_at_once(graph, batch=recipe.batch, patch=recipe.patch)
     at = graph.at(_packed(at_once, recipe.patch, recipe.patch))
-    kept = FLOAT_BYTES * sum(map(prod, at.shapes.values()))
-    maps = round(COPIES_OF_MAPS * (kept + peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES)))
+    map_bytes = FLOAT_BYTES * sum(map(prod, at.shapes.values()))
+    maps = round(COPIES_OF_MAPS * (map_bytes + peak_activation_bytes(at, bytes_per_element=FLOAT_BYTES)))
     pictures = (STORED_BYTES_PER_PIXEL * recipe.batch + FLOAT_BYTES_PER_PIXEL * at_once) * recipe.patch**2
     arrays = ARRAYS_PER_PARAMETER + recipe.averages + (at_once < recipe.batch)
     parameters = graph.parameters + (sum(map(prod, branches.shapes(graph).values())) if recipe.reparameterise else 0)

@@ -108,8 +108,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, to be read back by `from_dict`."""
-        told = {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
-        return {stored_name(name): value for name, value in told.items()}
+        data = {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
+        return {stored_name(name): value for name, value in data.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
@@ -121,8 +121,8 @@ class Recipe:
         for name in data:
             if name not in known:
                 raise UnknownNameError("key of a recipe:", name, known)
-        told = {known[name]: value for name, value in data.items()}
-        return cls(**{**told, "phases": tuple(LossPhase(**phase) for phase in data.get("phases", ()))})
+        values = {known[name]: value for name, value in data.items()}
+        return cls(**{**values, "phases": tuple(LossPhase(**phase) for phase in data.get("phases", ()))})
 
     def changed(self, **options: Any) -> "Recipe":
         """Return this recipe with some fields changed.

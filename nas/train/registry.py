@@ -21,8 +21,8 @@ class Loss:
     def compute(self) -> Callable[[Any, Any], Any]:
         """The function; imports JAX."""
         assert self.function is not None
-        found: Callable[[Any, Any], Any] = resolve_name(self.function)
-        return found
+        function: Callable[[Any, Any], Any] = resolve_name(self.function)
+        return function
 
 
 LOSSES = {

@@ -44,22 +44,22 @@ def read_training(folder: Path) -> dict[str, Any]:
     """Return the settings of a training run; raise StudyError where they are damaged."""
     path = folder / TRAINING_FILE
     try:
-        told = stored.parse_toml(stored.read_bytes(path))
+        data = stored.parse_toml(stored.read_bytes(path))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read ({error}); train again into another folder.") from None
-    missing = [name for name in ("spec", "data", "recipe", "seed") if name not in told]
+    missing = [name for name in ("spec", "data", "recipe", "seed") if name not in data]
     if missing:
         raise StudyError(f"{path} lacks {', '.join(missing)}; train again into another folder.")
     try:
-        read = _SETTINGS.read(told)
-        require_whole(told["recipe"])
+        read = _SETTINGS.read(data)
+        require_whole(data["recipe"])
         read["data"].validate()
-        spec = ArchSpec.from_dict(told["spec"])
+        spec = ArchSpec.from_dict(data["spec"])
     except (ValueError, IspNasError) as error:
         raise StudyError(
             f"{path} is damaged ({str(error).removesuffix('.')}); restore it, or train again into another folder."
         ) from None
-    return {**told, "spec": spec.to_dict()}  # genes that came later have their defaults
+    return {**data, "spec": spec.to_dict()}  # genes that came later have their defaults
 
 
 @with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -116,9 +116,9 @@ class Quantisation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as training.toml has it."""
-        told = {"start": self.start, "calibration": self.calibration, "maps": self.maps.to_dict()}
+        data = {"start": self.start, "calibration": self.calibration, "maps": self.maps.to_dict()}
         scales = {name: list(factors) for name, factors in self.scales.items()}
-        return {**told, "scales": scales} if scales else told
+        return {**data, "scales": scales} if scales else data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Quantisation":
@@ -155,7 +155,7 @@ class TrainingRun:
         """Return what makes two runs the same; pairs and VGG-19's weights are told by their content."""
         data = {name: value for name, value in self.data.to_dict().items() if value is not None}
         data["raw"] = {name: value for name, value in data["raw"].items() if value is not None}
-        told = {"spec": self.spec.to_dict(), "data": data, "recipe": self.recipe.to_dict(), "seed": self.seed}
+        values = {"spec": self.spec.to_dict(), "data": data, "recipe": self.recipe.to_dict(), "seed": self.seed}
         more = {
             "data_identity": identity(self.data),
             "super_network": asdict(self.super_network) if self.super_network else None,
@@ -164,7 +164,7 @@ class TrainingRun:
             "vgg": vgg_weights.used(self.recipe, self.vgg_file),
             QUANTISATION: self.quantisation.to_dict() if self.quantisation else None,
         }
-        return told | {name: value for name, value in more.items() if value is not None}
+        return values | {name: value for name, value in more.items() if value is not None}
 
     @property
     def quantised(self) -> QuantisedMaps | None:
@@ -205,10 +205,10 @@ def require_free(long_run: TrainingRun) -> None:
                 "name another folder with --out."
             )
         return
-    told = _with_defaults(read_training(long_run.folder))
+    before = _with_defaults(read_training(long_run.folder))
     wanted = dict.fromkeys(("super_network", "validate_every", "init_from", "vgg", QUANTISATION)) | long_run.settings()
-    told = {"data_identity": wanted["data_identity"], **told}  # not written down at first
-    differs = [NAMES.get(name, name.replace("_", "-")) for name, value in wanted.items() if told.get(name) != value]
+    before = {"data_identity": wanted["data_identity"], **before}  # not written down at first
+    differs = [NAMES.get(name, name.replace("_", "-")) for name, value in wanted.items() if before.get(name) != value]
     if differs:
         raise StudyError(
             f"{long_run.folder} holds a training run with other {' and '.join(differs)}; "
@@ -232,7 +232,7 @@ def claim(long_run: TrainingRun) -> None:
         ) from None
 
 
-def _with_defaults(told: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
     """Return stored settings with what did not exist when they were written: its default is what was done then."""
-    spec, recipe = ArchSpec.from_dict(told["spec"]), Recipe.from_dict(told["recipe"])
-    return {**told, "spec": spec.to_dict(), "recipe": recipe.to_dict()}
+    spec, recipe = ArchSpec.from_dict(data["spec"]), Recipe.from_dict(data["recipe"])
+    return {**data, "spec": spec.to_dict(), "recipe": recipe.to_dict()}

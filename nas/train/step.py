@@ -296,13 +296,13 @@ def _step(
     constants: Constants,
 ) -> tuple[State, Terms]:
     layout = _layout(graph, plan)
-    found = _found(graph, plan, state, raw, rgb, constants)
-    gradients = layout.joined(found.gradients, jnp)
+    result = _mean_gradients(graph, plan, state, raw, rgb, constants)
+    gradients = layout.joined(result.gradients, jnp)
     parameters, adam = _optimised(graph, plan, state.parameters, state.adam, gradients, rate, constants)
     average = _averaged(state.average, parameters, state.adam.count, constants) if plan.averages else {}
     adam_rate = constants.vector_rate * rate
-    critic = _improved_discriminator(state, found.discriminator, adam_rate) if "texture" in plan.losses else ({}, None)
-    return State(parameters, adam, average, *critic), found.terms
+    critic = _improved_discriminator(state, result.discriminator, adam_rate) if "texture" in plan.losses else ({}, None)
+    return State(parameters, adam, average, *critic), result.terms
 
 
 class StepGradients(NamedTuple):
@@ -313,7 +313,9 @@ class StepGradients(NamedTuple):
     terms: Terms
 
 
-def _found(graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants) -> StepGradients:
+def _mean_gradients(
+    graph: Graph, plan: StepPlan, state: State, raw: Array, rgb: Array, constants: Constants
+) -> StepGradients:
     """Take the batch in one pass, or a few images at a time where that is faster."""
     one_pass = partial(_pass, graph, plan, state, constants)
     at_once = images_at_once(graph, batch=plan.batch, patch=plan.patch)

@@ -47,8 +47,8 @@ class Scalars:
 
     def validation(self, seen: Validation) -> None:
         """Add what a validation found, and have everything so far on the disk."""
-        told = {f"validation/{name}": getattr(seen, name) for name in ("psnr_db", "ssim")}
-        self._scalars(seen.step, {**told, "train/learning_rate": seen.learning_rate})
+        scalars = {f"validation/{name}": getattr(seen, name) for name in ("psnr_db", "ssim")}
+        self._scalars(seen.step, {**scalars, "train/learning_rate": seen.learning_rate})
         self._acted(self._writer.flush)
 
     def picture(self, step: int, rgb: np.ndarray[Any, Any]) -> None:

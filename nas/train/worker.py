@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from nas.train.job import Job, JobFailure, Outcome
+from nas.train.job import Begun, Job, JobFailure, Outcome
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class TrainingWorker(ABC):
 
     place: Place | None = None  # None: this machine's CPU, of which a study's settings tell
     memory_bytes: int | None = None  # that a training may take; None: not known, or its own jobs are asked
+    has_begun: Begun | None = None  # for the same study, when it was cut off; what it is asked first to go on with
 
     @property
     @abstractmethod

@@ -15,14 +15,14 @@ _CHECKSUM = b', "checksum": "'
 _ENDING = len(_CHECKSUM) + DIGITS + len(b'"}')
 
 
-def chained(chain: str, told: bytes) -> str:
+def chained(chain: str, content: bytes) -> str:
     """Return the checksum of an object's text behind lines with the checksum `chain`; "" before the first."""
-    return sha256(chain.encode() + told).hexdigest()[:DIGITS]
+    return sha256(chain.encode() + content).hexdigest()[:DIGITS]
 
 
-def signed(told: bytes, checksum: str) -> bytes:
+def signed(content: bytes, checksum: str) -> bytes:
     """Return an object's text with its checksum as the last key."""
-    return told[:-1] + _CHECKSUM + checksum.encode() + b'"}'
+    return content[:-1] + _CHECKSUM + checksum.encode() + b'"}'
 
 
 def split(line: bytes) -> tuple[bytes, str | None]:
@@ -41,18 +41,18 @@ class Chain:
 
     def follow(self, line: bytes) -> tuple[bytes, "Chain"]:
         """Return what a line told before its checksum, and the chain with it; raise ValueError where it is not next."""
-        told, checksum = split(line)
-        digest = chained(self.digest, told)
+        content, checksum = split(line)
+        digest = chained(self.digest, content)
         if checksum is None and self.is_signed:
             raise ValueError("its checksum is missing")
         if checksum is not None and checksum != digest:
             raise ValueError("its checksum is not that of this line behind the ones before it")
-        return told, Chain(digest, checksum is not None)
+        return content, Chain(digest, checksum is not None)
 
-    def add(self, told: bytes) -> tuple[bytes, "Chain"]:
+    def add(self, content: bytes) -> tuple[bytes, "Chain"]:
         """Return the line of an object's text, with its checksum, and the chain with it."""
-        digest = chained(self.digest, told)
-        return signed(told, digest) + b"\n", Chain(digest, is_signed=True)
+        digest = chained(self.digest, content)
+        return signed(content, digest) + b"\n", Chain(digest, is_signed=True)
 
 
 SHA256 = "sha256"
@@ -74,5 +74,5 @@ def without_sum(data: Any) -> Any:
 
 
 def _sum(data: Mapping[str, Any]) -> str:
-    told = json.loads(json.dumps(data))  # as it will be read: keys that are numbers are texts then
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    read_back = json.loads(json.dumps(data))  # as it will be read: keys that are numbers are texts then
+    return sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()

@@ -50,8 +50,8 @@ def sentence(error: OSError, *, path: Path | str | None = None, action: str = "u
 
 def cause(error: Exception) -> str:
     """Return why something could not be read or written, without the path that an OSError repeats."""
-    told = error.strerror if isinstance(error, OSError) else None
-    return (told or str(error) or type(error).__name__).removesuffix(".")
+    reason = error.strerror if isinstance(error, OSError) else None
+    return (reason or str(error) or type(error).__name__).removesuffix(".")
 
 
 def listed(folder: Path, kind: type[IspNasError] = UsageError) -> list[Path]:

@@ -35,10 +35,10 @@ def names(kind: str, builtin: Path, suffix: str) -> dict[str, Path]:
 
     Raises UsageError where a folder cannot be listed: a built-in file in place of the user's own would be another one.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in reversed(folders(kind, builtin)):
-        found |= {path.stem: path for path in listed(folder) if path.name.endswith(suffix)}
-    return found
+        paths |= {path.stem: path for path in listed(folder) if path.name.endswith(suffix)}
+    return paths
 
 
 def find(kind: str, name: str, builtin: Path, suffix: str) -> Path:

@@ -18,16 +18,16 @@ def quiet(*, drop: bool = False) -> Iterator[None]:
     With `drop` it is never shown: the exception says it all.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
         try:
             yield
         except BaseException:
-            os.dup2(kept, 2)
+            os.dup2(original, 2)
             log.seek(0)
             sys.stderr.write("" if drop else log.read().decode(errors="replace"))
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)

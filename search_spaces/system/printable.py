@@ -14,10 +14,10 @@ _JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and o
 
 def printable(text: object, *, keep: str = "") -> str:
     """Return a text with what is no visible character shown by its number; `keep` holds those to be left, as "\\n"."""
-    told = str(text)
-    if told.isascii() and told.isprintable():
-        return told
-    return "".join(_shown(each) if _is_hidden(each) and each not in keep else each for each in told)
+    characters = str(text)
+    if characters.isascii() and characters.isprintable():
+        return characters
+    return "".join(_shown(each) if _is_hidden(each) and each not in keep else each for each in characters)
 
 
 def is_text(name: str) -> bool:

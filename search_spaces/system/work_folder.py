@@ -41,10 +41,10 @@ def give_name(folder: Path, name: Path) -> None:
 def abandoned(parent: Path, prefix: str) -> list[Path]:
     """Return the work folders in `parent` that no living process owns."""
     try:
-        found = [path for path in parent.iterdir() if path.name.startswith(prefix) and path.is_dir()]
+        folders = [path for path in parent.iterdir() if path.name.startswith(prefix) and path.is_dir()]
     except OSError:  # nothing there, or nothing that may be looked at: nothing to clear
         return []
-    return sorted(path for path in found if not path.is_symlink() and _is_abandoned(path))
+    return sorted(path for path in folders if not path.is_symlink() and _is_abandoned(path))
 
 
 def _is_abandoned(folder: Path) -> bool:

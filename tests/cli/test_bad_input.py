@@ -25,7 +25,7 @@ from flow import (
 from refused import refused_search
 
 from nas.search import study as studies
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.train.job import Job
 from search_spaces.designs import DESIGNS
 
@@ -131,7 +131,7 @@ def test_an_unknown_format_of_a_check_is_refused(tiny_pairs: Path) -> None:
 
 
 @pytest.mark.parametrize(("plot", "wanted"), [("front.bmp", "front.bmp"), ("front", "front"), ("no/front.png", "no")])
-def test_a_picture_that_cannot_be_drawn_is_refused(searched: Study, plot: str, wanted: str) -> None:
+def test_a_picture_that_cannot_be_drawn_is_refused(searched: StudyRecord, plot: str, wanted: str) -> None:
     assert wanted in refusal(in_process("pareto", "--results", searched.folder.parent, "--plot", plot))
     assert list(Path.cwd().iterdir()) == []
 
@@ -140,7 +140,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused(searched: Study, plot: str, w
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     """A study with one trained candidate, trial 1, as its records tell; no checkpoint lies beside them."""
     study = make_study(tmp_path_factory.mktemp("results") / "tiny")
     design = DESIGNS["smallnet"].spec
@@ -153,13 +153,13 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study
 
 
-def test_an_unknown_study_is_refused_with_the_nearest(searched: Study) -> None:
+def test_an_unknown_study_is_refused_with_the_nearest(searched: StudyRecord) -> None:
     for command in (("pareto",), ("best",), ("show", "best"), ("export", "best", "--out", "out")):
         done = in_process(*command, "--study", "tinny", "--results", searched.folder.parent)
         assert 'Did you mean "tiny"?' in refusal(done)
 
 
-def test_an_unknown_trial_is_refused_with_the_nearest(searched: Study) -> None:
+def test_an_unknown_trial_is_refused_with_the_nearest(searched: StudyRecord) -> None:
     for command in (("show", "12"), ("export", "12", "--out", "out")):
         assert 'Did you mean "1"?' in refusal(in_process(*command, "--results", searched.folder.parent))
 
@@ -170,7 +170,7 @@ def test_an_unknown_target_is_refused_with_the_nearest() -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_target_of_strange_digits_is_refused(searched: Study) -> None:
+def test_a_target_of_strange_digits_is_refused(searched: StudyRecord) -> None:
     refusal(in_process("show", "²", "--results", searched.folder.parent))
 
 
@@ -179,7 +179,7 @@ def test_an_unknown_precision_is_refused_with_the_nearest() -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_rung_that_nobody_reached_is_refused_with_the_known_ones(searched: Study) -> None:
+def test_a_rung_that_nobody_reached_is_refused_with_the_known_ones(searched: StudyRecord) -> None:
     assert "known: 10." in refusal(in_process("pareto", "--steps", 11, "--results", searched.folder.parent))
 
 
@@ -326,7 +326,7 @@ def test_a_network_without_weights_is_not_exported() -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_candidate_whose_checkpoint_is_gone_is_not_exported(searched: Study) -> None:
+def test_a_candidate_whose_checkpoint_is_gone_is_not_exported(searched: StudyRecord) -> None:
     before = snapshot(searched.folder)
     command = ("export", "best", "--results", searched.folder.parent, "--out", "out")
     sentence = refusal(in_process(*command))
@@ -336,7 +336,7 @@ def test_a_candidate_whose_checkpoint_is_gone_is_not_exported(searched: Study) -
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"\x10" + 40 * b"\0"])
 def test_a_candidate_whose_checkpoint_is_damaged_is_not_exported(
-    searched: Study, tmp_path: Path, content: bytes
+    searched: StudyRecord, tmp_path: Path, content: bytes
 ) -> None:
     copied = studies.load(shutil.copytree(searched.folder, tmp_path / "results" / "tiny"))
     path = copied.checkpoint(copied.best())

@@ -14,14 +14,14 @@ from rich.console import Group
 from nas.cli.console import Console
 from nas.cli.search_log import SearchLog
 from nas.cli.search_view import SearchView, lines_of
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.errors import UsageError
 
 DATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d  \S")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     return made_up_study(tmp_path_factory.mktemp("view") / "s", 100)
 
 
@@ -30,7 +30,7 @@ def terminal() -> tuple[Console, io.StringIO]:
     return Console(file=file, force_terminal=True, color_system=None, width=80, height=24), file
 
 
-def training(study: Study, count: int) -> Any:
+def training(study: StudyRecord, count: int) -> Any:
     running = [
         SimpleNamespace(candidate=c, rung=1, seed=None, steps_per_s=12.5, worker=SimpleNamespace(step=20, place=None))
         for c in study.trained()[:count]
@@ -38,7 +38,7 @@ def training(study: Study, count: int) -> Any:
     return SimpleNamespace(study=study, running=running, source=None)
 
 
-def test_the_moving_part_fits_a_small_terminal_whatever_trains(study: Study) -> None:
+def test_the_moving_part_fits_a_small_terminal_whatever_trains(study: StudyRecord) -> None:
     console, file = terminal()
     console.print(Group(*lines_of(training(study, 40), 24)))
     lines = file.getvalue().splitlines()

@@ -24,7 +24,7 @@ from nas.cluster.keys import make_keys
 from nas.cluster.messages import Terms
 from nas.data.content import content_of, files_of
 from nas.train import checkpoint
-from nas.train.job import Job, JobFailure, Outcome
+from nas.train.job import Begun, Job, JobFailure, Outcome
 from nas.train.recipe import Recipe
 from nas.train.workers import Equipment, Worker
 from search_spaces.errors import UsageError
@@ -308,8 +308,44 @@ def test_an_agent_finds_the_search_again_and_hands_over_what_it_trained_meanwhil
     hub.close(over=False)
     gate.set()
     again = listens(port=hub.address.port)
-    assert joined(again).submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
+    worker = joined(again)
+    assert worker.has_begun == Begun(job(tmp_path).checkpoint.name, 10)
+    assert worker.submit(job(tmp_path)).result(20) == outcome(job(tmp_path))
     assert machine.worker.jobs == 1
+
+
+def test_a_long_training_whose_states_the_hub_has_kept_goes_on_where_it_is(listens: Listens, tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def long(there: Job) -> Outcome:
+        time.sleep(0.05)
+        save(there.checkpoint, 10)
+        gate.wait(20)
+        save(there.checkpoint, 30)
+        return outcome(there)
+
+    hub, here = listens(), job(tmp_path, 30, save_every=10)
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(long))
+    joined(hub).submit(here)
+    until(here.checkpoint.exists)
+    hub.close(over=False)
+    worker = joined(listens(port=hub.address.port))
+    future = worker.submit(here)  # from the state that it sent
+    until(lambda: machine.agent._training is not None and worker.flight is not None)
+    gate.set()
+    assert future.result(20) == outcome(here)
+    assert machine.worker.jobs == 1
+    assert checkpoint.load(here.checkpoint).step == 30
+
+
+def test_a_worker_tells_nothing_of_what_it_began_for_another_study(listens: Listens, tmp_path: Path) -> None:
+    hub, gate = listens(), threading.Event()
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(gate=gate))
+    joined(hub).submit(job(tmp_path))
+    until(lambda: machine.worker.jobs)
+    hub.close(over=False)
+    assert joined(listens(port=hub.address.port, study="another")).has_begun is None
+    gate.set()
 
 
 def test_too_little_memory_on_an_agent_gives_the_job_back_with_what_it_needs(listens: Listens, tmp_path: Path) -> None:

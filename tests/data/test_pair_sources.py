@@ -10,7 +10,7 @@ from dng import Camera, write_mosaic
 from PIL import Image
 
 from nas.data.check.report import check
-from nas.data.pairs import DataConfig, find_pairs, fingerprint, identity, load_split, told_format
+from nas.data.pairs import DataConfig, find_pairs, fingerprint, identity, load_split, stated_format
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError, UsageError
 
@@ -227,4 +227,4 @@ def test_pairs_that_are_not_cut_are_named_as_they_always_were() -> None:
 
 
 def test_the_demo_set_tells_nothing_of_itself() -> None:
-    assert told_format(DataConfig("demo")) == {}
+    assert stated_format(DataConfig("demo")) == {}

@@ -17,7 +17,7 @@ from mutations import count, flipped, holds, lines, manifest, toml, tries
 
 from latency_models.delegate import BUILTIN as DELEGATES
 from nas.search import study as studies
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.train import checkpoint
 from nas.train.job import Job
 from nas.train.recipe_file import BUILTIN as RECIPES
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def searched(folder: Path) -> Study:
+def searched(folder: Path) -> StudyRecord:
     """A study with trained candidates, as its records tell; no checkpoint lies beside them."""
     study = make_study(folder)
     runtimes = {"runtime_ms": 61.0, "runtime_low_ms": 50.0, "runtime_high_ms": 70.0}

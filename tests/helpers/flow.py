@@ -24,7 +24,7 @@ from nas.search import proposals, session
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.study_config import StudyConfig
 from nas.train.job import Job, Outcome
 from nas.train.recipe import Recipe
@@ -149,7 +149,7 @@ def decisions(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def assert_whole(folder: Path, *, budget: int) -> Study:
+def assert_whole(folder: Path, *, budget: int) -> StudyRecord:
     """Fail unless the records hold every trial and every rung once and the budget of candidates exactly."""
     told = decisions(folder)
     asked = [record["trial"] for record in told if record["event"] == "asked"]
@@ -233,7 +233,9 @@ def search_in_process(
     return done
 
 
-def make_study(folder: Path, *, space: Path | str = "mai21", device: str = DEFAULT_DEVICE, **changes: Any) -> Study:
+def make_study(
+    folder: Path, *, space: Path | str = "mai21", device: str = DEFAULT_DEVICE, **changes: Any
+) -> StudyRecord:
     """Start a study of a given folder whose data is never read."""
     config = StudyConfig(
         name=folder.name,
@@ -253,7 +255,7 @@ def make_study(folder: Path, *, space: Path | str = "mai21", device: str = DEFAU
 
 
 def search(
-    study: Study,
+    study: StudyRecord,
     budget: int | Budget,
     *,
     workers: Sequence[Worker] | None = None,

@@ -6,7 +6,7 @@ from typing import Any
 
 from flow import make_study
 
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from search_spaces.designs import DESIGNS
 from search_spaces.space import load_space
 
@@ -16,7 +16,7 @@ FINAL_STEPS = 270
 HOSTILE = "<script>alert(1)</script>[bold]x[/bold]\"'</script><!--\u202egnp.exe\u2028\x1b[31m&amp;" + "w" * 200
 
 
-def made_up_study(folder: Path, trials: int, *, seed: int = 0, reason: str = "", **changes: Any) -> Study:
+def made_up_study(folder: Path, trials: int, *, seed: int = 0, reason: str = "", **changes: Any) -> StudyRecord:
     """Write a study of so many proposals: designs first, a tenth over the limit, a few repeats, failures and finals.
 
     `reason` is what failures and refusals say.
@@ -39,7 +39,7 @@ def made_up_study(folder: Path, trials: int, *, seed: int = 0, reason: str = "",
     return study
 
 
-def _append(study: Study, trial: int, genes: dict[str, Any], rng: random.Random, reason: str) -> None:
+def _append(study: StudyRecord, trial: int, genes: dict[str, Any], rng: random.Random, reason: str) -> None:
     ms = rng.uniform(30, 110)
     runtime = {"runtime_ms": ms, "runtime_low_ms": ms / 1.5, "runtime_high_ms": ms * 1.5, "peak_memory_mb": 50.0}
     _spend(study, 0.5)
@@ -66,7 +66,7 @@ def _append(study: Study, trial: int, genes: dict[str, Any], rng: random.Random,
             return
 
 
-def _spend(study: Study, seconds: float) -> None:
+def _spend(study: StudyRecord, seconds: float) -> None:
     study.elapsed_s += seconds
 
 

@@ -19,7 +19,7 @@ from nas.report.page import comparison_page, study_page
 from nas.report.study_report import study_report
 from nas.search import study as studies
 from nas.search.optuna_database import to_bytes
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -232,7 +232,7 @@ class Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def dashboard(study: Study, path: Path) -> Iterator[str]:
+def dashboard(study: StudyRecord, path: Path) -> Iterator[str]:
     """Serve a study with optuna-dashboard; yield its address on this machine."""
     optuna_dashboard = pytest.importorskip("optuna_dashboard")
     from optuna.storages import RDBStorage

@@ -20,9 +20,9 @@ from nas.report.data import Photos, StudyReport
 from nas.report.page import study_page
 from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
-from nas.search.candidate import Candidate
+from nas.search.candidate import CandidateRecord
 from nas.search.gene_importance import gene_importances
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.search.verdicts import verdict_of
 from search_spaces.errors import UsageError
 
@@ -32,17 +32,17 @@ MOST_BYTES = 6_000_000
 
 
 @pytest.fixture(scope="module")
-def reference() -> Study:
+def reference() -> StudyRecord:
     return studies.load(REFERENCE)
 
 
 @pytest.fixture(scope="module")
-def report(reference: Study) -> StudyReport:
+def report(reference: StudyRecord) -> StudyReport:
     return study_report.study_report(reference)
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
     """A study with a hostile name, data folder, and reasons; a file's name has no slash, and 255 bytes at most."""
     folder = tmp_path_factory.mktemp("hostile") / HOSTILE.replace("/", "").replace("\u2028", "")[:180]
     return made_up_study(folder, 60, data=DataConfig(f"/data/{HOSTILE}"), name=HOSTILE, reason=HOSTILE)
@@ -89,7 +89,7 @@ def test_a_page_holds_for_every_rung_what_pareto_says(report: StudyReport) -> No
     assert report.front.chosen == 8100
 
 
-def test_a_page_says_what_best_and_show_say(report: StudyReport, reference: Study) -> None:
+def test_a_page_says_what_best_and_show_say(report: StudyReport, reference: StudyRecord) -> None:
     candidate, rung = candidate_rows.best(reference)
     best = report.overview.best
     assert best is not None
@@ -109,7 +109,7 @@ def test_a_page_says_what_best_and_show_say(report: StudyReport, reference: Stud
 
 
 def test_the_card_beside_a_study_is_shown_and_one_of_another_network_is_refused(
-    reference: Study, tmp_path: Path
+    reference: StudyRecord, tmp_path: Path
 ) -> None:
     (card,) = cards.precisions(reference).cards
     stored = json.loads((REFERENCE / "card.json").read_text("utf-8"))
@@ -146,7 +146,7 @@ def test_a_study_before_its_first_training_has_a_page(tmp_path: Path) -> None:
     assert study_report.NOTHING_TRAINED in " ".join(Page(study_page(found)).text)
 
 
-def test_nothing_from_outside_is_part_of_the_page(hostile: Study) -> None:
+def test_nothing_from_outside_is_part_of_the_page(hostile: StudyRecord) -> None:
     found = study_report.study_report(hostile)
     page = Page(study_page(found))
     assert [tag for tag, _ in page.elements].count("script") == 3
@@ -242,7 +242,7 @@ def test_finalists_that_are_compared_come_first_by_score(tmp_path: Path) -> None
     assert sorted(shown) == sorted(c.trial for c in study.at_rung(study.final_rung))
 
 
-def test_importances_are_shares_and_need_some_candidates(reference: Study, tmp_path: Path) -> None:
+def test_importances_are_shares_and_need_some_candidates(reference: StudyRecord, tmp_path: Path) -> None:
     found = gene_importances(reference)
     assert sum(found.values()) == pytest.approx(1)
     assert list(found.values()) == sorted(found.values(), reverse=True)
@@ -267,7 +267,7 @@ class Blurred:
 
 
 @pytest.fixture
-def with_pairs(tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+def with_pairs(tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
     data = DataConfig(str(tiny_pairs))
     study = made_up_study(tmp_path / "s", 40, data=data, data_fingerprint=identity(data))
     for candidate, error in zip(contestants(study), (b"0.01", b"0.02"), strict=True):
@@ -278,15 +278,15 @@ def with_pairs(tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return study
 
 
-def contestants(study: Study) -> tuple[Candidate | None, Candidate | None]:
+def contestants(study: StudyRecord) -> tuple[CandidateRecord | None, CandidateRecord | None]:
     return study_report.contestants(study, study_report.verdict(study))
 
 
-def photos_of(study: Study, count: int) -> Photos:
+def photos_of(study: StudyRecord, count: int) -> Photos:
     return study_report.photos(study, study_report.verdict(study), count)
 
 
-def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(with_pairs: Study) -> None:
+def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(with_pairs: StudyRecord) -> None:
     shown = photos_of(with_pairs, 3)
     assert shown.note == ""
     found, design = (study_report.label(c) for c in contestants(with_pairs) if c)
@@ -300,7 +300,7 @@ def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(wit
     assert "the smallest gain" in shown.rows[-1].why
 
 
-def test_photos_of_one_network_alone_name_the_other(with_pairs: Study) -> None:
+def test_photos_of_one_network_alone_name_the_other(with_pairs: StudyRecord) -> None:
     design = contestants(with_pairs)[1]
     assert design is not None
     with_pairs.longest_checkpoint(design).unlink()
@@ -309,7 +309,7 @@ def test_photos_of_one_network_alone_name_the_other(with_pairs: Study) -> None:
     assert len(shown.rows[0].pictures) == 4
 
 
-def test_photos_of_pairs_that_have_changed_are_not_made(with_pairs: Study) -> None:
+def test_photos_of_pairs_that_have_changed_are_not_made(with_pairs: StudyRecord) -> None:
     from dataclasses import replace
 
     with_pairs.config = replace(with_pairs.config, data_fingerprint="another")
@@ -366,7 +366,7 @@ def test_a_report_is_the_same_data_twice(made: Path) -> None:
     assert asdict(study_report.study_report(study)) == asdict(study_report.study_report(study))
 
 
-def test_a_report_works_its_verdict_out_once(with_pairs: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_works_its_verdict_out_once(with_pairs: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     worked_out = []
     monkeypatch.setattr(verdicts, "verdict_of", lambda study: worked_out.append(study) or verdict_of(study))
     assert study_report.study_report(with_pairs).photos.rows

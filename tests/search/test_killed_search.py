@@ -86,7 +86,7 @@ LAST_CALLS = {
     "before tell": ("optuna_sampler", "Proposer", "tell", 2, True),
     "after tell": ("optuna_sampler", "Proposer", "tell", 3, False),
     "after ask": ("optuna_sampler", "Proposer", "ask", 3, False),
-    "before a record": ("study", "Study", "append", 5, True),
+    "before a record": ("study", "StudyRecord", "append", 5, True),
 }
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +19,12 @@ from nas.search import driver, stalls, workers_file
 from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.driver import Search
+from nas.search.finals import seeds_of
+from nas.search.policy import Work
 from nas.search.stalls import StallWatch
+from nas.search.study import StudyRecord
 from nas.search.workers_file import rows
-from nas.train.job import Job, JobFailure, Outcome
+from nas.train.job import Begun, Job, JobFailure, Outcome
 from nas.train.worker import Place, TrainingWorker, WorkerSource
 from search_spaces.space import load_space
 
@@ -108,8 +112,10 @@ class Visitor(InlineWorker):
         return len(self.jobs) >= self.left
 
 
-def search_with(folder: Path, source: Source, candidates: int = 4, **options: object) -> Search:
-    study = make_study(folder)
+def search_with(
+    folder: Path, source: Source, candidates: int = 4, study: StudyRecord | None = None, **options: object
+) -> Search:
+    study = study or make_study(folder)
     found = Search(
         study, load_space("mai21"), load_device(study.config.device), Budget(candidates=candidates), Path("nowhere"),
         [], source=source, **options,
@@ -135,6 +141,55 @@ def test_a_search_waits_for_workers_and_takes_whoever_comes(tmp_path: Path) -> N
     assert {host for _, host, _, _ in told} == {"far"}
     assert {number for number, *_ in told} == {0, 1, 2}
     assert found.study.trainings_on == {"far": len(told)}
+
+
+def returning(begun: Begun) -> Visitor:
+    worker = Visitor(100)
+    worker.has_begun = begun
+    return worker
+
+
+@pytest.mark.usefixtures("_quick")
+def test_workers_that_come_back_go_on_with_what_they_had_begun(tmp_path: Path) -> None:
+    class Together(Source):
+        def arrived(self) -> list[TrainingWorker]:
+            here, self.coming = self.coming, []
+            return here
+
+    def interrupted(_: Job) -> Outcome:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "s"
+    with pytest.raises(KeyboardInterrupt):
+        search(make_study(folder), 8, workers=[Stuck(), Stuck(), InlineWorker(interrupted)])
+    stopped = studies.load(folder)
+    names = [stopped.checkpoint(candidate).name for candidate in stopped.waiting.values()]
+    assert len(names) == 3
+    stranger, third, second = Visitor(100), returning(Begun(names[2], 10)), returning(Begun(names[1], 10))
+    mistaken = returning(Begun("00001-0123456789ab.safetensors", 10))
+    stopped.close()
+    search_with(folder, Together([stranger, third, second, mistaken]), candidates=4, study=studies.load(folder))
+    firsts = [worker.jobs[0].checkpoint.name for worker in (third, second, mistaken)]
+    assert firsts == [names[2], names[1], names[0]]
+    assert stranger.jobs[0].checkpoint.name not in names
+    asked = [(r["trial"], r["rung"]) for r in of_event(folder, "rung")]
+    assert len(asked) == len(set(asked)), "nothing is trained twice"
+
+
+def test_what_a_worker_had_begun_is_given_only_where_it_is_the_next_thing_to_do(tmp_path: Path) -> None:
+    made = search(make_study(tmp_path / "s", final_steps=270), 4)
+    study, done = made.study, max(made.study.candidates.values(), key=lambda c: len(c.rungs))
+    first, state = study.config.rungs[0], study.checkpoint(done).name
+    assert made.now.begun(Begun(state, first)) is None, "it is done"
+    climber = next(c for c in study.candidates.values() if len(c.rungs) == 1)
+    name, second = study.checkpoint(climber).name, study.config.rungs[1]
+    work = made.now.begun(Begun(name, second))
+    assert work == Work(climber, 1)
+    assert replace(made.now, training=(work,)).begun(Begun(name, second)) is None, "another one trains it"
+    seed = next(seed for seed in seeds_of(study) if seed not in climber.finals)
+    final = study.final_checkpoint(climber, seed)
+    assert made.now.begun(Begun(final.name, 270)) == Work(climber, study.final_rung, seed)
+    assert made.now.begun(Begun(final.name, first)) is None
 
 
 def decisions_without_places(folder: Path) -> list[dict[str, object]]:

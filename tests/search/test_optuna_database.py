@@ -106,7 +106,7 @@ def test_any_folder_holds_its_own_database(finished: Path, tmp_path: Path, name:
 
 
 @contextmanager
-def opened_in_optuna(study: studies.Study, path: Path) -> Iterator[optuna.Study]:
+def opened_in_optuna(study: studies.StudyRecord, path: Path) -> Iterator[optuna.Study]:
     path.write_bytes(optuna_database.to_bytes(study))
     storage = RDBStorage(f"sqlite:///{path}")
     try:

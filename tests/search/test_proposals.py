@@ -12,6 +12,7 @@ from flow import few_to_choose_from
 from latency_models.device import load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.search.constraints import Limits
+from nas.search.improvement import OfFront, OfScore, expected_improvement
 from nas.search.optuna_sampler import ModelSampler
 from nas.search.prior import TABLES, best_networks, prior, standardised, table_names, table_size
 from nas.search.proposals import (
@@ -32,7 +33,6 @@ from nas.search.surrogate import (
     LATE_DB,
     Result,
     Surrogate,
-    expected_improvement,
     features,
     predicted_seconds,
     structure,
@@ -268,6 +268,40 @@ def test_a_front_is_widened_at_both_ends() -> None:
     assert max(runtimes) > 1.3 * min(runtimes)
 
 
+FRONT = [(30.0, 50.0), (31.0, 40.0), (33.0, 80.0), (32.0, 85.0), (24.0, 30.0), (20.0, 200.0)]  # dB, ms
+
+
+def area(points: Sequence[tuple[float, float]]) -> float:
+    """The area between a front and its corner, by adding up thin slices of time."""
+    width, worst = 0.05, float(np.quantile([db for db, _ in FRONT], 0.1))
+    starts = np.arange(0, 220, width)
+    best = [max([db for db, ms in points if ms <= start + 1e-9] + [worst]) for start in starts]
+    return float(np.sum(np.array(best) - worst) * width)
+
+
+@pytest.mark.parametrize(("mean_db", "runtime_ms"), [(32.0, 60.0), (24.0, 20.0), (34.0, 120.0), (30.0, 90.0)])
+def test_what_a_network_adds_to_the_front_is_what_many_draws_add_on_average(mean_db: float, runtime_ms: float) -> None:
+    front = OfFront(*zip(*FRONT, strict=True))  # type: ignore[arg-type]
+    (added,) = front.expected(np.array([mean_db]), np.array([1.5]), np.array([runtime_ms]))
+    drawn = np.random.default_rng(0).normal(mean_db, 1.5, 400)
+    mean = np.mean([area([*FRONT, (db, runtime_ms)]) for db in drawn]) - area(FRONT)
+    assert added == pytest.approx(mean, rel=0.15, abs=0.5)
+
+
+def test_parents_of_a_front_are_its_members_and_not_always_the_same_ones_first() -> None:
+    front = OfFront(*zip(*FRONT, strict=True))  # type: ignore[arg-type]
+    ranked = [front.ranked(np.random.default_rng(seed)) for seed in range(10)]
+    assert {frozenset(each[:3]) for each in ranked} == {frozenset({1, 2, 4})}
+    assert len({each[0] for each in ranked}) > 1
+
+
+def test_for_the_score_the_best_score_is_to_be_exceeded() -> None:
+    score = OfScore([30.0, 31.0], [50.0, 150.0])
+    assert score.ranked(np.random.default_rng(0)) == [0, 1]
+    sure = score.expected(np.array([31.0, 29.0]), np.array([1e-9, 1e-9]), np.array([50.0, 50.0]))
+    assert sure == pytest.approx([1.0, 0.0])
+
+
 def test_what_is_in_training_is_not_asked_for_twice() -> None:
     results = known(members(12))
     alone = proposals().propose(12, results, [], never)
@@ -347,7 +381,7 @@ def test_the_scale_of_a_table_is_its_own() -> None:
 
 def test_every_fourth_proposal_leaves_the_neighbourhood_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     parents = [DESIGNS["smallnet"].spec, DESIGNS["smallnet"].spec.with_genes(kernel=5)][:CENTRES]
-    monkeypatch.setattr(Proposals, "_best", lambda *_: parents)
+    monkeypatch.setattr(Proposals, "_parents", lambda *_: parents)
     monkeypatch.setattr(Proposals, "_gain", lambda _, pool, *__: -np.arange(len(pool)) / len(pool))
     maker, results = proposals(), known(members(12))
     made = [maker.propose(number, results, [], never) for number in range(8)]

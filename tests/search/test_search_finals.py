@@ -17,7 +17,7 @@ from nas.search import study as studies
 from nas.search.budget import Budget
 from nas.search.in_flight import InFlight
 from nas.search.policy import EARLY_SHARE
-from nas.search.study import Study
+from nas.search.study import StudyRecord
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure
 from search_spaces.designs import DESIGNS
@@ -28,7 +28,7 @@ FINAL_STEPS = 270
 pytestmark = pytest.mark.usefixtures("few_proposals")
 
 
-def with_finals(folder: Path, **changes: Any) -> Study:
+def with_finals(folder: Path, **changes: Any) -> StudyRecord:
     return make_study(folder, **({"final_steps": FINAL_STEPS, "final_share": 0.25} | changes))
 
 
@@ -39,7 +39,7 @@ def seeded(job: Job) -> Outcome | JobFailure:
     return replace(outcome, psnr_db=outcome.psnr_db + 0.01 * job.seed)
 
 
-def finished(folder: Path, budget: int = 12, **changes: Any) -> tuple[Study, InlineWorker]:
+def finished(folder: Path, budget: int = 12, **changes: Any) -> tuple[StudyRecord, InlineWorker]:
     worker = InlineWorker(seeded)
     search(with_finals(folder, **changes), budget, workers=[worker])
     return studies.load(folder), worker
@@ -331,7 +331,9 @@ class Clock:
         return replace(outcome, train_s=seconds, compile_s=0.0, evaluate_s=0.0)
 
 
-def searched_by_the_clock(folder: Path, budget_s: float, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Study:
+def searched_by_the_clock(
+    folder: Path, budget_s: float, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> StudyRecord:
     clock = Clock()
     monkeypatch.setattr(driver, "time", clock)
     search(with_finals(folder, **changes), Budget(seconds=budget_s), workers=[InlineWorker(clock.trained)])

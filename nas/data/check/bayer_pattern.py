@@ -63,15 +63,15 @@ def _is_mirrored(pattern: str, declared: str) -> bool:
 
 def _other_pattern(evidence: Evidence, best: str) -> Problem:
     scores, declared = pattern_scores(evidence.colours), evidence.format.pattern
-    told = (
+    what = (
         f"the Bayer pattern looks like {best} (score {scores[best]:.2f}), and {declared} is declared "
         f"({scores[declared]:.2f})"
     )
     cure = f"give --pattern {best}, or cut the mosaics on whole tiles"
     if _is_mirrored(best, declared):
-        told += "; targets whose red and blue are exchanged (BGR, as OpenCV writes them) look the same"
+        what += "; targets whose red and blue are exchanged (BGR, as OpenCV writes them) look the same"
         cure += "; where skies are orange in the targets, store them as RGB instead"
-    return Problem("error", ALL_PAIRS, told, cure)
+    return Problem("error", ALL_PAIRS, what, cure)
 
 
 def _pattern_of_sum(evidence: Evidence) -> Iterator[Problem]:

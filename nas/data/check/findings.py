@@ -18,8 +18,8 @@ def judge(evidence: Evidence) -> list[Problem]:
     """Collect what every judge finds, errors first."""
     if not evidence.pairs:
         return []
-    found = [problem for on_progress in JUDGES for problem in on_progress(evidence)]
-    return sorted(found, key=lambda problem: problem.severity != "error")
+    problems = [problem for judge_kind in JUDGES for problem in judge_kind(evidence)]
+    return sorted(problems, key=lambda problem: problem.severity != "error")
 
 
 def _sizes(evidence: Evidence) -> Iterator[Problem]:

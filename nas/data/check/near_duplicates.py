@@ -85,8 +85,8 @@ def show_one_scene(first: Path, second: Path) -> bool:
     except DataError:
         return False
     rows, columns = min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1])
-    found = edge_match(_luminance(a[:rows, :columns]), _luminance(b[:rows, :columns]))
-    return found is not None and found.is_plane and found.correlation >= SAME_FROM
+    match = edge_match(_luminance(a[:rows, :columns]), _luminance(b[:rows, :columns]))
+    return match is not None and match.is_plane and match.correlation >= SAME_FROM
 
 
 def _luminance(rgb: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2"]:

@@ -21,12 +21,12 @@ def copies(evidence: Evidence) -> Iterator[Problem]:
             alike_raw[m.raw_digest].append(m)
         if not m.rgb_constant:
             alike_rgb[m.rgb_digest].append(m)
-    found: dict[tuple[str, str], list[tuple[Measurement, Measurement]]] = defaultdict(list)
+    alike: dict[tuple[str, str], list[tuple[Measurement, Measurement]]] = defaultdict(list)
     for what, groups in (("mosaic", alike_raw), ("target", alike_rgb)):
         for first, *others in groups.values():
             for m in others:
-                found[_relation(m, first), what].append((m, first))
-    for (relation, what), copied in found.items():
+                alike[_relation(m, first), what].append((m, first))
+    for (relation, what), copied in alike.items():
         severity, sentence, to_do = _COPIES[relation]
         firsts = listed(dict.fromkeys(first.name for _, first in copied))
         said = sentence.format(what=what, others=firsts, other="mosaics" if what == "target" else "targets")

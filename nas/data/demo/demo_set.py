@@ -141,8 +141,8 @@ def cut_photo(photo: Photo, *, seed: int) -> UInt8[np.ndarray, "256 256 3"]:
 
 def photo_path(photo: Photo) -> Path:
     """Find a photograph inside its installed package, without importing the package."""
-    found = find_spec(photo.package)
-    folders = list(found.submodule_search_locations or ()) if found else []
+    spec = find_spec(photo.package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
     path = next((p for folder in folders if (p := Path(folder, photo.path)).is_file()), None)
     if path is None:
         raise DataError(

@@ -88,8 +88,8 @@ def undo_gains(camera: Float[np.ndarray, "h w 3"], exposure: Exposure) -> Float[
         exposure.digital_gain
     )
     grey = camera.mean(axis=-1, keepdims=True)
-    kept = (np.maximum(grey - HIGHLIGHTS_FROM, 0) / (1 - HIGHLIGHTS_FROM)) ** 2
-    undone: Float[np.ndarray, "h w 3"] = camera * np.maximum(kept + (1 - kept) / gains, 1 / gains)
+    highlight = (np.maximum(grey - HIGHLIGHTS_FROM, 0) / (1 - HIGHLIGHTS_FROM)) ** 2
+    undone: Float[np.ndarray, "h w 3"] = camera * np.maximum(highlight + (1 - highlight) / gains, 1 / gains)
     return undone
 
 

@@ -134,8 +134,8 @@ def _split(
     while True:
         scenes = group(seen, gap_s=settings.gap_s, also=together)
         sizes = Counter[str]()
-        for key, found in chosen.items():
-            sizes[scenes[key]] += len(found)
+        for key, of_photograph in chosen.items():
+            sizes[scenes[key]] += len(of_photograph)
         fixed = {scenes[key]: split for key, split in earlier.items() if key in scenes}
         splits = assign(sizes, fixed, seed=settings.seed, val=settings.val, test=settings.test)
         shared = list(leaks(patches, {key: splits[scenes[key]] for key in chosen}))
@@ -145,13 +145,13 @@ def _split(
             break
         together |= more
     odd = {(first.key, first.at) for first, _ in shared if first.key not in earlier}
-    for key, found in chosen.items():
-        chosen[key] = [each for each in found if (key, (each.row, each.column)) not in odd]
+    for key, of_photograph in chosen.items():
+        chosen[key] = [each for each in of_photograph if (key, (each.row, each.column)) not in odd]
     return scenes, splits, len(odd)
 
 
 def _patches(each: FinishedPhotograph, chosen: Sequence[Judgement]) -> Iterator[Patch]:
-    wanted = {(found.row, found.column) for found in chosen}
+    wanted = {(patch.row, patch.column) for patch in chosen}
     for at, small in each.thumbnails().items():
         if at in wanted:
             yield Patch(each.key, at, small, each.patch(*at, "rgb"))
@@ -243,11 +243,11 @@ def _brighten(each: FinishedPhotograph, chosen: Sequence[Judgement], levels: Set
 def _most_brightening(each: FinishedPhotograph, chosen: Sequence[Judgement]) -> float:
     """The largest factor that clips few of the values below 255."""
     counts = np.zeros(256, np.int64)
-    for found in chosen:
-        counts += np.bincount(read_rgb(each.patch(found.row, found.column, "rgb")).ravel(), minlength=256)
+    for patch in chosen:
+        counts += np.bincount(read_rgb(each.patch(patch.row, patch.column, "rgb")).ravel(), minlength=256)
     as_bright = np.cumsum(counts[254::-1])[::-1]  # values from here to 254
-    kept = np.nonzero(as_bright > MOST_CLIPPED * counts.sum())[0]  # the brightest of these must not be clipped
-    return 255 / max(1, int(kept[-1])) if len(kept) else math.inf
+    bright_levels = np.nonzero(as_bright > MOST_CLIPPED * counts.sum())[0]  # the brightest of these must not be clipped
+    return 255 / max(1, int(bright_levels[-1])) if len(bright_levels) else math.inf
 
 
 EXPOSURE_TOLD_FROM = 1.0  # stops off the median

@@ -35,11 +35,11 @@ def _of_raw(path: Path) -> float | None:
 
 def _of_picture(path: Path) -> float | None:
     with open_picture(path, for_pixels=False) as image:
-        told = image.getexif().get_ifd(_EXIF)
-    if _ORIGINAL not in told:
+        exif = image.getexif().get_ifd(_EXIF)
+    if _ORIGINAL not in exif:
         return None
-    fraction = str(told.get(_FRACTION, "")).strip("\0 ")
-    seconds = datetime.strptime(str(told[_ORIGINAL]).strip("\0 "), _FORMAT).timestamp()
+    fraction = str(exif.get(_FRACTION, "")).strip("\0 ")
+    seconds = datetime.strptime(str(exif[_ORIGINAL]).strip("\0 "), _FORMAT).timestamp()
     return seconds + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
 
 

@@ -84,10 +84,10 @@ class _Features:
     def of(cls, picture: Grey) -> "_Features":
         size = [max(1, round(side * min(1.0, LONG_SIDE / max(picture.shape)))) for side in picture.shape[::-1]]
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        found, descriptors = cv2.SIFT_create(nfeatures=FEATURES).detectAndCompute(small, None)
-        if not found:
+        keypoints, descriptors = cv2.SIFT_create(nfeatures=FEATURES).detectAndCompute(small, None)
+        if not keypoints:
             return cls(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32))
-        places = np.array([each.pt for each in found])
+        places = np.array([each.pt for each in keypoints])
         scale = np.array(picture.shape[::-1]) / size
         return cls(((places + 0.5) * scale - 0.5).astype(np.float32), descriptors)
 

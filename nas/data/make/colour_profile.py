@@ -41,7 +41,7 @@ _SPACES = {"RGB": "RGB", "RGBA": "RGB", "P": "RGB", "YCbCr": "RGB", "CMYK": "CMY
 class Colours:
     """What the values of a picture mean."""
 
-    told: str  # as pairs.csv has it
+    label: str  # as pairs.csv has it
     note: str | None = None  # what a person should know of it
     transform: Transform | None = None  # of 8 bits; None with no matrix: as sRGB
     space: MatrixSpace | None = None  # None with a transform: its profile is no curves and matrix
@@ -65,15 +65,15 @@ class Colours:
         return pixels if self.transform is None else self.to_srgb(Image.fromarray(narrowed(pixels)))
 
 
-UNTOLD = Colours(
+UNLABELLED = Colours(
     f"not told, taken for {SRGB}", f"the target does not say which colours it has; they were taken for {SRGB}"
 )
 
 
 def narrowed(pixels: UInt16[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
     """Round 16 bits to 8."""
-    found: UInt8[np.ndarray, "h w *c"] = cv2.convertScaleAbs(pixels, alpha=1 / 257)
-    return found
+    rounded: UInt8[np.ndarray, "h w *c"] = cv2.convertScaleAbs(pixels, alpha=1 / 257)
+    return rounded
 
 
 def colours_of(image: Image.Image) -> Colours:
@@ -88,7 +88,7 @@ def colours_of(image: Image.Image) -> Colours:
             "CMYK without a profile",
             "the target is CMYK without a profile, so its colours were guessed; store it as sRGB",
         )
-    return _of_exif(image) or _of_png(image) or UNTOLD
+    return _of_exif(image) or _of_png(image) or UNLABELLED
 
 
 def _of_profile(profile: bytes | None, wanted: str) -> Colours:
@@ -163,8 +163,8 @@ def _applied(transform: Transform, values: UInt8[np.ndarray, "1 n c"]) -> UInt8[
 
 
 def _of_exif(image: Image.Image) -> Colours | None:
-    told = image.getexif().get_ifd(_EXIF)
-    space = told.get(_COLOUR_SPACE)
+    exif = image.getexif().get_ifd(_EXIF)
+    space = exif.get(_COLOUR_SPACE)
     index = str(image.getexif().get_ifd(_INTEROPERABILITY).get(_INDEX, "")).strip("\0 ")
     if space == _SAYS_ADOBE or (space == _UNCALIBRATED and index == _ADOBE_INDEX):
         return Colours(
@@ -183,10 +183,10 @@ def _of_exif(image: Image.Image) -> Colours | None:
 
 def _of_cicp(image: Image.Image) -> Colours | None:
     """What the mark cICP of a PNG says, which Pillow does not read; ITU-T H.273 numbers primaries and transfer."""
-    told = _cicp(image)
-    if told is None or told[:2] == _SRGB_BY_CICP:
-        return None if told is None else Colours(SRGB)
-    if told[:2] == _P3_BY_CICP:
+    code_points = _cicp(image)
+    if code_points is None or code_points[:2] == _SRGB_BY_CICP:
+        return None if code_points is None else Colours(SRGB)
+    if code_points[:2] == _P3_BY_CICP:
         return Colours(
             f"Display P3 by cICP, converted to {SRGB}",
             f"the colours of the target were converted from Display P3, which its PNG names, to {SRGB}",
@@ -194,8 +194,9 @@ def _of_cicp(image: Image.Image) -> Colours | None:
         )
     return Colours(
         f"other by cICP, taken for {SRGB}",
-        f"the target's PNG says by its cICP that its colours are neither {SRGB} nor Display P3 (primaries {told[0]}, "
-        f"transfer {told[1]}); they were taken for {SRGB}, which is wrong; convert it with another tool",
+        f"the target's PNG says by its cICP that its colours are neither {SRGB} nor Display P3 "
+        f"(primaries {code_points[0]}, "
+        f"transfer {code_points[1]}); they were taken for {SRGB}, which is wrong; convert it with another tool",
     )
 
 

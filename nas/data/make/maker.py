@@ -74,8 +74,8 @@ class MakeReport:
     @property
     def check_options(self) -> str:
         """The options that say how to read the mosaics, where they are not the defaults."""
-        told = [("bits", self.bits, 10), ("black", self.black, 0), ("white", self.white, 2**self.bits - 1)]
-        options = [f" --{name} {value}" for name, value, usual in told if value != usual]
+        levels = [("bits", self.bits, 10), ("black", self.black, 0), ("white", self.white, 2**self.bits - 1)]
+        options = [f" --{name} {value}" for name, value, usual in levels if value != usual]
         return "".join(options) + ("" if self.pattern == "RGGB" else f" --pattern {self.pattern}")
 
 
@@ -179,22 +179,22 @@ def _finish_all(
         if isinstance(folder, Refused):
             refused.append(folder)
             continue
-        found = FinishedPhotograph.read(folder)
-        if found.key in finished:
-            refused.append(Refused(photograph.name, f"It is a copy of {finished[found.key].record.name}."))
+        result = FinishedPhotograph.read(folder)
+        if result.key in finished:
+            refused.append(Refused(photograph.name, f"It is a copy of {finished[result.key].record.name}."))
             continue
-        finished[found.key] = found
-        if found.record.refused is not None:
-            refused.append(Refused(photograph.name, found.record.refused))
-        elif not found.record.kept:
-            refused.append(Refused(photograph.name, _none_kept(found)))
+        finished[result.key] = result
+        if result.record.refused is not None:
+            refused.append(Refused(photograph.name, result.record.refused))
+        elif not result.record.kept:
+            refused.append(Refused(photograph.name, _none_kept(result)))
     return list(finished.values()), refused
 
 
-def _none_kept(found: FinishedPhotograph) -> str:
-    reasons = Counter(each.reason for each in found.record.judgements)
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    return f"None of its {len(found.record.judgements)} patches was kept ({told}); look at it in {REPORT_FILE}."
+def _none_kept(photograph: FinishedPhotograph) -> str:
+    reasons = Counter(each.reason for each in photograph.record.judgements)
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return f"None of its {len(photograph.record.judgements)} patches was kept ({counts}); look at it in {REPORT_FILE}."
 
 
 def _in_parallel(
@@ -316,7 +316,9 @@ def _write_files(out: Path, rows: Iterable[Mapping[str, str]], known: Mapping[st
 
 def _counted(photographs: Iterable[FinishedPhotograph]) -> dict[str, int]:
     return dict(
-        Counter(found.reason or "kept" for each in photographs for found in each.record.judgements).most_common()
+        Counter(
+            judgement.reason or "kept" for each in photographs for judgement in each.record.judgements
+        ).most_common()
     )
 
 

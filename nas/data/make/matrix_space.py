@@ -47,9 +47,9 @@ class MatrixSpace:
 @cache
 def srgb_matrix() -> Float64[np.ndarray, "3 3"]:
     """Return the places of the primaries of sRGB in XYZ (D50), in columns."""
-    found = _colorants(srgb_profile())
-    assert found is not None
-    return found
+    colorants = _colorants(srgb_profile())
+    assert colorants is not None
+    return colorants
 
 
 def _srgb_curve(light: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
@@ -84,8 +84,8 @@ def _srgb_light(values: Any) -> Any:
 
 
 def _colorants(opened: ImageCms.ImageCmsProfile) -> Float64[np.ndarray, "3 3"] | None:
-    told = [getattr(opened.profile, f"{name}_colorant") for name in ("red", "green", "blue")]
-    return None if None in told else np.array([each[0] for each in told], np.float64).T
+    colorants = [getattr(opened.profile, f"{name}_colorant") for name in ("red", "green", "blue")]
+    return None if None in colorants else np.array([each[0] for each in colorants], np.float64).T
 
 
 def matrix_space(opened: ImageCms.ImageCmsProfile, profile: bytes) -> MatrixSpace | None:
@@ -137,9 +137,9 @@ def _curve(tag: bytes) -> Curve:
     return lambda values: np.interp(values, np.linspace(0, 1, count), table / _WHOLE)
 
 
-def _parametric(kind: int, told: list[float]) -> Curve:
+def _parametric(kind: int, parameters: list[float]) -> Curve:
     """(a·x + b)^g + e from d on, c·x + f below; kinds leave out some of them."""
-    g, a, b, c, d, e, f = (*told, *(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)[len(told) :])
+    g, a, b, c, d, e, f = (*parameters, *(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)[len(parameters) :])
     if kind in (1, 2):  # the curve begins where its base is 0; what kind 2 calls c lifts all of it
         c, d, e, f = 0.0, -b / a, c, c
     return lambda x: np.where(x >= d, np.maximum(a * x + b, 0) ** g + e, c * x + f).clip(0, 1)

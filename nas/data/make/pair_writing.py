@@ -84,24 +84,24 @@ def _place(whole: Path, place: Path) -> None:
 
 def row_of(pair: PlannedPair, levels: SetLevels, fmt: RawFormat) -> dict[str, str]:
     """Return what pairs.csv says of a pair."""
-    record, found = pair.source.record, pair.judgement
-    down, right = found.shift if found.shift is not None else (None, None)
+    record, judgement = pair.source.record, pair.judgement
+    down, right = judgement.shift if judgement.shift is not None else (None, None)
     name = f"{pair.number}.png"
-    stops = None if found.exposure is None or levels.exposure is None else found.exposure - levels.exposure
-    told = {
+    stops = None if judgement.exposure is None or levels.exposure is None else judgement.exposure - levels.exposure
+    row = {
         "split": pair.split,
         "raw": f"{pair.split}/{RAW_FOLDER}/{name}",
         "rgb": f"{pair.split}/{RGB_FOLDER}/{name}",
         "source": record.name,
         "target": record.target or "",
         "scene": pair.scene,
-        "row": found.row + record.begins[0],
-        "column": found.column + record.begins[1],
+        "row": judgement.row + record.begins[0],
+        "column": judgement.column + record.begins[1],
         "shift_down_px": down,
         "shift_right_px": right,
-        "disagreement_px": _rounded(found.disagreement_px),
-        "correlation": _rounded(found.correlation),
-        "sharpness": _rounded(found.sharpness),
+        "disagreement_px": _rounded(judgement.disagreement_px),
+        "correlation": _rounded(judgement.correlation),
+        "sharpness": _rounded(judgement.sharpness),
         "exposure_stops": _rounded(stops),
         "brightened": _rounded(pair.brighten),
         "black": levels.black,
@@ -114,15 +114,15 @@ def row_of(pair: PlannedPair, levels: SetLevels, fmt: RawFormat) -> dict[str, st
         "why": _why(pair),
         "key": pair.source.key,
     }
-    return {name: "" if value is None else str(value) for name, value in told.items()}
+    return {name: "" if value is None else str(value) for name, value in row.items()}
 
 
 def _why(pair: PlannedPair) -> str:
-    found = pair.judgement
-    agree = f"both directions agree within {found.disagreement_px or 0:.2f} px"
-    if found.correlation is None:
+    judgement = pair.judgement
+    agree = f"both directions agree within {judgement.disagreement_px or 0:.2f} px"
+    if judgement.correlation is None:
         return f"{agree}; too little texture to measure more"
-    return f"{agree}, edges correlate by {found.correlation:.2f}"
+    return f"{agree}, edges correlate by {judgement.correlation:.2f}"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -189,16 +189,16 @@ def write_own(path: Path, content: bytes, state: Path) -> None:
 def dropped_rows(photographs: Iterable[FinishedPhotograph]) -> Iterable[dict[str, object]]:
     """Yield what dropped.csv says of every patch that is no pair."""
     for each in photographs:
-        for found in each.record.judgements:
-            if found.reason is not None:
+        for judgement in each.record.judgements:
+            if judgement.reason is not None:
                 yield {
                     "source": each.record.name,
-                    "row": found.row + each.record.begins[0],
-                    "column": found.column + each.record.begins[1],
-                    "reason": found.reason,
-                    "meaning": WORDS[found.reason],
-                    "correlation": _rounded(found.correlation),
-                    "sharpness": _rounded(found.sharpness),
+                    "row": judgement.row + each.record.begins[0],
+                    "column": judgement.column + each.record.begins[1],
+                    "reason": judgement.reason,
+                    "meaning": WORDS[judgement.reason],
+                    "correlation": _rounded(judgement.correlation),
+                    "sharpness": _rounded(judgement.sharpness),
                 }
 
 

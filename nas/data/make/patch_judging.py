@@ -195,22 +195,22 @@ def judge(
     reason = _reason_of_maps(here, target, maps)
     if reason is not None:
         return Judgement(row, column, reason)
-    found = match(mosaic, target)
+    matched = match(mosaic, target)
     sharpness = _sharpness(here, maps)  # of target and mosaic
     measured: dict[str, Any] = {
         "disagreement_px": float(np.median(maps.alignment.disagreement_px[here])),
-        "shift": found.shift if found is not None and found.is_plane else None,
-        "correlation": None if found is None else found.correlation,
+        "shift": matched.shift if matched is not None and matched.is_plane else None,
+        "correlation": None if matched is None else matched.correlation,
         "sharpness": sharpness[0],
         "exposure": exposure(mosaic, target),
     }
-    if found is not None and found.correlation < LEAST_CORRELATION:
+    if matched is not None and matched.correlation < LEAST_CORRELATION:
         return Judgement(row, column, UNLIKE, **measured)
-    if found is not None and found.is_plane and max(map(abs, found.shift)) > MOST_SHIFT_PX:
+    if matched is not None and matched.is_plane and max(map(abs, matched.shift)) > MOST_SHIFT_PX:
         return Judgement(row, column, SHIFTED, **measured)
-    if found is not None and min(sharpness) < LEAST_SHARPNESS:
+    if matched is not None and min(sharpness) < LEAST_SHARPNESS:
         return Judgement(row, column, BLURRED, **measured)
-    if found is None and target.std(axis=(0, 1)).max() < LEAST_DEVIATION:
+    if matched is None and target.std(axis=(0, 1)).max() < LEAST_DEVIATION:
         return Judgement(row, column, FLAT, **measured)
     return Judgement(row, column, None, **measured)
 

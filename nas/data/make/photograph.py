@@ -199,10 +199,10 @@ def _cut(
     side, stride = settings.patch, settings.stride or settings.patch
     for row, column in positions(*mosaic.values.shape, patch=side, stride=stride):
         here = slice(row, row + side), slice(column, column + side)
-        found = judge(row, column, mosaic.values[here], target[here], maps)
-        judgements.append(found)
-        if found.reason is None:
-            cuts.append(Cut(found, mosaic.values[here], target[here]))
+        judgement = judge(row, column, mosaic.values[here], target[here], maps)
+        judgements.append(judgement)
+        if judgement.reason is None:
+            cuts.append(Cut(judgement, mosaic.values[here], target[here]))
     return tuple(judgements), tuple(cuts)
 
 

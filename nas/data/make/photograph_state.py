@@ -71,8 +71,8 @@ class PhotographRecord:
     @property
     def exposure(self) -> float | None:
         """The median of its patches: log2 of mosaic against target."""
-        found = [each.exposure for each in self.kept if each.exposure is not None]
-        return float(np.median(found)) if found else None
+        exposures = [each.exposure for each in self.kept if each.exposure is not None]
+        return float(np.median(exposures)) if exposures else None
 
 
 _RECORD: stored.Schema[PhotographRecord] = stored.Schema(PhotographRecord)
@@ -89,8 +89,8 @@ class FinishedPhotograph:
     def read(cls, folder: Path) -> "FinishedPhotograph":
         """Read what was written; raises DataError where it is damaged."""
         try:
-            told = stored.parse_json(stored.read_bytes(folder / "record.json"))
-            return cls(folder, _RECORD.read(checksums.without_sum(told)))
+            data = stored.parse_json(stored.read_bytes(folder / "record.json"))
+            return cls(folder, _RECORD.read(checksums.without_sum(data)))
         except (OSError, ValueError) as error:
             raise _damaged(folder, error) from None
 
@@ -218,6 +218,6 @@ def _write_sight(path: Path, seen: Sight, made: Made) -> None:
         thumbnail=small,
         places=seen.places,
         descriptors=seen.descriptors,
-        at=np.array([(found.row, found.column) for found, _ in shown], np.int32).reshape(-1, 2),
+        at=np.array([(judgement.row, judgement.column) for judgement, _ in shown], np.int32).reshape(-1, 2),
         patches=np.array([each for _, each in shown], np.float16).reshape(-1, SIDE, SIDE),
     )

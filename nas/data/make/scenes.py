@@ -57,8 +57,8 @@ def sight(grey: UInt8[np.ndarray, "h w"]) -> Sight:
     """Return what a photograph shows."""
     size = [max(1, round(side * min(1.0, SIDE / max(grey.shape)))) for side in grey.shape[::-1]]
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    found, descriptors = cv2.ORB_create(nfeatures=FEATURES).detectAndCompute(small, None)
-    places = np.array([each.pt for each in found], np.float32).reshape(-1, 2)
+    keypoints, descriptors = cv2.ORB_create(nfeatures=FEATURES).detectAndCompute(small, None)
+    places = np.array([each.pt for each in keypoints], np.float32).reshape(-1, 2)
     shown = np.repeat(small[..., None], 3, axis=2)
     return Sight(thumbnail(shown), places, np.empty((0, 32), np.uint8) if descriptors is None else descriptors)
 
@@ -164,8 +164,8 @@ def leaks(patches: Sequence[Patch], splits: Mapping[str, Split]) -> Iterator[tup
     members = {split: [each for each in patches if splits[each.key] == split] for split in SPLITS}
     for number, split in enumerate(SPLITS[1:], start=1):
         others = [each for other in SPLITS[:number] for each in members[other]]
-        found = candidates([each.thumbnail for each in members[split]], [each.thumbnail for each in others])
-        for row, column in found:
+        pairs = candidates([each.thumbnail for each in members[split]], [each.thumbnail for each in others])
+        for row, column in pairs:
             first, second = members[split][row], others[column]
             if patches_show_one_scene(first.path, second.path):
                 yield first, second
@@ -180,30 +180,30 @@ def assign(
     """
     wanted: dict[Split, float] = {"train": 1 - val - test, "val": val, "test": test}
     total, have = sum(sizes.values()), Counter[Split]()
-    found: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     for scene, split in before.items():
         if scene in sizes:
-            found[scene] = split
+            splits[scene] = split
             have[split] += sizes[scene]
-    for scene in sorted((s for s in sizes if s not in found), key=lambda s: sha256(f"{seed}\0{s}".encode()).digest()):
+    for scene in sorted((s for s in sizes if s not in splits), key=lambda s: sha256(f"{seed}\0{s}".encode()).digest()):
         lacking = {split: share * total - have[split] for split, share in wanted.items()}
         # A scene larger than a small split's share would starve training: it goes there only where half of it fits.
         fitting = [s for s in SPLITS if s == "train" or (wanted[s] and lacking[s] >= sizes[scene] / 2)]
         chosen = max(fitting, key=lambda s: lacking[s] / max(wanted[s], 1e-9))
-        found[scene] = chosen
+        splits[scene] = chosen
         have[chosen] += sizes[scene]
-    return _nonempty(found, sizes, before, wanted)
+    return _nonempty(splits, sizes, before, wanted)
 
 
 def _nonempty(
-    found: dict[str, Split], sizes: Mapping[str, int], before: Mapping[str, Split], wanted: Mapping[Split, float]
+    splits: dict[str, Split], sizes: Mapping[str, int], before: Mapping[str, Split], wanted: Mapping[Split, float]
 ) -> dict[str, Split]:
     """Where there are scenes enough, give the smallest of training's to a split that has none."""
     for split in ("val", "test"):
         members: dict[str, list[str]] = defaultdict(list)
-        for scene, at in found.items():
+        for scene, at in splits.items():
             members[at].append(scene)
         free = sorted((s for s in members["train"] if s not in before), key=lambda s: (sizes[s], s))
         if wanted[split] and not members[split] and len(members["train"]) > 1 and free:
-            found[free[0]] = split
-    return found
+            splits[free[0]] = split
+    return splits

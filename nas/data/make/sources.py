@@ -82,8 +82,8 @@ def left_over(target: str, photographs: Sequence[Photograph]) -> str | None:
     return printable(f"{len(left)} of {len(pictures)} targets belong to no RAW file ({first}) and are not used.")
 
 
-def _divided(found: Sequence[Photograph | Refused]) -> tuple[list[Photograph], list[Refused]]:
-    return [p for p in found if isinstance(p, Photograph)], [r for r in found if isinstance(r, Refused)]
+def _divided(photographs: Sequence[Photograph | Refused]) -> tuple[list[Photograph], list[Refused]]:
+    return [p for p in photographs if isinstance(p, Photograph)], [r for r in photographs if isinstance(r, Refused)]
 
 
 def _is_below(path: Path, folder: Path | None, raw: Path) -> bool:
@@ -104,10 +104,10 @@ def _pictures(folder: Path) -> list[Path]:
         raise DataError(
             f'No photographs at "{folder}"; --target takes their folder, or {", ".join(OWN_TARGETS[:-1])} or {LIBRAW}.'
         )
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in RGB_SUFFIXES and not p.name.startswith("."))
-    if not found:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in RGB_SUFFIXES and not p.name.startswith("."))
+    if not paths:
         raise DataError(f'No photographs in "{folder}"; they end with {", ".join(RGB_SUFFIXES)}.')
-    return found
+    return paths
 
 
 def _without_sidecars(raws: Sequence[Path]) -> list[Path]:
@@ -143,11 +143,11 @@ def _by_name(
         alone[_plain(path.stem)].append(path)
     single = len(raws) == len(pictures) == 1
     for raw in raws:
-        found = list(pictures) if single else whole.get(_key(raw, root)) or alone.get(_plain(raw.stem), [])
-        if len(found) == 1:
-            yield Photograph(_name(raw, root), raw, found[0])
+        matches = list(pictures) if single else whole.get(_key(raw, root)) or alone.get(_plain(raw.stem), [])
+        if len(matches) == 1:
+            yield Photograph(_name(raw, root), raw, matches[0])
         else:
-            there = "is none" if not found else f"are {len(found)} ({found[0].name}, {found[1].name})"
+            there = "is none" if not matches else f"are {len(matches)} ({matches[0].name}, {matches[1].name})"
             yield Refused(
                 _name(raw, root),
                 f"One target of the same name is needed, and there {there}; rename it, or use --match time or a CSV.",

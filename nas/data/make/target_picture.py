@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from nas.data.camera_raw import has_signature, opened, upright
 from nas.data.layout import is_mosaic_alone
-from nas.data.make.colour_profile import SRGB, UNTOLD, colours_of
+from nas.data.make.colour_profile import SRGB, UNLABELLED, colours_of
 from nas.data.picture_file import DAMAGE, HEADER_BYTES, NotAPictureError, bits_per_channel, open_picture
 from search_spaces.errors import DataError
 from search_spaces.system.native_stderr import quiet
@@ -59,7 +59,7 @@ def _of_8_bits(image: Image.Image) -> TargetPicture:
     colours = colours_of(image)
     turned = ImageOps.exif_transpose(image) or image
     notes = (colours.note, _opacity(turned))
-    return TargetPicture(colours.to_srgb(turned), _WHOLE_BYTE, colours.told, tuple(filter(None, notes)))
+    return TargetPicture(colours.to_srgb(turned), _WHOLE_BYTE, colours.label, tuple(filter(None, notes)))
 
 
 def _opacity(image: Image.Image) -> str | None:
@@ -82,7 +82,7 @@ def _of_16_bits(image: Image.Image, path: Path) -> TargetPicture:
     notes = [colours.note, _ROUNDED if pixels.dtype == np.uint16 else _ROUNDED_BEFORE]
     if (stored[..., _COLOURS:] < _WHOLE_TWO_BYTES).any():
         notes.append(_TRANSPARENT)
-    return TargetPicture(pixels, 2 * _WHOLE_BYTE, colours.told, tuple(filter(None, notes)))
+    return TargetPicture(pixels, 2 * _WHOLE_BYTE, colours.label, tuple(filter(None, notes)))
 
 
 def _stored(image: Image.Image, path: Path) -> np.ndarray:
@@ -90,12 +90,12 @@ def _stored(image: Image.Image, path: Path) -> np.ndarray:
     if image.format == "TIFF" and image.getexif().get(_PLANES) == _APART:  # OpenCV takes them for one another
         return _turned(_planes(path), image)
     with quiet(drop=True):  # libpng and libtiff complain on standard error
-        found: np.ndarray | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None:
+        pixels: np.ndarray | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
         raise DataError(f'The photograph "{path}" is damaged; copy it again.')
-    if found.ndim > 2:  # OpenCV has blue first
-        found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB if found.shape[2] == _COLOURS else cv2.COLOR_BGRA2RGBA)
-    return found if image.format == "TIFF" else _turned(found, image)  # OpenCV turns TIFF alone
+    if pixels.ndim > 2:  # OpenCV has blue first
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == _COLOURS else cv2.COLOR_BGRA2RGBA)
+    return pixels if image.format == "TIFF" else _turned(pixels, image)  # OpenCV turns TIFF alone
 
 
 def _planes(path: Path) -> np.ndarray:
@@ -112,8 +112,8 @@ def _planes(path: Path) -> np.ndarray:
 
 
 def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    told = image.getexif().get(_ORIENTATION)
-    return upright(pixels, _FLIPS.get(told, 0)) if isinstance(told, int) else pixels
+    orientation = image.getexif().get(_ORIENTATION)
+    return upright(pixels, _FLIPS.get(orientation, 0)) if isinstance(orientation, int) else pixels
 
 
 def _no_colours(path: Path) -> DataError:
@@ -136,7 +136,7 @@ def read_embedded(path: Path) -> TargetPicture:
                 "sidecar or --target libraw."
             ) from None
     if preview.format == rawpy.ThumbFormat.BITMAP:
-        return TargetPicture(np.asarray(preview.data), _WHOLE_BYTE, UNTOLD.told, (str(UNTOLD.note),))
+        return TargetPicture(np.asarray(preview.data), _WHOLE_BYTE, UNLABELLED.label, (str(UNLABELLED.note),))
     try:
         with open_picture(BytesIO(bytes(preview.data)), ["JPEG"]) as image:
             return _of_8_bits(image)

@@ -57,13 +57,13 @@ def _is_fused(graph: Graph, node: Node) -> bool:
 
 def chosen_ranges(graph: Graph, weights: Arrays, samples: MapSamples) -> dict[str, Range]:
     """Return the ranges of those maps of a file that lose less over a narrower range than that of their values."""
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for group in _of_one_range(graph):
         whole = _whole(samples, group)
         best = _best(whole, [_Errors.of(graph, weights, samples, name) for name in group])
         if best != whole:
-            found |= dict.fromkeys(group, best)
-    return found
+            ranges |= dict.fromkeys(group, best)
+    return ranges
 
 
 def _of_one_range(graph: Graph) -> list[list[str]]:
@@ -131,8 +131,8 @@ class _Errors:
         zero = round(-low / step)
         levels = ((np.arange(STEPS + 1) - zero) * step).astype(np.float32)
         stored: Integer[Array, "p c"] = np.clip(np.rint(self.values / step) + zero, 0, STEPS).astype(np.intp)
-        found = levels[stored] if self.op is None else self._table(levels)[stored, np.arange(self.values.shape[1])]
-        return float(np.sum(self.importance * (found - self.exact) ** 2))
+        values = levels[stored] if self.op is None else self._table(levels)[stored, np.arange(self.values.shape[1])]
+        return float(np.sum(self.importance * (values - self.exact) ** 2))
 
     def _table(self, levels: Array) -> Float[Array, "levels c"]:
         """Return what the activation makes of each level in each channel."""

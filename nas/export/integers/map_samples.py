@@ -131,27 +131,27 @@ def _drawn(graph: Graph, rng: np.random.Generator) -> tuple[Array, dict[tuple[in
 
 
 @lru_cache(maxsize=4)
-def _compiled_look(graph: Graph, kept: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
+def _compiled_look(graph: Graph, saved: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
     """Return `_look` of a network, compiled once however often it is looked at: with its own weights, with others."""
-    return jax.jit(partial(_look, graph, dict(kept)))
+    return jax.jit(partial(_look, graph, dict(saved)))
 
 
 def _look(
-    graph: Graph, kept: Mapping[str, int], parameters: Any, x: Any, signs: Any, positions: Mapping[Any, Any]
+    graph: Graph, saved: Mapping[str, int], parameters: Any, x: Any, signs: Any, positions: Mapping[Any, Any]
 ) -> dict[str, dict[str, Any]]:
     maps, importance = _maps_and_importance(graph, parameters, x, signs)
-    found: dict[str, dict[str, Any]] = {"values": {}, "importance": {}, "low": {}, "high": {}, "moments": {}}
+    samples: dict[str, dict[str, Any]] = {"values": {}, "importance": {}, "low": {}, "high": {}, "moments": {}}
     for name, each in maps.items():
         rows, matter = each.reshape(-1, each.shape[-1]), importance[judged_at(graph, name)]
-        at, weights = _sampled(rows, positions[each.shape[1:3]][: kept[name]])
-        found["values"][name] = rows[at]
-        found["importance"][name] = matter.reshape(rows.shape)[at] * weights[:, None]
-        found["low"][name], found["high"][name] = rows.min(0), rows.max(0)
+        at, weights = _sampled(rows, positions[each.shape[1:3]][: saved[name]])
+        samples["values"][name] = rows[at]
+        samples["importance"][name] = matter.reshape(rows.shape)[at] * weights[:, None]
+        samples["low"][name], samples["high"][name] = rows.min(0), rows.max(0)
     for node in graph.nodes:
         windows = _windows(node.op, maps[node.inputs[0]], graph.shapes[node.name], parameters, node, positions)
         if windows is not None:
-            found["moments"][node.name] = jnp.einsum("pgi,pgj->gij", windows, windows) / len(windows)
-    return found
+            samples["moments"][node.name] = jnp.einsum("pgi,pgj->gij", windows, windows) / len(windows)
+    return samples
 
 
 def _maps_and_importance(graph: Graph, parameters: Any, x: Any, signs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -35,12 +35,12 @@ def rounded(graph: Graph, weights: Arrays, moments: Mapping[str, Float[Array, "g
     `moments` are those of `map_samples.MapSamples`. The largest weight of every channel is 127 steps, so that the
     converter, which takes its step from it, finds the same values.
     """
-    found = dict(weights)
+    result = dict(weights)
     for node in graph.nodes:
         if node.name in moments:
             key = f"{node.name}/kernel"
-            found[key] = _rounded_kernel(node.op, weights[key], moments[node.name])
-    return found
+            result[key] = _rounded_kernel(node.op, weights[key], moments[node.name])
+    return result
 
 
 def _rounded_kernel(op: Op, kernel: Array, moments: Float[Array, "g d d"]) -> Array:
@@ -95,10 +95,10 @@ def _upper_factor(moments: Float[Array, "d d"]) -> Float[Array, "d d"]:
 
 
 def _compensated(matrix: Float[Array, "d n"], step: Float[Array, " n"], factor: Float[Array, "d d"]) -> Array:
-    left, found = matrix.astype(np.float64), np.zeros(matrix.shape)
+    left, result = matrix.astype(np.float64), np.zeros(matrix.shape)
     step = np.maximum(step, _LEAST)
     for row in range(len(left)):
-        found[row] = np.clip(np.rint(left[row] / step), -WEIGHT_STEPS, WEIGHT_STEPS) * step
-        off = (left[row] - found[row]) / factor[row, row]
+        result[row] = np.clip(np.rint(left[row] / step), -WEIGHT_STEPS, WEIGHT_STEPS) * step
+        off = (left[row] - result[row]) / factor[row, row]
         left[row + 1 :] -= factor[row, row + 1 :, None] * off
-    return found
+    return result

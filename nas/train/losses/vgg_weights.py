@@ -67,10 +67,10 @@ def find_weights(given: Path | None) -> Path:
     """
     folder = expanded(os.environ.get("KERAS_HOME", "~/.keras")) / "models"  # a user without a home has none there
     places = [given] if given else [folder / name for name in _FILES]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         raise UsageError(f"The vgg loss needs the weights of VGG-19, and there are none at {places[0]}; {_HOW_TO_GET}")
-    return found
+    return path
 
 
 def weights_digest(path: Path) -> str:
@@ -122,15 +122,15 @@ def _stored(file: Any, group_type: type[Any]) -> dict[str, dict[str, Any]]:
 
 def _arrays(group: Any) -> dict[str, Any]:
     """Return the kernel and the bias in a layer's group, told by their axes: what they are called changed often."""
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
 
     def visit(_: str, item: Any) -> None:
         kind = {4: "kernel", 1: "bias"}.get(getattr(item, "ndim", 0))
         if kind:
-            found[kind] = item
+            arrays[kind] = item
 
     group.visititems(visit)
-    return found
+    return arrays
 
 
 def weight_shapes(layer: str) -> dict[str, tuple[int, ...]]:
@@ -153,14 +153,14 @@ def _check_shapes(stored: dict[str, dict[str, Any]], path: Path) -> None:
         shapes = {kind: tuple(array.shape) for kind, array in stored[name].items()}
         if shapes != wanted:
             raise UsageError(
-                f"{path} does not hold VGG-19 as Keras writes it: its layer {name} is {_told(shapes)} instead of "
-                f"{_told(wanted)}; {_HOW_TO_GET}"
+                f"{path} does not hold VGG-19 as Keras writes it: its layer {name} is {_layer_text(shapes)} instead of "
+                f"{_layer_text(wanted)}; {_HOW_TO_GET}"
             )
 
 
-def _told(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    told = (f"a {kind} of {'×'.join(map(str, shape))}" for kind, shape in sorted(shapes.items(), reverse=True))
-    return " and ".join(told) or "missing"
+def _layer_text(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    parts = (f"a {kind} of {'×'.join(map(str, shape))}" for kind, shape in sorted(shapes.items(), reverse=True))
+    return " and ".join(parts) or "missing"
 
 
 def _channels() -> dict[str, int]:

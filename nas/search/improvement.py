@@ -1,0 +1,89 @@
+"""What a proposal is expected to improve: the best score, or the area under the front of PSNR and runtime.
+
+Runtime is known before training and PSNR is predicted with a normal distribution, so both have closed forms.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+from nas.search import pareto
+from nas.search.score import final_score
+
+Vector = np.ndarray[Any, Any]
+# The corner of the area under the front: a little more than the runtime of the slowest network that was trained, and
+# this quantile of PSNR. With a lower one, what is fast and no good would count for more than all that is good.
+SLOWER, WORST_SHARE = 1.1, 0.1
+
+
+def expected_improvement(mean: Vector, deviation: Vector, best: Any) -> Vector:
+    """Return by how much each candidate is expected to exceed the best (Jones et al. 1998)."""
+    from scipy.stats import norm
+
+    deviation = np.maximum(deviation, 1e-9)
+    z = (mean - best) / deviation
+    improvement: Vector = deviation * (z * norm.cdf(z) + norm.pdf(z))
+    return improvement
+
+
+class Improvement(Protocol):
+    """What is to be improved, given what is expected of the networks that were trained.
+
+    What is expected of them counts, not what was seen: the luck of one training is not to be beaten.
+    """
+
+    def ranked(self, rng: np.random.Generator) -> list[int]:
+        """Return the trained networks by their places, those first of which changes are worth most."""
+
+    def expected(self, mean_db: Vector, deviation_db: Vector, runtime_ms: Vector) -> Vector:
+        """Return what each of the candidates [n] is expected to add."""
+
+
+class OfScore(Improvement):
+    """The best score."""
+
+    def __init__(self, psnr_db: Sequence[float], runtime_ms: Sequence[float]) -> None:
+        self._scores = [final_score(psnr, ms) for psnr, ms in zip(psnr_db, runtime_ms, strict=True)]
+
+    def ranked(self, rng: np.random.Generator) -> list[int]:  # noqa: ARG002 (the interface)
+        """Return the best score first."""
+        return sorted(range(len(self._scores)), key=lambda index: -self._scores[index])
+
+    def expected(self, mean_db: Vector, deviation_db: Vector, runtime_ms: Vector) -> Vector:
+        """Return how far each score is expected to exceed the best."""
+        scores = np.array([final_score(psnr, ms) for psnr, ms in zip(mean_db, runtime_ms, strict=True)])
+        return expected_improvement(scores, deviation_db, max(self._scores))
+
+
+class OfFront(Improvement):
+    """The area between the front and a corner, in dB · ms."""
+
+    def __init__(self, psnr_db: Sequence[float], runtime_ms: Sequence[float]) -> None:
+        self._ranks = pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])
+        front = sorted((ms, psnr) for psnr, ms, rank in zip(psnr_db, runtime_ms, self._ranks, strict=True) if not rank)
+        worst = float(np.quantile(psnr_db, WORST_SHARE))
+        times, levels = zip((0.0, worst), *((ms, max(psnr, worst)) for ms, psnr in front), strict=True)
+        self._steps = [*pairwise((*times, SLOWER * max(runtime_ms)))]
+        self._levels = levels
+
+    def ranked(self, rng: np.random.Generator) -> list[int]:
+        """Return front after front, each in a random order: its ends and its middle are to be widened alike."""
+        order = rng.permutation(len(self._ranks))
+        return sorted(map(int, order), key=lambda index: self._ranks[index])
+
+    def expected(self, mean_db: Vector, deviation_db: Vector, runtime_ms: Vector) -> Vector:
+        """Return the expected improvement of the area (Emmerich et al. 2006).
+
+        A network adds to each step of the front that is slower than itself: the step's width times how far its PSNR
+        exceeds the step's.
+        """
+        added = np.zeros(len(mean_db))
+        for (begins, ends), level in zip(self._steps, self._levels, strict=True):
+            width = np.maximum(0.0, ends - np.maximum(begins, runtime_ms))
+            added += width * expected_improvement(mean_db, deviation_db, level)
+        return added
+
+
+IMPROVEMENTS: dict[str, type[OfScore | OfFront]] = {"score": OfScore, "pareto": OfFront}
