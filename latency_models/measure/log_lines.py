@@ -3,17 +3,20 @@
 import re
 
 # What `logcat -v` puts before a line, in the forms time, brief and tag ("07-08 15:34:26.201 I/tflite  ( 5395): ",
-# "I/tflite  ( 5395): ", "I/tflite  : "), threadtime, with a zone or in seconds ("05-30 15:16:45.362 +0200  3380  3380 I
-# tflite  : ", "1527693405.362  3380  3380 I tflite  : "), process ("I( 5395) "), and Android Studio, old and new
-# ("2021-03-02 11:07:41.204 20711-20711/org.app I/tflite: ", "… 20711-20711 tflite   org.app   I  ").
-_TIME = r"(?:(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+|\d{9,11}\.\d{3,9})(?: [+-]\d{4})?"
+# "I/tflite  ( 5395): ", "I/tflite  : "), threadtime, with a zone or in seconds since 1970 or since the phone was started
+# ("05-30 15:16:45.362 +0200  3380  3380 I tflite  : ", "1527693405.362  3380  3380 I tflite  : "), process and thread
+# ("I( 5395) ", "I( 5395: 5402) "), and Android Studio, old and new ("2021-03-02 11:07:41.204 20711-20711/org.app
+# I/tflite: ", "… 20711-20711 tflite   org.app   I  ").
+_TIME = r"(?:(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+|\d{1,11}\.\d{3,9})(?: [+-]\d{4})?"
 _TAG = r"[^:(\s][^:(]*?"
 _LOGCAT = re.compile(
     rf"^\s*(?:{_TIME}\s+)?(?:\d+-\d+/\S+\s+)?[VDIWEF]/{_TAG}\s*(?:\(\s*\d+\))?: ?"
     rf"|^\s*{_TIME}(?:\s+[\w.]+)?(?:\s+\d+){{1,3}}\s+[VDIWEF]\s+[^:]*?\s*: ?"
     rf"|^\s*{_TIME}\s+\d+-\d+\s+{_TAG}\s{{2,}}\S+\s+[VDIWEF]  ?"
-    r"|^[VDIWEF]\(\s*\d+\) {1,2}"
+    r"|^[VDIWEF]\(\s*\d+(?::\s*(?:\d+|0x[\da-f]+))?\) {1,2}"
 )
+# The form `long` has a line of its own before each message: "[ 07-08 15:34:26.201  5395: 5402 I/tflite   ]".
+_LONG = re.compile(rf"^\s*\[ {_TIME}\s+(?:[\w.]+\s+)?\d+:\s*\d+ [VDIWEF]/.*\]\s*$")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # What the form `process` puts after a line: "  (tflite)".
 _PROCESS = re.compile(r"^[VDIWEF]\(\s*\d+\) ")
@@ -25,11 +28,11 @@ _SEVERITY = re.compile(r"^\s*(?:VERBOSE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL): ?(
 
 def plain_lines(text: str) -> list[str]:
     """Return the lines of `text` as the tool itself wrote them; a table's tabs stay."""
-    return [_plain(line) for line in text.splitlines()]
+    uncoloured = (_COLOUR.sub("", line) for line in text.splitlines())
+    return [_plain(line) for line in uncoloured if not _LONG.match(line)]
 
 
 def _plain(line: str) -> str:
-    line = _COLOUR.sub("", line)
     if _PROCESS.match(line):
         line = _AFTER.sub("", line.rstrip())
     for prefix in (_LOGCAT, _PYTHON, _SEVERITY):
