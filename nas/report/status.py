@@ -42,7 +42,7 @@ def status(study: StudyRecord, clock: Clock) -> dict[str, Any]:
         "budget_share": _share(study, elapsed_s),
         "elapsed_s": elapsed_s,
         "sessions": len(study.sessions),
-        "workers": study.sessions[-1].workers if study.sessions else None,
+        "workers": study.last_workers,
         "crew": workers_file.read(study.folder, clock.now_s) if clock.running else None,
         "hosts": _hosts(study),
         "losses": len(study.losses),

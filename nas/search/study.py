@@ -73,6 +73,7 @@ class StudyRecord:
         self.elapsed_s = 0.0
         self.sessions: list[Session] = []
         self.losses: list[LostTraining] = []
+        self._session_workers: set[int] = set()  # that have trained in the last session
         self.trainings_on: Counter[str] = Counter()  # by host, where records tell it
         self.backend: str | None = None  # of the last training, cpu or gpu, where records tell it
         self.version = 0  # rises with every record
@@ -104,6 +105,11 @@ class StudyRecord:
     def database(self) -> Path:
         """Where the study is written as an Optuna database."""
         return self.folder / DATABASE_FILE
+
+    @property
+    def last_workers(self) -> int | None:
+        """How many workers the last session began with, or how many have trained in it: a cluster's come later."""
+        return max(self.sessions[-1].workers, len(self._session_workers)) if self.sessions else None
 
     def checkpoint(self, candidate: CandidateRecord) -> Path:
         """Return where the training state of `candidate` is kept."""
@@ -244,6 +250,7 @@ class StudyRecord:
             raise ValueError(f"its date {began} has no offset from UTC")
         more = values.get("backend"), values.get("designs")
         self.sessions.append(Session(self.elapsed_s, values["budget"], values["workers"], began, *more))
+        self._session_workers.clear()
         if values.get("settings", self.settings_digest) != self.settings_digest:
             raise StudyError(
                 f"{self.folder / RUN_FILE} has other settings than those with which the records were made; restore it, "
@@ -324,6 +331,8 @@ class StudyRecord:
     def _count(self, candidate: CandidateRecord, training: Rung) -> None:
         candidate.losses = 0
         self.backend = training.backend or (self.sessions[-1].backend if self.sessions else None) or self.backend
+        if training.worker is not None:
+            self._session_workers.add(training.worker)
         if training.host is not None:
             self.trainings_on[training.host] += 1
         candidate.ended_s = self.elapsed_s

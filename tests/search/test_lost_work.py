@@ -338,6 +338,14 @@ def test_status_tells_who_works_where_and_what_was_lost(tmp_path: Path, capsys: 
     assert "(1 lost)" in printed
 
 
+@pytest.mark.usefixtures("_quick")
+def test_status_counts_the_workers_that_came_later(tmp_path: Path) -> None:
+    search_with(tmp_path / "s", Source([Visitor(1), Visitor(2), Visitor(100)]))
+    study = studies.load(tmp_path / "s")
+    assert study.sessions[-1].workers == 0
+    assert status(study, status_clock(time.time(), running=False))["workers"] == 3
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"workers": [{"worker": "x"}], "refused": [], "dashboard": null}'])
 def test_a_damaged_file_of_workers_is_passed_over(tmp_path: Path, content: str) -> None:
     (tmp_path / workers_file.FILE).write_text(content)
