@@ -5,7 +5,7 @@
 A row per study: settings of the search, its verdict, and PSNR in dB and scores of both from `--seeds` that neither
 rungs nor finals have seen, trained by the default recipe over the finals' steps and judged on the same pairs. A verdict
 holds where "beats" is a difference above zero in the mean, "loses" one below, and "ties" one within the two intervals
-together. Rows are appended as they come; the same command goes on where it stopped. `--table` prints what the file
+together; "undecided" claims nothing. Rows are appended as they come; the same command goes on where it stopped. `--table` prints what the file
 holds.
 """
 
@@ -107,11 +107,13 @@ def difference(row: dict[str, Any]) -> tuple[float, float]:
     ) * error
 
 
-def holds(row: dict[str, Any]) -> bool:
-    again, half = difference(row)
-    if row["verdict"]["outcome"] == "ties":
-        return bool(abs(again) <= half + row["verdict"]["half_width"])
-    return bool((again > 0) == (row["verdict"]["outcome"] == "beats"))
+def holds(row: dict[str, Any]) -> str:
+    (again, half), outcome = difference(row), row["verdict"]["outcome"]
+    if outcome == "undecided":  # it claims nothing
+        return "–"
+    if outcome == "ties":
+        return "yes" if abs(again) <= half + row["verdict"]["half_width"] else "no"
+    return "yes" if (again > 0) == (outcome == "beats") else "no"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -124,7 +126,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"{row['data']:<14}{row['seed']:>5}{row['budget']:>13}{row['trained']:>9}  {verdict_text:<22}"
             + f"{again:+.2f} ± {half:.2f}".ljust(18)
-            + ("yes" if holds(row) else "no").rjust(6)
+            + holds(row).rjust(6)
         )
     return "\n".join(lines) + "\n"
 

@@ -5,11 +5,16 @@ found and the best published design must not rest on them. So a share of the bud
 fresh weights: first each once, then the best of either kind from further seeds. Pure functions of what is known so far.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
 
 from nas.search.candidate import FULL_FINALS, CandidateRecord
+from nas.search.improvement import OfFront, Vector, corner_of
 from nas.search.score import final_score
 from nas.search.study import StudyRecord
 
@@ -30,6 +35,7 @@ class Contender:
     scores: Mapping[int, float]  # of finals that are done, by seed
     taken: frozenset[int] = frozenset()  # seeds that are in training, or failed
     is_predicted: bool = False  # whether `expected` is of the final steps
+    preference: int = 0  # of its kind the highest come first, of equal ones the highest `expected`
 
 
 def contenders_of(
@@ -47,7 +53,10 @@ def contenders_of(
     busy: dict[int, set[int]] = {}
     for trial, seed in taken:
         busy.setdefault(trial, set()).add(seed)
-    chosen = _eligible(study, busy) if not expected_db else _foremost(study, busy, expected_db)
+    if expected_db:
+        chosen = _foremost(study, busy, expected_db)
+    else:
+        chosen = [(candidate, 0) for candidate in _eligible(study, busy)]
     return [
         Contender(
             c.trial,
@@ -58,25 +67,66 @@ def contenders_of(
             c.final_scores(),
             frozenset(busy.get(c.trial, ())) | c.final_failures.keys(),
             is_predicted=bool(expected_db),
+            preference=preference,
         )
-        for c in chosen
+        for c, preference in chosen
     ]
 
 
-def _expected(candidate: CandidateRecord, expected_db: Mapping[int, float]) -> float:
+def _point(candidate: CandidateRecord, expected_db: Mapping[int, float]) -> tuple[float, float]:
+    """Return PSNR in dB as it is expected, and the runtime in ms."""
     assert candidate.highest is not None
     assert candidate.runtime_ms is not None
-    return final_score(expected_db.get(candidate.trial, candidate.highest.psnr_db), candidate.runtime_ms)
+    return expected_db.get(candidate.trial, candidate.highest.psnr_db), candidate.runtime_ms
 
 
-def _foremost(study: StudyRecord, busy: Container[int], expected_db: Mapping[int, float]) -> list[CandidateRecord]:
-    """Return the candidates that have finals, and of the others the best of either kind by what is expected."""
+def _expected(candidate: CandidateRecord, expected_db: Mapping[int, float]) -> float:
+    return final_score(*_point(candidate, expected_db))
+
+
+def _foremost(
+    study: StudyRecord, busy: Container[int], expected_db: Mapping[int, float]
+) -> list[tuple[CandidateRecord, int]]:
+    """Return the candidates that have finals, and of the others the best of either kind, with their preferences."""
     trained = [c for c in study.trained() if not c.failure]
     ranked = sorted(trained, key=lambda c: -_expected(c, expected_db))
     within = [c for c in trained if c.finals or c.final_failures or c.trial in busy]
     untried = [c for c in ranked if c not in within]
-    within += [c for c in untried if c.name is None][:MOST_FOUND] + [c for c in untried if c.name][:MOST_DESIGNS]
-    return sorted(within, key=lambda c: c.trial)
+    found, designs = ([c for c in untried if (c.name is not None) is kind] for kind in (False, True))
+    preferences: dict[int, int] = {}
+    if study.config.objective == "pareto":
+        found = [*islice(_widening(within, found, expected_db), MOST_FOUND)]
+        preferences = {c.trial: MOST_FOUND - place for place, c in enumerate(found)}
+        leader = next((c for c in ranked if c.name is None and c in within), None)
+        preferences |= {leader.trial: MOST_FOUND + 1} if leader else {}
+    within += found[:MOST_FOUND] + designs[:MOST_DESIGNS]
+    return [(c, preferences.get(c.trial, 0)) for c in sorted(within, key=lambda c: c.trial)]
+
+
+def _widening(
+    entered: Sequence[CandidateRecord], untried: Sequence[CandidateRecord], expected_db: Mapping[int, float]
+) -> Iterator[CandidateRecord]:
+    """Yield whoever is expected to have the best score, if none of those found has, then what adds most to the front.
+
+    Each with those before it on the front. `untried` are ranked by what is expected, the best first.
+    """
+    chosen, left = list(entered), list(untried)
+    corner = corner_of(*_columns([*entered, *untried], expected_db)) if left else None
+    while left:
+        best = max((_expected(c, expected_db) for c in chosen if c.name is None), default=-math.inf)
+        if _expected(left[0], expected_db) > best:
+            place = 0
+        else:
+            psnr_db, runtime_ms = _columns(left, expected_db)
+            front = OfFront(*_columns(chosen, expected_db), corner)
+            place = int(np.argmax(front.expected(psnr_db, np.zeros(len(left)), runtime_ms)))
+        chosen.append(left.pop(place))
+        yield chosen[-1]
+
+
+def _columns(candidates: Sequence[CandidateRecord], expected_db: Mapping[int, float]) -> tuple[Vector, Vector]:
+    points = np.array([_point(candidate, expected_db) for candidate in candidates])
+    return points[:, 0], points[:, 1]
 
 
 def _eligible(study: StudyRecord, busy: Container[int]) -> list[CandidateRecord]:
@@ -173,7 +223,7 @@ def early_final(contenders: Sequence[Contender], seeds: Sequence[int]) -> tuple[
     untried = [c for c in of if not c.scores and not c.taken]
     if not untried:
         return None
-    first = max(untried, key=lambda c: (c.expected, -c.trial))
+    first = max(untried, key=lambda c: (c.preference, c.expected, -c.trial))
     return Final(first.trial, seeds[0]), first.seconds
 
 
@@ -200,7 +250,7 @@ def least_s(contenders: Sequence[Contender]) -> float:
 
 def _entrants(contenders: Sequence[Contender]) -> list[Contender]:
     """Return the best found and the best design, then the next of either in turns."""
-    ranked = sorted(contenders, key=lambda c: (-c.reached, -c.expected, c.trial))
+    ranked = sorted(contenders, key=lambda c: (-c.reached, -c.preference, -c.expected, c.trial))
     others = [c for c in ranked if not c.is_design][:MOST_FOUND]
     designs = [c for c in ranked if c.is_design][:MOST_DESIGNS]
     turns = [each for pair in zip(others, designs, strict=False) for each in pair]

@@ -13,6 +13,7 @@ from nas.search import pareto
 from nas.search.score import final_score
 
 Vector = np.ndarray[Any, Any]
+Figures = Sequence[float] | Vector
 # The corner of the area under the front: a little more than the runtime of the slowest network that was trained, and
 # this quantile of PSNR. With a lower one, what is fast and no good would count for more than all that is good.
 SLOWER, WORST_SHARE = 1.1, 0.1
@@ -44,7 +45,7 @@ class Improvement(Protocol):
 class OfScore(Improvement):
     """The best score."""
 
-    def __init__(self, psnr_db: Sequence[float], runtime_ms: Sequence[float]) -> None:
+    def __init__(self, psnr_db: Figures, runtime_ms: Figures) -> None:
         self._scores = [final_score(psnr, ms) for psnr, ms in zip(psnr_db, runtime_ms, strict=True)]
 
     def ranked(self, rng: np.random.Generator) -> list[int]:  # noqa: ARG002 (the interface)
@@ -57,15 +58,20 @@ class OfScore(Improvement):
         return expected_improvement(scores, deviation_db, max(self._scores))
 
 
+def corner_of(psnr_db: Figures, runtime_ms: Figures) -> tuple[float, float]:
+    """Return the PSNR (dB) and the runtime (ms) from which the area under the front of these networks is taken."""
+    return float(np.quantile(psnr_db, WORST_SHARE)), SLOWER * max(runtime_ms)
+
+
 class OfFront(Improvement):
     """The area between the front and a corner, in dB · ms."""
 
-    def __init__(self, psnr_db: Sequence[float], runtime_ms: Sequence[float]) -> None:
+    def __init__(self, psnr_db: Figures, runtime_ms: Figures, corner: tuple[float, float] | None = None) -> None:
+        worst, slowest = corner or corner_of(psnr_db, runtime_ms)
         self._ranks = pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])
         front = sorted((ms, psnr) for psnr, ms, rank in zip(psnr_db, runtime_ms, self._ranks, strict=True) if not rank)
-        worst = float(np.quantile(psnr_db, WORST_SHARE))
         times, levels = zip((0.0, worst), *((ms, max(psnr, worst)) for ms, psnr in front), strict=True)
-        self._steps = [*pairwise((*times, SLOWER * max(runtime_ms)))]
+        self._steps = [*pairwise((*times, slowest))]
         self._levels = levels
 
     def ranked(self, rng: np.random.Generator) -> list[int]:

@@ -2,11 +2,13 @@
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flow import TINY_TRAINING, InlineWorker, decisions, in_process, made_up, make_study, records, search
 from made_up_study import made_up_study
@@ -15,9 +17,13 @@ from nas.cli.search_view import running
 from nas.search import candidate_rows, driver, finals, verdicts
 from nas.search import study as studies
 from nas.search.budget import Budget
+from nas.search.candidate import CandidateRecord
+from nas.search.improvement import corner_of
 from nas.search.in_flight import InFlight
 from nas.search.policy import EARLY_SHARE
+from nas.search.score import final_score
 from nas.search.study import StudyRecord
+from nas.search.successive_halving import OBJECTIVES
 from nas.train.job import Job, Outcome
 from nas.train.workers import JobFailure
 from search_spaces.designs import DESIGNS
@@ -250,6 +256,33 @@ def test_a_front_is_not_one_of_finalists(tmp_path: Path) -> None:
     assert candidate_rows.choose_rung(opened, None) < opened.final_rung
 
 
+def area(candidates: Sequence[CandidateRecord], expected_db: Mapping[int, float], corner: tuple[float, float]) -> float:
+    """The area under a front, by adding up thin slices of time."""
+    worst, slowest = corner
+    points = [(c.runtime_ms or 0.0, expected_db[c.trial]) for c in candidates]
+    starts = np.arange(0, slowest, slowest / 4000)
+    best = [max([db for ms, db in points if ms <= start] + [worst]) for start in starts]
+    return float(np.sum(np.array(best) - worst) * slowest / 4000)
+
+
+def test_for_a_front_the_best_score_and_then_those_who_widen_it_have_finals(tmp_path: Path) -> None:
+    study = search(make_study(tmp_path / "s", objective="pareto"), 16).study
+    expected_db = {c.trial: c.rungs[0].psnr_db for c in study.trained()}
+    found = [c for c in study.trained() if c.name is None]
+    corner = corner_of([expected_db[c.trial] for c in study.trained()], [c.runtime_ms or 0 for c in study.trained()])
+    contenders = [c for c in finals.contenders_of(study, expected_db=expected_db) if not c.is_design]
+    first, *others = sorted(contenders, key=lambda c: -c.preference)
+    assert first.expected == max(final_score(expected_db[c.trial], c.runtime_ms or 0) for c in found)
+    chosen = [study.candidates[first.trial]]
+    for each in others[:2]:
+        most = max(area([*chosen, c], expected_db, corner) for c in found)
+        chosen.append(study.candidates[each.trial])
+        assert area(chosen, expected_db, corner) == pytest.approx(most, rel=0.01)
+    early = finals.early_final(contenders, [1])
+    assert early is not None
+    assert early[0].trial == first.trial
+
+
 def test_one_worker_and_one_seed_repeat_whatever_a_training_took(tmp_path: Path) -> None:
     def in_other_seconds(factor: float) -> Any:
         def run(job: Job) -> Outcome | JobFailure:
@@ -340,10 +373,11 @@ def searched_by_the_clock(
     return studies.load(folder)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_finals_of_the_best_found_begin_while_the_search_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
 ) -> None:
-    opened = searched_by_the_clock(tmp_path / "s", 450.0, monkeypatch, sampler="model")
+    opened = searched_by_the_clock(tmp_path / "s", 450.0, monkeypatch, sampler="model", objective=objective)
     events = [r for r in records(tmp_path / "s") if r["event"] in ("rung", "final")]
     last_rung = max(n for n, r in enumerate(events) if r["event"] == "rung")
     early = [r for r in events[:last_rung] if r["event"] == "final"]
