@@ -5,8 +5,8 @@
 A row per study: settings of the search, its verdict, and PSNR in dB and scores of both from `--seeds` that neither
 rungs nor finals have seen, trained by the default recipe over the finals' steps and judged on the same pairs. A verdict
 holds where "beats" is a difference above zero in the mean, "loses" one below, and "ties" one within the two intervals
-together; "undecided" claims nothing. Rows are appended as they come; the same command goes on where it stopped. `--table` prints what the file
-holds.
+together; "undecided" claims nothing. Rows are appended as they come; the same command goes on where it stopped.
+`--table` prints what the file holds.
 """
 
 import argparse

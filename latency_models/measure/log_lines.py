@@ -3,9 +3,9 @@
 import re
 
 # What `logcat -v` puts before a line, in the forms time, brief and tag ("07-08 15:34:26.201 I/tflite  ( 5395): ",
-# "I/tflite  ( 5395): ", "I/tflite  : "), threadtime, with a zone or in seconds since 1970 or since the phone was started
-# ("05-30 15:16:45.362 +0200  3380  3380 I tflite  : ", "1527693405.362  3380  3380 I tflite  : "), process and thread
-# ("I( 5395) ", "I( 5395: 5402) "), and Android Studio, old and new ("2021-03-02 11:07:41.204 20711-20711/org.app
+# "I/tflite  ( 5395): ", "I/tflite  : "), threadtime, with a zone or in seconds since 1970 or since the phone was
+# started ("05-30 15:16:45.362 +0200  3380  3380 I tflite  : ", "1527693405.362  3380  3380 I tflite  : "), process and
+# thread ("I( 5395) ", "I( 5395: 5402) "), and Android Studio, old and new ("2021-03-02 11:07:41.204 20711-20711/org.app
 # I/tflite: ", "… 20711-20711 tflite   org.app   I  ").
 _TIME = r"(?:(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+|\d{1,11}\.\d{3,9})(?: [+-]\d{4})?"
 _TAG = r"[^:(\s][^:(]*?"
