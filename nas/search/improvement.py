@@ -14,9 +14,9 @@ from nas.search.score import final_score
 
 Vector = np.ndarray[Any, Any]
 Figures = Sequence[float] | Vector
-# The corner of the area under the front: a little more than the runtime of the slowest network that was trained, and
-# this quantile of PSNR. With a lower one, what is fast and no good would count for more than all that is good.
-SLOWER, WORST_SHARE = 1.1, 0.1
+# The corner of the area under the front lies so far beyond its ends, in shares of its extent. With the slowest and the
+# worst network that was trained as corner, slow networks would count for more than all that lies between.
+BEYOND = 0.1
 
 
 def expected_improvement(mean: Vector, deviation: Vector, best: Any) -> Vector:
@@ -59,18 +59,30 @@ class OfScore(Improvement):
 
 
 def corner_of(psnr_db: Figures, runtime_ms: Figures) -> tuple[float, float]:
-    """Return the PSNR (dB) and the runtime (ms) from which the area under the front of these networks is taken."""
-    return float(np.quantile(psnr_db, WORST_SHARE)), SLOWER * max(runtime_ms)
+    """Return the PSNR (dB) and the runtime (ms) from which the area under the front of these networks is taken.
+
+    A little beyond both ends of the front (Ishibuchi et al. 2018). Where it is a point, the extent of all counts.
+    """
+    front = np.array(_front(psnr_db, runtime_ms, pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])))
+    extent = np.ptp(front, axis=0)
+    beyond = BEYOND * np.where(extent > 0, extent, [np.ptp(runtime_ms), np.ptp(psnr_db)])
+    return float(front[:, 1].min() - beyond[1]), float(front[:, 0].max() + beyond[0])
+
+
+def _front(psnr_db: Figures, runtime_ms: Figures, ranks: Sequence[int]) -> list[tuple[float, float]]:
+    """Return runtime and PSNR of the networks of rank 0, the fastest first."""
+    return sorted((ms, db) for db, ms, rank in zip(psnr_db, runtime_ms, ranks, strict=True) if not rank)
 
 
 class OfFront(Improvement):
     """The area between the front and a corner, in dB · ms."""
 
     def __init__(self, psnr_db: Figures, runtime_ms: Figures, corner: tuple[float, float] | None = None) -> None:
+        """`corner` is by default the one of `corner_of`."""
         worst, slowest = corner or corner_of(psnr_db, runtime_ms)
         self._ranks = pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])
-        front = sorted((ms, psnr) for psnr, ms, rank in zip(psnr_db, runtime_ms, self._ranks, strict=True) if not rank)
-        times, levels = zip((0.0, worst), *((ms, max(psnr, worst)) for ms, psnr in front), strict=True)
+        front = _front(psnr_db, runtime_ms, self._ranks)
+        times, levels = zip((0.0, worst), *((ms, max(db, worst)) for ms, db in front), strict=True)
         self._steps = [*pairwise((*times, slowest))]
         self._levels = levels
 

@@ -29,6 +29,8 @@ _UNREADABLE = (
     ZeroDivisionError,
     UsageError,
 )
+# What levels at the input may be: counts that float32 holds exactly, and shares of one.
+MOST_LEVEL, LEAST_EXTENT = 2.0**24, 2.0**-10
 NORMALIZED = "normalized"
 # What the input of a file may hold: values from black to white as 0 … 1, or counts of so many bits.
 INPUT_BITS = {NORMALIZED: None, "raw10": 10, "raw12": 12, "raw14": 14}
@@ -160,6 +162,8 @@ def _read(data: Mapping[str, Any]) -> Contract:
     contract = Contract(fmt, float(levels["black"]), float(levels["white"]))
     if not contract.black < contract.white:
         raise ValueError("input levels of which white is not above black")
+    if max(-contract.black, contract.white) > MOST_LEVEL or contract.white - contract.black < LEAST_EXTENT:
+        raise ValueError(f"input levels from {contract.black:g} to {contract.white:g}, which no float32 can tell apart")
     return contract
 
 

@@ -189,9 +189,12 @@ def test_without_a_card_options_say_both(tmp_path: Path) -> None:
         {"data": {"raw": {"colour": 1}}},
         {"data": None},
         {"data": {"raw": BGGR_12}, "input_levels": {"black": 1, "white": 0}},
+        {"data": {"raw": BGGR_12}, "input_levels": {"black": -1e308, "white": 1}},
+        {"data": {"raw": BGGR_12}, "input_levels": {"black": 0, "white": 1e300}},
+        {"data": {"raw": BGGR_12}, "input_levels": {"black": 0, "white": 1e-300}},
         {"raw": BGGR_12, "input_levels": {}},
     ],
-    ids=["torn", "list", "empty", "bits", "field", "null", "levels", "no levels"],
+    ids=["torn", "list", "empty", "bits", "field", "null", "levels", "low", "high", "narrow", "no levels"],
 )
 def test_a_card_that_does_not_tell_is_one_sentence(tmp_path: Path, content: Any) -> None:
     with pytest.raises(UsageError, match=r"Cannot read from .*card\.json what RAW the network was trained on"):

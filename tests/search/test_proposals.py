@@ -12,7 +12,7 @@ from flow import few_to_choose_from
 from latency_models.device import load_device
 from nas.defaults import DEFAULT_DEVICE
 from nas.search.constraints import Limits
-from nas.search.improvement import OfFront, OfScore, expected_improvement
+from nas.search.improvement import OfFront, OfScore, corner_of, expected_improvement
 from nas.search.optuna_sampler import ModelSampler
 from nas.search.prior import TABLES, best_networks, prior, standardised, table_names, table_size
 from nas.search.proposals import (
@@ -273,8 +273,9 @@ FRONT = [(30.0, 50.0), (31.0, 40.0), (33.0, 80.0), (32.0, 85.0), (24.0, 30.0), (
 
 def area(points: Sequence[tuple[float, float]]) -> float:
     """The area between a front and its corner, by adding up thin slices of time."""
-    width, worst = 0.05, float(np.quantile([db for db, _ in FRONT], 0.1))
-    starts = np.arange(0, 220, width)
+    worst, slowest = corner_of(*zip(*FRONT, strict=True))  # type: ignore[arg-type]
+    width = 0.05
+    starts = np.arange(0, slowest, width)
     best = [max([db for db, ms in points if ms <= start + 1e-9] + [worst]) for start in starts]
     return float(np.sum(np.array(best) - worst) * width)
 
@@ -286,6 +287,12 @@ def test_what_a_network_adds_to_the_front_is_what_many_draws_add_on_average(mean
     drawn = np.random.default_rng(0).normal(mean_db, 1.5, 400)
     mean = np.mean([area([*FRONT, (db, runtime_ms)]) for db in drawn]) - area(FRONT)
     assert added == pytest.approx(mean, rel=0.15, abs=0.5)
+
+
+def test_the_corner_lies_a_little_beyond_the_front_whatever_else_was_trained() -> None:
+    assert corner_of([24.0, 33.0, 31.0, 10.0], [30.0, 80.0, 40.0, 500.0]) == pytest.approx((23.1, 85.0))
+    assert corner_of([30.0, 20.0], [50.0, 100.0]) == pytest.approx((29.0, 55.0)), "a front of one network"
+    assert corner_of([30.0], [50.0]) == (30.0, 50.0)
 
 
 def test_parents_of_a_front_are_its_members_and_not_always_the_same_ones_first() -> None:
