@@ -1,7 +1,8 @@
 """Mutations of files for fuzzing, how many inputs are tried, and what every command must hold.
 
 ISP_NAS_FUZZ_SCALE says how many inputs are tried, in shares of what CI tries; ISP_NAS_FUZZ_COUNTS names a file that
-gets a line per test with the number of inputs that it tried.
+gets a line per test with the number of inputs that it tried, ISP_NAS_FUZZ_FAILURES one that gets the traceback of every
+failure: of one that the same input does not repeat, Hypothesis tells no more than that.
 """
 
 import atexit
@@ -10,6 +11,7 @@ import os
 import struct
 import time
 import tomllib
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -51,6 +53,16 @@ def tries(count: int) -> Callable[[Any], Any]:
 def holds(*arguments: object) -> CompletedProcess[str]:
     """Run a command and fail unless it ends as it should."""
     count()
+    try:
+        return _held(*arguments)
+    except BaseException:
+        if path := os.environ.get("ISP_NAS_FUZZ_FAILURES"):
+            with Path(path).open("a") as file:
+                file.write(f"{os.environ.get('PYTEST_CURRENT_TEST', '')}\n{arguments}\n{traceback.format_exc()}\n")
+        raise
+
+
+def _held(*arguments: object) -> CompletedProcess[str]:
     begun, own, before_mb = time.monotonic(), time.process_time(), peak_memory_mb() or 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # as the command does; pytest makes errors of them again
