@@ -97,14 +97,14 @@ class Device:
     def unsupported(self, graph: Graph) -> tuple[str, ...]:
         """Return the kernels of `graph` that fall to another processor, each with the reason; none where none does."""
         support = self.support(network(graph))
-        return () if support.status == "supported" else refusal_texts(support.refused)
+        return () if support.is_whole else refusal_texts(support.refused)
 
     def refusal(self, network: Network, *, allow_fallback: bool = False) -> str | None:
         """Return why a network is not to be run on the device, in one sentence; None where it is."""
         return self._refusal(self.support(network), allow_fallback=allow_fallback)
 
     def _refusal(self, support: Support, *, allow_fallback: bool) -> str | None:
-        if support.status == "supported" or (allow_fallback and support.status == "partial"):
+        if support.is_whole or (allow_fallback and support.status == "partial"):
             return None
         reasons = "; ".join(refusal_texts(support.refused))
         return f"{self.name} runs this network only in part ({support.status}): {reasons}"
@@ -130,7 +130,7 @@ class Device:
 
     def _predicted(self, network: Network, *, allow_fallback: bool) -> Prediction:
         support = self.support(network)
-        if support.status == "supported":
+        if support.is_whole:
             return self.predictor.predict(network)
         refused = self._refusal(support, allow_fallback=allow_fallback)
         if refused:

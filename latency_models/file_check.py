@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from latency_models.device import Device
 from latency_models.kernels import Network
-from latency_models.support import Support
+from latency_models.support import UNCHECKED, Support
 from latency_models.tflite_network import read_any_network
 from latency_models.tflite_shapes import UnknownSizeError
 from search_spaces.tflite_file import FileGraph, read_graph
@@ -18,6 +18,8 @@ from search_spaces.tflite_file import FileGraph, read_graph
 FLOATS = ("float32", "float16")
 # Beyond so many names a person is not helped by more.
 SHOWN_NAMES = 3
+NOT_CHECKED = "support is not checked"
+_TRY_IT = "run the file on the device, or calibrate it with --ops and the table of its delegate"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Finding:
 class FileCheck:
     """What a file is on a device."""
 
-    status: str  # "supported", "partial", "unsupported", or "unknown" where its sizes are open
+    status: str  # as Support has it, or "unknown" where its sizes are open
     partitions: int | None
     delegated: int | None
     kernels: int | None
@@ -66,6 +68,8 @@ def check_file(content: bytes, device: Device, *, sizes: tuple[int, ...] | None 
     if network is None:
         return FileCheck("unknown", None, None, None, (*problems, *_unlisted(device, read_any_network(content))))
     support = device.support(network)
+    if support.status == UNCHECKED:
+        problems.append(Finding("warning", device.name, f"nothing is known of its delegate, so {NOT_CHECKED}", _TRY_IT))
     problems += _refused(device, support)
     problems += _conversions(network, support)
     return FileCheck(support.status, support.partitions, support.delegated, support.kernels, tuple(problems))
@@ -113,7 +117,7 @@ def _refused(device: Device, support: Support) -> Iterator[Finding]:
         groups.setdefault((refusal.op, refusal.condition, refusal.remedy), []).append(refusal.kernel)
     for (op, condition, remedy), names in groups.items():
         # On a CPU what the delegate leaves stays and costs a little at most; but no CPU knows a custom operation.
-        is_lost = support.status != "supported" or op.startswith("CUSTOM")
+        is_lost = not support.is_whole or op.startswith("CUSTOM")
         severity: Literal["error", "warning"] = "error" if is_lost else "warning"
         where = f"{op} {_listed(names)}".rstrip()
         yield Finding(severity, where, f"{device.delegate.name} does not take it: {condition}", remedy)

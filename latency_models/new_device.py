@@ -20,6 +20,8 @@ from latency_models.methods import Fitted, Transferred
 from latency_models.other_probes import OtherProbe, any_named
 from latency_models.predictor import Predictor
 from latency_models.priors import choose_sources
+from latency_models.samples import HeldOut
+from latency_models.support import UNCHECKED
 from latency_models.tflite_network import read_network
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, IspNasError, MeasurementError
@@ -29,7 +31,6 @@ from search_spaces.networks import build_graph
 BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
 IO_BYTES = 4
 # The table of operations that goes with a delegate as measurements name it; of others nothing is known.
-UNCHECKED = "unchecked"
 TABLES = {
     "xnnpack": "xnnpack",
     "cpu": "xnnpack",
@@ -92,7 +93,18 @@ def make_device(
         digest="",
     )
     predictor, held_out = refit(device)
+    _tell_probes(measured, held_out, on_message)
     return replace(device, predictor=predictor, held_out=held_out)
+
+
+def _tell_probes(measured: Sequence[Measured], held_out: Sequence[HeldOut], on_message: OnMessage) -> None:
+    """Name the files that are fitted and not judged: with fewer than two kernels that compute they count as probes."""
+    judged = {each.label for each in held_out}
+    names = [m.label for m in measured if m.sample.whole and m.label not in judged and not any_named(m.label)]
+    if names and judged:
+        on_message(
+            f"Not in the table of errors, as probes of one or two operations and no networks: {', '.join(names)}."
+        )
 
 
 def _all_measured(timings: Sequence[Timing], folder: Path, on_message: OnMessage) -> list[Measured]:

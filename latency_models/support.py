@@ -16,6 +16,9 @@ from typing import NamedTuple
 from latency_models.delegate import DelegateTable, Objection
 from latency_models.kernels import Kernel, Network
 
+SUPPORTED = "supported"
+UNCHECKED = "unchecked"  # also the table of delegates of which nothing is known
+
 
 class Refusal(NamedTuple):
     """A kernel that the delegate does not take."""
@@ -35,12 +38,17 @@ class Refusal(NamedTuple):
 class Support:
     """How far a delegate takes a network."""
 
-    status: str  # "supported", "partial" or "unsupported"
+    status: str  # "supported", "partial", "unsupported", or "unchecked" where nothing is known of the delegate
     refused: tuple[Refusal, ...]  # in the order of computation
     partitions: int  # stretches that the delegate gets, each with its own start and copies
     delegated: int  # kernels in them
     kernels: int
     fallback: tuple[int, ...]  # positions of the kernels outside: refused ones, and what a limit of partitions leaves
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the delegate runs the network whole, as far as is known."""
+        return self.status in (SUPPORTED, UNCHECKED)
 
 
 def support(network: Network, table: DelegateTable) -> Support:
@@ -52,12 +60,13 @@ def support(network: Network, table: DelegateTable) -> Support:
     objections = [table.objection(kernel) for kernel in kernels]
     refused = tuple([_refusal(k, objection) for k, objection in zip(kernels, objections, strict=True) if objection])
     if not refused:
-        return Support("supported", (), min(1, len(kernels)), len(kernels), len(kernels), ())
+        whole = UNCHECKED if table.name == UNCHECKED else SUPPORTED
+        return Support(whole, (), min(1, len(kernels)), len(kernels), len(kernels), ())
     groups = partitions(kernels, [objection is None for objection in objections])
     taken = sorted(groups, key=len, reverse=True)[: table.max_partitions]
     delegated = {index for group in taken for index in group}
     fallback = tuple([index for index in range(len(kernels)) if index not in delegated])
-    status = "supported" if table.loses_nothing else _status(kernels, delegated)
+    status = SUPPORTED if table.loses_nothing else _status(kernels, delegated)
     return Support(status, refused, len(taken), len(delegated), len(kernels), fallback)
 
 

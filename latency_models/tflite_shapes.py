@@ -67,8 +67,8 @@ def with_input_shape(graph: FileGraph, input_shape: Sizes | None, *, folded: boo
     shape_given = input_shape or (first.shape if first and not _is_open(first) else None)
     if shape_given is None:
         raise DeviceError(
-            f"The file leaves sizes open ({_inputs(graph)}); say at which input shape it is to run (--input-shape, or "
-            f"--size for a photograph), or {_CONVERT}."
+            f"The file leaves sizes open ({_inputs(graph)}); {_CONVERT}, or say at which input shape it is to run, "
+            "where a command takes that (`isp-nas latency predict --input-shape`, or --size for a photograph)."
         )
     return _sized(graph, shape_given, folded=folded)
 

@@ -187,7 +187,12 @@ def _crowd(axes: Any, named: Sequence[PlotPoint]) -> list[PlotPoint]:
 
 def _inset(axes: Any, dots: Sequence[PlotPoint], crowd: Sequence[PlotPoint]) -> Any:
     """Draw the crowd again, larger, where nothing else is."""
-    inset = axes.inset_axes(_free_corner(axes, dots))
+    left, bottom, *_ = corner = _free_corner(axes, dots)
+    inset = axes.inset_axes(corner)
+    if left < 0.5:  # its numbers would lie upon those of the axis
+        inset.yaxis.tick_right()
+    if bottom < 0.5:
+        inset.xaxis.tick_top()
     x, y = np.array([(d.runtime_ms, d.psnr_db) for d in crowd]).T
     margin_x, margin_y = max(np.ptp(x), 0.01 * x.max()) * 0.35, max(np.ptp(y), 0.02) * 0.35
     inset.set(xlim=(x.min() - margin_x, x.max() + margin_x), ylim=(y.min() - margin_y, y.max() + margin_y))

@@ -72,7 +72,8 @@ class ClusterSettings:
         float | None,
         option(
             "--stall",
-            help="Seconds without a step after which a training is lost.",
+            help="Seconds without a step after which a training is lost; compiling and judging, which tell no steps, "
+            "have ten minutes at least.",
             default="ten times the slowest step, at least 120",
             panel=CLUSTER,
         ),

@@ -11,9 +11,11 @@ from typing import Any
 
 from latency_models import accuracy
 from latency_models.device import BUILTIN, Device, device_names, load_device, summary
+from latency_models.file_check import NOT_CHECKED
 from latency_models.kernels import Network
 from latency_models.predictor import Prediction
 from latency_models.samples import HeldOut
+from latency_models.support import UNCHECKED
 from nas.cli.console import Console, plain
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
@@ -131,11 +133,19 @@ def _print_prediction(
         f"\n[bold]{plain(Path(name).name)}[/] on {plain(device.name)}: {text} ms, 80 % interval {kind}.",
         f"Start, input and output take {prediction.fixed_ms:.1f} ms of it; {len(seen.kernels)} kernels the rest.",
         *(f"[yellow]{plain(flag)}.[/]" for flag in prediction.flags),
+        *_unchecked(device, seen),
         *(f"[yellow]On the CPU: {plain(each)}.[/]" for each in refused),
         accuracy_line(device),
     ]
     for line in lines:
         console.print(line, highlight=False)
+
+
+def _unchecked(device: Device, seen: Network) -> list[str]:
+    """Say so where nothing tells whether the device's delegate takes the network."""
+    if device.support(seen).status != UNCHECKED:
+        return []
+    return [f"[yellow]Nothing is known of what the delegate of {plain(device.name)} takes: {NOT_CHECKED}.[/]"]
 
 
 def accuracy_line(device: Device) -> str:

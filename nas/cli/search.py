@@ -1,6 +1,8 @@
 """The command `isp-nas search`, with what a person sees meanwhile."""
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from nas.cli.search_log import SearchLog
 from nas.cli.search_view import SearchView, standing
 from nas.cli.show import FRONT_COLUMNS
 from nas.cli.tables import print_rows
+from nas.data.pairs import Progress
 from nas.search import candidate_rows, verdicts
 from nas.search.budget import Budget, duration
 from nas.search.cluster import ClusterOptions
@@ -38,7 +41,7 @@ def run_search(
     """
     with SearchLog(log_file) as log:
         voice = Voice(Console(), log, quiet)
-        with progress_bar("Reading pairs", quiet=quiet) as read:
+        with _read_first(voice) as (say, read):
             session = open_session(
                 options,
                 results,
@@ -46,12 +49,24 @@ def run_search(
                 workers=workers,
                 cluster=cluster,
                 stall_s=stall_s,
-                on_message=voice.say,
+                on_message=say,
                 on_reading=read,
             )
         _search(session, budget, voice)
         if log.problem:
             Console(stderr=True).print(plain(log.problem), highlight=False)
+
+
+@contextmanager
+def _read_first(voice: "Voice") -> Iterator[tuple[Callable[[str], None], Progress]]:
+    """Draw a bar while pairs are read, and say what there is to say after it: a line would stand behind the bar."""
+    lines: list[str] = []
+    try:
+        with progress_bar("Reading pairs", quiet=voice.quiet) as read:
+            yield lines.append, read
+    finally:
+        for line in lines:
+            voice.say(line)
 
 
 @dataclass(frozen=True)

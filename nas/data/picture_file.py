@@ -69,10 +69,53 @@ def open_picture(
         raise NotAPictureError(f"a file that is no {', '.join(formats[:-1])} or {formats[-1]}") from None
     with image:
         if for_pixels and image.format in _JPEG:
-            _require_whole_jpeg(source.read_bytes() if isinstance(source, Path) else source.getvalue())
+            _require_whole_jpeg(_content(source))
+        if for_pixels and image.format == "PNG":
+            _require_whole_png(_content(source))
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG may carry a depth map
             raise NotAPictureError(f"{getattr(image, 'n_frames', 1)} pictures in one file")
         yield image
+
+
+def _content(source: Path | BytesIO) -> bytes:
+    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
+
+
+def _require_whole_png(content: bytes) -> None:
+    """Raise ValueError where the data of a PNG end before its last row: Pillow leaves the rest black without a word."""
+    (width, height, depth, colour, *_, interlaced), expected, length = _PNG_HEADER.unpack_from(content, 16), 0, 0
+    bits = depth * _PNG_CHANNELS.get(colour, 1)
+    for first_row, first_column, rows, columns in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        across, down = -(-(width - first_column) // columns), -(-(height - first_row) // rows)
+        expected += down * (1 + (across * bits + 7) // 8) if across > 0 and down > 0 else 0
+    unpacking = zlib.decompressobj()
+    for data in _png_data(content):
+        rest = data
+        while rest and length < expected:
+            length += len(unpacking.decompress(rest, _PNG_BLOCK))
+            rest = unpacking.unconsumed_tail
+    while length < expected and (block := unpacking.decompress(unpacking.unconsumed_tail, _PNG_BLOCK)):
+        length += len(block)
+    if length < expected:
+        raise ValueError(f"its data end after {length} of {expected} bytes")
+
+
+def _png_data(content: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG that hold pixels."""
+    at = 8
+    while at + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind == b"IDAT":
+            yield content[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+# Width, height, bits, kind of colour, compression, filter, interlacing.
+_PNG_HEADER = struct.Struct(">IIBBBBB")
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_BLOCK = 1 << 20
+# Of each pass of an interlaced PNG its first row and column, and how many rows and columns lie between.
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def _require_whole_jpeg(content: bytes) -> None:

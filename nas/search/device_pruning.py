@@ -63,7 +63,7 @@ def _run_by(space: SearchSpace, device: Device, allow_fallback: bool) -> list[Ar
     if not members:
         raise UsageError(
             f"{device.name} runs none of {MOST_DRAWN} networks of space {space.name}: {reason}. Choose another device "
-            "or space, or give --allow-fallback."
+            f"or space{'' if allow_fallback else ', or give --allow-fallback'}."
         )
     return members
 

@@ -68,7 +68,8 @@ def latency_of(seen: Network, device: Device, *, allow_fallback: bool = False) -
     """Return how long a network takes on a device; raises as `predict_latency` does."""
     refusal = device.refusal(seen, allow_fallback=allow_fallback)
     if refusal:
-        raise DeviceError(f"{refusal}. Change these operations, or give --allow-fallback to price them on the CPU.")
+        other = "name another device" if allow_fallback else "give --allow-fallback to price them on the CPU"
+        raise DeviceError(f"{refusal}. Change these operations, or {other}.")
     return NetworkLatency(seen, device.support(seen), device.predict_network(seen, allow_fallback=allow_fallback))
 
 

@@ -137,7 +137,7 @@ def _is_in_use(path: Path) -> bool:
 
 
 def _studies_in(content: bytes) -> set[str] | None:
-    """Return the names of the studies in an Optuna database, nothing for another one; None where there is no content.
+    """Return the names of the studies in an Optuna database, nothing for another one; None where it holds none yet.
 
     Raises sqlite3.DatabaseError where it is none, or damaged.
     """
@@ -152,11 +152,9 @@ def _studies_in(content: bytes) -> set[str] | None:
         if not {"studies", "trials", "trial_params"} <= tables:
             return set()
         columns = {row[1] for row in opened.execute("PRAGMA table_info(studies)")}
-        return (
-            {str(name) for (name,) in opened.execute("SELECT study_name FROM studies")}
-            if "study_name" in columns
-            else set()
-        )
+        if "study_name" not in columns:
+            return set()
+        return {str(name) for (name,) in opened.execute("SELECT study_name FROM studies")} or None
 
 
 def _journals(path: Path) -> list[Path]:

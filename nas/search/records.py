@@ -5,9 +5,11 @@ moved is noticed. Lines from before there were checksums have none; they are rea
 that has one, and the first line that is added covers them, too.
 """
 
+import codecs
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, NotRequired
@@ -173,6 +175,8 @@ Record = Annotated[
 ]
 SCHEMA: stored.Schema[dict[str, Any]] = stored.Schema(Record)
 
+# What a cut leaves of a word or a number.
+_CUT_VALUE = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|\.|[eE][+-]?")
 _BEGINNING = b'{"event": "'
 
 
@@ -279,7 +283,18 @@ def _is_torn(last: bytes) -> bool:
     if b"\r" in last or not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
         return False
     try:
-        json.JSONDecoder().raw_decode(last.decode("utf-8", errors="ignore"))
+        text = codecs.getincrementaldecoder("utf-8")().decode(last)  # the last character may be torn, too
+        json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        return _is_cut_at(text, error)
     except (ValueError, RecursionError):
-        return True
+        return False
     return False
+
+
+def _is_cut_at(text: str, error: json.JSONDecodeError) -> bool:
+    """Tell whether what JSON objects to is no more than that the text ends there."""
+    rest = text[error.pos :]
+    is_within_text = error.msg.startswith("Unterminated string")
+    is_within_escape = error.msg.startswith("Invalid \\") and len(rest) < len("\\u0000")
+    return not rest or is_within_text or is_within_escape or _CUT_VALUE.fullmatch(rest) is not None

@@ -21,6 +21,7 @@ from nas.data.make import assembly, maker, pair_writing, report_page
 from nas.data.make.assembly import AssemblySettings
 from nas.data.make.maker import MakeReport, make_pairs
 from nas.data.make.photograph import MakeSettings
+from nas.data.make.report_page import LEFT_OUT
 from nas.data.make.scenes import Patch
 from nas.data.pairs import DataConfig
 from search_spaces.errors import DataError, UsageError
@@ -291,6 +292,10 @@ def test_mosaics_of_another_sensor_are_left_out(photographs: Path, tmp_path: Pat
     [refused] = report.refused
     assert refused.name == "b.dng"
     assert "another sensor" in refused.why
+    assert report.patches["kept"] == report.written, "what is left out does not count as kept"
+    assert report.patches[LEFT_OUT] > 0
+    page = (tmp_path / "pairs" / "report.html").read_text("utf-8")
+    assert "left out: " in page
 
 
 def test_mosaics_of_another_camera_of_the_same_levels_are_left_out(photographs: Path, tmp_path: Path) -> None:
@@ -319,11 +324,18 @@ def test_photographs_of_one_wall_are_one_scene_and_that_is_said(tmp_path: Path) 
     assert report.pairs["train"] == report.written
 
 
-def test_no_pair_at_all_is_an_error_that_names_the_first_cause(photographs: Path, tmp_path: Path) -> None:
-    for path in (photographs / "camera").iterdir():
+def test_no_pair_at_all_is_an_error_that_names_every_cause_and_leaves_a_report(
+    photographs: Path, tmp_path: Path
+) -> None:
+    for path in sorted((photographs / "camera").iterdir())[:3]:
         truncate(path)
-    with pytest.raises(DataError, match=r"No pair could be made of 4 photographs\. The first: a\.png: .*damaged"):
+    (photographs / "camera" / "d.jpg").unlink()
+    with pytest.raises(DataError, match=r"No pair could be made of 4 photographs\. .*a\.png.*: .*damaged") as told:
         run(photographs, tmp_path / "pairs")
+    assert "d.png: One target of the same name is needed" in str(told.value)
+    page = (tmp_path / "pairs" / "report.html").read_text("utf-8")
+    assert all(name in page for name in ("a.png", "b.png", "c.png", "d.png"))
+    assert (tmp_path / "pairs" / "dropped.csv").exists()
 
 
 def test_names_that_are_markup_are_escaped_in_the_report(photographs: Path, tmp_path: Path) -> None:
@@ -437,6 +449,7 @@ def test_single_patches_alike_are_left_out_and_many_join_their_photographs(
         return found
 
     shutil.copytree(prepared, prepared.with_name("joined"))
+    monkeypatch.setattr(assembly, "MOST_SHARED", 0.2)  # a photograph has nine patches
     monkeypatch.setattr(assembly, "leaks", of_share(0))
     report = run(shot, prepared)
     assert any("1 patches that show what a patch of another split shows" in note for note in report.notes)

@@ -18,7 +18,7 @@ from PIL import Image
 from nas.data.camera_raw import Mosaic, read_mosaic
 from nas.data.make.development import develop
 from nas.data.make.one_phase import in_phase, phase_offset, with_levels, without_black
-from nas.data.make.patch_judging import BLURRED, CLIPPED, MOTION, UNSURE, measure_maps, positions
+from nas.data.make.patch_judging import BLURRED, CLIPPED, MOTION, UNSURE, measure_maps
 from nas.data.make.photograph import Made, MakeSettings, make
 from nas.data.make.sources import Photograph
 from nas.data.make.target_picture import read_embedded
@@ -272,7 +272,7 @@ def test_a_mosaic_alone_has_no_picture_of_its_own(tmp_path: Path, target: str) -
         make(Photograph("a.png", photo.raw), MakeSettings(target, patch=PATCH, raw=FMT))
 
 
-# Phases, levels, positions
+# Phases, levels
 
 
 @pytest.mark.parametrize(("pattern", "wanted"), list(product(PATTERNS, PATTERNS)))
@@ -306,15 +306,6 @@ def test_black_is_subtracted_from_each_place_by_its_own_level() -> None:
     assert found.values.tolist() == [[0, 9], [0, 960]]
     assert (found.black, found.white) == ((0.0,) * 4, 960.0)
     assert values.tolist() == [[60, 70], [50, 1023]]
-
-
-def test_patches_lie_on_whole_tiles_inside_of_the_photograph() -> None:
-    found = list(positions(300, 458, patch=64, stride=50))
-    assert found
-    assert all(row % 2 == column % 2 == 0 for row, column in found)
-    assert max(row for row, _ in found) <= 300 - 64
-    assert max(column for _, column in found) <= 458 - 64
-    assert list(positions(60, 500, patch=64, stride=64)) == []
 
 
 def test_a_mosaic_is_developed_evenly_whatever_its_black_levels(tmp_path: Path) -> None:

@@ -288,5 +288,6 @@ def _notes(
     elif empty := [
         split for split in SPLITS if not members[split] and {"val": settings.val, "test": settings.test}.get(split)
     ]:
-        notes.append(f"{len(splits)} scenes are too few for {' and '.join(empty)}; add photographs of others.")
+        scenes = f"{len(splits)} scenes are" if len(splits) != 1 else "1 scene is"
+        notes.append(f"{scenes} too few for {' and '.join(empty)}; add photographs of others.")
     return notes

@@ -9,7 +9,7 @@ with the same decision.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,9 +18,11 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
+from typing import NoReturn
 
 from filelock import Timeout
 
+from nas.data.check.problems import listed
 from nas.data.layout import SPLITS, Split
 from nas.data.make.assembly import EXPOSURE_CHOICES, AssemblySettings, SetLevels, plan
 from nas.data.make.pair_writing import (
@@ -39,7 +41,7 @@ from nas.data.make.pair_writing import (
 )
 from nas.data.make.photograph import MakeSettings
 from nas.data.make.photograph_state import FinishedPhotograph, finish, state_folder
-from nas.data.make.report_page import REPORT_FILE, report_page
+from nas.data.make.report_page import KEPT, LEFT_OUT, REPORT_FILE, report_page
 from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs, left_over
 from nas.data.pairs import Progress
 from search_spaces.errors import DataError, UnknownNameError, UsageError
@@ -52,6 +54,7 @@ from search_spaces.system.machine import usable_cores
 PLANNED_FILE, SETTINGS_FILE, LEVELS_FILE = "planned.csv", "settings.json", "levels.json"
 FOLDER_TARGET = "folder"
 WRITING_THREADS = 4
+MOST_REASONS = 3  # why no photograph gave a pair, in the message
 
 
 @dataclass(frozen=True)
@@ -263,8 +266,7 @@ def _assembled(
         black_levels=settings.black_levels,
     )
     if decided is None:
-        first = f" The first: {refused[0].name}: {refused[0].why}" if refused else ""
-        raise DataError(f"No pair could be made of {total} photographs.{first}")
+        _report_nothing(out, list(known.values()), refused, total)
     fmt = replace(settings.raw, pattern=settings.phase)
     rows = [*planned, *(row_of(pair, decided.levels, fmt) for pair in decided.pairs)]
     write_durably(state / LEVELS_FILE, json.dumps(checksums.summed(asdict(decided.levels))).encode())
@@ -278,7 +280,7 @@ def _assembled(
         photographs=total,
         refused=tuple(every),
         notes=(*notes, *decided.notes, *_notes_of(known.values())),
-        patches=_counted(known.values()),
+        patches=_counted(known.values(), {each.name for each in decided.refused}),
         pairs={split: sum(row["split"] == split for row in rows) for split in SPLITS},
         written=len(decided.pairs),
         scenes=len(decided.splits),
@@ -287,7 +289,8 @@ def _assembled(
         white=decided.levels.white,
         pattern=settings.phase,
     )
-    page = report_page(report_facts(report), list(known.values()), rows, every, report.notes)
+    left_out = {each.name: each.why for each in decided.refused}
+    page = report_page(report_facts(report), list(known.values()), rows, every, report.notes, left_out)
     write_own(out / REPORT_FILE, page.encode(), state)
     return report
 
@@ -314,10 +317,30 @@ def _write_files(out: Path, rows: Iterable[Mapping[str, str]], known: Mapping[st
             job.result()
 
 
-def _counted(photographs: Iterable[FinishedPhotograph]) -> dict[str, int]:
+def _report_nothing(
+    out: Path, photographs: Sequence[FinishedPhotograph], refused: Sequence[Refused], total: int
+) -> NoReturn:
+    """Write why none of the photographs gave a pair, and raise DataError with the most frequent reasons."""
+    state = state_folder(out)
+    page = report_page({"photographs": f"{total}; none gave a pair"}, photographs, [], refused)
+    write_own(out / DROPPED_FILE, table_of(DROPPED_COLUMNS, dropped_rows(photographs)), state)
+    write_own(out / REPORT_FILE, page.encode(), state)
+    groups: dict[str, list[str]] = {}
+    for each in refused:
+        groups.setdefault(each.why, []).append(each.name)
+    reasons = sorted(groups.items(), key=lambda group: -len(group[1]))
+    told = [f"{listed(names)}: {why}" for why, names in reasons[:MOST_REASONS]]
+    more = [f"{len(reasons) - MOST_REASONS} more reasons are in {REPORT_FILE}."] * (len(reasons) > MOST_REASONS)
+    raise DataError(" ".join([f"No pair could be made of {total} photographs.", *told, *more]))
+
+
+def _counted(photographs: Iterable[FinishedPhotograph], left_out: Container[str]) -> dict[str, int]:
+    """Return how many patches there are by what became of them; those of a photograph `left_out` make no pairs."""
     return dict(
         Counter(
-            judgement.reason or "kept" for each in photographs for judgement in each.record.judgements
+            judgement.reason or (LEFT_OUT if each.record.name in left_out else KEPT)
+            for each in photographs
+            for judgement in each.record.judgements
         ).most_common()
     )
 

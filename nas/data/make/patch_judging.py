@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8, UInt16
+from jaxtyping import Bool, Float32, Int32, UInt8, UInt16
 
 from nas.data.check.alignment import TEXTURED_FROM, match
 from nas.data.check.measurement import CURVE
@@ -38,6 +38,8 @@ MOST_DIFFERENCE = 28.0  # of 255, between the means of a window
 LEVELS, LEVEL_WINDOW = 16, 9
 FINE, COARSE = 0.7, 5.0  # px of the grey picture: what is sharper than these; a blur of some pixels spares the coarser
 
+ROW_TRIES = 32  # heights at which the first row of patches is tried
+
 Half = tuple[slice, slice]
 
 OUTSIDE, CLIPPED, UNSURE, MOTION, UNLIKE, SHIFTED, BLURRED, FLAT = REASONS = (
@@ -54,7 +56,7 @@ WORDS = {
     OUTSIDE: "outside of the target",
     CLIPPED: "clipped to white",
     UNSURE: "the two directions of the match disagree",
-    MOTION: "something moved or is hidden in one of the two",
+    MOTION: "something moved, is hidden or is badly blurred in one of the two",
     UNLIKE: "low correlation",
     SHIFTED: "a shift remains",
     BLURRED: "one of the two is out of focus",
@@ -110,14 +112,46 @@ class Band:
         return cls(_edges(grey, blur), _edges(picture, blur), np.float32((inverse**2).sum()) * noise**2)
 
 
-def positions(height: int, width: int, *, patch: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Yield where patches begin: a grid in the middle of the photograph, on whole tiles."""
-    starts = []
-    for side in (height, width):
-        count = max(0, (side - patch) // stride + 1)
-        margin = (side - patch - (count - 1) * stride) // 2 // 2 * 2 if count else 0
-        starts.append([margin + stride * number for number in range(count)])
-    yield from ((row, column) for row in starts[0] for column in starts[1])
+def positions(inside: Bool[np.ndarray, "h w"], *, patch: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Yield where patches begin, in px of the mosaic, on whole tiles: rows of which each begins where most fit.
+
+    `inside` says of every pixel of the grey picture, half as large, whether the target shows it. Of a target that is
+    turned or smaller than the mosaic, one grid in the middle would spend most of its patches on the edges.
+    """
+    side, step = patch // 2, stride // 2
+    height, width = inside.shape
+    if min(height, width) < side:
+        return
+    # Of each pixel, how many of those above it are outside.
+    above = np.vstack([np.zeros((1, width), np.int32), np.cumsum(~inside, axis=0, dtype=np.int32)])
+    middle = (height - side) % step // 2
+    firsts = {middle, *range(0, min(step, height - side + 1), max(1, step // ROW_TRIES))}
+    begins = {first: list(_rows(above, first, side, step)) for first in firsts}
+    best = max(firsts, key=lambda first: (sum(count for *_, count in begins[first]), -abs(first - middle)))
+    for row, column, _ in begins[best]:
+        yield from ((2 * row, 2 * each) for each in range(column % step, width - side + 1, step))
+
+
+def _rows(above: Int32[np.ndarray, "h1 w"], first: int, side: int, step: int) -> Iterator[tuple[int, int, int]]:
+    """Yield for each row of patches from `first` on where it begins, one column of it, and how many are inside."""
+    height, width = above.shape[0] - 1, above.shape[1]
+    for row in range(first, height - side + 1, step):
+        begin, length = _longest(above[row + side] == above[row])
+        if length < side:
+            begin, length, count = 0, width, 0
+        else:
+            count = (length - side) // step + 1
+        yield row, begin + (length - side) % step // 2, count
+
+
+def _longest(covered: Bool[np.ndarray, " w"]) -> tuple[int, int]:
+    """Return where the longest run of true begins, and its length."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], covered, [False]]).astype(np.int8)))
+    if not len(edges):
+        return 0, 0
+    lengths = edges[1::2] - edges[::2]
+    longest = int(np.argmax(lengths))
+    return int(edges[2 * longest]), int(lengths[longest])
 
 
 def measure_maps(

@@ -197,7 +197,7 @@ def _cut(
     maps = measure_maps(mosaic.values, grey, alignment, max(mosaic.black), mosaic.white)
     judgements, cuts = [], []
     side, stride = settings.patch, settings.stride or settings.patch
-    for row, column in positions(*mosaic.values.shape, patch=side, stride=stride):
+    for row, column in positions(alignment.inside, patch=side, stride=stride):
         here = slice(row, row + side), slice(column, column + side)
         judgement = judge(row, column, mosaic.values[here], target[here], maps)
         judgements.append(judgement)

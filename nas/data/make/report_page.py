@@ -23,9 +23,9 @@ from nas.data.make.sources import Refused
 from nas.templates import environment
 
 REPORT_FILE = "report.html"
-KEPT = "kept"
-_SHADES = ("#2a9d3a", "#777", "#e8c100", "#d9534f", "#b5179e", "#8a2be2", "#e07000", "#0077b6", "#444")
-COLOURS = dict(zip((KEPT, *REASONS), _SHADES, strict=True))
+KEPT, LEFT_OUT = "kept", "of a photograph left out"
+_SHADES = ("#2a9d3a", "#777", "#e8c100", "#d9534f", "#b5179e", "#8a2be2", "#e07000", "#0077b6", "#444", "#bbb")
+COLOURS = dict(zip((KEPT, *REASONS, LEFT_OUT), _SHADES, strict=True))
 SHOWN_PHOTOGRAPHS = 100  # a page of 12 MB where each is of 12 megapixels
 SHOWN_PAIRS = 48
 PAIR_SIDE = 128  # px
@@ -40,18 +40,22 @@ def report_page(
     rows: Sequence[Mapping[str, str]],
     refused: Sequence[Refused] = (),
     notes: Sequence[str] = (),
+    left_out: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the page."""
+    """Return the page; `left_out` are photographs of which no pair was made though patches are fit, with the reason."""
     known = {each.key: each for each in photographs}
     aligned = [each for each in photographs if each.record.refused is None]
     shown = _spread(aligned, SHOWN_PHOTOGRAPHS)
-    words = {KEPT: KEPT, **WORDS}
+    words = {KEPT: KEPT, LEFT_OUT: LEFT_OUT, **WORDS}
     return _template().render(
         facts=list(facts.items()),
         notes=notes,
         refused=[(each.name, each.why) for each in refused],
         legend=[(colour, words[name]) for name, colour in COLOURS.items()],
-        photographs=[{"number": number, **_photograph(each)} for number, each in enumerate(shown)],
+        photographs=[
+            {"number": number, **_photograph(each, (left_out or {}).get(each.record.name))}
+            for number, each in enumerate(shown)
+        ],
         more=len(aligned) - len(shown),
         boxes_caption="patches by what became of them",
         shifts_caption=(f"shift that remains, arrows {ARROW:g} times as long; green 0 px, red {MOST_SHIFT_PX:g} px"),
@@ -64,9 +68,9 @@ def _template() -> Template:
     return environment(Path(__file__).parent / "templates").get_template("report.html.j2")
 
 
-def _photograph(each: FinishedPhotograph) -> dict[str, Any]:
+def _photograph(each: FinishedPhotograph, left_out: str | None) -> dict[str, Any]:
     record = each.record
-    facts = f"{len(record.kept)} of {len(record.judgements)} patches kept"
+    facts = f"{len(record.kept)} of {len(record.judgements)} patches {'kept' if left_out is None else 'fit'}"
     if record.agreeing is not None:
         facts += f"; {record.agreeing} features agree; turned by {record.degrees:.1f}°, scale {record.scale:.3f}"
     if record.target_bits is not None:
@@ -76,13 +80,13 @@ def _photograph(each: FinishedPhotograph) -> dict[str, Any]:
     return {
         "name": record.name,
         "facts": facts,
-        "notes": record.notes,
+        "notes": record.notes if left_out is None else (f"left out: {left_out}", *record.notes),
         "width": width,
         "height": height,
         "jpeg": _shown(each),
         "side": side,
         "stroke": f"{side / 30:g}",
-        "boxes": [_box(judgement) for judgement in record.judgements],
+        "boxes": [_box(judgement, LEFT_OUT if left_out else KEPT) for judgement in record.judgements],
         "shifts": list(_shifts(record.judgements, side)),
     }
 
@@ -96,15 +100,15 @@ def _shown(each: FinishedPhotograph) -> str:
 
 
 def _side(judgements: Sequence[Judgement]) -> int:
-    """How large patches are to be drawn: as far apart as they begin, which is their stride."""
-    columns = sorted({each.column for each in judgements})
-    rows = sorted({each.row for each in judgements})
-    steps = [b - a for line in (columns, rows) for a, b in pairwise(line)]
-    return min(steps, default=256)
+    """How large patches are to be drawn: as far apart as they begin in a row, which is their stride."""
+    places = sorted((each.row, each.column) for each in judgements)
+    steps = [right - left for (row, left), (other, right) in pairwise(places) if row == other]
+    rows = sorted({row for row, _ in places})
+    return min([*steps, *(b - a for a, b in pairwise(rows))], default=256)
 
 
-def _box(judgement: Judgement) -> dict[str, Any]:
-    reason = judgement.reason or KEPT
+def _box(judgement: Judgement, fit: str) -> dict[str, Any]:
+    reason = judgement.reason or fit
     place = {"row": judgement.row, "column": judgement.column}
     return {**place, "reason": reason, "kept": judgement.reason is None, "colour": COLOURS[reason]}
 
