@@ -6,13 +6,14 @@ import re
 # "I/tflite  ( 5395): ", "I/tflite  : "), threadtime, with a zone or in seconds since 1970 or since the phone was
 # started ("05-30 15:16:45.362 +0200  3380  3380 I tflite  : ", "1527693405.362  3380  3380 I tflite  : "), process and
 # thread ("I( 5395) ", "I( 5395: 5402) "), and Android Studio, old and new ("2021-03-02 11:07:41.204 20711-20711/org.app
-# I/tflite: ", "… 20711-20711 tflite   org.app   I  ").
-_TIME = r"(?:(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d+|\d{1,11}\.\d{3,9})(?: [+-]\d{4})?"
+# I/tflite: ", "… 20711-20711 tflite   org.app   I  "), and the latter with columns hidden ("11:07:41.204  I  ").
+_TIME = r"(?:(?:(?:\d{4}-)?\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d{1,11}\.\d{3,9})(?: [+-]\d{4})?"
 _TAG = r"[^:(\s][^:(]*?"
 _LOGCAT = re.compile(
-    rf"^\s*(?:{_TIME}\s+)?(?:\d+-\d+/\S+\s+)?[VDIWEF]/{_TAG}\s*(?:\(\s*\d+\))?: ?"
+    rf"^\s*(?:{_TIME}\s+)?(?:\d+-\d+(?:/\S+)?\s+)?[VDIWEF]/{_TAG}\s*(?:\(\s*\d+\))?: ?"
     rf"|^\s*{_TIME}(?:\s+[\w.]+)?(?:\s+\d+){{1,3}}\s+[VDIWEF]\s+[^:]*?\s*: ?"
     rf"|^\s*{_TIME}\s+\d+-\d+\s+{_TAG}\s{{2,}}\S+\s+[VDIWEF]  ?"
+    rf"|^\s*{_TIME}(?:\s+\S+){{0,3}}?\s+[VDIWEF]  "
     r"|^[VDIWEF]\(\s*\d+(?::\s*(?:\d+|0x[\da-f]+))?\) {1,2}"
 )
 # The form `long` has a line of its own before each message: "[ 07-08 15:34:26.201  5395: 5402 I/tflite   ]".

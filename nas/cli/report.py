@@ -1,5 +1,6 @@
 """The commands that write pages: `isp-nas report` and `isp-nas compare`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -68,7 +69,7 @@ def _print(page: ComparisonPage) -> None:
     columns = (
         Column("", lambda r: plain(r["part"]), right=False),
         Column("", lambda r: plain(in_words(r["name"])), right=False),
-        *(_column(label, place) for place, label in enumerate(page.labels)),
+        *(_column(label, place) for place, label in enumerate(_heads(page.labels))),
     )
     console.print()
     print_rows(
@@ -78,6 +79,13 @@ def _print(page: ComparisonPage) -> None:
         console=console,
         title=f"They differ in {len(rows)} values of {len(rows) + alike}",
     )
+
+
+def _heads(labels: Sequence[str]) -> list[str]:
+    """Return labels without the study or folder that all begin with: what tells them apart stands at their ends."""
+    shared = os.path.commonprefix(labels)  # noqa: RUF071 (of texts, not of paths)
+    common = max(shared.rfind(sign) for sign in ":/") + 1
+    return [label[common:] or label for label in labels]
 
 
 def _column(label: str, place: int) -> Column:

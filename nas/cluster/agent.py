@@ -171,11 +171,11 @@ class Agent:
 
     def _say_why(self, address: Address, error: BaseException) -> None:
         """Say once why there is no connection, and again where that changes."""
-        if isinstance(error, TimeoutError | asyncio.CancelledError):
-            return
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if isinstance(error, TimeoutError | asyncio.CancelledError) or isinstance(cause, asyncio.CancelledError):
+            return
         why = str(cause) or type(cause).__name__
         if why != self._why:
             self.on_message(f"No search at {address} yet ({why[:200]}); looking again.")

@@ -1,6 +1,7 @@
 """Move a study to the trash of the system, from which it can be taken back."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def _trash_folders(path: Path) -> list[Path]:
 
 
 def _moved(folders: list[Path], name: str, inode: int) -> Path | None:
-    """Return what became of a folder: what is moved within a file system keeps its inode."""
-    entries = (entry for each in folders if each.is_dir() for entry in each.iterdir())
-    return next((e for e in entries if e.name.startswith(name) and e.lstat().st_ino == inode), None)
+    """Return what became of a folder: what is moved within a file system keeps its inode.
+
+    None where that cannot be seen: it is in the trash all the same.
+    """
+    for folder in folders:
+        with suppress(OSError):
+            for entry in folder.iterdir():
+                if entry.name.startswith(name) and entry.lstat().st_ino == inode:
+                    return entry
+    return None

@@ -185,7 +185,7 @@ def without_refused(session: SearchSession, on_message: OnMessage = _nothing) ->
     space, left_out = runnable(opened.space, opened.device, allow_fallback=opened.study.config.allow_fallback)
     if left_out:
         values = ", ".join(f"{each.gene}={each.value}" for each in left_out)
-        on_message(f"Left out, as `{_why_command(opened)}` tells: {values}.")
+        on_message(f"Left out: {values}; `{_why_command(opened)}` tells why.")
     return replace(session, context=replace(opened, space=space))
 
 

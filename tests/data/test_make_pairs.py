@@ -312,6 +312,13 @@ def test_mosaics_of_another_camera_of_the_same_levels_are_left_out(photographs: 
     }
 
 
+def test_mosaics_of_an_output_among_the_photographs_are_no_photographs(photographs: Path, tmp_path: Path) -> None:
+    first = run(photographs, photographs / "phone" / "pairs")
+    again = run(photographs, tmp_path / "pairs")
+    assert again.photographs == first.photographs == len(NAMES)
+    assert not again.refused
+
+
 def test_photographs_of_one_wall_are_one_scene_and_that_is_said(tmp_path: Path) -> None:
     for number in range(3):
         shoot(tmp_path, f"{number}", 20, View(degrees=2, shot_noise=1e-4 * (number + 1), scale=1.05))

@@ -116,6 +116,10 @@ DIALECTS = {
     "epoch": "      1527693405.362  3380  3380 I tflite  : {}",
     "colour": "\x1b[38;5;40m05-30 15:16:45.362  3380  3380 I tflite  : {}\x1b[0m",
     "Android Studio": "2024-03-02 11:07:41.204 20711-20711 tflite                  org.tflite.benchmark        I  {}",
+    "Android Studio, compact": "11:07:41.204  I  {}",
+    "Android Studio without date and package": "11:07:41.204 20711-20711 tflite                  I  {}",
+    "Android Studio without tag": "2024-03-02 11:07:41.204 20711-20711 org.tflite.benchmark        I  {}",
+    "older Android Studio without package": "2021-03-02 11:07:41.204 20711-20711 I/tflite: {}",
     "older Android Studio": "2021-03-02 11:07:41.204 20711-20711/org.tflite.benchmark I/tflite: {}",
 }
 PLAIN = """STARTING!

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +167,19 @@ def test_delete_says_where_the_study_lies_now(results: Path, tmp_path: Path, mon
     told = as_json("delete", "a", "--results", tmp_path / "r")
     assert told["now"] == str(files / "a 1")
     assert studies.exists(files / "a 1")
+
+
+def test_a_study_in_a_trash_that_cannot_be_looked_into_is_deleted_all_the_same(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    shutil.copytree(results / "a", tmp_path / "r" / "a")
+    monkeypatch.setattr("send2trash.send2trash", lambda path: shutil.rmtree(path))
+    monkeypatch.setattr(trash, "_trash_folders", lambda _: [SimpleNamespace(iterdir=lambda: unreadable(tmp_path))])
+    told = as_json("delete", "a", "--results", tmp_path / "r")
+    assert (told["in_trash"], told["now"]) == (True, None)
 
 
 def test_a_study_with_a_search_on_it_is_not_deleted(results: Path, tmp_path: Path) -> None:

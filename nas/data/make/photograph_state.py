@@ -25,13 +25,12 @@ from nas.data.make.capture_time import taken_at
 from nas.data.make.patch_judging import Judgement
 from nas.data.make.photograph import Made, MakeSettings, make
 from nas.data.make.scenes import Sight, sight
-from nas.data.make.sources import Photograph, Refused
+from nas.data.make.sources import STATE_FOLDER, Photograph, Refused
 from search_spaces.errors import DataError
 from search_spaces.system import checksums, stored
 from search_spaces.system.file_errors import acting_on, cause
 from search_spaces.system.printable import printable
 
-STATE_FOLDER = ".isp-nas-make"
 KEY_DIGITS = 20
 VERSION = 3  # of what is made of a photograph; another makes all anew
 FAST_PNG = 1

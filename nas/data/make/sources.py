@@ -21,6 +21,7 @@ EMBEDDED, SIDECAR, LIBRAW = "embedded", "sidecar", "libraw"
 OWN_TARGETS = (EMBEDDED, SIDECAR, LIBRAW)
 BY_NAME, BY_TIME = "name", "time"
 SHOWN = 3  # names in a sentence
+STATE_FOLDER = ".isp-nas-make"  # in a folder of pairs: what making goes on from
 WITHIN_S = 2.0  # two cameras released by hand
 _RAW, _TARGET, _SCENE = "raw", "target", "scene"
 
@@ -52,7 +53,7 @@ def find_photographs(raw: Path, target: str, *, match: str = BY_NAME) -> tuple[l
     """Match photographs, in order of their names; raises DataError where there are none at all."""
     is_own = target in OWN_TARGETS
     aside = None if is_own else Path(target)
-    raws = [path for path in find_raw_files(raw) if not _is_below(path, aside, raw)]
+    raws = [p for p in find_raw_files(raw) if not _is_below(p, aside, raw) and not _is_made(p, raw)]
     root = raw if raw.is_dir() else raw.parent
     if target in (EMBEDDED, LIBRAW):
         return [Photograph(_name(path, root), path) for path in raws], []
@@ -84,6 +85,11 @@ def left_over(target: str, photographs: Sequence[Photograph]) -> str | None:
 
 def _divided(photographs: Sequence[Photograph | Refused]) -> tuple[list[Photograph], list[Refused]]:
     return [p for p in photographs if isinstance(p, Photograph)], [r for r in photographs if isinstance(r, Refused)]
+
+
+def _is_made(path: Path, raw: Path) -> bool:
+    """Tell whether a file lies in a folder of pairs that were made, below the one of RAW files."""
+    return any((above / STATE_FOLDER).is_dir() for above in path.parents if above != raw and raw in above.parents)
 
 
 def _is_below(path: Path, folder: Path | None, raw: Path) -> bool:
