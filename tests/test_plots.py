@@ -76,6 +76,11 @@ def test_a_crowd_is_named_in_an_inset_that_covers_no_candidate(tmp_path: Path) -
     box = inset.get_window_extent()
     places = axes.transData.transform([(d.runtime_ms, d.psnr_db) for d in dots])
     assert not any(box.contains(x, y) for x, y in places)
+    ours, theirs = (
+        [text.get_window_extent() for axis in (of.xaxis, of.yaxis) for text in axis.get_ticklabels() if text.get_text()]
+        for of in (inset, axes)
+    )
+    assert not any(one.overlaps(other) for one in ours for other in theirs)
 
 
 def test_points_apart_need_no_inset(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from made_up_study import made_up_study
 from rich.console import Group
 
 from nas.cli.console import Console
+from nas.cli.search import Voice, _read_first
 from nas.cli.search_log import SearchLog
 from nas.cli.search_view import SearchView, lines_of
 from nas.search.study import StudyRecord
@@ -110,3 +112,13 @@ def test_a_full_disk_stops_the_log_and_not_the_search(tmp_path: Path) -> None:
     assert "is not written any more (No space left on device)" in log.problem
     with pytest.raises(UsageError, match="cannot be written"):
         SearchLog(tmp_path / "nowhere" / "log")
+
+
+def test_what_is_said_while_pairs_are_read_comes_after_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    voice = Voice(Console(), SearchLog(None), quiet=False)
+    with suppress(UsageError), _read_first(voice) as (say, read):
+        say("There are only 8 training pairs.")
+        read(1, 2)
+        assert capsys.readouterr().out == "", "it would stand behind the bar"
+        raise UsageError("damaged")
+    assert capsys.readouterr().out == "There are only 8 training pairs.\n"

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from flow import in_process
+from flow import in_process, write_device
 from tflite_builder import FileBuilder
 from tflite_samples import CONV
 
 from latency_models.device import load_device
 from latency_models.file_check import FileCheck, check_file
+from latency_models.support import UNCHECKED
 
 APU = load_device("dimensity-1000-plus")
 CPU = load_device("amd-epyc-genoa-1-thread")
@@ -32,6 +33,18 @@ def conv_file(*shape: int, bias: bool = True, dtype: str = "float32", input_dtyp
 def found(content: bytes, device: object = APU, **options: object) -> tuple[FileCheck, list[str]]:
     checked = check_file(content, device, **options)  # type: ignore[arg-type]
     return checked, [f"{finding.severity} {finding.name}: {finding.what}" for finding in checked.findings]
+
+
+def test_where_nothing_is_known_of_the_delegate_that_is_said(tmp_path: Path) -> None:
+    path = write_device(tmp_path / "strange.json", delegate=UNCHECKED)
+    checked, told = found(conv_file(*MAP), load_device(str(path)))
+    assert (checked.status, checked.is_fit) == (UNCHECKED, True)
+    assert told == ["warning strange: nothing is known of its delegate, so support is not checked"]
+    (tmp_path / "net.tflite").write_bytes(conv_file(*MAP))
+    for form in ("table", "json"):
+        done = in_process("latency", "predict", tmp_path / "net.tflite", "--device", path, "--format", form)
+        assert done.returncode == 0, done.stderr
+        assert ("support is not checked" if form == "table" else f'"support": "{UNCHECKED}"') in done.stdout
 
 
 def test_a_file_that_the_delegate_takes_whole_is_fit() -> None:

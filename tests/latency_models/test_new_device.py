@@ -205,6 +205,21 @@ def test_a_file_that_cannot_be_priced_is_named_and_the_others_are_fitted(
     assert any(each.startswith("odd is left out: ") and "SVDF" in each for each in told)
 
 
+def test_files_that_are_fitted_and_not_judged_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    whole = network(build_graph(DESIGNS["smallnet"].spec))
+    alone = whole._replace(kernels=whole.kernels[:1])
+    monkeypatch.setattr(new_device, "read_network", lambda _: alone)
+    (tmp_path / "topk.tflite").write_bytes(b"x")
+    make_device(
+        "mine",
+        [*timings(60), Timing("topk", 3.0, model="topk.tflite", source="a test", conditions=CONDITIONS)],
+        folder=tmp_path,
+        on_message=told.append,
+    )
+    assert any(each.startswith("Not in the table of errors") and "topk" in each for each in told)
+
+
 def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it(device: Device) -> None:
     told: list[str] = []
     few = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)][:8]

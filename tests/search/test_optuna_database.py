@@ -82,6 +82,15 @@ def test_somebody_else_s_database_is_left_alone(folder: Path) -> None:
     assert not list(folder.glob("*.damaged-*"))
 
 
+def test_a_database_of_optuna_without_a_study_is_free(folder: Path) -> None:
+    path = folder / studies.DATABASE_FILE
+    path.unlink()
+    RDBStorage(f"sqlite:///{path}").engine.dispose()  # what a dashboard leaves that came first
+    written_again(folder)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM trials").fetchone()[0] > 0
+
+
 def test_a_database_that_is_being_written_is_left_for_now_and_never_called_damaged(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
