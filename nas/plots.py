@@ -13,6 +13,7 @@ import numpy as np
 
 from search_spaces.errors import UsageError
 from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import acting_on
 from search_spaces.system.printable import printable
 
 if TYPE_CHECKING:
@@ -66,10 +67,8 @@ def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS, *, made: Path | No
 
 
 def _is_ours(path: Path) -> bool:
-    try:
+    with acting_on(path, "read", UsageError):
         return path.is_file() and _MAKER.encode() in path.read_bytes()
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from search_spaces.system.native_stderr import quiet
+from search_spaces.system.printable import printable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: the runtime reads it once
 with quiet():
     import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
 
 from search_spaces.activations import ENTRIES, function_of
 from search_spaces.errors import ExportError
@@ -112,12 +114,23 @@ def to_tflite(
         if precision == "int8":
             converter._experimental_calibrate_only = True
             map_range = map_ranges(graph, weights, inputs) | dict(ranges or {})
-            content = _quantised(with_ranges(bytes(converter.convert()), map_range, names), io_type)
+            content = _quantised(with_ranges(_converted(converter), map_range, names), io_type)
         else:
-            content = bytes(converter.convert())
+            content = _converted(converter)
     content = separate_transpose_conv_activations(content)
     # The names of fp32, and so its size, stay as the converter makes them.
     return content if precision == "fp32" else named_after_nodes(content, names)
+
+
+def _converted(converter: Any) -> bytes:
+    try:
+        return bytes(converter.convert())
+    except ConverterError as error:
+        why = next(iter(str(error).splitlines()), "no reason given")
+        raise ExportError(
+            f"TensorFlow's converter failed ({printable(why)[:300]}); it works in the folder of temporary files, which "
+            "must have room and be readable."
+        ) from None
 
 
 def map_ranges(graph: Graph, weights: Weights, inputs: Iterable[Array]) -> dict[str, tuple[float, float]]:

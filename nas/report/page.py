@@ -26,6 +26,7 @@ from nas.search.budget import duration
 from nas.templates import environment
 from search_spaces.errors import UsageError
 from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.file_errors import acting_on
 from search_spaces.system.printable import json_printable, printable
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -107,11 +108,11 @@ def check_page(path: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    try:
+    with acting_on(path, "read", UsageError):
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             return file.read(len(BEGINNING)) == BEGINNING.encode()
-    except OSError:
-        return False
 
 
 def write_page(path: Path, text: str) -> None:

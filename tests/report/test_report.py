@@ -15,9 +15,10 @@ from flow import in_process, make_study, refusal, snapshot
 from made_up_study import FINAL_STEPS, HOSTILE, made_up_study
 
 from nas.data.pairs import DataConfig, identity
+from nas.plots import check_plot
 from nas.report import candidates, cards, course, photos, study_report
 from nas.report.data import Photos, StudyReport
-from nas.report.page import study_page
+from nas.report.page import check_page, study_page
 from nas.search import candidate_rows, verdicts
 from nas.search import study as studies
 from nas.search.candidate import CandidateRecord
@@ -371,3 +372,18 @@ def test_a_report_works_its_verdict_out_once(with_pairs: StudyRecord, monkeypatc
     monkeypatch.setattr(verdicts, "verdict_of", lambda study: worked_out.append(study) or verdict_of(study))
     assert study_report.study_report(with_pairs).photos.rows
     assert worked_out == [with_pairs]
+
+
+def test_a_page_or_a_picture_that_cannot_be_looked_at_is_told_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name, check in (("page.html", check_page), ("front.png", check_plot)):
+        (tmp_path / name).write_bytes(b"x")
+        monkeypatch.setattr(Path, "open", closed)
+        monkeypatch.setattr(Path, "read_bytes", closed)
+        with pytest.raises(UsageError, match=rf'"{tmp_path / name}": Permission denied'):
+            check(tmp_path / name)
+        monkeypatch.undo()

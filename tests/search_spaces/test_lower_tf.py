@@ -9,6 +9,7 @@ from nas.tflite.interpreter import TfliteModel
 from search_spaces import lower_flax, lower_tf
 from search_spaces.activations import ACTIVATIONS, FUSED, TFLITE_OPS
 from search_spaces.designs import DESIGNS
+from search_spaces.errors import ExportError
 from search_spaces.graph import INPUT, Graph, GraphBuilder
 from search_spaces.networks import build_graph
 from search_spaces.ops import (
@@ -196,3 +197,12 @@ def test_converting_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     graph = build_graph(DESIGNS["smallnet"].spec, (1, 6, 10, 4))
     TfliteModel(lower_tf.to_tflite(graph, random_weights(graph)))
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_stops_the_converter_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped:
+        def convert(self) -> bytes:
+            raise lower_tf.ConverterError("/tmp/x/saved_model.pb; Permission denied\nat line 3")
+
+    with pytest.raises(ExportError, match=r"converter failed \(/tmp/x/saved_model\.pb; Permission denied\)"):
+        lower_tf._converted(Stopped())
