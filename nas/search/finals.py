@@ -94,8 +94,9 @@ def _foremost(
     untried = [c for c in ranked if c not in within]
     found, designs = ([c for c in untried if (c.name is not None) is kind] for kind in (False, True))
     preferences: dict[int, int] = {}
-    if study.config.objective == "pareto":
-        found = [*islice(_widening(within, found, expected_db), MOST_FOUND)]
+    if study.config.objective == "pareto" and found:
+        corner = corner_of(*_columns(trained, expected_db))
+        found = [*islice(_widening(within, found, expected_db, corner), MOST_FOUND)]
         preferences = {c.trial: MOST_FOUND - place for place, c in enumerate(found)}
         leader = next((c for c in ranked if c.name is None and c in within), None)
         preferences |= {leader.trial: MOST_FOUND + 1} if leader else {}
@@ -104,14 +105,16 @@ def _foremost(
 
 
 def _widening(
-    entered: Sequence[CandidateRecord], untried: Sequence[CandidateRecord], expected_db: Mapping[int, float]
+    entered: Sequence[CandidateRecord],
+    untried: Sequence[CandidateRecord],
+    expected_db: Mapping[int, float],
+    corner: tuple[float, float],
 ) -> Iterator[CandidateRecord]:
     """Yield whoever is expected to have the best score, if none of those found has, then what adds most to the front.
 
     Each with those before it on the front. `untried` are ranked by what is expected, the best first.
     """
     chosen, left = list(entered), list(untried)
-    corner = corner_of(*_columns([*entered, *untried], expected_db)) if left else None
     while left:
         best = max((_expected(c, expected_db) for c in chosen if c.name is None), default=-math.inf)
         if _expected(left[0], expected_db) > best:

@@ -383,7 +383,7 @@ def test_finals_of_the_best_found_begin_while_the_search_goes_on(
     early = [r for r in events[:last_rung] if r["event"] == "final"]
     names = [opened.candidates[r["trial"]].name for r in early]
     assert [name is None for name in names] == [True, False, *([True] * (len(names) - 2))]  # one design to compare with
-    assert len({r["trial"] for r in early}) == len(early) > 2  # each from the first seed alone
+    assert len({r["trial"] for r in early}) == len(early) >= 2  # each from the first seed alone
     assert {r["seed"] for r in early} == {finals.seeds_of(opened)[0]}
     assert sum(r["train_s"] for r in early) <= EARLY_SHARE * events[last_rung]["elapsed_s"]
     found = verdicts.verdict_of(opened)
