@@ -136,11 +136,12 @@ def _white(row: Mapping[str, Any], usual: Mapping[str, Any]) -> int | None:
 
 
 def _file(row: Mapping[str, str | None], name: str, path: Path, line: int) -> Path:
-    written = (row[name] or "").strip()
-    file = path.parent / written
-    if not written or not file.is_file():
-        raise DataError(f'Line {line} of "{path}" names "{written}" as {name}, which is no file; check the path.')
-    return file
+    """Return the file that a row names: as it is written, or without the blanks around it, which CSVs often have."""
+    written = row[name] or ""
+    for each in (written, written.strip()):
+        if each.strip() and (path.parent / each).is_file():
+            return path.parent / each
+    raise DataError(f'Line {line} of "{path}" names "{written.strip()}" as {name}, which is no file; check the path.')
 
 
 def _levels_of(row: Mapping[str, str | None], path: Path, line: int) -> dict[str, Any]:

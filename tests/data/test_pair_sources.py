@@ -124,6 +124,15 @@ def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
         find_pairs(DataConfig.of(str(tmp_path / "no.csv")))
 
 
+def test_blanks_around_a_path_are_of_the_table_unless_a_file_is_called_so(tmp_path: Path) -> None:
+    for name in ("a.png", " b .png", "a-rgb.png", " b-rgb.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "pairs.csv").write_text("raw,rgb\n a.png , a-rgb.png\n b .png, b-rgb.png\n")
+    pairs = find_pairs(DataConfig(str(tmp_path / "pairs.csv"), val_fraction=0.5))
+    found = {(pair.raw.name, pair.rgb.name) for split in pairs.values() for pair in split}
+    assert found == {("a.png", "a-rgb.png"), (" b .png", " b-rgb.png")}
+
+
 def test_pairs_made_of_photographs_tell_their_levels_though_some_were_removed(tmp_path: Path) -> None:
     write_pair(tmp_path, "train/mediatek_raw/1.png", "train/fujifilm/1.png", seed=1)
     (tmp_path / "pairs.csv").write_text(
