@@ -220,10 +220,9 @@ class Search:
     def _begun_by(self, worker: TrainingWorker) -> Work | None:
         """Return what a worker that came back has begun already, where that is still to be done."""
         begun, worker.has_begun = worker.has_begun, None
-        now = self._situation(())
-        if begun is None or now.remaining_s <= 0:
+        if begun is None or self.now.remaining_s <= 0:
             return None
-        work = now.begun(begun)
+        work = self._situation(()).begun(begun)  # what is held back for somebody may be its own
         self._held.works[:] = [held for held in self._held.works if held != work]
         return work
 
