@@ -120,7 +120,7 @@ class Table:
             for seed, stops in trainings:
                 known = (candidate.spec.hash, seed) in {(row["spec"], row["seed"]) for row in self.rows}
                 if stops[-1].steps == self._steps[-1] and not known:
-                    self._append(candidate.spec, "search", seed, _row_of(stops))
+                    self._append(candidate.spec, "search", seed, row_of(stops))
 
     def evolve(self, candidates: int, seed: int) -> None:
         """Train small changes of the best, and mixtures of many of the best, until there are so many networks."""
@@ -165,7 +165,7 @@ class Table:
         sys.stderr.write(f"{len(self.rows)} {origin} {row.get('psnr_db', row.get('failure'))}\n")
 
 
-def _row_of(stops: Sequence[Rung]) -> dict[str, Any]:
+def row_of(stops: Sequence[Rung]) -> dict[str, Any]:
     return {
         "steps": [stop.steps for stop in stops],
         "psnr_db": [stop.psnr_db for stop in stops],

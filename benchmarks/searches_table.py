@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from candidate_table import row_of
 from scipy.stats import spearmanr
-from training_recipes import read
+from training_recipes import read, without_places
 
 from nas.search.candidate import CandidateRecord, Rung
 from nas.search.study import RUN_FILE, StudyRecord, load
@@ -52,8 +53,7 @@ def gather(folders: Sequence[Path], out: Path) -> None:
 
 def rows_of(study: StudyRecord, label: str, made_by: dict[str, Any]) -> Iterator[dict[str, Any]]:
     config = study.config
-    words = made_by["command"].split()  # where pairs and results lie is nobody's business
-    made_by["command"] = " ".join(Path(word).name if word.startswith("/") else word for word in words)
+    made_by["command"] = without_places(made_by["command"].split(), {})
     session = study.sessions[-1]
     yield {
         "study": label,
@@ -84,15 +84,12 @@ def facts(candidate: CandidateRecord) -> dict[str, Any]:
 
 
 def training(seed: int, stops: Sequence[Rung]) -> dict[str, Any]:
-    return {
-        "training_seed": seed,
-        "steps": [stop.steps for stop in stops],
-        "psnr_db": [round(stop.psnr_db, 4) for stop in stops],
-        "ssim": [round(stop.ssim, 5) for stop in stops],
-        "train_s": [round(stop.train_s, 2) for stop in stops],
-        "compile_s": round(sum(stop.compile_s for stop in stops), 2),
-        "judge_s": [round(stop.evaluate_s, 2) for stop in stops],
+    row = row_of(stops)
+    several = {
+        name: [round(value, digits) for value in row[name]]
+        for name, digits in (("psnr_db", 4), ("ssim", 5), ("train_s", 2), ("judge_s", 2))
     }
+    return {"training_seed": seed, "steps": row["steps"], **several, "compile_s": round(row["compile_s"], 2)}
 
 
 def agreement(rows: Sequence[dict[str, Any]]) -> str:

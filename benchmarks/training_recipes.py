@@ -100,9 +100,12 @@ def train_all(options: argparse.Namespace, recipes: Sequence[str], train: Train)
 
 def provenance_of_rows(called: Mapping[str, str]) -> dict[str, Any]:
     """Return what makes the rows, with its command: some of its words called otherwise, and of paths only the name."""
-    # Where pairs and results lie is nobody's business.
-    words = [called.get(word, Path(word).name if word.startswith("/") else word) for word in sys.argv]
-    return provenance.collect() | {"command": " ".join(["python", *words])}
+    return provenance.collect() | {"command": without_places(["python", *sys.argv], called)}
+
+
+def without_places(words: Sequence[str], called: Mapping[str, str]) -> str:
+    """Return a command, some of its words called otherwise: where pairs and results lie is nobody's business."""
+    return " ".join(called.get(word, Path(word).name if word.startswith("/") else word) for word in words)
 
 
 def networks(names: Sequence[str]) -> Iterator[tuple[str, ArchSpec]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from latency_models.device import Device
 from latency_models.kernels import Network
-from latency_models.support import UNCHECKED, Support
+from latency_models.support import NOT_CHECKED, UNCHECKED, Support
 from latency_models.tflite_network import read_any_network
 from latency_models.tflite_shapes import UnknownSizeError
 from search_spaces.tflite_file import FileGraph, read_graph
@@ -18,7 +18,6 @@ from search_spaces.tflite_file import FileGraph, read_graph
 FLOATS = ("float32", "float16")
 # Beyond so many names a person is not helped by more.
 SHOWN_NAMES = 3
-NOT_CHECKED = "support is not checked"
 _TRY_IT = "run the file on the device, or calibrate it with --ops and the table of its delegate"
 
 

@@ -21,7 +21,7 @@ from latency_models.other_probes import OtherProbe, any_named
 from latency_models.predictor import Predictor
 from latency_models.priors import choose_sources
 from latency_models.samples import HeldOut
-from latency_models.support import UNCHECKED
+from latency_models.support import NOT_CHECKED, UNCHECKED
 from latency_models.tflite_network import read_network
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, IspNasError, MeasurementError
@@ -74,7 +74,7 @@ def make_device(
     unchecked: tuple[str, ...] = ()
     if table == UNCHECKED:
         delegate = f'"{conditions.delegate}"' if conditions.delegate else "that the measurements do not name"
-        unchecked = (f"Nothing is known of what the delegate {delegate} takes: support is not checked.",)
+        unchecked = (f"Nothing is known of what the delegate {delegate} takes: {NOT_CHECKED}.",)
         on_message(
             f"{unchecked[0]} Name its table by --ops, where there is one ({', '.join(sorted(delegate_names()))})."
         )

@@ -18,6 +18,7 @@ from latency_models.kernels import Kernel, Network
 
 SUPPORTED = "supported"
 UNCHECKED = "unchecked"  # also the table of delegates of which nothing is known
+NOT_CHECKED = "support is not checked"
 
 
 class Refusal(NamedTuple):

@@ -11,11 +11,10 @@ from typing import Any
 
 from latency_models import accuracy
 from latency_models.device import BUILTIN, Device, device_names, load_device, summary
-from latency_models.file_check import NOT_CHECKED
 from latency_models.kernels import Network
 from latency_models.predictor import Prediction
 from latency_models.samples import HeldOut
-from latency_models.support import UNCHECKED
+from latency_models.support import NOT_CHECKED, UNCHECKED
 from nas.cli.console import Console, plain
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -240,7 +240,7 @@ class Agent:
         held = self._training
         if held is None or held.study != self._study:
             return None
-        return asdict(Holding(held.job.checkpoint.name, held.job.steps))
+        return messages.plain(Holding(held.job.checkpoint.name, held.job.steps))
 
     async def _on_refused(self, reason: Any = "", **_: Any) -> None:
         self.on_message(f"Refused: {str(reason)[:500]}")

@@ -154,7 +154,7 @@ _FIGURES: stored.Schema[Figures] = stored.Schema(Figures)
 _FAILURE: stored.Schema[TrainingFailure] = stored.Schema(TrainingFailure)
 
 
-def plain(message: Facts | Terms | JobMessage) -> dict[str, Any]:
+def plain(message: Facts | Terms | Holding | JobMessage) -> dict[str, Any]:
     """Return a message as plain data."""
     if isinstance(message, JobMessage):
         return {**asdict(message), "recipe": message.recipe.to_dict()}

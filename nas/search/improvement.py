@@ -63,7 +63,13 @@ def corner_of(psnr_db: Figures, runtime_ms: Figures) -> tuple[float, float]:
 
     A little beyond both ends of the front (Ishibuchi et al. 2018). Where it is a point, the extent of all counts.
     """
-    front = np.array(_front(psnr_db, runtime_ms, pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])))
+    return _corner(
+        _front(psnr_db, runtime_ms, pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])), psnr_db, runtime_ms
+    )
+
+
+def _corner(members: Sequence[tuple[float, float]], psnr_db: Figures, runtime_ms: Figures) -> tuple[float, float]:
+    front = np.array(members)
     extent = np.ptp(front, axis=0)
     beyond = BEYOND * np.where(extent > 0, extent, [np.ptp(runtime_ms), np.ptp(psnr_db)])
     return float(front[:, 1].min() - beyond[1]), float(front[:, 0].max() + beyond[0])
@@ -79,9 +85,9 @@ class OfFront(Improvement):
 
     def __init__(self, psnr_db: Figures, runtime_ms: Figures, corner: tuple[float, float] | None = None) -> None:
         """`corner` is by default the one of `corner_of`."""
-        worst, slowest = corner or corner_of(psnr_db, runtime_ms)
         self._ranks = pareto.ranks([*zip(psnr_db, runtime_ms, strict=True)])
         front = _front(psnr_db, runtime_ms, self._ranks)
+        worst, slowest = corner or _corner(front, psnr_db, runtime_ms)
         times, levels = zip((0.0, worst), *((ms, max(db, worst)) for ms, db in front), strict=True)
         self._steps = [*pairwise((*times, slowest))]
         self._levels = levels

@@ -127,9 +127,10 @@ class Situation:
 
     def begun(self, begun: Begun) -> Work | None:
         """What a worker had begun when it lost the search, where that is the next thing to do for its candidate."""
-        candidates = (c for c in self.study.candidates.values() if c.verdict == "train" and not c.failure)
-        nexts = (work for candidate in candidates for work in self._nexts(candidate))
-        return next((work for work in nexts if self._is_of(work, begun)), None)
+        candidate = self.study.candidate_of(begun.state)
+        if candidate is None or candidate.verdict != "train" or candidate.failure:
+            return None
+        return next((work for work in self._nexts(candidate) if self._is_of(work, begun)), None)
 
     def _nexts(self, candidate: CandidateRecord) -> Iterator[Work]:
         """Yield the next rung of a candidate, and its finals that are not done, unless they are in training."""

@@ -115,6 +115,11 @@ class StudyRecord:
         """Return where the training state of `candidate` is kept."""
         return self.folder / "checkpoints" / f"{candidate.trial:05d}-{candidate.spec.hash}.safetensors"
 
+    def candidate_of(self, state: str) -> CandidateRecord | None:
+        """Return the candidate of which a state called so would be, of a rung or a final; None where there is none."""
+        trial = state.partition("-")[0]
+        return self.candidates.get(int(trial)) if trial.isascii() and trial.isdigit() else None
+
     def final_checkpoint(self, candidate: CandidateRecord, seed: int) -> Path:
         """Return where the state of one of the candidate's finals is kept."""
         return self.checkpoint(candidate).with_suffix(f".final-{seed}.safetensors")

@@ -51,6 +51,18 @@ def save(path: Path, step: int, spec: ArchSpec = SPEC) -> None:
     checkpoint.save(checkpoint.Checkpoint(step, spec.hash, arrays, arrays, arrays, loss=0.1), path)
 
 
+def long(gate: threading.Event, end: Callable[[Job], Outcome | JobFailure]) -> Callable[[Job], Outcome | JobFailure]:
+    """Stand in for a training that leaves a state of step 10 and comes to its end once the gate opens."""
+
+    def run(there: Job) -> Outcome | JobFailure:
+        time.sleep(0.05)
+        save(there.checkpoint, 10)
+        gate.wait(20)
+        return end(there)
+
+    return run
+
+
 class InlineWorker(Worker):
     """A training process that is none: jobs run in a thread, or wait for `gate`."""
 
@@ -316,16 +328,8 @@ def test_an_agent_finds_the_search_again_and_hands_over_what_it_trained_meanwhil
 
 def test_a_long_training_whose_states_the_hub_has_kept_goes_on_where_it_is(listens: Listens, tmp_path: Path) -> None:
     gate = threading.Event()
-
-    def long(there: Job) -> Outcome:
-        time.sleep(0.05)
-        save(there.checkpoint, 10)
-        gate.wait(20)
-        save(there.checkpoint, 30)
-        return outcome(there)
-
     hub, here = listens(), job(tmp_path, 30, save_every=10)
-    machine = Machine(hub.address, tmp_path / "there", InlineWorker(long))
+    machine = Machine(hub.address, tmp_path / "there", InlineWorker(long(gate, trains)))
     joined(hub).submit(here)
     until(here.checkpoint.exists)
     hub.close(over=False)
@@ -396,15 +400,8 @@ def test_what_an_agent_sends_is_checked_on_arrival(listens: Listens, tmp_path: P
 
 def test_states_in_the_middle_of_a_long_training_are_kept_by_the_hub(listens: Listens, tmp_path: Path) -> None:
     gate = threading.Event()
-
-    def long(there: Job) -> Outcome:
-        time.sleep(0.05)
-        save(there.checkpoint, 10)
-        gate.wait(20)
-        return JobFailure("enough")  # type: ignore[return-value]
-
     hub, here = listens(), job(tmp_path, 30, save_every=10)
-    Machine(hub.address, tmp_path / "there", InlineWorker(long))
+    Machine(hub.address, tmp_path / "there", InlineWorker(long(gate, lambda _: JobFailure("enough"))))
     joined(hub).submit(here)
     until(here.checkpoint.exists)
     assert checkpoint.load(here.checkpoint).step == 10
