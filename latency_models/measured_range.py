@@ -6,7 +6,8 @@ channels made. Each operation has its own range of them. Outside, a price may be
 network's interval grows by that kernel's share: what is a detail of a network stays one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from latency_models.kernels import COMPUTING_CLASSES, Kernel, Network
@@ -63,7 +64,7 @@ class Outside(NamedTuple):
 
     size: float = 1.0  # times larger than the largest measured one of its class
     off: float = 1.0  # the price may be divided by this or multiplied with it
-    why: str = ""  # the figure outside; empty where there is none
+    why: str = ""  # the figures outside; empty where there is none
 
 
 def elements(kernel: Kernel) -> int:
@@ -123,21 +124,35 @@ def outside(kernel: Kernel, known: Range) -> Outside:
     bounds = known.figures.get(operation(kernel))
     if bounds is None:
         return Outside(size, KIND_OFF, "was never measured of one tap") if known.figures else Outside(size)
-    off, why = (INHERITED_OFF, INHERITED) if kernel.cls in known.inherited else (1.0, "")
+    unmeasured = [*_unmeasured(kernel, known, bounds)]
+    return Outside(size, _together([off for off, _ in unmeasured]), "; ".join(why for _, why in unmeasured))
+
+
+def _unmeasured(kernel: Kernel, known: Range, bounds: Mapping[str, Bounds]) -> Iterator[tuple[float, str]]:
+    """Yield by what factor a kernel may be off for each of its figures that is outside, and which that is."""
+    if kernel.cls in known.inherited:
+        yield INHERITED_OFF, INHERITED
     for name, value in _figures(kernel):
-        if name in PECULIAR and name not in bounds and off < KIND_OFF:
-            off, why = KIND_OFF, f"{_peculiarity(name, value)} was never measured"
-            continue
         low, high = bounds.get(name, (value, value))
-        if low <= value <= high or (name == VALUES and value < FEWEST_OF_A_MAP):
-            continue
-        beyond = max(value / max(high, 1), low / max(value, 1))
-        taps = beyond**2 if name == "kernel side" else beyond
-        factor = OPERATION_OFF if name == VALUES else beyond if name in CHANNELS else max(KIND_OFF, taps)
-        if factor > off:
+        if name in PECULIAR and name not in bounds:
+            yield KIND_OFF, f"{_peculiarity(name, value)} was never measured"
+        elif not (low <= value <= high or (name == VALUES and value < FEWEST_OF_A_MAP)):
             measured = f"{low}" if low == high else f"{low} to {high}"
-            off, why = factor, f"of {_counted(value, name)} was never measured, only {measured}"
-    return Outside(size, off, why)
+            yield _off(name, value, low, high), f"of {_counted(value, name)} was never measured, only {measured}"
+
+
+def _off(name: str, value: int, low: int, high: int) -> float:
+    beyond = max(value / max(high, 1), low / max(value, 1))
+    if name == VALUES:
+        return OPERATION_OFF
+    if name in CHANNELS:
+        return beyond
+    return max(KIND_OFF, beyond**2 if name == "kernel side" else beyond)
+
+
+def _together(factors: Sequence[float]) -> float:
+    """Return by what factor a price may be off for several reasons, none of which says anything of another."""
+    return round(math.exp(math.hypot(*map(math.log, factors))), 6)
 
 
 def _peculiarity(name: str, value: int) -> str:
