@@ -43,15 +43,27 @@ def import_files(
     table of several delegates, devices or precisions only what agrees with it is taken. Models
     that a CSV names beside itself are named relative to `folder`, where the result is to be written; unless given,
     the working directory. With `profiled`, the files are profiles by operation of that .tflite file. Raises
-    MeasurementError that names the file.
+    MeasurementError that names every file that cannot be imported.
     """
-    placed: list[Placed] = []
-    for path in _files(paths):
-        if profiled is not None:
-            placed += _from_profile(path, profiled, defaults, folder=folder or Path())
-            continue
-        placed += _placed(_text(path), path, defaults, allow_partial=allow_partial, folder=folder or Path())
+    placed, refused, files = list[Placed](), list[str](), _files(paths)
+    for path in files:
+        try:
+            if profiled is not None:
+                placed += _from_profile(path, profiled, defaults, folder=folder or Path())
+            else:
+                placed += _placed(_text(path), path, defaults, allow_partial=allow_partial, folder=folder or Path())
+        except MeasurementError as error:
+            refused.append(str(error))
+    if refused:
+        raise MeasurementError(_joined(refused, len(files)))
     return merged([(place, _filled(timing, defaults)) for place, timing in placed])
+
+
+def _joined(refused: Sequence[str], count: int) -> str:
+    """Return why files cannot be imported, all at once: whoever has fifty logs mends them in one go."""
+    if len(refused) == 1:
+        return refused[0]
+    return " ".join([f"{len(refused)} of {count} files cannot be imported; mend them or leave them out.", *refused])
 
 
 def _from_profile(path: Path, model: Path, defaults: Conditions, *, folder: Path) -> list[Placed]:

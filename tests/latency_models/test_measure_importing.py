@@ -148,6 +148,16 @@ def test_a_file_that_tells_no_time_is_refused_by_its_name(tmp_path: Path, conten
         read(tmp_path, content, "some.csv")
 
 
+def test_all_files_that_cannot_be_imported_are_named_at_once(tmp_path: Path) -> None:
+    for name, text in {"a.log": log(us=0), "b.log": log(), "c.log": log(told=PARTLY)}.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(MeasurementError) as raised:
+        import_files([tmp_path], defaults=NOTHING)
+    message = str(raised.value)
+    assert message.startswith("2 of 3 files cannot be imported")
+    assert [f"{name}.log: " in message for name in "abc"] == [True, False, True]
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match=r"gone\.log cannot be read \(No such file"):
         import_files([tmp_path / "gone.log"], defaults=NOTHING)
