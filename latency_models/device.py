@@ -391,7 +391,7 @@ def _read_method(where: str, value: object) -> Assumed | Fitted | Transferred:
 
 
 def _read_text_or_nothing(where: str, value: object) -> str:
-    return value if isinstance(value, str) else refuse(where, "a text, which may be empty", value)
+    return value if isinstance(value, str) else refuse(where, "a string, which may be empty", value)
 
 
 def _read_conditions(where: str, value: object) -> Conditions:

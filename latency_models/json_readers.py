@@ -38,7 +38,7 @@ def refuse(where: str, wanted: str, got: object) -> NoReturn:
 
 def text(where: str, value: object) -> str:
     """Read a string that is not empty."""
-    return value if isinstance(value, str) and value else refuse(where, "a text", value)
+    return value if isinstance(value, str) and value else refuse(where, "a string", value)
 
 
 def number(where: str, value: object) -> float:

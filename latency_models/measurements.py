@@ -250,7 +250,7 @@ def _column(name: str, where: str) -> _Column:
 def _timing(cells: Sequence[str], columns: Sequence[_Column], where: str) -> Timing:
     if len(cells) != len(columns):
         raise MeasurementError(
-            f"{where} has {len(cells)} cells for {len(columns)} columns; complete it, or put a text with commas "
+            f"{where} has {len(cells)} cells for {len(columns)} columns; complete it, or put text with commas "
             "into quotation marks."
         )
     values: dict[str, Any] = {}
@@ -271,7 +271,7 @@ def _check_order(where: str, less: str, low: float | None, more: str, high: floa
 
 
 def _text(where: str, cell: str) -> str:
-    return cell or _refuse(where, "a text", cell)
+    return cell or _refuse(where, "a string", cell)
 
 
 def _positive(where: str, cell: str) -> float:

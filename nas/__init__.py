@@ -24,10 +24,17 @@ __all__ = [
     "Candidates",
     "DataConfig",
     "Device",
+    "Exported",
+    "ExportedFile",
     "IspNasError",
+    "Latency",
     "RawFormat",
+    "SearchProgress",
     "SearchSpace",
     "Study",
+    "Trained",
+    "TrainingSettings",
+    "Verdict",
     "export",
     "load_device",
     "load_space",
@@ -40,7 +47,24 @@ __all__ = [
 
 if TYPE_CHECKING:
     from latency_models.device import Device, load_device
-    from nas.api import Candidate, Candidates, Study, export, load_study, predict_latency, render, search, train
+    from nas.api import (
+        Candidate,
+        Candidates,
+        Exported,
+        ExportedFile,
+        Latency,
+        SearchProgress,
+        Study,
+        Trained,
+        TrainingSettings,
+        Verdict,
+        export,
+        load_study,
+        predict_latency,
+        render,
+        search,
+        train,
+    )
     from nas.data.pairs import DataConfig
     from nas.data.raw_format import RawFormat
     from search_spaces.errors import IspNasError

@@ -5,7 +5,7 @@ Nothing prints or draws: whoever wants to watch passes callbacks. What a user ca
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,6 +16,7 @@ from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.defaults import DEFAULT_DEVICE
 from nas.export.options import FULL_HD_MOSAIC, ExportOptions, ExportSettings
+from nas.export.options import input_shape as shape_of_input
 from nas.export.request import Exported, ExportedFile, export_network, require_complete
 from nas.render.batch import RenderOptions, RenderSettings, render_files
 from nas.render.image_file import FileKind
@@ -27,7 +28,7 @@ from nas.search.network_ref import NetworkRef, network_of, resolve
 from nas.search.network_training import TrainOptions, plan_training
 from nas.search.open_study import SearchOptions
 from nas.search.own_objects import device_name, space_name
-from nas.search.results import Candidate, Candidates, Study
+from nas.search.results import Candidate, Candidates, Latency, SearchProgress, Study, Trained
 from nas.search.session import budget_share, open_session, without_refused
 from nas.search.settings import SearchSettings, TrainingSettings, TrainSettings, beside_training, known, recipe_fields
 from nas.search.verdicts import Verdict
@@ -36,7 +37,7 @@ from nas.train.recipe_file import recipe_for
 from search_spaces.errors import UsageError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
-from search_spaces.system.arguments import checked, require_types, require_types_of
+from search_spaces.system.arguments import by_argument, checked, require_types, require_types_of
 
 if TYPE_CHECKING:
     from nas.render.renderer import Rendered
@@ -65,9 +66,10 @@ Folder = str | Path
 Data = str | Path | DataConfig
 
 
-NetworkLike = str | int | Path | Candidate | ArchSpec
+NetworkLike = str | int | Path | Candidate | Trained | ArchSpec
 
 
+@by_argument
 @checked
 def load_study(path: Folder) -> Study:
     """Open a study to look at what it holds; a search may go on meanwhile.
@@ -91,17 +93,7 @@ def load_study(path: Folder) -> Study:
 # Searching
 
 
-@dataclass(frozen=True)
-class SearchProgress:
-    """How far a search is."""
-
-    elapsed_s: float  # earlier sessions included
-    share: float  # of the budget, from 0 to 1
-    trained: int  # candidates that reached the first rung
-    training: tuple[int, ...]  # trials in training now
-    best_score: float | None  # None before the first rung is reached
-
-
+@by_argument
 @checked
 def search(
     budget: str | int,
@@ -114,6 +106,9 @@ def search(
     workers: int | None = None,
     cluster: str | None = None,
     tls: Folder | None = None,
+    send_pairs: bool = True,
+    backend: str | None = None,
+    stall_s: float | None = None,
     on_message: Callable[[str], None] | None = None,
     on_progress: Callable[[SearchProgress], None] | None = None,
     **settings: Unpack[SearchSettings],
@@ -133,9 +128,13 @@ def search(
         cluster: HOST:PORT at which the search listens for workers of other machines (`isp-nas worker`); ":8786" is
             this machine alone.
         tls: Folder of certificates for the cluster, from `isp-nas cluster keys`; an address that others reach needs it.
+        send_pairs: Send pairs to workers of the cluster that do not see them.
+        backend: What the cluster's workers train on, "cpu" or "gpu"; by default what this machine has.
+        stall_s: Seconds without a step after which a training is lost; by default ten times the slowest step, at least
+            120. Compiling and judging, which report no steps, get ten minutes at least.
         on_message: Called with a sentence for every event.
         on_progress: Called a few times a second.
-        **settings: Fields of `SearchSettings`, with those of `Training`.
+        **settings: Fields of `SearchSettings`.
 
     Returns:
         The study with everything found so far.
@@ -159,13 +158,20 @@ def search(
         device=device_name(device) if isinstance(device, Device) else _text(device),
         space=space_name(space) if isinstance(space, SearchSpace) else _text(space),
         vgg_file=_path(settings.get("vgg_weights")),
+        backend=backend,
         **given,
         **recipe_fields(settings),
     )
     on_message = on_message or _nothing
-    listens = cluster_options(cluster, _path(tls))
-    limit = parse_budget(str(budget))
-    session = open_session(options, Path(results), limit, workers=workers, cluster=listens, on_message=on_message)
+    session = open_session(
+        options,
+        Path(results),
+        parse_budget(str(budget)),
+        workers=workers,
+        cluster=cluster_options(cluster, _path(tls), sends_pairs=send_pairs, backend=backend),
+        stall_s=stall_s,
+        on_message=on_message,
+    )
     session = without_refused(session, on_message)
     return Study(session.run(on_message=on_message, on_progress=_reporting(on_progress)).study)
 
@@ -186,19 +192,7 @@ def _reporting(on_progress: Callable[[SearchProgress], None] | None) -> "Callabl
 # Training, exporting
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training one network to the end came to; figures are of the validation pairs."""
-
-    folder: Path  # of the run, which `export` takes
-    hash: str
-    steps: int
-    psnr_db: float
-    ssim: float
-    best_step: int | None  # of the state that is exported
-    best_psnr_db: float | None
-
-
+@by_argument
 @checked
 def train(
     network: NetworkLike,
@@ -218,8 +212,8 @@ def train(
     """Train one network to the end. The same call continues after a crash.
 
     Args:
-        network: "best", a trial number, a published design, a spec or checkpoint file or folder, a `Candidate`, or an
-            `ArchSpec`.
+        network: "best", a trial number, a published design, a spec or checkpoint file or folder, a `Candidate`, what
+            `train` returned, or an `ArchSpec`.
         steps: Training steps; by default the recipe's.
         data: As in `search`; by default what the network's study was searched on.
         study: The study in which "best" and trial numbers are looked up; by default the one used last.
@@ -227,10 +221,10 @@ def train(
         out: Folder of the run; by default below `results`.
         seed: By default the study's, or 0.
         qat: Fine-tune the trained weights for int8, rounding as its file does.
-        on_message: Called with a sentence for every event.
+        on_message: Called with a sentence about what is not as usual, such as no gain over given weights.
         on_step: Called every few steps with the step and the losses by name.
         on_validation: Called with every validation.
-        **settings: Fields of `TrainSettings`, with those of `Training`.
+        **settings: Fields of `TrainSettings`.
 
     Returns:
         The run's folder and its quality.
@@ -276,6 +270,7 @@ def train(
     )
 
 
+@by_argument
 @checked
 def export(
     network: NetworkLike,
@@ -310,7 +305,7 @@ def export(
         IspNasError: An argument is wrong, or the network is not trained.
 
     Example:
-        >>> exported = nas.export("smallnet", "export", size=(64, 96))
+        >>> exported = nas.export(nas.train("smallnet", steps=2), "export", size=(64, 96))
         >>> [file.path.name for file in exported.files]
         ['model.tflite']
     """
@@ -336,22 +331,7 @@ def export(
 # Predicting, rendering
 
 
-@dataclass(frozen=True)
-class Latency:
-    """How long a network takes on a device."""
-
-    device: str
-    runtime_ms: float
-    runtime_low_ms: float  # of an interval of 80 %
-    runtime_high_ms: float
-    interval_is_assumed: bool  # its width was stated, not seen on measurements
-    fixed_ms: float  # start, input and output
-    kernels_ms: Mapping[str, float]
-    on_cpu: tuple[str, ...]  # operations that the delegate leaves to the CPU, with reasons
-    notes: tuple[str, ...]  # what whoever reads the figures must know
-    probability_faster: float | None = None  # that it is faster than the network that was named beside it
-
-
+@by_argument
 @checked
 def predict_latency(
     network: NetworkLike,
@@ -361,6 +341,8 @@ def predict_latency(
     results: Folder = "results",
     allow_fallback: bool = False,
     against: NetworkLike | None = None,
+    size: Sequence[int] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> Latency:
     """Predict how long a network takes on a device, kernel by kernel.
 
@@ -370,7 +352,9 @@ def predict_latency(
         study: As in `train`.
         results: Folder in which studies live.
         allow_fallback: Price operations that the delegate leaves to the CPU, instead of refusing them.
-        against: Another network; how probable it is that `network` is faster than it is told, too.
+        against: Another network: the probability that `network` is faster than it is returned, too.
+        size: Height and width of the photograph, for networks of ours; Full HD, or what a file says, by default.
+        input_shape: Shape of the input, for any .tflite file of open size.
 
     Returns:
         The time with its interval, and where it goes.
@@ -385,14 +369,15 @@ def predict_latency(
         58.9
     """
     on = device if isinstance(device, Device) else load_device(str(device))
+    shape = shape_of_input(size, input_shape)
 
     def ask(one: NetworkLike) -> network_latency.NetworkLatency:
         if isinstance(one, str | Path) and Path(one).suffix == ".tflite":
             return network_latency.predict_latency(
-                str(one), on, results=Path(results), study=study, allow_fallback=allow_fallback
+                str(one), on, results=Path(results), study=study, allow_fallback=allow_fallback, shape=shape
             )
         spec = _ref(one, Path(results), study).spec
-        return network_latency.latency_of(network_latency.network_of(spec), on, allow_fallback=allow_fallback)
+        return network_latency.latency_of(network_latency.network_of(spec, shape), on, allow_fallback=allow_fallback)
 
     prediction = ask(network)
     faster = None if against is None else network_latency.chance_of_less(prediction, ask(against), on)
@@ -403,6 +388,7 @@ def predict_latency(
     )  # fmt: skip
 
 
+@by_argument
 @checked
 def render(
     model: Folder,
@@ -479,6 +465,8 @@ def _ref(network: NetworkLike, results: Path, study: str | None) -> NetworkRef:
     if isinstance(network, Candidate):
         folder = Path(network.study)
         return resolve(str(network.trial), folder.parent, folder.name)
+    if isinstance(network, Trained):
+        return resolve(str(network.folder), results, study)
     if isinstance(network, ArchSpec):
         return network_of(network, results, study)
     return resolve(str(network), results, study)

@@ -18,7 +18,7 @@ import nas
 from nas import api
 from nas.defaults import DEFAULT_DEVICE
 from nas.search import session
-from search_spaces.errors import StudyError, UnknownNameError, UsageError
+from search_spaces.errors import IspNasError, StudyError, UnknownNameError, UsageError
 from search_spaces.system import named_files
 
 FUNCTIONS = ("search", "load_study", "train", "export", "predict_latency", "render")
@@ -265,6 +265,36 @@ def test_messages_and_progress_come_as_values(inline: None, capsys: pytest.Captu
     assert found.best().score >= seen[-1].best_score
     assert seen[-1].training == ()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: api.search(1, data="pairs", rungs=(20, 40), final_steps=40), "`final_steps` must exceed the longest"),
+        (lambda: api.search(1, data="pairs", stall_s=-1.0), "`stall_s` takes seconds above zero"),
+        (lambda: api.search(1, data="pairs", tls="keys"), r"Certificates \(`tls`\) .* give `cluster`, too"),
+        (lambda: api.predict_latency("eds"), "give `allow_fallback` to price them"),
+        (lambda: api.predict_latency("smallnet", size=(1088, 1920), input_shape=(1, 8, 8, 4)), "Give `size`"),
+    ],
+)
+def test_errors_name_the_arguments_and_not_the_options_of_a_command(
+    here: Path, call: Callable[[], object], sentence: str
+) -> None:
+    with pytest.raises(IspNasError, match=sentence) as raised:
+        call()
+    assert "--" not in str(raised.value)
+
+
+def test_a_smaller_photograph_takes_less_time() -> None:
+    full, small = (api.predict_latency("smallnet", size=size) for size in (None, (544, 960)))
+    assert small.runtime_ms < full.runtime_ms
+    assert api.predict_latency("smallnet", input_shape=(1, 272, 480, 4)).runtime_ms == small.runtime_ms
+
+
+def test_some_of_the_candidates_are_candidates(searched: api.Study) -> None:
+    some = searched.candidates()[:2]
+    assert isinstance(some, api.Candidates)
+    assert len(some) == 2
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise MeasurementError(f"{path} cannot be read ({error.strerror}); name a file of measurements.") from None
     except UnicodeDecodeError:
-        raise MeasurementError(f"{path} is not a text in UTF-8; give a log, JSON or CSV in UTF-8.") from None
+        raise MeasurementError(f"{path} is not UTF-8 text; give a log, JSON or CSV in UTF-8.") from None
 
 
 def _placed(text: str, path: Path, defaults: Conditions, *, allow_partial: bool, folder: Path) -> list[Placed]:

@@ -166,7 +166,7 @@ def _folder(phone: Phone) -> Iterator[str]:
             raise MeasurementError(f"{str(error) or 'Interrupted.'} {remains}") from error
         raise
     if remains := _removal(phone, folder):
-        raise MeasurementError(f"All is measured, but the phone is not as it was. {remains}")
+        raise MeasurementError(f"The measurement is complete, but the phone could not be restored. {remains}")
 
 
 def _removal(phone: Phone, folder: str) -> str:

@@ -175,7 +175,7 @@ def _lines(text: str, width: int) -> Iterator[list[str]]:
         cells = [cell.strip() for cell in row]
         if any(cells) and len(cells) != width:
             raise MeasurementError(
-                f"Line {reader.line_num} has {len(cells)} cells for {width} columns; complete it, or put a text with "
+                f"Line {reader.line_num} has {len(cells)} cells for {width} columns; complete it, or put text with "
                 "commas into quotation marks."
             )
         yield cells if any(cells) else []

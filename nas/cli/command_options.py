@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from nas.cli.option_groups import option
 from nas.cli.options import CLUSTER, RAW, DeviceName, RawOptions, ResultsFolder, Seed, Tls, one_of, parse_rungs
+from nas.data.encodings import INPUT_BITS, NORMALIZED, STORAGES
 from nas.search.samplers import DEFAULT_SAMPLER, SAMPLERS
 from nas.search.successive_halving import OBJECTIVES
-from search_spaces.errors import UsageError
 from search_spaces.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class ClusterSettings:
         float | None,
         option(
             "--stall",
-            help="Seconds without a step after which a training is lost; compiling and judging, which tell no steps, "
-            "have ten minutes at least.",
+            help="Seconds without a step after which a training is lost; compiling and judging, which report no steps, "
+            "get ten minutes at least.",
             default="ten times the slowest step, at least 120",
             panel=CLUSTER,
         ),
@@ -83,8 +83,6 @@ class ClusterSettings:
         """Return what a session takes; None for a search of this machine alone. Raises UsageError."""
         from nas.search.cluster import cluster_options
 
-        if self.stall is not None and not 0 < self.stall < float("inf"):
-            raise UsageError(f"--stall takes seconds above zero, got {self.stall:g}.")
         return cluster_options(self.cluster, self.tls, sends_pairs=self.send_pairs, backend=self.backend)
 
 
@@ -100,7 +98,7 @@ class StudySettings:
         option(
             "--objective",
             help=f"Improve the score, or the front of PSNR and runtime: {one_of(OBJECTIVES)}.",
-            default=OBJECTIVES[0],
+            default=next(iter(OBJECTIVES)),
             panel=STRATEGY,
         ),
     ] = None
@@ -221,8 +219,8 @@ class FileOptions:
         bool, option("--dynamic", help="Also write files for any size, model_none.tflite and so on.")
     ] = False
     input: Annotated[
-        str, option("--input", help="Input of the files: normalized, or raw counts: raw10, raw12 or raw14.")
-    ] = "normalized"
+        str, option("--input", help=f"Input of the files, values from 0 to 1 or raw counts: {one_of(INPUT_BITS)}.")
+    ] = NORMALIZED
     io: Annotated[
         str | None,
         option(
@@ -278,9 +276,7 @@ class PictureOptions:
     ] = None
     input: Annotated[
         str | None,
-        option(
-            "--input", help="Input of the file: normalized, raw10, raw12 or raw14.", default="its card's", panel=RAW
-        ),
+        option("--input", help=f"Input of the file: {one_of(INPUT_BITS)}.", default="its card's", panel=RAW),
     ] = None
 
     def options(self, raw: RawOptions, dump: "DumpOptions") -> "RenderOptions":
@@ -297,9 +293,9 @@ class DumpOptions:
     """How a sensor's frame without a header is stored."""
 
     size: Annotated[str | None, option("--size", help="Height x width of a headerless sensor dump.", panel=RAW)] = None
-    storage: Annotated[
-        str, option("--storage", help="Storage of a sensor dump: u16le, u16be, mipi10 or mipi12.", panel=RAW)
-    ] = "u16le"
+    storage: Annotated[str, option("--storage", help=f"Storage of a sensor dump: {one_of(STORAGES)}.", panel=RAW)] = (
+        "u16le"
+    )
 
     def dump(self) -> "RawDump | None":
         """Return the dump, None where no size was given; raise UsageError for one that cannot be."""
@@ -317,12 +313,12 @@ class MakeOptions:
     ] = "name"
     patch: Annotated[int, option("--patch", help="Pixels of a patch's side.")] = 256
     stride: Annotated[int | None, option("--stride", help="Pixels between patches.", default="the patch's side")] = None
-    per_photo: Annotated[int | None, option("--per-photo", help="Most patches of one photograph.", default="all")] = (
-        None
-    )
+    per_photo: Annotated[
+        int | None, option("--per-photo", help="Maximum number of patches per photograph.", default="all")
+    ] = None
     phase: Annotated[str, option("--phase", help="Bayer pattern to which all mosaics are cropped.")] = "RGGB"
     black_levels: Annotated[
-        str, option("--black-levels", help="keep: mosaics stay bit for bit; subtract: of each colour its own.")
+        str, option("--black-levels", help="keep: leave mosaics unchanged; subtract: take off each colour's own level.")
     ] = "keep"
     tile_black: Annotated[
         str | None,
@@ -333,7 +329,8 @@ class MakeOptions:
         ),
     ] = None
     exposure: Annotated[
-        str, option("--exposure", help="keep, or match: brighten or darken targets to one exposure beside the mosaics.")
+        str,
+        option("--exposure", help="keep, or match: give every target the same exposure relative to its mosaic."),
     ] = "keep"
     val: Annotated[float, option("--val", help="Share of the pairs for validation, by whole scenes.")] = 0.1
     test: Annotated[float, option("--test", help="Share of the pairs for the test, by whole scenes.")] = 0.1

@@ -131,7 +131,7 @@ def predict(
         str | None, option("--input-shape", help="Input shape of a file of open size, such as 1x224x224x3.")
     ] = None,
     against: Annotated[
-        str | None, option("--against", help="Another network: how probable it is that this one is faster.")
+        str | None, option("--against", help="Another network: print the probability that this one is faster.")
     ] = None,
     output_format: Form = "table",
 ) -> None:

@@ -18,7 +18,8 @@ from latency_models.support import NOT_CHECKED, UNCHECKED
 from nas.cli.console import Console, plain
 from nas.cli.tables import Column, check_format, print_json, print_rows
 from nas.defaults import DEFAULT_DEVICE
-from nas.export.options import packed_shape, parse_size
+from nas.export.options import input_shape as shape_of_input
+from nas.export.options import parse_size
 from nas.report.layers import runtime_fields
 from nas.search.network_latency import chance_of_less, predict_latency
 from nas.units import Row, count, runtime
@@ -76,16 +77,10 @@ def predict(
 
 def parse_shape(size: str | None, input_shape: str | None) -> tuple[int, ...] | None:
     """Return the shape of the input that is asked for, by either option; raise UsageError where it is none."""
-    if size and input_shape:
-        raise UsageError("Give --size for a photograph or --input-shape for any file, not both.")
-    if size:
-        return packed_shape(parse_size(size))
-    if not input_shape:
-        return None
-    sides = re.split(r"[x,×]", input_shape.replace(" ", ""))
-    if not all(side.isascii() and side.isdigit() and int(side) for side in sides):
+    sides = re.split(r"[x,×]", input_shape.replace(" ", "")) if input_shape else None
+    if sides and not all(side.isascii() and side.isdigit() and int(side) for side in sides):
         raise UsageError(f'--input-shape must be whole numbers such as 1x224x224x3, got "{input_shape}".')
-    return tuple(map(int, sides))
+    return shape_of_input(parse_size(size) if size else None, [*map(int, sides)] if sides else None)
 
 
 def kernel_rows(seen: Network, prediction: Prediction) -> list[dict[str, Any]]:

@@ -119,8 +119,8 @@ def _search(session: SearchSession, budget: Budget, voice: Voice) -> None:
 
 
 NO_FINALS = (
-    "There were no finals, so nothing tells whether the best network found beats the best published design beyond "
-    "noise; --final-steps asks for them."
+    "There were no finals, so the best network found cannot be compared with the best published design. Ask for finals "
+    "by --final-steps N."
 )
 
 

@@ -46,7 +46,7 @@ def write_keys(folder: Path, *, output_format: str) -> None:
         return
     Console().print(
         f"Wrote {AUTHORITY}, {CERTIFICATE} and {KEY} to {plain(folder)}; they hold until {until:%Y-%m-%d}.\n"
-        f"Copy the folder to every machine, for your eyes alone: who has {KEY} can run programs on all of them.\n"
+        f"Copy the folder to every machine, readable only by you: with {KEY} anyone can run programs on all of them.\n"
         f"Then: isp-nas search --cluster 0.0.0.0:8786 --tls {typed(folder)} …, and the line that it prints elsewhere.",
         highlight=False,
         soft_wrap=True,

@@ -62,7 +62,7 @@ def open_picture(
     Who wants no pixels, but what is told beside them, need not wait until a JPEG is decoded to see if it is whole.
     """
     if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise NotAPictureError("a folder or device, where a file was wanted")
+        raise NotAPictureError("a folder or device, not a file")
     try:
         image = Image.open(source, formats=list(formats))
     except UnidentifiedImageError:

@@ -6,18 +6,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from nas.data.encodings import STORAGES
 from nas.data.picture_file import MOST_PIXELS
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 from search_spaces.system.file_errors import acting_on
 
-# How values lie in the file. MIPI packs four values of 10 bits into five bytes, two of 12 bits into three: the upper
-# eight bits of each, then the lower ones. Source: MIPI CSI-2, RAW10 and RAW12; the same in Android's ImageFormat.
-STORAGES = ("u16le", "u16be", "mipi10", "mipi12")
 MOST_DIGITS = 7  # of a side in pixels
 UNLIKE_BY, SWAPPED_BY = 0.4, 0.08  # between correlations
 _LOOKED_AT = 40_000  # pixels
-_WHOLE = ("u16le", "u16be")
-_BITS = {"mipi10": 10, "mipi12": 12}
+_WHOLE = tuple(name for name, bits in STORAGES.items() if bits is None)
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class RawDump:
                 f"A RAW dump has 2×2 px up to {MOST_PIXELS // 10**6} megapixels, not {self.height}×{self.width}; give "
                 "its height and width in pixels."
             )
-        if self.storage in _BITS and self.width % self._group:
+        if STORAGES[self.storage] and self.width % self._group:
             raise UsageError(
                 f"Rows of {self.storage} hold a multiple of {self._group} px, got a width of {self.width}; check "
                 "--size, which is height x width."
@@ -49,7 +46,7 @@ class RawDump:
     @property
     def bits(self) -> int:
         """The most bits that a value can have."""
-        return _BITS.get(self.storage, 16)
+        return STORAGES[self.storage] or 16
 
     @property
     def size_bytes(self) -> int:

@@ -1,11 +1,11 @@
 """Options of an export, validated before any work: precisions, size, types, input, calibration, allowed loss."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from nas.tflite.input_contract import INPUT_BITS, NORMALIZED
+from nas.data.encodings import INPUT_BITS, NORMALIZED
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.precision import PRECISIONS, Precision, find_precision
 
@@ -144,3 +144,21 @@ def _decibels(number: str, part: str) -> float:
     if not 0 <= value < 100:
         raise UsageError(f'A drop is given in dB, such as 0.3 or int8=1; got "{part}".')
     return value
+
+
+def input_shape(size: Sequence[int] | None, shape: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the shape of the input for a photograph of this height and width, or else the one that was given.
+
+    None where neither was. Raises UsageError where both were, or where they are none.
+    """
+    if size is not None and shape is not None:
+        raise UsageError("Give --size for a photograph or --input-shape for any file, not both.")
+    if size is not None:
+        if len(size) != len(FULL_HD_MOSAIC):
+            raise UsageError(f"--size is the height and the width of the photograph, got {tuple(size)}.")
+        if any(side < 1 or side % 2 for side in size):
+            raise UsageError(f"A Bayer mosaic has an even height and width, got {size[0]}×{size[1]}.")
+        return packed_shape((size[0], size[1]))
+    if shape is not None and not all(side > 0 for side in shape):
+        raise UsageError(f"--input-shape takes whole numbers above zero, got {tuple(shape)}.")
+    return None if shape is None else tuple(shape)

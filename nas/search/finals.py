@@ -261,7 +261,7 @@ def _entrants(contenders: Sequence[Contender]) -> list[Contender]:
 
 
 def _is_ahead(contender: Contender, entrants: Sequence[Contender]) -> bool:
-    """Tell whether more of this one's kind than of the other take part already: whoever is best changes meanwhile."""
+    """Tell whether more of this one's kind than of the other take part already: the leader may change during finals."""
     ours, theirs = (
         sum(bool(c.scores or c.taken) for c in entrants if (c.is_design is contender.is_design) is same)
         for same in (True, False)

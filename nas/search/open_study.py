@@ -208,9 +208,7 @@ def _ladder(options: SearchOptions, budget: Budget, hardware: str) -> tuple[tupl
     shorter = tuple(steps for steps in rungs if steps < options.final_steps)
     if not shorter or (options.rungs and shorter != rungs):
         longest = rungs[-1] if options.rungs else rungs[0]
-        raise UsageError(
-            f"Finals train longer than the rungs, {longest} steps; got --final-steps {options.final_steps}."
-        )
+        raise UsageError(f"--final-steps must exceed the longest rung, {longest} steps; got {options.final_steps}.")
     return shorter, options.final_steps
 
 

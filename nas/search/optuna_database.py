@@ -27,9 +27,10 @@ from sqlalchemy.pool import StaticPool
 
 from nas.search import verdicts
 from nas.search.candidate import CandidateRecord
-from nas.search.optuna_sampler import CONSTRAINT, DIRECTIONS, Expected, expected_trials
+from nas.search.optuna_sampler import CONSTRAINT, Expected, expected_trials
 from nas.search.score import final_score
 from nas.search.study import RUN_FILE, StudyRecord
+from nas.search.successive_halving import OBJECTIVES
 from search_spaces.errors import IspNasError
 from search_spaces.spec import GENES
 from search_spaces.system import stored
@@ -176,7 +177,7 @@ def to_bytes(study: StudyRecord) -> bytes:
     storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: connection, "poolclass": StaticPool})
     try:
         made = optuna.create_study(
-            storage=storage, study_name=study.config.name, directions=DIRECTIONS[study.config.objective]
+            storage=storage, study_name=study.config.name, directions=OBJECTIVES[study.config.objective]
         )
         storage.set_study_system_attr(made._study_id, _SYSTEM_ATTR_METRIC_NAMES, metric_names(study))
         for name, value in _attributes(study).items():

@@ -18,6 +18,7 @@ from nas.search.candidate import CandidateRecord
 from nas.search.samplers import SAMPLERS
 from nas.search.score import final_score
 from nas.search.study import StudyRecord
+from nas.search.successive_halving import OBJECTIVES
 from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import GENES, ArchSpec, Value
@@ -25,8 +26,6 @@ from search_spaces.spec import GENES, ArchSpec, Value
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 CONSTRAINT = "runtime_over_limit"  # the name that databases hold; memory over its limit is part of the value
-_UP, _DOWN = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
-DIRECTIONS = {"score": [_UP], "pareto": [_UP, _DOWN]}
 
 Propose = Callable[[], ArchSpec | None]
 
@@ -161,7 +160,7 @@ class Proposer:
 
     def _open(self, study: StudyRecord) -> optuna.Study:
         """Return a study in memory that holds what the records say."""
-        made = optuna.create_study(directions=DIRECTIONS[study.config.objective])
+        made = optuna.create_study(directions=OBJECTIVES[study.config.objective])
         for trial, expected in enumerate(expected_trials(study)):
             try:
                 made.add_trial(self._frozen(expected))

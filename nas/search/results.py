@@ -1,6 +1,7 @@
-"""Results of a study as plain objects for programs: candidates, the front, the best one, the verdict.
+"""Results as plain objects for programs: of a study candidates, the front, the best one and the verdict; of one network
+what training came to, and how long it takes.
 
-The same figures as `isp-nas pareto` and `isp-nas best` show.
+The same figures as the commands show.
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,11 @@ class Candidate:
 class Candidates(list[Candidate]):
     """A list of candidates, fastest first."""
 
+    def __getitem__(self, key: Any) -> Any:
+        """Return one of them, or by a slice several, which are such a list, too."""
+        found = super().__getitem__(key)
+        return Candidates(found) if isinstance(key, slice) else found
+
     def to_pandas(self) -> Any:
         """Return the list as a table.
 
@@ -55,6 +61,46 @@ class Candidates(list[Candidate]):
         except ImportError:
             raise UsageError("pandas is not installed; run `pip install pandas`, or use the list itself.") from None
         return pandas.DataFrame([vars(each) for each in self], columns=[field.name for field in fields(Candidate)])
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """How far a search is."""
+
+    elapsed_s: float  # earlier sessions included
+    share: float  # of the budget, from 0 to 1
+    trained: int  # candidates that reached the first rung
+    training: tuple[int, ...]  # trials in training now
+    best_score: float | None  # None before the first rung is reached
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training one network to the end came to; figures are of the validation pairs."""
+
+    folder: Path  # of the run, which `export` takes
+    hash: str
+    steps: int
+    psnr_db: float
+    ssim: float
+    best_step: int | None  # of the state that is exported
+    best_psnr_db: float | None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a network takes on a device."""
+
+    device: str
+    runtime_ms: float
+    runtime_low_ms: float  # of an interval of 80 %
+    runtime_high_ms: float
+    interval_is_assumed: bool  # its width was stated, not seen on measurements
+    fixed_ms: float  # start, input and output
+    kernels_ms: Mapping[str, float]
+    on_cpu: tuple[str, ...]  # operations that the delegate leaves to the CPU, with reasons
+    notes: tuple[str, ...]  # what whoever reads the figures must know
+    probability_faster: float | None = None  # that it is faster than the network that was named beside it
 
 
 class Study:

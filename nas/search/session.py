@@ -3,6 +3,7 @@
 What `isp-nas search` and `nas.search` have in common. Whoever watches is called with plain values; nothing is printed.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -125,6 +126,8 @@ def open_session(
     if cluster is not None:
         cluster.require()
     _require_workers(workers, least=1 if cluster is None else 0)
+    if stall_s is not None and not 0 < stall_s < math.inf:
+        raise UsageError(f"--stall takes seconds above zero, got {stall_s:g}.")
     if workers is None:
         workers = default_workers(backend.expected(), host_bytes()) if cluster is None else 0
     if workers:
@@ -185,7 +188,7 @@ def without_refused(session: SearchSession, on_message: OnMessage = _nothing) ->
     space, left_out = runnable(opened.space, opened.device, allow_fallback=opened.study.config.allow_fallback)
     if left_out:
         values = ", ".join(f"{each.gene}={each.value}" for each in left_out)
-        on_message(f"Left out: {values}; `{_why_command(opened)}` tells why.")
+        on_message(f"Excluded, because the device does not support them: {values}. Details: `{_why_command(opened)}`.")
     return replace(session, context=replace(opened, space=space))
 
 

@@ -164,8 +164,8 @@ def _of_prior(study: StudyRecord, left: LeftDesigns) -> str:
     names = ", ".join(study.config.prior)
     if not names or len(study.designs) == len(study.candidates):
         return ""
-    far = f"; far behind there and not trained here: {', '.join(left.far)}" if left.far else ""
-    return f"Proposals began with what was learned on other pairs ({names}){far}."
+    far = f" Not trained, because far behind there: {', '.join(left.far)}." if left.far else ""
+    return f"Proposals used a prior from other pairs ({names}).{far}"
 
 
 def _of_left_designs(left: LeftDesigns) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nas.data.encodings import INPUT_BITS, NORMALIZED
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import ExportError, UnknownNameError, UsageError
 from search_spaces.system import checksums, stored
@@ -31,9 +32,6 @@ _UNREADABLE = (
 )
 # What levels at the input may be: counts that float32 holds exactly, and shares of one.
 MOST_LEVEL, LEAST_EXTENT = 2.0**24, 2.0**-10
-NORMALIZED = "normalized"
-# What the input of a file may hold: values from black to white as 0 … 1, or counts of so many bits.
-INPUT_BITS = {NORMALIZED: None, "raw10": 10, "raw12": 12, "raw14": 14}
 
 
 @dataclass(frozen=True)

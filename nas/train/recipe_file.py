@@ -79,7 +79,7 @@ def load_recipe(name: str) -> PublishedRecipe:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text in quotes")
+        raise TypeError("a string in quotes")
     return value
 
 

@@ -5,6 +5,7 @@ hold.
 """
 
 import inspect
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -13,13 +14,15 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
 
-from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.errors import IspNasError, UnknownNameError, UsageError
 from search_spaces.system.printable import printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# What arguments end in whose option does not: units, and the plural.
+_UNITS = ("_s", "_ms", "_mb", "_db", "s")
 _WORDS = {
-    str: "a text",
+    str: "a string",
     int: "a whole number",
     float: "a number",
     bool: "True or False",
@@ -48,6 +51,40 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def by_argument(function: Callable[P, R]) -> Callable[P, R]:
+    """Have the errors of a function speak of its arguments where they speak of the command line's options.
+
+    Messages are written for the command line, `--final-steps`; whoever calls the function has `final_steps`. Options
+    that it has no argument for stay.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except IspNasError as error:
+            names = _argument_names(function)
+            error.args = tuple(_reworded(each, names) if isinstance(each, str) else each for each in error.args)
+            raise
+
+    return call
+
+
+def _argument_names(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    groups = [get_args(p.annotation)[0] for p in parameters if get_origin(p.annotation) is Unpack]
+    return [*(p.name for p in parameters), *(name for group in groups for name in get_type_hints(group))]
+
+
+def _reworded(message: str, names: Sequence[str]) -> str:
+    def argument(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        called = next((each for each in names if each in (name, *(f"{name}{unit}" for unit in _UNITS))), None)
+        return f"`{called}`" if called else option[0]
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", argument, message)
 
 
 def require_types(made: Any) -> None:

@@ -3,7 +3,7 @@
     read_bytes ─► parse_json, parse_toml ─► Schema.read
 
 A schema is a type: a dataclass, a TypedDict, or a union of them. Nothing is converted on the way: `true` is no number,
-a text is no number, NaN is none either, and an unknown key is refused. Every failure is an OSError or a ValueError
+a string is no number, NaN is none either, and an unknown key is refused. Every failure is an OSError or a ValueError
 whose text says what is wrong and nothing else; who calls adds the file's name and what to do.
 """
 

@@ -234,7 +234,7 @@ def test_a_pipe_is_no_picture(two: DataConfig) -> None:
     path = file_of(two, "mediatek_raw")
     path.unlink()
     os.mkfifo(path)
-    assert "where a file was wanted" in load_error(two)
+    assert "not a file" in load_error(two)
 
 
 def test_a_colour_mosaic_is_refused(two: DataConfig) -> None:

@@ -278,10 +278,10 @@ def _drop(*keys: Any) -> Edit:
         (_set("sources", value="x"), r'mine\.json: sources is not a known key.* Did you mean "source"'),
         (_set("schema", value=1), r"mine\.json: schema must be 2, got 1"),
         (_set("name", value="other"), r'mine\.json: name must be "mine", as the file is called, got \'other\''),
-        (_set("title", value=3), r"mine\.json: title must be a text, got 3"),
+        (_set("title", value=3), r"mine\.json: title must be a string, got 3"),
         (_drop("conditions", "soc"), r"conditions\.soc is missing"),
         (_set("conditions", "threads", value=0), r"conditions\.threads must be a whole number ≥ 1"),
-        (_set("conditions", "delegate", value=None), r"conditions\.delegate must be a text, which may be empty"),
+        (_set("conditions", "delegate", value=None), r"conditions\.delegate must be a string, which may be empty"),
         (_set("measurements", value=[]), r"mine\.json: measurements must be a list with one element or more"),
         (_set("measurements", 1, "runtime_ms", value=0), r"measurements\[1\]\.runtime_ms must be a finite number > 0"),
         (_set("measurements", 0, "network", value="smallnett"), r'\[0\]\.network: Unknown design .* "smallnet"\?'),
@@ -320,7 +320,7 @@ def _drop(*keys: Any) -> Edit:
         (_set("delegate", value="neurone"), r'mine\.json: delegate: Unknown delegate "neurone"'),
         (_drop("fallback", "factor"), r"fallback\.factor is missing"),
         (_set("fallback", "ms_per_mb", "value", value=0), r"fallback\.ms_per_mb\.value must be a finite number > 0"),
-        (_set("limits", value=["", "x"]), r"limits\[0\] must be a text"),
+        (_set("limits", value=["", "x"]), r"limits\[0\] must be a string"),
     ],
 )
 def test_a_wrong_file_is_refused_with_file_and_key(elsewhere: Path, edit: Edit, told: str) -> None:

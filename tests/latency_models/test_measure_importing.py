@@ -133,7 +133,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
         (b"smallnet took 61 ms\n", "is none of a log"),
         (b"network" * 30_000, "is none of a log"),
         (b"Though it rained, we measured.", "is none of a log"),
-        (b"TFL3\xff\xfe\x00", "is not a text in UTF-8"),
+        (b"TFL3\xff\xfe\x00", "is not UTF-8 text"),
         (b"{", "This is no whole JSON"),
         (b'{"latency": 5}', "not what litert-benchmark writes"),
         (b"STARTING!\n", "ends before its result"),

@@ -97,7 +97,7 @@ def test_a_time_that_is_no_positive_number_is_refused_with_its_line(tmp_path: Pa
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
-        ("network", "", r'network must be a text, got ""'),
+        ("network", "", r'network must be a string, got ""'),
         ("statistic", "mode", r'statistic must be one of median, mean, pair_ratio, minimum, got "mode"'),
         ("low_ms", "-1", r"low_ms must be a finite number > 0"),
         ("low_ms", "70", r"low_ms, 70, must not be above high_ms, 64"),

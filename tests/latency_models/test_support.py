@@ -478,7 +478,7 @@ def test_the_digest_tells_that_a_table_was_edited(elsewhere: Path) -> None:
         (lambda data: data["ops"]["ADD"].update(dtypes=["float"]), r"ADD\.dtypes\[0\] must be 'float32', 'float16', "),
         (lambda data: data["ops"]["ADD"].update(without=["odd"]), r"ADD\.without\[0\] must be 'align_corners', "),
         (lambda data: data["ops"]["ADD"].update(fused=[]), r"ADD\.fused must be a list with one element or more"),
-        (lambda data: data["instead"].update(ADD=""), r"instead\.ADD must be a text"),
+        (lambda data: data["instead"].update(ADD=""), r"instead\.ADD must be a string"),
         (lambda data: data.update(limits=[]), r"limits must be a list with one element or more"),
     ],
 )

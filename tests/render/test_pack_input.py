@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.data.camera_raw import Mosaic
+from nas.data.encodings import INPUT_BITS
 from nas.data.raw_format import PACKINGS, PATTERNS, RawFormat, pack
 from nas.render.pack_input import convert, packed, pad
-from nas.tflite.input_contract import INPUT_BITS, Contract, contract_of, read_contract
+from nas.tflite.input_contract import Contract, contract_of, read_contract
 from search_spaces.errors import DataError, UsageError
 
 SIDES = st.integers(1, 12)

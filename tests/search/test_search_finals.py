@@ -114,7 +114,7 @@ def test_designs_that_were_not_trained_are_named_by_the_reason(tmp_path: Path) -
     found = verdicts.verdict_of(reopened)
     assert found is not None
     assert study.designs[0].name == "smallnet"
-    assert "(demo); far behind there and not trained here: eds." in found.sentence
+    assert "(demo). Not trained, because far behind there: eds." in found.sentence
     assert "Designs that the budget left no room for: cvml." in found.sentence
     assert "Designs over the limits: acvlab." in found.sentence
 

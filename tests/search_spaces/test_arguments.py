@@ -47,14 +47,14 @@ def function(
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"where": 3}, "where must be a text or a path, got 3 (int)."),
+        ({"where": 3}, "where must be a string or a path, got 3 (int)."),
         ({"count": "3"}, "count must be a whole number or None, got '3' (str)."),
         ({"count": True}, "count must be a whole number or None, got True (bool)."),
         ({"count": 2.5}, "count must be a whole number or None, got 2.5 (float)."),
         ({"sizes": "1,2"}, "sizes must be a sequence, each a whole number, got '1,2' (str)."),
         ({"sizes": 3}, "sizes must be a sequence, each a whole number, got 3 (int)."),
         ({"sizes": [1, 2.5]}, "sizes must be a sequence, each a whole number, got [1, 2.5] (list)."),
-        ({"names": 4}, "names must be a text or a sequence, each a text, got 4 (int)."),
+        ({"names": 4}, "names must be a string or a sequence, each a string, got 4 (int)."),
         ({"shares": {"a": "b"}}, "shares must be a mapping from names to a number or None, got {'a': 'b'} (dict)."),
         ({"pair": (1,)}, "pair must be a tuple of a whole number and a whole number, got (1,) (tuple)."),
         ({"made": "outer"}, "made must be an Outer or None, got 'outer' (str)."),

@@ -155,7 +155,7 @@ BAD = {
     MINE + "batch = true\n": r"{path}: batch must be a whole number, got True",
     MINE + 'learning_rate = "1e-4"\n': r"{path}: learning_rate must be a number, got '1e-4'",
     MINE + 'rotate = "no"\n': r"{path}: rotate must be true or false, got 'no'",
-    MINE + "title = 3\n": r"{path}: title must be a text in quotes, got 3",
+    MINE + "title = 3\n": r"{path}: title must be a string in quotes, got 3",
     MINE + 'ours = "batch"\n': r"{path}: ours must be a list of names.*got 'batch'",
     MINE + 'ours = ["bach"]\n': r'Unknown name under ours in {path}: "bach".*Did you mean "batch"',
     "steps = 3\nloss = 1\n": r"{path}: loss must be weights by name.*got 1",

@@ -215,8 +215,8 @@ def _in_parallel(
                 yield jobs[job], job.result()
         except BrokenProcessPool:
             raise DataError(
-                "A process that made pairs was ended from outside, as by a lack of memory; the same command continues, "
-                "with fewer --workers if it happens again."
+                "A process that made pairs was killed, perhaps because memory ran out. The same command continues; use "
+                "fewer --workers if it happens again."
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)

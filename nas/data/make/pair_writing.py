@@ -150,7 +150,7 @@ def _require_ours(row: Mapping[str, str]) -> None:
     for kind, place in zip(("raw", "rgb"), places, strict=True):
         if row["split"] not in SPLITS or not re.fullmatch(rf"{re.escape(place)}/[0-9]{{1,9}}\.png", row[kind]):
             raise ValueError(
-                f"{stored.shown(row[kind])} is no place of a pair of the split {stored.shown(row['split'])}"
+                f"{stored.shown(row[kind])} is no path of a pair of the split {stored.shown(row['split'])}"
             )
     if not (row["row"].isdecimal() and row["column"].isdecimal() and 0 < float(row["brightened"]) < math.inf):
         raise ValueError(f"{stored.shown(row['raw'])} has no place in a photograph, or is brightened by no number")
