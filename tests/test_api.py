@@ -44,8 +44,8 @@ def _own_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def examples(of: str) -> list[doctest.DocTest]:
-    found = doctest.DocTestFinder(recurse=True).find(getattr(api, of), of, module=False, globs={"nas": nas})
-    return [each for each in found if each.examples]
+    tests = doctest.DocTestFinder(recurse=True).find(getattr(api, of), of, module=False, globs={"nas": nas})
+    return [each for each in tests if each.examples]
 
 
 def run(of: str) -> None:
@@ -139,7 +139,7 @@ def test_a_package_is_also_the_function_of_its_name(name: str) -> None:
 # The same answers as the command line's
 
 
-def told(*words: object) -> Any:
+def as_json(*words: object) -> Any:
     done = in_process(*words, "--format", "json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -150,10 +150,10 @@ def plain(candidate: api.Candidate) -> dict[str, Any]:
 
 
 def test_front_and_candidates_are_what_pareto_shows(searched: api.Study) -> None:
-    assert [plain(each) for each in searched.candidates()] == told("pareto", "--all", "--study", "phone")
-    front = [{**row, "on_front": True} for row in told("pareto", "--study", "phone")]
+    assert [plain(each) for each in searched.candidates()] == as_json("pareto", "--all", "--study", "phone")
+    front = [{**row, "on_front": True} for row in as_json("pareto", "--study", "phone")]
     assert [plain(each) for each in searched.front()] == front
-    at_first = told("pareto", "--all", "--study", "phone", "--steps", 2)
+    at_first = as_json("pareto", "--all", "--study", "phone", "--steps", 2)
     assert [plain(each) for each in searched.candidates(steps=2)] == at_first
 
 
@@ -161,7 +161,7 @@ def test_best_and_verdict_are_those_of_the_command(searched: api.Study, monkeypa
     from nas.cli import show
 
     monkeypatch.setattr(show, "_test_quality", lambda *_: {"test_psnr_db": None, "test_ssim": None})
-    best = told("best", "--study", "phone")
+    best = as_json("best", "--study", "phone")
     verdict = searched.verdict()
     assert (verdict.to_dict() if verdict else None) == best["verdict"]
     assert {name: value for name, value in plain(searched.best()).items() if name in best} == {
@@ -171,17 +171,17 @@ def test_best_and_verdict_are_those_of_the_command(searched: api.Study, monkeypa
 
 
 def test_a_runtime_is_that_of_the_command(searched: api.Study) -> None:
-    row = told("latency", "predict", "smallnet")
-    found = api.predict_latency("smallnet", against="csanet")
-    assert found.probability_faster is not None
-    assert 0.5 < found.probability_faster < 1
-    assert (found.runtime_ms, found.runtime_low_ms, found.runtime_high_ms, found.fixed_ms) == (
+    row = as_json("latency", "predict", "smallnet")
+    prediction = api.predict_latency("smallnet", against="csanet")
+    assert prediction.probability_faster is not None
+    assert 0.5 < prediction.probability_faster < 1
+    assert (prediction.runtime_ms, prediction.runtime_low_ms, prediction.runtime_high_ms, prediction.fixed_ms) == (
         row["runtime_ms"],
         row["runtime_low_ms"],
         row["runtime_high_ms"],
         row["fixed_ms"],
     )
-    assert list(found.kernels_ms.values()) == [kernel["runtime_ms"] for kernel in row["kernels"]]
+    assert list(prediction.kernels_ms.values()) == [kernel["runtime_ms"] for kernel in row["kernels"]]
     candidate = searched.best()
     assert api.predict_latency(candidate).runtime_ms == candidate.runtime_ms
     assert api.predict_latency(nas.ArchSpec.from_dict(candidate.spec)).runtime_ms == candidate.runtime_ms
@@ -219,8 +219,8 @@ SETTINGS: dict[str, Any] = {
 
 def test_a_space_that_no_file_holds_is_found_again_by_a_later_session(inline: None) -> None:
     space = replace(small("mine"), choices=small("mine").choices | {"width": (4, 8, 16)})
-    found = api.search(2, space=space, study="own-space", **SETTINGS)
-    name = found.settings["space"]
+    study = api.search(2, space=space, study="own-space", **SETTINGS)
+    name = study.settings["space"]
     assert name.startswith("mine-")
     assert nas.load_space(name).choices == space.choices
     api.search(3, space=space, study="own-space", **SETTINGS)
@@ -236,10 +236,10 @@ def test_a_device_by_name_and_an_equal_object_make_the_same_study(inline: None) 
 
 def test_a_changed_device_gets_a_name_of_its_own(inline: None) -> None:
     device = replace(nas.load_device(DEFAULT_DEVICE), title="another", limits=("None.",))
-    found = api.search(2, space=small("devices"), device=device, study="other-device", **SETTINGS)
-    again = nas.load_device(found.settings["device"])
+    study = api.search(2, space=small("devices"), device=device, study="other-device", **SETTINGS)
+    again = nas.load_device(study.settings["device"])
     assert (again.title, again.limits) == ("another", ("None.",))
-    assert found.settings["device"] != DEFAULT_DEVICE
+    assert study.settings["device"] != DEFAULT_DEVICE
 
 
 def test_a_delegate_without_a_file_is_refused() -> None:
@@ -255,14 +255,14 @@ def test_a_delegate_without_a_file_is_refused() -> None:
 def test_messages_and_progress_come_as_values(inline: None, capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
     seen: list[api.SearchProgress] = []
-    found = api.search(
+    study = api.search(
         3, space=small("told"), study="told", on_message=said.append, on_progress=seen.append, **SETTINGS
     )
     assert sum(line.startswith("Trial ") and " at 2 steps" in line for line in said) == 3
     assert seen[-1].share == 1
     assert [each.trained for each in seen] == sorted(each.trained for each in seen)
     assert seen[-1].best_score is not None
-    assert found.best().score >= seen[-1].best_score
+    assert study.best().score >= seen[-1].best_score
     assert seen[-1].training == ()
     assert capsys.readouterr() == ("", "")
 

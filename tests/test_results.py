@@ -45,9 +45,9 @@ def test_recorded_runtimes_are_those_of_the_device_that_the_run_names(name: str)
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_committed_run_says_how_it_was_made_and_names_no_machine(name: str) -> None:
-    told = tomllib.loads((REFERENCE / name / "run.toml").read_text("utf-8"))["provenance"]
-    assert {"command", "commit", "created", "machine", "python", "versions"} <= told.keys()
-    assert "dirty" not in told["commit"]
+    provenance = tomllib.loads((REFERENCE / name / "run.toml").read_text("utf-8"))["provenance"]
+    assert {"command", "commit", "created", "machine", "python", "versions"} <= provenance.keys()
+    assert "dirty" not in provenance["commit"]
     for path in (REFERENCE / name).iterdir():
         text = path.read_text("utf-8")
         assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", text)
@@ -64,9 +64,9 @@ def test_the_card_is_of_a_network_of_the_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["qat.json", "qat_demo.json"])
 def test_integer_files_lose_as_little_as_is_said_and_fine_tuning_wins(name: str) -> None:
-    told = json.loads((Path(__file__).parents[1] / "benchmarks" / name).read_text("utf-8"))
-    assert {row["network"] for row in told["rows"]} == {"smallnet", "found"}
-    for row in told["rows"]:
+    document = json.loads((Path(__file__).parents[1] / "benchmarks" / name).read_text("utf-8"))
+    assert {row["network"] for row in document["rows"]} == {"smallnet", "found"}
+    for row in document["rows"]:
         psnr_db = {key: each["psnr_db"] for key, each in row.items() if isinstance(each, dict) and "psnr_db" in each}
         assert psnr_db["float"] - psnr_db["int16"] < 0.15
         assert psnr_db["ptq"] > psnr_db["plain_int8"] + 1.5

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from audits import LADDERS, NETWORKS, SPECS, ask, assert_close, figures, told, use
+from audits import LADDERS, NETWORKS, SPECS, ask, assert_close, audit_json, figures, use
 from flow import InlineWorker, in_process, made_up, made_up_psnr, refusal, snapshot, truncate
 from scipy import stats
 
@@ -135,23 +135,23 @@ def made(workers: list[InlineWorker], tiny_pairs: Path, tmp_path: Path) -> Path:
 
 
 def test_the_file_holds_what_was_trained_on_what_how_and_where(made: Path, tiny_pairs: Path) -> None:
-    found = told(made)
-    assert {"command", "commit", "created", "machine", "python", "versions", "hardware"} <= found["provenance"].keys()
-    assert found["data"]["pairs"] == {"train": 8, "val": 4, "test": 2}
-    assert found["data"]["identity"] == identity(DataConfig(str(tiny_pairs)))
-    assert found["recipe"]["patch"] == 16
-    assert (found["steps"], found["seeds"]) == (8, [0, 1])
-    assert [(n["name"], n["hash"]) for n in found["networks"]] == [
+    document = audit_json(made)
+    assert {"command", "commit", "created", "machine", "python", "versions", "hardware"} <= set(document["provenance"])
+    assert document["data"]["pairs"] == {"train": 8, "val": 4, "test": 2}
+    assert document["data"]["identity"] == identity(DataConfig(str(tiny_pairs)))
+    assert document["recipe"]["patch"] == 16
+    assert (document["steps"], document["seeds"]) == (8, [0, 1])
+    assert [(n["name"], n["hash"]) for n in document["networks"]] == [
         (n, s.hash) for n, s in zip(NETWORKS, SPECS, strict=True)
     ]
-    assert len(found["records"]) == len(NETWORKS) * 2 * 5
+    assert len(document["records"]) == len(NETWORKS) * 2 * 5
 
 
 def test_figures_follow_from_the_records_as_scipy_computes_them(made: Path) -> None:
-    found = told(made)
-    runtimes = [n["runtime_ms"] for n in found["networks"]]
+    document = audit_json(made)
+    runtimes = [n["runtime_ms"] for n in document["networks"]]
     short, long = ([made_up_psnr(job_of(spec, steps)) for spec in SPECS] for steps in (2, 8))
-    (row,) = [row for row in found["rungs"] if (row["steps"], row["top"]) == (2, 4)]
+    (row,) = [row for row in document["rungs"] if (row["steps"], row["top"]) == (2, 4)]
     assert row["psnr_spearman"] == pytest.approx(stats.spearmanr(short, long).statistic)
     assert row["psnr_kendall"] == pytest.approx(stats.kendalltau(short, long).statistic)
     scores = [[final_score(psnr, ms) for psnr, ms in zip(values, runtimes, strict=True)] for values in (short, long)]
@@ -169,7 +169,7 @@ def test_json_and_csv_say_the_same_and_the_table_is_no_wider_than_a_terminal(
     made: Path, tiny_pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_json = json.loads(ask(tiny_pairs, made, "--format", "json").stdout)
-    assert as_json["rungs"] == told(made)["rungs"]
+    assert as_json["rungs"] == audit_json(made)["rungs"]
     lines = ask(tiny_pairs, made, "--format", "csv").stdout.splitlines()
     assert len(lines) == 1 + 5
     assert lines[0].split(",") == list(as_json["rungs"][0])
@@ -207,8 +207,8 @@ def test_networks_seeds_and_ladders_may_be_added(made: Path, workers: list[Inlin
     assert ask(tiny_pairs, made, *more, targets=(*NETWORKS, "isp-forever")).returncode == 0
     first = [job for job in workers[0].jobs if job.spec in SPECS and job.seed < 2]
     assert {(job.recipe.total_steps, job.steps) for job in first} == {(6, 3), (6, 6)}
-    assert len(told(made)["networks"]) == 5
-    assert told(made)["seeds"] == [0, 1, 2]
+    assert len(audit_json(made)["networks"]) == 5
+    assert audit_json(made)["seeds"] == [0, 1, 2]
 
 
 STOPPING = """
@@ -405,7 +405,7 @@ def test_a_plan_needs_a_ladder() -> None:
 
 
 def test_an_audit_is_read_as_it_was_written(made: Path) -> None:
-    found = told(made)
-    read = from_dict(found)
-    assert [asdict(record) for record in read.records] == found["records"]
-    assert_close(found["rungs"], json.loads(json.dumps(rung_rows(read))))
+    document = audit_json(made)
+    read = from_dict(document)
+    assert [asdict(record) for record in read.records] == document["records"]
+    assert_close(document["rungs"], json.loads(json.dumps(rung_rows(read))))

@@ -30,27 +30,27 @@ def three_stops(hash_: str, *psnr_db: float, seed: int = 0) -> list[AuditRecord]
 
 def test_a_network_without_a_runtime_has_a_psnr_and_no_score() -> None:
     records = [r for h, psnr in zip("abcd", (20, 21, 22, 30), strict=True) for r in three_stops(h, psnr, psnr, psnr)]
-    found = of(records, runtimes={"a": 50.0, "b": 50.0, "c": 50.0, "d": None})
-    row = rung_rows(found)[0]
+    tiny_audit = of(records, runtimes={"a": 50.0, "b": 50.0, "c": 50.0, "d": None})
+    row = rung_rows(tiny_audit)[0]
     assert (row["psnr_spearman"], row["score_spearman"]) == (pytest.approx(1.0), pytest.approx(1.0))
-    assert derived(found)["truth"]["networks_scored"] == 3
-    assert any("without a score: D" in note for note in notes(found))
+    assert derived(tiny_audit)["truth"]["networks_scored"] == 3
+    assert any("without a score: D" in note for note in notes(tiny_audit))
 
 
 def test_a_fast_network_of_less_quality_may_lead_by_score() -> None:
     records = [r for h, psnr in zip("abcd", (20, 21, 22, 23), strict=True) for r in three_stops(h, psnr, psnr, psnr)]
-    found = of(records, runtimes={"a": 30.0, "b": 180.0, "c": 180.0, "d": 180.0})
-    assert found.score(9, 9)[:, 0].argmax() == 0
-    assert found.psnr_db(9, 9)[:, 0].argmax() == 3
+    tiny_audit = of(records, runtimes={"a": 30.0, "b": 180.0, "c": 180.0, "d": 180.0})
+    assert tiny_audit.score(9, 9)[:, 0].argmax() == 0
+    assert tiny_audit.psnr_db(9, 9)[:, 0].argmax() == 3
 
 
 def test_a_network_of_which_one_training_failed_takes_no_part_anywhere() -> None:
     records = [r for h in "abcd" for r in three_stops(h, 20, 21, 22)]
     records[-1] = AuditRecord("d", 0, 9, 9, 3, failure="The loss diverged.")
-    found = of(records)
-    assert found.hashes == ["a", "b", "c"]
-    assert derived(found)["left_out"] == [{"name": "D", "reason": "seed 0, 9 steps: The loss diverged."}]
-    assert any("D takes no part" in note for note in notes(found))
+    tiny_audit = of(records)
+    assert tiny_audit.hashes == ["a", "b", "c"]
+    assert derived(tiny_audit)["left_out"] == [{"name": "D", "reason": "seed 0, 9 steps: The loss diverged."}]
+    assert any("D takes no part" in note for note in notes(tiny_audit))
 
 
 def test_a_ladder_tells_what_a_candidate_costs_and_what_its_choice_lost() -> None:
@@ -68,9 +68,9 @@ def test_seconds_come_from_the_pace_of_what_was_timed() -> None:
         AuditRecord("a", 0, 9, 9, 6, psnr_db=20.0, train_s=12.0),
     ]
     short = [record("a", 1, 3, 20.0), record("a", 3, 3, 20.0)]
-    found = of([*timed, *short])
-    assert found.train_s(9, 9) == pytest.approx(9 * (6 + 12) / 6)
-    assert found.train_s(3, 3) is None
+    tiny_audit = of([*timed, *short])
+    assert tiny_audit.train_s(9, 9) == pytest.approx(9 * (6 + 12) / 6)
+    assert tiny_audit.train_s(3, 3) is None
 
 
 # Committed audits
@@ -81,9 +81,9 @@ def test_seconds_come_from_the_pace_of_what_was_timed() -> None:
 )
 def test_what_is_derived_in_a_committed_audit_follows_from_its_records(path: Path) -> None:
     text = path.read_text("utf-8")
-    found = json.loads(text)
-    again = json.loads(json.dumps(derived(from_dict(found))))
+    document = json.loads(text)
+    again = json.loads(json.dumps(derived(from_dict(document))))
     for name, value in again.items():
-        assert_close(found[name], value)
-    assert not found["provenance"]["commit"].endswith("-dirty")
-    assert len(found["networks"]) >= audit.ENOUGH
+        assert_close(document[name], value)
+    assert not document["provenance"]["commit"].endswith("-dirty")
+    assert len(document["networks"]) >= audit.ENOUGH

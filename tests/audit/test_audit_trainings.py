@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from audits import NETWORKS, SPECS, ask, told, use
+from audits import NETWORKS, SPECS, ask, audit_json, use
 from flow import made_up, refusal
 
 from nas import backend
@@ -26,17 +26,17 @@ def trained(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_trains_in_a_process_judges_and_keeps_no_checkpoint(trained: Path) -> None:
-    found = told(trained)
-    assert found["left_out"] == []
-    assert all(record["train_s"] > 0 and record["psnr_db"] > 0 for record in found["records"])
+    document = audit_json(trained)
+    assert document["left_out"] == []
+    assert all(record["train_s"] > 0 and record["psnr_db"] > 0 for record in document["records"])
     assert not list(trained.glob("runs/*/*.safetensors"))
 
 
 def test_a_rung_is_what_the_search_trains_in_its_place(trained: Path, prepared_tiny: Path, tmp_path: Path) -> None:
     recipe = default_recipe(backend.expected(), DEFAULT_DATA).changed(batch=2, patch=16).scaled(4)
     wanted = [run_job(Job(SPECS[0], steps, tmp_path / "c", prepared_tiny, recipe, 0)) for steps in (2, 4)]
-    found = [r for r in told(trained)["records"] if (r["hash"], r["horizon"]) == (SPECS[0].hash, 4)]
-    assert [r["psnr_db"] for r in found] == pytest.approx([w.psnr_db for w in wanted], abs=1e-4)  # type: ignore[union-attr]
+    records = [r for r in audit_json(trained)["records"] if (r["hash"], r["horizon"]) == (SPECS[0].hash, 4)]
+    assert [r["psnr_db"] for r in records] == pytest.approx([w.psnr_db for w in wanted], abs=1e-4)  # type: ignore[union-attr]
 
 
 def test_what_was_trained_but_not_recorded_before_a_kill_has_no_made_up_duration(
@@ -55,9 +55,11 @@ def test_what_was_trained_but_not_recorded_before_a_kill_has_no_made_up_duration
         assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 130
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
     assert workers[1].jobs[0].steps == 4
-    found = told(tmp_path / "a")["records"]
-    assert [r["train_s"] for r in found if r["train_s"] is None] == [None]
-    assert [r["psnr_db"] for r in found] == pytest.approx([r["psnr_db"] for r in told(trained)["records"]], abs=1e-4)
+    records = audit_json(tmp_path / "a")["records"]
+    assert [r["train_s"] for r in records if r["train_s"] is None] == [None]
+    assert [r["psnr_db"] for r in records] == pytest.approx(
+        [r["psnr_db"] for r in audit_json(trained)["records"]], abs=1e-4
+    )
 
 
 def test_a_rung_added_below_a_checkpoint_is_trained_from_the_start(
@@ -66,7 +68,7 @@ def test_a_rung_added_below_a_checkpoint_is_trained_from_the_start(
     use(monkeypatch, run_job)
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1").returncode == 0
     assert ask(tiny_pairs, tmp_path / "a", "--seeds", "1", "--rungs", "1,8").returncode == 0
-    added = [r for r in told(tmp_path / "a")["records"] if r["steps"] == 1]
+    added = [r for r in audit_json(tmp_path / "a")["records"] if r["steps"] == 1]
     assert [(r["horizon"], r["from_step"]) for r in added] == [(8, 0)] * len(NETWORKS)
 
 
@@ -84,11 +86,11 @@ def test_a_failed_training_is_recorded_with_its_reason_and_leaves_its_network_ou
     workers = use(monkeypatch, failing)
     done = ask(tiny_pairs, tmp_path / "a", targets=(*NETWORKS, "isp-forever"))
     assert done.returncode == 0, done.stderr
-    found = told(tmp_path / "a")
-    assert found["left_out"] == [{"name": "acvlab", "reason": "seed 0, 4 steps: The loss diverged."}]
+    document = audit_json(tmp_path / "a")
+    assert document["left_out"] == [{"name": "acvlab", "reason": "seed 0, 4 steps: The loss diverged."}]
     assert "Acvlab takes no part (seed 0, 4 steps: The loss diverged.)" in " ".join(done.stdout.split())
-    assert found["truth"]["networks"] == 4
-    (failed,) = [r for r in found["records"] if r["failure"]]
+    assert document["truth"]["networks"] == 4
+    (failed,) = [r for r in document["records"] if r["failure"]]
     assert (failed["hash"], failed["psnr_db"]) == (SPECS[1].hash, None)
     assert [job.steps for worker in workers for job in worker.jobs if job.spec == SPECS[1]] == [2, 4]  # no more of it
     workers.clear()
@@ -102,7 +104,7 @@ def test_where_all_networks_fail_there_are_no_figures_and_no_crash(
     use(monkeypatch, lambda _: JobFailure("The loss diverged."))
     done = ask(tiny_pairs, tmp_path / "a", "--plot", tmp_path / "a.png")
     assert done.returncode == 0, done.stderr
-    assert {row["psnr_spearman"] for row in told(tmp_path / "a")["rungs"]} == {None}
+    assert {row["psnr_spearman"] for row in audit_json(tmp_path / "a")["rungs"]} == {None}
 
 
 def test_a_failure_that_every_network_would_share_ends_the_audit(

@@ -75,10 +75,10 @@ def published(monkeypatch: pytest.MonkeyPatch, psnr: dict[str, float], variants:
 
 
 def test_a_design_is_summed_up_by_mean_and_spread_over_its_seeds() -> None:
-    told = summaries([run("a", 20.0), run("b", 25.0), run("a", 21.0, seed=1), run("a", 25.0, seed=2)])
-    assert told["a"]["val_psnr_db"] == {"mean": 22.0, "min": 20.0, "max": 25.0}
-    assert told["a"]["test_psnr_db"] == {"mean": 21.0, "min": 19.0, "max": 24.0}
-    assert told["b"]["val_psnr_db"] == {"mean": 25.0, "min": 25.0, "max": 25.0}
+    by_design = summaries([run("a", 20.0), run("b", 25.0), run("a", 21.0, seed=1), run("a", 25.0, seed=2)])
+    assert by_design["a"]["val_psnr_db"] == {"mean": 22.0, "min": 20.0, "max": 25.0}
+    assert by_design["a"]["test_psnr_db"] == {"mean": 21.0, "min": 19.0, "max": 24.0}
+    assert by_design["b"]["val_psnr_db"] == {"mean": 25.0, "min": 25.0, "max": 25.0}
 
 
 def test_a_failed_seed_is_never_a_number() -> None:
@@ -86,9 +86,9 @@ def test_a_failed_seed_is_never_a_number() -> None:
 
 
 def test_without_test_pairs_there_is_no_test_figure() -> None:
-    told = summaries([replace(run("a", 20.0), test_psnr_db=None, test_ssim=None)])["a"]
-    assert told["test_psnr_db"] is told["test_ssim"] is None
-    assert told["val_psnr_db"]
+    summary = summaries([replace(run("a", 20.0), test_psnr_db=None, test_ssim=None)])["a"]
+    assert summary["test_psnr_db"] is summary["test_ssim"] is None
+    assert summary["val_psnr_db"]
 
 
 @pytest.mark.parametrize(("ours", "wanted"), [((1, 2, 3, 4), 1.0), ((4, 3, 2, 1), -1.0)])
@@ -96,26 +96,28 @@ def test_the_same_order_correlates_fully_and_the_reverse_order_inversely(
     ours: tuple[float, ...], wanted: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published(monkeypatch, {"a": 22.0, "b": 22.5, "c": 23.0, "d": 23.5})
-    found = rank_correlation([run(n, float(v)) for n, v in zip("abcd", ours, strict=True)], "val_psnr_db")
-    assert found
-    assert (found["spearman"], found["kendall"]) == (pytest.approx(wanted), pytest.approx(wanted))
-    assert found["kendall_p"] == pytest.approx(2 / 24)  # two of the 24 orders of four are as extreme
+    correlation = rank_correlation([run(n, float(v)) for n, v in zip("abcd", ours, strict=True)], "val_psnr_db")
+    assert correlation
+    assert (correlation["spearman"], correlation["kendall"]) == (pytest.approx(wanted), pytest.approx(wanted))
+    assert correlation["kendall_p"] == pytest.approx(2 / 24)  # two of the 24 orders of four are as extreme
 
 
 def test_one_swap_of_neighbours_counts_as_the_textbook_says(monkeypatch: pytest.MonkeyPatch) -> None:
     published(monkeypatch, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
-    found = rank_correlation([run(n, v) for n, v in zip("abcd", (1.0, 3.0, 2.0, 4.0), strict=True)], "val_psnr_db")
-    assert found
-    assert found["spearman"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # 1 − 6 Σd² / (n (n² − 1))
-    assert found["kendall"] == pytest.approx((5 - 1) / 6)  # five pairs in order, one not
+    correlation = rank_correlation(
+        [run(n, v) for n, v in zip("abcd", (1.0, 3.0, 2.0, 4.0), strict=True)], "val_psnr_db"
+    )
+    assert correlation
+    assert correlation["spearman"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # 1 − 6 Σd² / (n (n² − 1))
+    assert correlation["kendall"] == pytest.approx((5 - 1) / 6)  # five pairs in order, one not
 
 
 def test_another_reading_of_a_design_and_a_failed_one_are_not_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     published(monkeypatch, {"a": 1.0, "b": 2.0, "c": 3.0, "c-wide": 3.0, "d": 4.0}, {"c-wide": "c"})
     runs = [run("a", 1.0), run("b", 2.0), run("c", 3.0), run("c-wide", 0.5), run("d", None), run("gone", 9.0)]
-    found = rank_correlation(runs, "val_psnr_db")
-    assert found
-    assert (found["designs"], found["spearman"]) == (3, pytest.approx(1.0))
+    correlation = rank_correlation(runs, "val_psnr_db")
+    assert correlation
+    assert (correlation["designs"], correlation["spearman"]) == (3, pytest.approx(1.0))
 
 
 @pytest.mark.parametrize("psnr", [(20.0, 21.0, None), (20.0, 20.0, 20.0)])
@@ -123,9 +125,9 @@ def test_where_there_is_no_order_there_is_no_correlation(
     psnr: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published(monkeypatch, {"a": 1.0, "b": 2.0, "c": 3.0})
-    found = rank_correlation([run(n, v) for n, v in zip("abc", psnr, strict=True)], "val_psnr_db")
-    assert found is None
-    assert correlation_text(found) == "too few designs to rank"
+    correlation = rank_correlation([run(n, v) for n, v in zip("abc", psnr, strict=True)], "val_psnr_db")
+    assert correlation is None
+    assert correlation_text(correlation) == "too few designs to rank"
 
 
 # The script
@@ -157,15 +159,15 @@ def made(script: ModuleType, tiny_pairs: Path, tmp_path_factory: pytest.TempPath
 
 
 def test_the_file_says_what_was_trained_on_what_and_how(made: Path, tiny_pairs: Path) -> None:
-    told = json.loads((made / "tiny.json").read_text("utf-8"))
-    assert (told["label"], told["steps"], told["seeds"]) == ("tiny", STEPS, [0, 1])
-    assert told["recipe"] == default_recipe("cpu", DataConfig(str(tiny_pairs))).scaled(STEPS).to_dict()
-    assert told["data"] == {
+    document = json.loads((made / "tiny.json").read_text("utf-8"))
+    assert (document["label"], document["steps"], document["seeds"]) == ("tiny", STEPS, [0, 1])
+    assert document["recipe"] == default_recipe("cpu", DataConfig(str(tiny_pairs))).scaled(STEPS).to_dict()
+    assert document["data"] == {
         "pairs": {"train": 8, "val": 4, "test": 2},
         "identity": identity(DataConfig(str(tiny_pairs))),
     }
-    assert {"commit", "created", "machine", "python", "versions", "backend"} <= told["provenance"].keys()
-    assert told["provenance"]["command"] == (
+    assert {"commit", "created", "machine", "python", "versions", "backend"} <= document["provenance"].keys()
+    assert document["provenance"]["command"] == (
         "python benchmarks/design_comparison.py --data FOLDER --label tiny --steps 2 --seeds 0,1 "
         "--out results/designs/tiny.json --only smallnet"
     )
@@ -181,14 +183,14 @@ def test_the_figures_are_those_of_the_trained_network(made: Path, tiny_pairs: Pa
     first, second = json.loads((made / "tiny.json").read_text("utf-8"))["runs"]
     assert (first["design"], first["hash"], first["seed"], second["seed"]) == ("smallnet", SMALLNET.spec.hash, 0, 1)
     data, graph = DataConfig(str(tiny_pairs)), build_graph(SMALLNET.spec)
-    for told in (first, second):
-        state = load(made / "work" / f"smallnet-{told['seed']}" / "checkpoint.safetensors")
+    for record in (first, second):
+        state = load(made / "work" / f"smallnet-{record['seed']}" / "checkpoint.safetensors")
         assert state.step == STEPS
         for split in ("val", "test"):
             quality = judge(graph, state.weights, load_split(data, split))
-            assert told[f"{split}_psnr_db"] == pytest.approx(quality.psnr_db, abs=1e-6)
-            assert told[f"{split}_ssim"] == pytest.approx(quality.ssim, abs=1e-6)
-        assert told["train_s"] > 0
+            assert record[f"{split}_psnr_db"] == pytest.approx(quality.psnr_db, abs=1e-6)
+            assert record[f"{split}_ssim"] == pytest.approx(quality.ssim, abs=1e-6)
+        assert record["train_s"] > 0
     assert first["val_psnr_db"] != second["val_psnr_db"]
 
 
@@ -202,8 +204,8 @@ def test_the_network_is_the_one_that_isp_nas_train_makes(made: Path, tiny_pairs:
             seed=0,
         )
     )
-    told = json.loads((made / "tiny.json").read_text("utf-8"))["runs"][0]
-    assert told["val_psnr_db"] == pytest.approx(trained.quality.psnr_db, abs=1e-4)
+    record = json.loads((made / "tiny.json").read_text("utf-8"))["runs"][0]
+    assert record["val_psnr_db"] == pytest.approx(trained.quality.psnr_db, abs=1e-4)
 
 
 def test_what_was_trained_is_read_and_not_trained_again(
@@ -231,10 +233,10 @@ def test_a_stopped_comparison_continues_to_the_same_figures_and_does_not_make_up
             script.main(options(tiny_pairs, tmp_path))
     assert not (tmp_path / "tiny.json").exists()
     assert script.main(options(tiny_pairs, tmp_path)) == 0
-    (found,) = read_comparisons_at(tmp_path / "tiny.json").runs
-    assert found.train_s is None
+    (continued,) = read_comparisons_at(tmp_path / "tiny.json").runs
+    assert continued.train_s is None
     first = read_comparisons_at(made / "tiny.json").runs[0]
-    assert [getattr(found, q) for q in QUALITIES] == pytest.approx([getattr(first, q) for q in QUALITIES], abs=1e-6)
+    assert [getattr(continued, q) for q in QUALITIES] == pytest.approx([getattr(first, q) for q in QUALITIES], abs=1e-6)
 
 
 def test_a_work_folder_of_another_budget_is_refused(
@@ -252,11 +254,11 @@ def test_a_failed_design_is_recorded_with_its_reason_and_no_number(
 
     monkeypatch.setattr(long_run, "run", fail)
     assert script.main(options(tiny_pairs, tmp_path)) == 0
-    (found,) = read_comparisons_at(tmp_path / "tiny.json").runs
-    assert found.failure == "The loss was not a number by step 2; a smaller learning rate may help."
-    assert [getattr(found, quality) for quality in QUALITIES] == [None] * 4
-    told = json.loads((tmp_path / "tiny.json").read_text("utf-8"))
-    assert told["designs"] == {"smallnet": dict.fromkeys(QUALITIES)}
+    (failed,) = read_comparisons_at(tmp_path / "tiny.json").runs
+    assert failed.failure == "The loss was not a number by step 2; a smaller learning rate may help."
+    assert [getattr(failed, quality) for quality in QUALITIES] == [None] * 4
+    document = json.loads((tmp_path / "tiny.json").read_text("utf-8"))
+    assert document["designs"] == {"smallnet": dict.fromkeys(QUALITIES)}
 
 
 def test_an_output_that_is_no_number_is_a_failure(script: ModuleType) -> None:
@@ -269,9 +271,9 @@ def test_every_design_is_trained_where_none_is_named(
 ) -> None:
     monkeypatch.setattr(script, "train_and_judge", lambda r, design, _: Run(design.name, design.spec.hash, r.seed, "x"))
     assert script.main(options(tiny_pairs, tmp_path, only=None, seeds="3,1")) == 0
-    told = json.loads((tmp_path / "tiny.json").read_text("utf-8"))
-    assert [(r["design"], r["seed"]) for r in told["runs"]] == [(name, seed) for seed in (3, 1) for name in DESIGNS]
-    assert "--only" not in told["provenance"]["command"]
+    document = json.loads((tmp_path / "tiny.json").read_text("utf-8"))
+    assert [(r["design"], r["seed"]) for r in document["runs"]] == [(name, seed) for seed in (3, 1) for name in DESIGNS]
+    assert "--only" not in document["provenance"]["command"]
 
 
 @pytest.mark.parametrize(
@@ -311,8 +313,8 @@ def test_changes_that_are_not_committed_are_refused_unless_allowed(
 
 
 def test_the_default_work_folder_lies_outside_the_repository_and_is_one_commits(script: ModuleType) -> None:
-    asked = Namespace(label="demo", steps=2000)
-    folders = {script.default_work(asked, commit) for commit in ("a", "b")}
+    arguments = Namespace(label="demo", steps=2000)
+    folders = {script.default_work(arguments, commit) for commit in ("a", "b")}
     assert len(folders) == 2
     assert not any(folder.is_relative_to(ROOT) for folder in folders)
 
@@ -366,28 +368,28 @@ COMMITTED = sorted(path.name for path in (RESULTS / "designs").glob("*.json"))
 @pytest.mark.parametrize("name", COMMITTED)
 def test_a_committed_comparison_can_be_repeated_and_names_no_machine(name: str) -> None:
     text = (RESULTS / "designs" / name).read_text("utf-8")
-    told = json.loads(text)
-    assert {"command", "commit", "created", "machine", "python", "versions"} <= told["provenance"].keys()
-    assert not told["provenance"]["commit"].endswith("-dirty")
+    document = json.loads(text)
+    assert {"command", "commit", "created", "machine", "python", "versions"} <= document["provenance"].keys()
+    assert not document["provenance"]["commit"].endswith("-dirty")
     assert not MACHINE_PATH.search(text)
 
 
 @pytest.mark.parametrize("quality", design_comparison.RANKED)
 @pytest.mark.parametrize("name", COMMITTED)
 def test_what_is_derived_in_a_committed_comparison_follows_from_its_runs(name: str, quality: str) -> None:
-    told = json.loads((RESULTS / "designs" / name).read_text("utf-8"))
-    for design, of_design in told["designs"].items():
-        psnr = [r[quality] for r in told["runs"] if r["design"] == design]
+    document = json.loads((RESULTS / "designs" / name).read_text("utf-8"))
+    for design, of_design in document["designs"].items():
+        psnr = [r[quality] for r in document["runs"] if r["design"] == design]
         assert (of_design[quality] is None) == (None in psnr)
         if None not in psnr:
             assert of_design[quality]["mean"] == pytest.approx(statistics.fmean(psnr))
-    ranked = [n for n, found in told["designs"].items() if found[quality] and not variant(n)]
-    ours = [told["designs"][n][quality]["mean"] for n in ranked]
+    ranked = [n for n, summary in document["designs"].items() if summary[quality] and not variant(n)]
+    ours = [document["designs"][n][quality]["mean"] for n in ranked]
     theirs = [DESIGNS[n].table1.psnr_db for n in ranked]
     wanted = {"spearman": stats.spearmanr(ours, theirs).statistic, "kendall": stats.kendalltau(ours, theirs).statistic}
-    found = told["rank_correlation"][quality]
-    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
-    assert found["designs"] == len(ranked)
+    correlation = document["rank_correlation"][quality]
+    assert {name: correlation[name] for name in wanted} == pytest.approx(wanted)
+    assert correlation["designs"] == len(ranked)
 
 
 def variant(name: str) -> Any:

@@ -17,12 +17,12 @@ PAIRS = st.integers(3, 12).flatmap(
 @given(PAIRS)
 def test_the_coefficients_are_scipys_ties_included(pair: tuple[list[int], list[int]]) -> None:
     x, y = (np.array(values, float) for values in pair)
-    found = (float(rank_agreement.spearman(x, y)), float(rank_agreement.kendall(x, y)))
+    coefficients = (float(rank_agreement.spearman(x, y)), float(rank_agreement.kendall(x, y)))
     if len(set(pair[0])) == 1 or len(set(pair[1])) == 1:
-        assert np.isnan(found).all()
+        assert np.isnan(coefficients).all()
     else:
         wanted = (stats.spearmanr(x, y).statistic, stats.kendalltau(x, y).statistic)
-        assert found == pytest.approx(wanted, abs=1e-12)
+        assert coefficients == pytest.approx(wanted, abs=1e-12)
 
 
 def test_rows_are_correlated_each_on_its_own() -> None:
@@ -49,19 +49,19 @@ def test_the_interval_holds_the_estimate_and_narrows_with_more_networks() -> Non
     x = rng.normal(size=200)
     y = x + rng.normal(size=200)
     few, many = (rank_agreement.estimate(rank_agreement.spearman, x[:n], y[:n]) for n in (12, 200))
-    for found in (few, many):
-        assert found.low is not None
-        assert found.value is not None
-        assert found.high is not None
-        assert -1 <= found.low < found.value < found.high <= 1
+    for estimate in (few, many):
+        assert estimate.low is not None
+        assert estimate.value is not None
+        assert estimate.high is not None
+        assert -1 <= estimate.low < estimate.value < estimate.high <= 1
     assert many.high - many.low < (few.high - few.low) / 2  # type: ignore[operator]
 
 
 def test_the_interval_of_coefficients_covers_the_truth_about_as_often_as_it_says() -> None:
     # Two orders that have nothing to do with each other: the true coefficient is zero.
     rng = np.random.default_rng(2)
-    found = [rank_agreement.estimate(rank_agreement.kendall, *rng.normal(size=(2, 16))) for _ in range(200)]
-    covered = np.mean([e.low <= 0 <= e.high for e in found])  # type: ignore[operator]
+    estimates = [rank_agreement.estimate(rank_agreement.kendall, *rng.normal(size=(2, 16))) for _ in range(200)]
+    covered = np.mean([e.low <= 0 <= e.high for e in estimates])  # type: ignore[operator]
     assert 0.86 <= covered <= 0.99
 
 

@@ -362,9 +362,9 @@ WRONG_EXPORTS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "told"), WRONG_EXPORTS, ids=lambda value: " ".join(value)[:40])
-def test_a_wrong_option_of_an_export_is_refused(options: tuple[str, ...], told: str) -> None:
-    assert told in refusal(in_process("export", "smallnet", *options, "--out", "out"))
+@pytest.mark.parametrize(("options", "sentence"), WRONG_EXPORTS, ids=lambda value: " ".join(value)[:40])
+def test_a_wrong_option_of_an_export_is_refused(options: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refusal(in_process("export", "smallnet", *options, "--out", "out"))
     assert list(Path.cwd().iterdir()) == []
 
 

@@ -185,9 +185,9 @@ def test_a_check_names_a_file_with_nan_and_ends_with_2(pairs: Path, spoil: Calla
     wanted = spoil(pairs)
     done = in_process("data", "check", pairs, "--format", "json")
     assert done.returncode == 2
-    told = [p for p in json.loads(done.stdout)["problems"] if p["severity"] == "error"]
-    assert [wanted in p["what"] for p in told] == [True]
-    assert told[0]["name"] in ("train/1", "val/1")
+    errors = [p for p in json.loads(done.stdout)["problems"] if p["severity"] == "error"]
+    assert [wanted in p["what"] for p in errors] == [True]
+    assert errors[0]["name"] in ("train/1", "val/1")
 
 
 def test_a_check_of_spoilt_pairs_names_the_file_and_ends_with_2(pairs: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_check_finds_a_target_that_is_a_copy_of_another(pairs: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "")
     report = json.loads(done.stdout)
     assert report["ok"] is False
-    told = " ".join(f"{p['name']} {p['what']}" for p in report["problems"] if p["severity"] == "error")
-    assert "train/1" in told
-    assert "train/6" in told
+    errors = " ".join(f"{p['name']} {p['what']}" for p in report["problems"] if p["severity"] == "error")
+    assert "train/1" in errors
+    assert "train/6" in errors
 
 
 def test_a_check_of_a_missing_folder_is_refused(pairs: Path) -> None:

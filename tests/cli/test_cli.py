@@ -123,7 +123,7 @@ def test_help_costs_little_more_cpu_than_that_of_any_command(words: tuple[str, .
     assert min(ratios) < 2.5, ratios
 
 
-ASKED_FOR_HELP = """
+HELP_SCRIPT = """
 import sys
 from nas.cli.main import app
 for words in {commands}:
@@ -133,7 +133,7 @@ print("loaded:", *sorted({heavy} & sys.modules.keys()), file=sys.stderr)
 
 
 def test_no_help_loads_anything_heavy() -> None:
-    script = ASKED_FOR_HELP.format(commands=COMMANDS, heavy=set(HEAVY))
+    script = HELP_SCRIPT.format(commands=COMMANDS, heavy=set(HEAVY))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.splitlines() == ["loaded:"]
 
@@ -152,12 +152,12 @@ def test_without_a_command_the_help_is_shown_and_no_empty_complaint(words: tuple
 
 
 def test_space_tells_genes_size_and_members_to_programs() -> None:
-    told = json.loads(in_process("space", "--sample", 5, "--format", "json").stdout)
-    assert set(told) == {"name", "size", "raw_size", "genes", "sample"}
-    assert [gene["gene"] for gene in told["genes"]] == list(GENES)
-    assert len(told["sample"]) == 5
+    output = json.loads(in_process("space", "--sample", 5, "--format", "json").stdout)
+    assert set(output) == {"name", "size", "raw_size", "genes", "sample"}
+    assert [gene["gene"] for gene in output["genes"]] == list(GENES)
+    assert len(output["sample"]) == 5
     device = load_device(DEFAULT_DEVICE)
-    for member in told["sample"]:
+    for member in output["sample"]:
         spec = ArchSpec.from_dict(member["spec"])
         graph = build_graph(spec)
         predicted = None if device.unsupported(graph) else device.predict(graph)
@@ -207,8 +207,8 @@ def searched(tiny_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Sear
     space = write_space(home / "tiny.toml")
     for path in (pairs / "test").rglob("*.png"):
         truncate(path)
-    asked = ("--data", pairs, "--space", space, "--results", results, "--study", "s", *TINY_TRAINING)
-    done = search_in_process("--workers", 1, "--budget", BUDGET, *asked)
+    options = ("--data", pairs, "--space", space, "--results", results, "--study", "s", *TINY_TRAINING)
+    done = search_in_process("--workers", 1, "--budget", BUDGET, *options)
     assert (done.returncode, done.stderr) == (0, "")
     best = in_process("best", "--results", results)
     shutil.copytree(tiny_pairs / "test", pairs / "test", dirs_exist_ok=True)
@@ -233,12 +233,12 @@ def test_best_fails_naming_the_test_pair_that_cannot_be_read(searched: Searched)
 
 
 def test_best_reports_the_test_pairs_and_remembers_them(searched: Searched) -> None:
-    found = json.loads(in_process("best", "--results", searched.results, "--format", "json").stdout)
-    assert ",".join(found) == f"{FRONT_FIELDS},test_psnr_db,test_ssim,verdict"
-    assert found["steps"] == 4
-    assert 0 < found["test_psnr_db"] < 60
-    told = in_process("best", "--results", searched.results)
-    assert f"On the test pairs, which the search did not read: {found['test_psnr_db']:.2f} dB" in told.stdout
+    output = json.loads(in_process("best", "--results", searched.results, "--format", "json").stdout)
+    assert ",".join(output) == f"{FRONT_FIELDS},test_psnr_db,test_ssim,verdict"
+    assert output["steps"] == 4
+    assert 0 < output["test_psnr_db"] < 60
+    done = in_process("best", "--results", searched.results)
+    assert f"On the test pairs, which the search did not read: {output['test_psnr_db']:.2f} dB" in done.stdout
     assert (searched.folder / "records.jsonl").read_text().count('"event": "test"') == 1
 
 
@@ -310,19 +310,21 @@ def test_a_plot_replaces_no_file_of_somebody_else(
 
 def test_show_tells_a_trial_whole(searched: Searched, front: list[dict[str, Any]]) -> None:
     row = front[0]
-    told = json.loads(in_process("show", row["trial"], "--results", searched.results, "--format", "json").stdout)
-    assert {name: told[name] for name in ("hash", "spec", "parameters", "macs", "runtime_ms")} == {
+    output = json.loads(in_process("show", row["trial"], "--results", searched.results, "--format", "json").stdout)
+    assert {name: output[name] for name in ("hash", "spec", "parameters", "macs", "runtime_ms")} == {
         name: row[name] for name in ("hash", "spec", "parameters", "macs", "runtime_ms")
     }
-    assert sum(layer["parameters"] for layer in told["layers"]) == told["parameters"]
-    assert told["fixed_ms"] + sum(layer["runtime_ms"] for layer in told["layers"]) == pytest.approx(told["runtime_ms"])
-    assert told["history"][0]["psnr_db"] == row["psnr_db"]
-    assert told["trained_steps"] == told["history"][-1]["steps"]
+    assert sum(layer["parameters"] for layer in output["layers"]) == output["parameters"]
+    assert output["fixed_ms"] + sum(layer["runtime_ms"] for layer in output["layers"]) == pytest.approx(
+        output["runtime_ms"]
+    )
+    assert output["history"][0]["psnr_db"] == row["psnr_db"]
+    assert output["trained_steps"] == output["history"][-1]["steps"]
 
 
 def test_show_tells_how_much_memory_the_maps_take() -> None:
-    told = json.loads(in_process("show", "smallnet", "--format", "json").stdout)
-    assert told["peak_activation_bytes"] == 66_846_720
+    output = json.loads(in_process("show", "smallnet", "--format", "json").stdout)
+    assert output["peak_activation_bytes"] == 66_846_720
     assert "Maps take at most 66.8 MB at once in float32." in in_process("show", "smallnet").stdout
 
 
@@ -353,15 +355,15 @@ def test_show_and_best_agree_on_the_best(searched: Searched) -> None:
 @pytest.fixture(scope="module")
 def trained(searched: Searched) -> Path:
     """Train smallnet for twenty steps, and for ten after that; return the folder of the longer run."""
-    told = []
+    outputs = []
     for steps, command in ((20, isp_nas), (10, in_process)):
-        asked = ("--steps", steps, "--data", searched.pairs, "--results", searched.results, *TINY_TRAINING[2:])
-        done = command("train", "smallnet", *asked, "--format", "json")
+        options = ("--steps", steps, "--data", searched.pairs, "--results", searched.results, *TINY_TRAINING[2:])
+        done = command("train", "smallnet", *options, "--format", "json")
         assert done.returncode == 0
         assert re.fullmatch(rf"step {steps}/{steps}: loss \S+, validation \S+ dB, SSIM \S+.*\n", done.stderr)
-        told.append(json.loads(done.stdout))
-    assert [run["steps"] for run in told] == [20, 10]
-    return Path(told[0]["folder"])
+        outputs.append(json.loads(done.stdout))
+    assert [run["steps"] for run in outputs] == [20, 10]
+    return Path(outputs[0]["folder"])
 
 
 def test_a_training_is_kept_beside_the_studies(searched: Searched, trained: Path) -> None:
@@ -406,35 +408,35 @@ def test_an_export_in_several_precisions_writes_what_is_allowed_and_names_the_re
 ) -> None:
     out = searched.results.parent / "precisions"
     # As a person types them. Whether int8 loses anything after so short a training is chance; either way is looked at.
-    asked = ("--precision", "fp16", "int8", "--precision", "int16", "--size", "64x96", "--max-drop", "int8=0")
+    options = ("--precision", "fp16", "int8", "--precision", "int16", "--size", "64x96", "--max-drop", "int8=0")
     form = ("--format", "json")
-    done = in_process("export", trained, *asked, *form, "--dynamic", "--io", "uint8", "--out", out)
+    done = in_process("export", trained, *options, *form, "--dynamic", "--io", "uint8", "--out", out)
     assert json.loads(done.stdout) | {"sha256": card(out)["sha256"]} == card(out)
-    told = {file["precision"]: file for file in card(out)["precisions"]}
-    assert list(told) == ["fp32", "fp16", "int8", "int16"]
-    refused = {name for name, file in told.items() if file["refused"]}
+    files = {file["precision"]: file for file in card(out)["precisions"]}
+    assert list(files) == ["fp32", "fp16", "int8", "int16"]
+    refused = {name for name, file in files.items() if file["refused"]}
     assert refused <= {"int8"}
     assert done.returncode == (2 if refused else 0)
     assert done.stderr.count("isp-nas: int8 loses") == len(refused)
-    names = {f"model{'' if name == 'fp32' else f'_{name}'}" for name in told.keys() - refused}
+    names = {f"model{'' if name == 'fp32' else f'_{name}'}" for name in files.keys() - refused}
     assert {path.stem for path in out.glob("*.tflite")} == names | {f"{name}_none" for name in names}
-    assert told["int8"]["output"]["dtype"] == "uint8"
+    assert files["int8"]["output"]["dtype"] == "uint8"
 
 
 def test_the_card_tells_what_the_file_is_worth(smallnet: Path) -> None:
-    told = card(smallnet)
-    assert list(told) == [*(field.name for field in fields(Card)), "sha256"]
+    document = card(smallnet)
+    assert list(document) == [*(field.name for field in fields(Card)), "sha256"]
     spec = DESIGNS["smallnet"].spec
     graph = build_graph(spec)
-    assert (told["spec"], told["hash"]) == (spec.to_dict(), spec.hash)
-    assert (told["parameters"], told["macs"]) == (graph.parameters, graph.macs)
-    assert told["size_bytes"] == (smallnet / "model.tflite").stat().st_size
-    assert (told["input_shape"], told["output_shape"]) == ([1, 544, 960, 4], [1, 1088, 1920, 3])
-    assert told["val_psnr_db"] == pytest.approx(told["trained_val_psnr_db"], abs=1e-3)
-    assert 0 < told["test_psnr_db"] < 60
-    assert max(told["twin_difference"], told["deploy_difference"]) < 1e-4
-    assert told["runtime_ms"] == load_device(DEFAULT_DEVICE).predict(graph).runtime_ms
-    assert told["provenance"]["command"].startswith("isp-nas export smallnet ")
+    assert (document["spec"], document["hash"]) == (spec.to_dict(), spec.hash)
+    assert (document["parameters"], document["macs"]) == (graph.parameters, graph.macs)
+    assert document["size_bytes"] == (smallnet / "model.tflite").stat().st_size
+    assert (document["input_shape"], document["output_shape"]) == ([1, 544, 960, 4], [1, 1088, 1920, 3])
+    assert document["val_psnr_db"] == pytest.approx(document["trained_val_psnr_db"], abs=1e-3)
+    assert 0 < document["test_psnr_db"] < 60
+    assert max(document["twin_difference"], document["deploy_difference"]) < 1e-4
+    assert document["runtime_ms"] == load_device(DEFAULT_DEVICE).predict(graph).runtime_ms
+    assert document["provenance"]["command"].startswith("isp-nas export smallnet ")
 
 
 def test_the_exported_file_maps_a_packed_full_hd_mosaic_to_rgb(smallnet: Path) -> None:
@@ -452,8 +454,8 @@ def test_whatever_names_a_network_can_be_exported(
     (tmp_path / "genes.json").write_text(json.dumps(row))
     targets = {"best": "best", "trial": str(row["trial"]), "spec": str(tmp_path / "genes.json"), "run": str(trained)}
     for name, target in targets.items():
-        asked = ("--size", "64x96", "--results", searched.results, "--out", tmp_path / name)
-        done = in_process("export", target, *asked)
+        options = ("--size", "64x96", "--results", searched.results, "--out", tmp_path / name)
+        done = in_process("export", target, *options)
         assert done.returncode == 0, done.stderr
     best = json.loads(in_process("best", "--results", searched.results, "--format", "json").stdout)
     wanted = {"best": best["hash"], "trial": row["hash"], "spec": row["hash"], "run": DESIGNS["smallnet"].spec.hash}

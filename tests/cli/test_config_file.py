@@ -34,8 +34,8 @@ def searched(*options: object) -> None:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = tomllib.loads((folder / studies.RUN_FILE).read_text())["study"]
-    return told
+    study: dict[str, Any] = tomllib.loads((folder / studies.RUN_FILE).read_text())["study"]
+    return study
 
 
 WAYS_TO_START: list[tuple[object, ...]] = [
@@ -65,8 +65,8 @@ def test_options_in_a_file_are_those_of_the_command_line() -> None:
         "[loss]\nl1 = 1\nssim = 0.25\n"
     )
     searched("--config", "mine.toml")
-    told = ("--final-steps", 6, "--max-runtime", 80, "--loss", "l1=1,ssim=0.25")
-    searched("--budget", 3, "--data", "pairs", *SETTINGS, *told, "--study", "by-hand")
+    options = ("--final-steps", 6, "--max-runtime", 80, "--loss", "l1=1,ssim=0.25")
+    searched("--budget", 3, "--data", "pairs", *SETTINGS, *options, "--study", "by-hand")
     assert settings(Path("results/by-file")) | {"name": "by-hand"} == settings(Path("results/by-hand"))
     assert decisions(Path("results/by-file")) == decisions(Path("results/by-hand"))
 
@@ -89,8 +89,8 @@ def test_what_the_command_line_gives_wins(tiny_pairs: Path) -> None:
 
 
 def test_limits_and_permissions_of_a_file_can_be_taken_back() -> None:
-    told = "budget = 2\nworkers = 1\nmax-runtime = 70\nmax-memory = 900\nallow-fallback = true\n"
-    Path("mine.toml").write_text(told)
+    text = "budget = 2\nworkers = 1\nmax-runtime = 70\nmax-memory = 900\nallow-fallback = true\n"
+    Path("mine.toml").write_text(text)
     given = ("--max-runtime", "inf", "--max-memory", "inf", "--no-allow-fallback")
     searched("--data", "pairs", "--config", "mine.toml", "--study", "free", *given, *SETTINGS, "--final-steps", 0)
     free = settings(Path("results/free"))
@@ -142,8 +142,8 @@ WRONG: list[tuple[str, str]] = [
 def test_a_wrong_file_is_one_clear_sentence(text: str, sentence: str) -> None:
     Path("mine.toml").write_text(text)
     before = snapshot(Path.cwd())
-    asked = ("--data", "pairs", *SETTINGS[:2]) if "study.data" not in text else ()
-    assert sentence in refusal(in_process("search", "--budget", 1, *asked, "--config", "mine.toml"))
+    options = ("--data", "pairs", *SETTINGS[:2]) if "study.data" not in text else ()
+    assert sentence in refusal(in_process("search", "--budget", 1, *options, "--config", "mine.toml"))
     assert snapshot(Path.cwd()) == before
 
 
@@ -159,10 +159,10 @@ def test_a_file_without_a_budget_asks_for_one() -> None:
 
 def test_what_has_changed_since_makes_no_equal_search() -> None:
     write_device(Path("phone.json"))
-    asked = ("--data", "pairs", "--device", "phone.json", "--study", "first", *SETTINGS, "--final-steps", 0)
-    searched("--budget", 1, *asked)
-    told = json.loads(Path("phone.json").read_text())
-    write_device(Path("phone.json"), title=f"{told['title']} again")
+    options = ("--data", "pairs", "--device", "phone.json", "--study", "first", *SETTINGS, "--final-steps", 0)
+    searched("--budget", 1, *options)
+    device = json.loads(Path("phone.json").read_text())
+    write_device(Path("phone.json"), title=f"{device['title']} again")
     again = ("--budget", 1, "--config", "results/first/run.toml", "--results", "again")
     sentence = refusal(in_process("search", *again))
     assert "would not equal the first: device phone.json has content" in sentence
@@ -172,7 +172,7 @@ def test_what_has_changed_since_makes_no_equal_search() -> None:
 
 def test_every_setting_of_a_study_is_an_option_or_what_it_was_started_on() -> None:
     searched("--budget", 1, "--data", "pairs", "--study", "first", *SETTINGS, "--final-steps", 6)
-    told = of_table(settings(Path("results/first")))
+    values = of_table(settings(Path("results/first")))
     known = set(SearchOptions.__dataclass_fields__)
-    assert set(told) - {"name"} <= known
-    assert set(told["recorded"]) == {"data", "device", "space"}
+    assert set(values) - {"name"} <= known
+    assert set(values["recorded"]) == {"data", "device", "space"}

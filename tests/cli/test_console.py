@@ -31,9 +31,9 @@ def shown(line: str, *, escaped: bool = False) -> str:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_is_shown_and_does_nothing(name: str) -> None:
     for escaped in (True, False):
-        told = shown(name, escaped=escaped)
-        assert told.endswith("end\n")
-        assert not HIDDEN & set(told.removesuffix("\n"))
+        output = shown(name, escaped=escaped)
+        assert output.endswith("end\n")
+        assert not HIDDEN & set(output.removesuffix("\n"))
     assert shown(name, escaped=True) == f"{printable(name)} end\n"
 
 
@@ -46,9 +46,9 @@ def test_words_of_any_script_stay_as_they_are() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_json_and_tables_hold_nothing_hidden(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"name": name})
-    told = capsys.readouterr().out
-    assert not HIDDEN & set(told.replace("\n", ""))
-    assert json.loads(told) == {"name": name}
+    output = capsys.readouterr().out
+    assert not HIDDEN & set(output.replace("\n", ""))
+    assert json.loads(output) == {"name": name}
     for form in ("csv", "table"):
         print_rows(
             [{"name": name}], [Column("name", lambda r: r["name"], right=False)], output_format=form, console=Console()

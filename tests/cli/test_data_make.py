@@ -35,17 +35,17 @@ def test_photographs_become_pairs_that_the_printed_command_finds_fit(tmp_path: P
 def test_what_could_not_be_used_is_counted_and_named_for_programs(tmp_path: Path) -> None:
     phone = shoot(tmp_path / "phone", 1)
     Image.new("RGB", (300, 300)).save(phone / "x.png")
-    told = ("data", "make", "--raw", phone, "--target", "libraw", "--out", tmp_path / "pairs", "--patch", 64)
-    made = in_process(*told, "--format", "json", "--workers", 1)
+    command = ("data", "make", "--raw", phone, "--target", "libraw", "--out", tmp_path / "pairs", "--patch", 64)
+    made = in_process(*command, "--format", "json", "--workers", 1)
     report = json.loads(made.stdout)
     assert [each["name"] for each in report["refused"]] == ["x.png"]
     assert (report["photographs"], report["written"]) == (2, sum(report["pairs"].values()))
-    assert "begun with another patch" in refusal(in_process(*told[:-1], 32 * 3))
+    assert "begun with another patch" in refusal(in_process(*command[:-1], 32 * 3))
 
 
 def test_wrong_options_are_refused_before_anything_is_read_or_written(tmp_path: Path) -> None:
     phone = shoot(tmp_path / "phone", 1)
-    told = ("data", "make", "--raw", phone, "--out", tmp_path / "pairs", "--target")
+    command = ("data", "make", "--raw", phone, "--out", tmp_path / "pairs", "--target")
     for options, said in (
         (("libraw", "--patch", 63), "even number from 64"),
         (("libraw", "--phase", "RGBG"), 'Unknown Bayer pattern "RGBG"'),
@@ -57,5 +57,5 @@ def test_wrong_options_are_refused_before_anything_is_read_or_written(tmp_path: 
         (("libraw", "--per-photo", 0), "--per-photo is at least 1"),
         ((tmp_path / "nothing",), "No photographs at"),
     ):
-        assert said in refusal(in_process(*told, *options))
+        assert said in refusal(in_process(*command, *options))
     assert not (tmp_path / "pairs").exists()

@@ -41,7 +41,7 @@ FIELDS = [
 every_design = pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 
 
-def told(*arguments: object) -> Any:
+def as_json(*arguments: object) -> Any:
     return json.loads(in_process("designs", *arguments, "--format", "json").stdout)
 
 
@@ -51,50 +51,54 @@ def told(*arguments: object) -> Any:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The table where nothing was trained."""
-    found: list[dict[str, Any]] = told("--results", tmp_path_factory.mktemp("results"))
-    return found
+    output: list[dict[str, Any]] = as_json("--results", tmp_path_factory.mktemp("results"))
+    return output
 
 
 @every_design
 def test_a_row_holds_what_graph_file_and_device_say(design: Design, rows: list[dict[str, Any]]) -> None:
-    (found,) = (each for each in rows if each["name"] == design.name)
+    (figures,) = (each for each in rows if each["name"] == design.name)
     graph, device = build_graph(design.spec), load_device(DEFAULT_DEVICE)
-    assert list(found) == FIELDS
-    assert (found["parameters"], found["macs"]) == (graph.parameters, graph.macs)
-    assert found["peak_activation_bytes"] == peak_activation_bytes(graph)
-    assert found["tflite_bytes"] == stored_files()[design.name].tflite_bytes
-    assert (found["team"], found["confidence"], found["source"]) == (design.team, design.confidence, design.source)
-    assert found["variant_of"] == design.variant_of
-    assert bool(found["unsupported"]) == (found["runtime_ms"] is None)
-    if not found["unsupported"]:
+    assert list(figures) == FIELDS
+    assert (figures["parameters"], figures["macs"]) == (graph.parameters, graph.macs)
+    assert figures["peak_activation_bytes"] == peak_activation_bytes(graph)
+    assert figures["tflite_bytes"] == stored_files()[design.name].tflite_bytes
+    assert (figures["team"], figures["confidence"], figures["source"]) == (
+        design.team,
+        design.confidence,
+        design.source,
+    )
+    assert figures["variant_of"] == design.variant_of
+    assert bool(figures["unsupported"]) == (figures["runtime_ms"] is None)
+    if not figures["unsupported"]:
         predicted = device.predict(graph)
-        assert found["runtime_ms"] == predicted.runtime_ms
-        assert (found["runtime_low_ms"], found["runtime_high_ms"]) == (predicted.low_ms, predicted.high_ms)
+        assert figures["runtime_ms"] == predicted.runtime_ms
+        assert (figures["runtime_low_ms"], figures["runtime_high_ms"]) == (predicted.low_ms, predicted.high_ms)
 
 
 @every_design
 def test_the_score_computed_from_table_1_is_the_published_one(design: Design, tmp_path: Path) -> None:
-    found = row(design, RowSources(load_device(DEFAULT_DEVICE), {}, ()))
-    assert found["table1_score"] == pytest.approx(design.table1.score, abs=0.006)
+    figures = row(design, RowSources(load_device(DEFAULT_DEVICE), {}, ()))
+    assert figures["table1_score"] == pytest.approx(design.table1.score, abs=0.006)
     published = design.table1
-    shown = (found["table1_kb"], found["table1_psnr_db"], found["table1_ssim"], found["table1_runtime_ms"])
+    shown = (figures["table1_kb"], figures["table1_psnr_db"], figures["table1_ssim"], figures["table1_runtime_ms"])
     assert shown == (published.size_kb, published.psnr_db, published.ssim, published.runtime_ms)
 
 
 def test_json_and_csv_hold_every_design_once_and_in_order(tmp_path: Path) -> None:
-    assert [r["name"] for r in told("--results", tmp_path)] == list(DESIGNS)
+    assert [r["name"] for r in as_json("--results", tmp_path)] == list(DESIGNS)
     written = in_process("designs", "--results", tmp_path, "--format", "csv").stdout
     rows = list(csv.DictReader(io.StringIO(written)))
     assert [r["name"] for r in rows] == list(DESIGNS)
     assert list(rows[0]) == FIELDS
-    assert float(rows[0]["runtime_ms"]) == told("--results", tmp_path)[0]["runtime_ms"]
+    assert float(rows[0]["runtime_ms"]) == as_json("--results", tmp_path)[0]["runtime_ms"]
 
 
 def test_what_is_unknown_is_null_and_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(designs, "stored_files", dict)
-    found = told("--results", tmp_path)
-    assert [r["tflite_bytes"] for r in found] == [None] * len(DESIGNS)
-    assert [r["trained"] for r in found] == [[]] * len(DESIGNS)
+    output = as_json("--results", tmp_path)
+    assert [r["tflite_bytes"] for r in output] == [None] * len(DESIGNS)
+    assert [r["trained"] for r in output] == [[]] * len(DESIGNS)
     shown = in_process("designs", "--results", tmp_path).stdout
     assert all("—" in next(line for line in shown.splitlines() if line.startswith(_shown(d))) for d in DESIGNS.values())
 
@@ -102,36 +106,36 @@ def test_what_is_unknown_is_null_and_a_dash(tmp_path: Path, monkeypatch: pytest.
 def test_a_device_that_refuses_an_operation_has_no_runtime_and_says_why(tmp_path: Path) -> None:
     table = write_delegate(tmp_path / "without-tanh.json", without="TANH")
     path = write_device(tmp_path / "narrow.json", delegate=str(table))
-    found = {r["name"]: r for r in told("--device", path, "--results", tmp_path)}
-    assert found["smallnet"]["runtime_ms"] is None
-    assert "TANH" in found["smallnet"]["unsupported"][0]
-    assert found["csanet"]["runtime_ms"] is not None
-    assert found["csanet"]["device"] == "narrow"
+    by_name = {r["name"]: r for r in as_json("--device", path, "--results", tmp_path)}
+    assert by_name["smallnet"]["runtime_ms"] is None
+    assert "TANH" in by_name["smallnet"]["unsupported"][0]
+    assert by_name["csanet"]["runtime_ms"] is not None
+    assert by_name["csanet"]["device"] == "narrow"
     shown = " ".join(in_process("designs", "--device", path, "--results", tmp_path).stdout.split())
     assert 'No runtime of smallnet: TANH ("stem1.tanh"): the delegate does not know the operation; ' in shown
 
 
 def test_eds_has_no_runtime_and_the_table_says_why(tmp_path: Path) -> None:
-    found = {r["name"]: r for r in told("--results", tmp_path)}
-    refused = {name for name, r in found.items() if r["unsupported"]}
+    by_name = {r["name"]: r for r in as_json("--results", tmp_path)}
+    refused = {name for name, r in by_name.items() if r["unsupported"]}
     assert refused == {"eds", "eds-shuffle"}
-    assert {name for name, r in found.items() if r["runtime_ms"] is None} == refused
+    assert {name for name, r in by_name.items() if r["runtime_ms"] is None} == refused
     shown = in_process("designs", "--results", tmp_path).stdout
     assert next(line for line in shown.splitlines() if line.startswith("eds ")).split()[-1] == "—"
     assert 'No runtime of eds: RSQRT ("down1.norm.rsqrt" and 8 more): it is handed on' in " ".join(shown.split())
 
 
 def test_a_device_without_a_coefficient_hides_no_other_design(tmp_path: Path) -> None:
-    kept = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))
-    for costs in (kept["method"]["prior"], kept["predictor"]["core"]["coefficients"]):
+    device = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))
+    for costs in (device["method"]["prior"], device["predictor"]["core"]["coefficients"]):
         for name in [name for name in costs if "depthwise" in name]:
             del costs[name]
-    measured = [row for row in kept["measurements"] if row["network"] == "smallnet"]
-    path = write_device(tmp_path / "narrow.json", **kept | {"name": "narrow", "measurements": measured})
-    found = {r["name"]: r for r in told("--device", path, "--results", tmp_path)}
-    assert found["csanet"]["runtime_ms"] is None
-    assert "depthwise" in found["csanet"]["unsupported"][0]
-    assert found["smallnet"]["runtime_ms"] is not None
+    measured = [row for row in device["measurements"] if row["network"] == "smallnet"]
+    path = write_device(tmp_path / "narrow.json", **device | {"name": "narrow", "measurements": measured})
+    by_name = {r["name"]: r for r in as_json("--device", path, "--results", tmp_path)}
+    assert by_name["csanet"]["runtime_ms"] is None
+    assert "depthwise" in by_name["csanet"]["unsupported"][0]
+    assert by_name["smallnet"]["runtime_ms"] is not None
 
 
 # What was trained
@@ -140,8 +144,8 @@ def test_a_device_without_a_coefficient_hides_no_other_design(tmp_path: Path) ->
 def test_a_comparison_gives_every_design_its_means(tmp_path: Path) -> None:
     seeds = [run_of(design, seed=seed, psnr_db=20.0 + seed) for design in DESIGNS.values() for seed in (0, 1)]
     write_comparison(tmp_path, "pairs", runs=seeds)
-    for found in told("--results", tmp_path):
-        (trained,) = found["trained"]
+    for figures in as_json("--results", tmp_path):
+        (trained,) = figures["trained"]
         assert trained == {
             "data": "pairs",
             "steps": 2000,
@@ -158,14 +162,14 @@ def test_a_comparison_gives_every_design_its_means(tmp_path: Path) -> None:
 def test_a_failed_seed_leaves_no_mean_but_its_reason(tmp_path: Path) -> None:
     smallnet = DESIGNS["smallnet"]
     write_comparison(tmp_path, runs=[run_of(smallnet), run_of(smallnet, seed=1, psnr_db=None)])
-    (trained,) = told("smallnet", "--results", tmp_path)["trained"]
+    (trained,) = as_json("smallnet", "--results", tmp_path)["trained"]
     assert trained["psnr_db"] is None
     assert trained["failures"] == ["The loss was not a number by step 50."]
 
 
 def test_figures_of_other_genes_under_a_designs_name_are_not_shown(tmp_path: Path) -> None:
     write_comparison(tmp_path, runs=[replace(run_of(DESIGNS["smallnet"]), hash="0" * 12)])
-    assert told("smallnet", "--results", tmp_path)["trained"] == []
+    assert as_json("smallnet", "--results", tmp_path)["trained"] == []
 
 
 def test_a_study_gives_the_designs_that_it_trained(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ def test_a_study_gives_the_designs_that_it_trained(tmp_path: Path) -> None:
     searched = [design for design in DESIGNS.values() if design.spec in reached]
     assert DESIGNS["smallnet"] in searched
     for design in searched:
-        (trained,) = told(design.name, "--results", tmp_path)["trained"]
+        (trained,) = as_json(design.name, "--results", tmp_path)["trained"]
         assert trained["origin"] == "study night"
         assert (trained["data"], trained["seeds"], trained["test_psnr_db"]) == ("nowhere", [0], None)
         assert {name: trained[name] for name in ("steps", "psnr_db", "ssim")}.items() <= reached[design.spec].items()
@@ -184,7 +188,7 @@ def test_a_study_gives_the_designs_that_it_trained(tmp_path: Path) -> None:
 def test_a_damaged_study_stands_not_in_the_way_and_a_damaged_comparison_does(tmp_path: Path) -> None:
     make_study(tmp_path / "night")
     (tmp_path / "night" / "run.toml").write_text("torn", "utf-8")
-    assert len(told("--results", tmp_path)) == len(DESIGNS)
+    assert len(as_json("--results", tmp_path)) == len(DESIGNS)
     write_comparison(tmp_path)
     path = tmp_path / "designs" / "demo.json"
     for content in ("{", "[]", "{}", path.read_text("utf-8").replace('"schema": 1', '"schema": 7')):
@@ -256,10 +260,10 @@ def test_one_design_is_shown_whole(design: Design, tmp_path: Path) -> None:
     text = " ".join(shown.stdout.split())
     for wanted in (design.title, design.team, design.source, design.confidence, design.spec.hash, "1088×1920×3"):
         assert " ".join(wanted.split()) in text
-    found = told(design.name, "--results", tmp_path)
-    assert list(found) == [*FIELDS, "spec", "layers"]
-    assert found["layers"][-1]["output"] == [1088, 1920, 3]
-    assert sum(layer["macs"] for layer in found["layers"]) == found["macs"]
+    output = as_json(design.name, "--results", tmp_path)
+    assert list(output) == [*FIELDS, "spec", "layers"]
+    assert output["layers"][-1]["output"] == [1088, 1920, 3]
+    assert sum(layer["macs"] for layer in output["layers"]) == output["macs"]
 
 
 # At once, and refusing

@@ -59,11 +59,11 @@ def refused(*arguments: object) -> str:
 
 
 def test_a_design_is_predicted_kernel_by_kernel() -> None:
-    told = printed("predict", "smallnet")
-    assert [kernel["op"] for kernel in told["kernels"]] == ["CONV_2D", "TANH", "CONV_2D", "CONV_2D", "DEPTH_TO_SPACE"]
-    assert told["runtime_ms"] == pytest.approx(told["fixed_ms"] + sum(k["runtime_ms"] for k in told["kernels"]))
-    assert told["runtime_low_ms"] < told["runtime_ms"] < told["runtime_high_ms"]
-    assert (told["device"], told["support"], told["partitions"]) == ("dimensity-1000-plus", "supported", 1)
+    output = printed("predict", "smallnet")
+    assert [kernel["op"] for kernel in output["kernels"]] == ["CONV_2D", "TANH", "CONV_2D", "CONV_2D", "DEPTH_TO_SPACE"]
+    assert output["runtime_ms"] == pytest.approx(output["fixed_ms"] + sum(k["runtime_ms"] for k in output["kernels"]))
+    assert output["runtime_low_ms"] < output["runtime_ms"] < output["runtime_high_ms"]
+    assert (output["device"], output["support"], output["partitions"]) == ("dimensity-1000-plus", "supported", 1)
 
 
 def test_a_file_is_predicted_as_the_design_that_it_holds(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_open_batch_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "sentence"),
     [
         (("--size", "32x32", "--input-shape", "1x16x16x4"), "not both"),
         (("--input-shape", "1x16xx4"), "must be whole numbers such as 1x224x224x3"),
@@ -118,17 +118,17 @@ def test_an_open_batch_is_one(tmp_path: Path) -> None:
         (("--size", "33x32"), "even height and width"),
     ],
 )
-def test_a_shape_that_cannot_be_meant_is_one_sentence(tmp_path: Path, asked: tuple[str, ...], told: str) -> None:
-    assert told in refused("predict", small_file(tmp_path / "open.tflite", 1, -1, -1, 4), *asked)
+def test_a_shape_that_cannot_be_meant_is_one_sentence(tmp_path: Path, options: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refused("predict", small_file(tmp_path / "open.tflite", 1, -1, -1, 4), *options)
 
 
 def test_a_matrix_product_that_was_never_measured_has_a_price_and_says_so(tmp_path: Path) -> None:
-    told = printed("predict", small_file(tmp_path / "head.tflite", 1, 32, 32, 4, head=True))
-    assert any(flag.startswith("FULLY_CONNECTED was never measured here") for flag in told["flags"])
-    assert any(flag.startswith("SOFTMAX was never measured here") for flag in told["flags"])
-    product = next(k["runtime_ms"] for k in told["kernels"] if k["op"] == "FULLY_CONNECTED")
+    output = printed("predict", small_file(tmp_path / "head.tflite", 1, 32, 32, 4, head=True))
+    assert any(flag.startswith("FULLY_CONNECTED was never measured here") for flag in output["flags"])
+    assert any(flag.startswith("SOFTMAX was never measured here") for flag in output["flags"])
+    product = next(k["runtime_ms"] for k in output["kernels"] if k["op"] == "FULLY_CONNECTED")
     assert product > 0
-    assert told["runtime_high_ms"] > 1.5 * told["runtime_ms"] + 11 * product
+    assert output["runtime_high_ms"] > 1.5 * output["runtime_ms"] + 11 * product
 
 
 def test_a_kernel_without_a_price_is_named_with_file_and_probe(tmp_path: Path) -> None:
@@ -162,25 +162,25 @@ def test_csv_has_a_row_per_kernel() -> None:
 
 def test_what_the_delegate_does_not_take_is_refused_or_priced() -> None:
     assert "runs this network only in part (partial): RSQRT" in refused("predict", "eds")
-    told = printed("predict", "eds", "--allow-fallback")
-    assert told["support"] == "partial"
-    assert told["partitions"] == 10
-    assert "kernels fall to the CPU" in told["flags"][0]
+    output = printed("predict", "eds", "--allow-fallback")
+    assert output["support"] == "partial"
+    assert output["partitions"] == 10
+    assert "kernels fall to the CPU" in output["flags"][0]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (b"", "are not a .tflite file"),
         (b"PK\3\4 not a model at all", "are not a .tflite file"),
         (b"\x1c\0\0\0TFL3" + bytes(30), ""),
     ],
 )
-def test_a_file_that_is_no_network_is_one_sentence(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_network_is_one_sentence(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.tflite").write_bytes(content)
     sentence = refused("predict", tmp_path / "x.tflite")
     assert "x.tflite: " in sentence
-    assert told in sentence
+    assert reason in sentence
 
 
 def test_a_file_that_is_not_there_is_one_sentence() -> None:
@@ -190,11 +190,11 @@ def test_a_file_that_is_not_there_is_one_sentence() -> None:
 
 
 def test_two_networks_are_compared_by_a_probability() -> None:
-    told = printed("predict", "smallnet", "--against", "csanet")["against"]
-    assert told["network"] == "csanet"
-    assert 0.5 < told["probability_faster"] < 1
+    comparison = printed("predict", "smallnet", "--against", "csanet")["against"]
+    assert comparison["network"] == "csanet"
+    assert 0.5 < comparison["probability_faster"] < 1
     back = printed("predict", "csanet", "--against", "smallnet")["against"]
-    assert back["probability_faster"] == pytest.approx(1 - told["probability_faster"])
+    assert back["probability_faster"] == pytest.approx(1 - comparison["probability_faster"])
     done = in_process("latency", "predict", "csanet", "--against", "smallnet")
     assert "It is faster than smallnet (58.9 (39–88) ms) with a probability of" in " ".join(done.stdout.split())
     assert 'Unknown network "nothing"' in refused("predict", "csanet", "--against", "nothing")
@@ -218,10 +218,10 @@ def test_devices_are_listed_with_their_accuracy_and_a_damaged_one_hides_no_other
 
 
 def test_measurements_become_a_device_that_predicts(tmp_path: Path) -> None:
-    told = printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine")
-    assert told["path"] == "devices/mine.json"
-    assert told["mape"] < 0.05
-    groups = [row["group"] for row in told["held_out"]]
+    output = printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine")
+    assert output["path"] == "devices/mine.json"
+    assert output["mape"] < 0.05
+    groups = [row["group"] for row in output["held_out"]]
     assert groups[0] == "all"
     assert "family unet" in groups
     assert any(group.startswith("maps up to") for group in groups)
@@ -239,18 +239,18 @@ def test_what_a_prior_rests_on_already_is_not_counted_twice(tmp_path: Path) -> N
 
 def test_a_row_that_is_far_off_is_named(tmp_path: Path) -> None:
     rows = write_timings(tmp_path / "m.csv").read_text().splitlines(keepends=True)
-    heading, found = rows[0].strip().split(","), [row.strip().split(",") for row in rows[1:]]
+    heading, cells = rows[0].strip().split(","), [row.strip().split(",") for row in rows[1:]]
     at = heading.index("runtime_ms")
-    for row in found:
+    for row in cells:
         if row[0] == "smallnet":
             row[at] = str(20 * float(row[at]))
-    (tmp_path / "odd.csv").write_text("\n".join(",".join(row) for row in (heading, *found)) + "\n")
+    (tmp_path / "odd.csv").write_text("\n".join(",".join(row) for row in (heading, *cells)) + "\n")
     done = in_process("latency", "calibrate", tmp_path / "odd.csv", "--name", "odd")
     assert done.returncode == 0, done.stderr
     assert "Look at smallnet: " in done.stdout
-    told = printed("calibrate", tmp_path / "m.csv", "--name", "right")
-    assert {each["network"] for each in told["foreseen"]} >= {"smallnet"}
-    assert "messages" in told
+    output = printed("calibrate", tmp_path / "m.csv", "--name", "right")
+    assert {each["network"] for each in output["foreseen"]} >= {"smallnet"}
+    assert "messages" in output
 
 
 def test_a_handful_starts_from_built_in_devices_and_never_from_ones_own(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_a_handful_starts_from_built_in_devices_and_never_from_ones_own(tmp_path
 
 
 def test_a_device_may_be_saved_for_all_folders(tmp_path: Path) -> None:
-    told = printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine", "--user-wide")
-    assert Path(told["path"]) == tmp_path / "home" / "devices" / "mine.json"
+    output = printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "mine", "--user-wide")
+    assert Path(output["path"]) == tmp_path / "home" / "devices" / "mine.json"
 
 
 def test_a_name_that_is_taken_is_refused_before_the_fit(tmp_path: Path) -> None:
@@ -288,8 +288,8 @@ def test_a_few_networks_and_a_known_device_are_enough(tmp_path: Path) -> None:
     printed("calibrate", write_timings(tmp_path / "m.csv"), "--name", "known")
     slower = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)]
     write_measurements(tmp_path / "few.csv", slower)
-    told = printed("calibrate", "few.csv", "--name", "slow", "--prior", "known")
-    assert told["networks"] == len(slower)
+    output = printed("calibrate", "few.csv", "--name", "slow", "--prior", "known")
+    assert output["networks"] == len(slower)
     known, slow = (printed("predict", "csanet", "--device", name)["runtime_ms"] for name in ("known", "slow"))
     assert slow == pytest.approx(3 * known, rel=0.1)
 
@@ -305,9 +305,9 @@ def test_the_table_of_held_out_accuracy_fits_eighty_columns(tmp_path: Path) -> N
 
 
 def test_probes_are_written_with_names_that_say_what_they_are(tmp_path: Path) -> None:
-    told = printed("probe", "--out", "probes", "--probes", "3", "--candidates", "0")
-    assert sorted(path.name for path in (tmp_path / "probes").iterdir()) == sorted(told["models"])
-    assert all(name.endswith(".tflite") for name in told["models"])
+    output = printed("probe", "--out", "probes", "--probes", "3", "--candidates", "0")
+    assert sorted(path.name for path in (tmp_path / "probes").iterdir()) == sorted(output["models"])
+    assert all(name.endswith(".tflite") for name in output["models"])
 
 
 @pytest.fixture
@@ -332,9 +332,9 @@ def test_own_files_can_be_timed_and_one_that_is_damaged_is_told(tmp_path: Path) 
     (tmp_path / "torn.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     done = in_process("latency", "measure", "torn.tflite", "--out", "m", "--format", "json")
     assert done.returncode == 2  # nothing that was asked for has a time
-    told = json.loads(done.stdout)
-    assert told["timed"] == 1  # the reference
-    assert told["failures"][0]["network"] == "torn"
+    output = json.loads(done.stdout)
+    assert output["timed"] == 1  # the reference
+    assert output["failures"][0]["network"] == "torn"
 
 
 def test_a_phone_needs_the_users_program(tmp_path: Path) -> None:
@@ -347,8 +347,8 @@ def test_a_phone_needs_the_users_program(tmp_path: Path) -> None:
 
 def test_logs_become_a_file_of_measurements(tmp_path: Path) -> None:
     (tmp_path / "run.txt").write_text(LOG)
-    told = printed("import", "run.txt", "--out", "m.csv", "--device", "My phone")
-    assert told == {"measurements": "m.csv", "read": 1, "held": 1}
+    output = printed("import", "run.txt", "--out", "m.csv", "--device", "My phone")
+    assert output == {"measurements": "m.csv", "read": 1, "held": 1}
     (timing,) = read_measurements(tmp_path / "m.csv")
     assert (timing.network, timing.runtime_ms) == ("smallnet", pytest.approx(61.5))
     assert timing.conditions.device == "My phone"
@@ -393,29 +393,29 @@ def test_a_profile_becomes_a_measurement_per_operation(tmp_path: Path, smallnet_
     (tmp_path / "profile.txt").write_text(PROFILE)
     assert "say by --profile-of which .tflite" in refused("import", "profile.txt", "--out", "m.csv")
     printed("import", "profile.txt", "--out", "m.csv", "--profile-of", smallnet_file, "--delegate", "cpu")
-    found = read_measurements(tmp_path / "m.csv")
-    assert [(t.network, t.runtime_ms) for t in found] == [
+    measurements = read_measurements(tmp_path / "m.csv")
+    assert [(t.network, t.runtime_ms) for t in measurements] == [
         ("smallnet#0", 10.0),
         ("smallnet#1", 5.0),
         ("smallnet#2", 12.0),
         ("smallnet#3", 11.0),
         ("smallnet#4", 2.0),
     ]
-    assert (tmp_path / found[0].model).is_file()
+    assert (tmp_path / measurements[0].model).is_file()
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "sentence"),
     [
         (("TANH", "RELU"), "operation 1 is RELU, the file has TANH"),
         (("TANH", "TfLiteNnapiDelegate"), "TfLiteNnapiDelegate as one operation"),
     ],
 )
 def test_a_profile_of_another_network_or_of_a_delegate_is_refused(
-    tmp_path: Path, smallnet_file: Path, edit: tuple[str, str], told: str
+    tmp_path: Path, smallnet_file: Path, edit: tuple[str, str], sentence: str
 ) -> None:
     (tmp_path / "profile.txt").write_text(PROFILE.replace(*edit))
-    assert told in refused("import", "profile.txt", "--out", "m.csv", "--profile-of", smallnet_file)
+    assert sentence in refused("import", "profile.txt", "--out", "m.csv", "--profile-of", smallnet_file)
     assert not (tmp_path / "m.csv").exists()
 
 
@@ -457,12 +457,12 @@ def study(tmp_path: Path, tiny_pairs: Path) -> str:
 
 @pytest.mark.usefixtures("quick")
 def test_the_front_is_timed_beside_its_predictions_and_folded_back(study: str, tmp_path: Path) -> None:
-    told = printed("validate", "--study", study, "--out", "v", "--most", 2, "--refit", "better")
-    first, *_ = told["networks"]
+    output = printed("validate", "--study", study, "--out", "v", "--most", 2, "--refit", "better")
+    first, *_ = output["networks"]
     assert first["error"] == pytest.approx(first["predicted_ms"] / first["measured_ms"] - 1)
-    assert told["device"] == "here"
+    assert output["device"] == "here"
     names = {m.label for m in load_device("better").measurements}
-    assert {row["network"] for row in told["networks"]} <= names
+    assert {row["network"] for row in output["networks"]} <= names
     assert load_device("here").digest != load_device("better").digest
 
 

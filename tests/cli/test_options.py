@@ -38,9 +38,9 @@ def functions() -> Iterator[tuple[str, int]]:
 
 
 def test_no_function_of_the_command_line_takes_more_than_a_dozen_parameters() -> None:
-    found = dict(functions())
-    assert len(found) > 100
-    assert {name: count for name, count in found.items() if count > MOST_PARAMETERS} == {}
+    counts = dict(functions())
+    assert len(counts) > 100
+    assert {name: count for name, count in counts.items() if count > MOST_PARAMETERS} == {}
 
 
 def helped(*words: str) -> str:
@@ -92,19 +92,19 @@ def test_help_tells_the_default_that_holds(command: str, name: str, default: str
 )
 def test_help_names_every_choice(command: str, name: str, choices: Iterable[str]) -> None:
     said = helped(command)
-    told = said[said.index(f" {name} ") :].partition("[default: ")[0]
-    assert {*choices} <= {*re.findall(r"\w+", told)}
+    paragraph = said[said.index(f" {name} ") :].partition("[default: ")[0]
+    assert {*choices} <= {*re.findall(r"\w+", paragraph)}
 
 
 def test_a_training_takes_the_old_name_of_its_dtype_with_a_note(tmp_path: Path) -> None:
-    asked = ("train", "smallnet", "--out", tmp_path / "run", "--patience", 0, "--steps", 2)
-    done = in_process(*asked, "--precision", "bfloat16")
+    command = ("train", "smallnet", "--out", tmp_path / "run", "--patience", 0, "--steps", 2)
+    done = in_process(*command, "--precision", "bfloat16")
     note, refused = done.stderr.splitlines()
     assert "--dtype" in note
     assert "patience" in refused
     assert done.returncode == 2
-    assert len(in_process(*asked, "--dtype", "bfloat16").stderr.splitlines()) == 1
-    assert "old name" in refusal(in_process(*asked, "--dtype", "float32", "--precision", "float32"))
+    assert len(in_process(*command, "--dtype", "bfloat16").stderr.splitlines()) == 1
+    assert "old name" in refusal(in_process(*command, "--dtype", "float32", "--precision", "float32"))
 
 
 def test_both_names_mean_the_same_field(capsys: pytest.CaptureFixture[str]) -> None:

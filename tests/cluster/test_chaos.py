@@ -22,6 +22,6 @@ def test_blows_to_agents_trainings_and_the_driver_lose_nothing_and_repeat_nothin
     )  # fmt: skip
     chaos.run()
     calm = undisturbed(tmp_path / "calm", CANDIDATES)
-    told = require_nothing_lost(tmp_path / "study", calm, CANDIDATES)
+    summary = require_nothing_lost(tmp_path / "study", calm, CANDIDATES)
     assert set(chaos.dealt) == set(BLOWS)
-    assert told["sessions"] == 2
+    assert summary["sessions"] == 2

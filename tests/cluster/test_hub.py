@@ -102,8 +102,8 @@ class Machine:
         known = equipment or Equipment("cpu", "test", None)
         files = agent_files.AgentFiles(folder)
         self.agent = Agent(0, self.worker, files, known, known.memory_bytes, self.said.append)
-        told = self.agent._facts
-        self.agent._facts = lambda: replace(told(), **facts)  # type: ignore[method-assign]
+        own_facts = self.agent._facts
+        self.agent._facts = lambda: replace(own_facts(), **facts)  # type: ignore[method-assign]
         self.end: End | None = None
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(address, keys, patience_s), daemon=True)
@@ -146,9 +146,9 @@ def listens(prepared_tiny: Path, terms: Terms) -> Iterator[Listens]:
 
     def listen(**changes: Any) -> Hub:
         keys, port = changes.pop("keys", None), changes.pop("port", 0)
-        asked = replace(terms, **changes)
+        changed = replace(terms, **changes)
         said: list[str] = []
-        hub = Hub(Address("127.0.0.1", port), asked, pairs=prepared_tiny, keys=keys, on_message=said.append)
+        hub = Hub(Address("127.0.0.1", port), changed, pairs=prepared_tiny, keys=keys, on_message=said.append)
         hub.said = said  # type: ignore[attr-defined]
         hub.start()
         made.append(hub)
@@ -159,9 +159,9 @@ def listens(prepared_tiny: Path, terms: Terms) -> Iterator[Listens]:
         hub.close(over=True)
 
 
-def until(found: Callable[[], Any]) -> Any:
+def until(condition: Callable[[], Any]) -> Any:
     last = time.monotonic() + 20
-    while not (value := found()):
+    while not (value := condition()):
         assert time.monotonic() < last, "waited in vain"
         time.sleep(0.02)
     return value
@@ -271,9 +271,9 @@ def test_pairs_that_arrive_damaged_are_not_kept(
     hub = listens(pairs=str(tmp_path / "not-here"))
     read = hub._block
 
-    async def damaged(**asked: Any) -> bytes:
-        block = await read(**asked)
-        return block[:-1] + bytes([block[-1] ^ 1]) if asked["name"] == "val_rgb.npy" else block
+    async def damaged(**request: Any) -> bytes:
+        block = await read(**request)
+        return block[:-1] + bytes([block[-1] ^ 1]) if request["name"] == "val_rgb.npy" else block
 
     assert hub._scheduler is not None
     hub._scheduler.handlers["isp-nas-block"] = damaged
@@ -499,6 +499,6 @@ def test_an_address_that_is_taken_is_refused_in_one_sentence(listens: Listens) -
 
 def test_a_job_survives_the_way(tmp_path: Path) -> None:
     here = job(tmp_path, 30, save_every=10, judge_training=True, begins_at=10)
-    told = messages.JOB.read(messages.plain(messages.JobMessage.of(here)))
-    there = told.job(folder=tmp_path, pairs=tmp_path, vgg_file=None, memory_bytes=None)
+    message = messages.JOB.read(messages.plain(messages.JobMessage.of(here)))
+    there = message.job(folder=tmp_path, pairs=tmp_path, vgg_file=None, memory_bytes=None)
     assert there == here

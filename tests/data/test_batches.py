@@ -25,13 +25,13 @@ def pairs() -> PairSet:
 
 
 def taken(pairs: PairSet, *, first: int = 0, last: int = 12, **named: Any) -> list[tuple[int, Any]]:
-    with Batches(pairs, CUT, seed=5, first=first, last=last, **named) as found:
-        return list(found)
+    with Batches(pairs, CUT, seed=5, first=first, last=last, **named) as stream:
+        return list(stream)
 
 
-def assert_same(found: list[tuple[int, Any]], wanted: list[tuple[int, Any]]) -> None:
-    assert [step for step, _ in found] == [step for step, _ in wanted]
-    for (_, one), (_, other) in zip(found, wanted, strict=True):
+def assert_same(actual: list[tuple[int, Any]], wanted: list[tuple[int, Any]]) -> None:
+    assert [step for step, _ in actual] == [step for step, _ in wanted]
+    for (_, one), (_, other) in zip(actual, wanted, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
 
@@ -48,8 +48,8 @@ def test_a_resumed_training_sees_the_batches_that_it_would_have_seen(pairs: Pair
 
 def test_the_switches_of_a_recipe_reach_the_cut(pairs: PairSet) -> None:
     cut = BatchSpec(batch=3, patch=16, flip="none", rotate=False)
-    with Batches(pairs, cut, seed=5, first=0, last=1) as found:
-        ((_, batch),) = found
+    with Batches(pairs, cut, seed=5, first=0, last=1) as stream:
+        ((_, batch),) = stream
     wanted = sample_batch(pairs, seed=5, step=0, batch=3, patch=16, flip="none", rotate=False)
     np.testing.assert_array_equal(batch[1], wanted[1])
     assert not np.array_equal(batch[1], sample_batch(pairs, seed=5, step=0, batch=3, patch=16)[1])
@@ -62,8 +62,8 @@ def test_no_steps_are_no_batches(pairs: PairSet) -> None:
 def test_no_more_batches_are_cut_ahead_than_was_asked(pairs: PairSet, monkeypatch: pytest.MonkeyPatch) -> None:
     cut: list[int] = []
     monkeypatch.setattr(batches, "sample_batch", lambda *_, step, **__: cut.append(step))
-    with Batches(pairs, CUT, seed=0, first=0, last=50, threads=2, ahead=4) as found:
-        walk = iter(found)
+    with Batches(pairs, CUT, seed=0, first=0, last=50, threads=2, ahead=4) as stream:
+        walk = iter(stream)
         for wanted in (0, 1, 2):
             assert next(walk)[0] == wanted
         time.sleep(0.05)
@@ -87,8 +87,8 @@ def test_waiting_is_measured_and_nothing_else(pairs: PairSet, monkeypatch: pytes
 
 def test_a_consumer_that_stops_early_leaves_no_thread_and_no_batch_behind(pairs: PairSet) -> None:
     def steps() -> None:
-        with Batches(pairs, CUT, seed=0, first=0, last=10_000, threads=3) as found:
-            for step, _ in found:
+        with Batches(pairs, CUT, seed=0, first=0, last=10_000, threads=3) as stream:
+            for step, _ in stream:
                 if step == 2:
                     raise KeyboardInterrupt
 
@@ -98,9 +98,9 @@ def test_a_consumer_that_stops_early_leaves_no_thread_and_no_batch_behind(pairs:
 
 
 def test_what_goes_wrong_in_a_thread_is_told_to_the_consumer(pairs: PairSet) -> None:
-    with Batches(pairs, BatchSpec(batch=2, patch=64), seed=0, first=0, last=3) as found:  # noqa: SIM117
+    with Batches(pairs, BatchSpec(batch=2, patch=64), seed=0, first=0, last=3) as stream:  # noqa: SIM117
         with pytest.raises(UsageError, match="A patch is an even number"):
-            next(iter(found))
+            next(iter(stream))
 
 
 @pytest.mark.parametrize("named", [{"threads": 0}, {"ahead": 0}])

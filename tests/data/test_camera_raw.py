@@ -39,15 +39,15 @@ def signed(path: Path) -> Path:
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_cameras_raw_brings_its_pattern_and_the_black_level_of_every_place(tmp_path: Path, pattern: str) -> None:
     mosaic = noise(32, 48)
-    found = read_mosaic(Camera(pattern, black=(60, 61, 62, 63), white=1000).write(tmp_path / "a.dng", mosaic), FMT)
-    assert (found.pattern, found.black, found.white, found.orientation) == (
+    decoded = read_mosaic(Camera(pattern, black=(60, 61, 62, 63), white=1000).write(tmp_path / "a.dng", mosaic), FMT)
+    assert (decoded.pattern, decoded.black, decoded.white, decoded.orientation) == (
         pattern,
         (60.0, 61.0, 62.0, 63.0),
         1000.0,
         0,
     )
-    np.testing.assert_array_equal(found.values, np.minimum(mosaic, 1000))
-    assert found.levels == "60/61/62/63–1000"
+    np.testing.assert_array_equal(decoded.values, np.minimum(mosaic, 1000))
+    assert decoded.levels == "60/61/62/63–1000"
 
 
 def test_a_raw_whose_levels_do_not_fit_its_values_says_so(tmp_path: Path) -> None:
@@ -75,15 +75,15 @@ def test_what_is_outside_of_the_picture_is_left_out_and_the_pattern_goes_with_it
     """A place keeps its filter whatever LibRaw leaves out around the picture."""
     mosaic = noise(32, 48)
     area = (top, left, 28, 44)
-    found = read_mosaic(Camera("RGGB", active=area).write(tmp_path / "a.dng", mosaic), FMT)
+    decoded = read_mosaic(Camera("RGGB", active=area).write(tmp_path / "a.dng", mosaic), FMT)
     rows, columns = next(
         (r, c)
         for r, c in product(range(top, top + 4), range(left, left + 4))
-        if np.array_equal(mosaic[r : r + found.values.shape[0], c : c + found.values.shape[1]], found.values)
+        if np.array_equal(mosaic[r : r + decoded.values.shape[0], c : c + decoded.values.shape[1]], decoded.values)
     )
     tile = np.array(list("RGGB")).reshape(2, 2)
     begun = np.roll(tile, (-(rows - top), -(columns - left)), (0, 1))
-    assert found.pattern == "".join(begun.ravel())
+    assert decoded.pattern == "".join(begun.ravel())
 
 
 @pytest.mark.parametrize(("top", "left", "pattern"), [(0, 0, "RGGB"), (1, 0, "GBRG"), (0, 1, "GRBG"), (5, 3, "BGGR")])
@@ -102,10 +102,10 @@ def test_a_margin_of_odd_size_shifts_the_pattern(
         sizes=SimpleNamespace(top_margin=top, left_margin=left, flip=0),
     )
     monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
-    found = read_mosaic(signed(tmp_path / "camera.nef"), FMT)
-    assert found.pattern == pattern
+    mosaic = read_mosaic(signed(tmp_path / "camera.nef"), FMT)
+    assert mosaic.pattern == pattern
     by_colour = np.array([[60, 61], [63, 62]])
-    np.testing.assert_array_equal(np.reshape(found.black, (2, 2)), np.roll(by_colour, (-top, -left), (0, 1)))
+    np.testing.assert_array_equal(np.reshape(mosaic.black, (2, 2)), np.roll(by_colour, (-top, -left), (0, 1)))
 
 
 # TIFF's orientation, and what puts the picture upright.
@@ -290,9 +290,9 @@ def test_a_dump_is_read_as_it_is_said_to_be_stored(tmp_path: Path, storage: str)
     mosaic = noise(30, 48, low=0, high=2**bits - 1)
     path = tmp_path / "frame.raw"
     path.write_bytes(stored(mosaic))
-    found = read_mosaic(path, RawFormat(bits=bits, pattern="GBRG"), dump=RawDump(30, 48, storage))
-    np.testing.assert_array_equal(found.values, mosaic)
-    assert (found.pattern, found.white) == ("GBRG", 2**bits - 1)
+    decoded = read_mosaic(path, RawFormat(bits=bits, pattern="GBRG"), dump=RawDump(30, 48, storage))
+    np.testing.assert_array_equal(decoded.values, mosaic)
+    assert (decoded.pattern, decoded.white) == ("GBRG", 2**bits - 1)
 
 
 @pytest.mark.parametrize("size", [(1080, 1920), (3024, 4032), (30, 48), (1, 1)])
@@ -322,9 +322,9 @@ def test_a_dump_that_was_read_otherwise_than_stored_is_doubted(
 ) -> None:
     scene = draw_scene(2)[:96, :144]
     (tmp_path / "frame.raw").write_bytes(capture(scene, FMT, seed=1).astype("<u2").tobytes())
-    found = read_mosaic(tmp_path / "frame.raw", RawFormat(bits=16), dump=RawDump(*size, storage))
-    assert (said is None) == (not found.notes)
-    assert said is None or said in found.notes[0]
+    mosaic = read_mosaic(tmp_path / "frame.raw", RawFormat(bits=16), dump=RawDump(*size, storage))
+    assert (said is None) == (not mosaic.notes)
+    assert said is None or said in mosaic.notes[0]
 
 
 @pytest.mark.parametrize("wrong", [(0, 4, "u16le"), (10**6, 10**6, "u16le"), (4, 6, "mipi10"), (4, 4, "mipi14")])
@@ -371,8 +371,8 @@ def test_a_label_with_red_and_blue_exchanged_is_doubted_where_the_white_balance_
 def test_a_label_that_has_the_greens_elsewhere_is_doubted_and_can_be_overridden(tmp_path: Path) -> None:
     path = Camera("GRBG").write(tmp_path / "wrong.dng", bayer_scene("RGGB"))
     assert "its greens are not where GRBG has them" in read_mosaic(path, FMT).notes[0]
-    found = read_mosaic(path, FMT, pattern="RGGB")
-    assert (found.pattern, found.notes) == ("RGGB", ("the file says GRBG, read as RGGB",))
+    mosaic = read_mosaic(path, FMT, pattern="RGGB")
+    assert (mosaic.pattern, mosaic.notes) == ("RGGB", ("the file says GRBG, read as RGGB",))
 
 
 # Finding them
@@ -419,6 +419,6 @@ def test_the_target_beside_a_mosaic_of_pairs_is_its_reference(tiny_pairs: Path, 
 @pytest.mark.skipif(not REAL_PAIRS.is_dir(), reason="needs the public pairs of real sensors beside the repository")
 def test_real_mosaics_are_read_as_they_are() -> None:
     for path in find_raw_files(REAL_PAIRS / "val")[:5]:
-        found = read_mosaic(path, FMT)
-        assert found.values.shape == (256, 256)
-        assert (found.pattern, found.levels) == ("RGGB", "0–1023")
+        mosaic = read_mosaic(path, FMT)
+        assert mosaic.values.shape == (256, 256)
+        assert (mosaic.pattern, mosaic.levels) == ("RGGB", "0–1023")

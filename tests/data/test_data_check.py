@@ -334,9 +334,9 @@ def test_what_one_pair_may_have_is_an_error_in_several(
         raw, rgb = images[name]
         images[name] = spoil(raw, rgb, np.ascontiguousarray(rgb[::-1, ::-1]))
     report = check(write(tmp_path, images))
-    found = [problem for problem in errors(report) if says in problem.what]
+    problems = [problem for problem in errors(report) if says in problem.what]
     assert not report.ok
-    assert set(only(found).names) == set(spoilt)
+    assert set(only(problems).names) == set(spoilt)
 
 
 def test_some_targets_of_another_white_balance_are_told(tmp_path: Path, scenes: list[np.ndarray]) -> None:
@@ -345,8 +345,8 @@ def test_some_targets_of_another_white_balance_are_told(tmp_path: Path, scenes: 
     assert not any("white balance" in each.what for each in check(write(tmp_path / "as they are", images)).problems)
     for name in warm:
         images[name] = images[name][0], np.clip(images[name][1] * warmer, 0, 255).astype(np.uint8)
-    found = [each for each in check(write(tmp_path / "warmer", images)).problems if "white balance" in each.what]
-    assert set(only(found).names) == set(warm)
+    problems = [each for each in check(write(tmp_path / "warmer", images)).problems if "white balance" in each.what]
+    assert set(only(problems).names) == set(warm)
 
 
 def test_a_scene_in_two_splits_is_a_leak_though_no_file_is_a_copy(tmp_path: Path, scenes: list[np.ndarray]) -> None:

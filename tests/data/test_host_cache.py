@@ -23,14 +23,14 @@ def everything_is_worth_saying(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_challenges_pairs_are_7_9_gb_and_said_before_they_are_read() -> None:
-    found = decide(CHALLENGE, 32 * GB)
-    assert found == host_cache.Residence(CHALLENGE, True, "Reading 7.9 GB of pairs into memory.")
+    residence = decide(CHALLENGE, 32 * GB)
+    assert residence == host_cache.Residence(CHALLENGE, True, "Reading 7.9 GB of pairs into memory.")
 
 
 def test_what_takes_more_than_half_of_the_memory_stays_on_disk_and_is_told_why() -> None:
-    found = decide(CHALLENGE, 15 * GB)
-    assert not found.in_memory
-    assert found.sentence == (
+    residence = decide(CHALLENGE, 15 * GB)
+    assert not residence.in_memory
+    assert residence.sentence == (
         "7.9 GB of pairs are read from disk as needed: they are more than half of the 15.0 GB of memory "
         "that there are for them."
     )
@@ -39,9 +39,9 @@ def test_what_takes_more_than_half_of_the_memory_stays_on_disk_and_is_told_why()
 
 
 def test_an_unknown_memory_is_not_filled() -> None:
-    found = decide(CHALLENGE, None)
-    assert not found.in_memory
-    assert "unknown" in found.sentence
+    residence = decide(CHALLENGE, None)
+    assert not residence.in_memory
+    assert "unknown" in residence.sentence
 
 
 def test_the_size_is_that_of_the_pixels_as_stored(prepared_tiny: Path) -> None:
@@ -67,8 +67,8 @@ def test_pairs_in_memory_are_those_on_disk(
 @pytest.mark.parametrize("available", [None, 1000])
 def test_what_does_not_fit_is_mapped(prepared_tiny: Path, available: int | None) -> None:
     said: list[str] = []
-    found = load(prepared_tiny, "train", available=available, on_message=said.append)
-    assert isinstance(found.raw, np.memmap)
+    pairs = load(prepared_tiny, "train", available=available, on_message=said.append)
+    assert isinstance(pairs.raw, np.memmap)
     assert len(said) == 1
     assert "read from disk as needed" in said[0]
 

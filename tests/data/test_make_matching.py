@@ -29,8 +29,8 @@ def touch(path: Path) -> Path:
     return path
 
 
-def targets_of(found: list[Photograph]) -> dict[str, str | None]:
-    return {each.name: None if each.target is None else each.target.name for each in found}
+def targets_of(photographs: list[Photograph]) -> dict[str, str | None]:
+    return {each.name: None if each.target is None else each.target.name for each in photographs}
 
 
 def test_names_match_whatever_their_case_folder_and_ending(tmp_path: Path) -> None:
@@ -38,11 +38,11 @@ def test_names_match_whatever_their_case_folder_and_ending(tmp_path: Path) -> No
         touch(tmp_path / "raw" / name)
     for name in ("x/a.JPG", "y/A.jpg", "sub/B.tif", "c.jpg", "c.png"):
         touch(tmp_path / "rgb" / name)
-    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
-    assert targets_of(found) == {"x/A.dng": "a.JPG", "y/a.DNG": "A.jpg", "b.dng": "B.tif"}
+    photographs, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
+    assert targets_of(photographs) == {"x/A.dng": "a.JPG", "y/a.DNG": "A.jpg", "b.dng": "B.tif"}
     assert [each.name for each in refused] == ["c.dng"]
     assert "there are 2 (c.jpg, c.png)" in refused[0].why
-    assert left_over(str(tmp_path / "rgb"), found) == (
+    assert left_over(str(tmp_path / "rgb"), photographs) == (
         "2 of 5 targets belong to no RAW file (c.jpg, c.png) and are not used."
     )
 
@@ -52,32 +52,32 @@ def test_names_match_however_their_accents_are_stored(tmp_path: Path) -> None:
     touch(tmp_path / "raw" / "b.dng")
     touch(tmp_path / "rgb" / normalize("NFC", "café.jpg"))
     touch(tmp_path / "rgb" / "b.jpg")
-    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
-    assert (len(found), len(refused)) == (2, 0)
+    photographs, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
+    assert (len(photographs), len(refused)) == (2, 0)
 
 
 def test_every_target_that_is_used_is_no_left_over(tmp_path: Path) -> None:
     touch(tmp_path / "raw" / "a.bin")
     touch(tmp_path / "rgb" / "a.jpg")
-    found, _ = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
-    assert targets_of(found) == {"a.bin": "a.jpg"}
-    assert left_over(str(tmp_path / "rgb"), found) is None
+    photographs, _ = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"))
+    assert targets_of(photographs) == {"a.bin": "a.jpg"}
+    assert left_over(str(tmp_path / "rgb"), photographs) is None
     assert left_over("sidecar", []) is None
 
 
 def test_targets_below_the_mosaics_folder_are_no_mosaics(tmp_path: Path) -> None:
     touch(tmp_path / "raw" / "a.png")
     touch(tmp_path / "raw" / "camera" / "a.png")
-    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "raw" / "camera"))
-    assert targets_of(found) == {"a.png": "a.png"}
+    photographs, refused = find_photographs(tmp_path / "raw", str(tmp_path / "raw" / "camera"))
+    assert targets_of(photographs) == {"a.png": "a.png"}
     assert not refused
 
 
 def test_a_sidecar_is_the_picture_of_the_same_name_beside_the_raw(tmp_path: Path) -> None:
     for name in ("a.dng", "a.JPG", "b.dng", "c.dng", "c.jpg", "c.jpeg", "d.dng", "d.png", "e.dng", "e.tif"):
         touch(tmp_path / name)
-    found, refused = find_photographs(tmp_path, "sidecar")
-    assert targets_of(found) == {"a.dng": "a.JPG", "d.dng": "d.png", "e.dng": "e.tif"}
+    photographs, refused = find_photographs(tmp_path, "sidecar")
+    assert targets_of(photographs) == {"a.dng": "a.JPG", "d.dng": "d.png", "e.dng": "e.tif"}
     assert [each.name for each in refused] == ["b.dng", "c.dng"]
 
 
@@ -86,9 +86,9 @@ def test_a_csv_names_pairs_and_scenes(tmp_path: Path) -> None:
         touch(tmp_path / name)
     table = tmp_path / "match.csv"
     table.write_text("raw,target,scene\na.dng,2.jpg,yard\nraw/b.dng,1.jpg,\nc.dng,1.jpg,\n")
-    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match=str(table))
-    assert targets_of(found) == {"a.dng": "2.jpg", "raw/b.dng": "1.jpg"}
-    assert [each.scene for each in found] == ["yard", None]
+    photographs, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match=str(table))
+    assert targets_of(photographs) == {"a.dng": "2.jpg", "raw/b.dng": "1.jpg"}
+    assert [each.scene for each in photographs] == ["yard", None]
     assert refused == [Refused("c.dng", f'Line 4 of "{table}" names "c.dng", which is not there.')]
     table.write_text("mosaic,rgb\n")
     with pytest.raises(DataError, match="raw and target are needed"):
@@ -108,8 +108,8 @@ def test_times_match_once_clocks_are_made_to_agree(tmp_path: Path) -> None:
         photo_taken(tmp_path / "raw" / f"p{number}.png", begun + timedelta(seconds=seconds))
         photo_taken(tmp_path / "rgb" / f"c{number}.jpg", begun + timedelta(seconds=seconds + 3607 + number % 2))
     (tmp_path / "rgb" / "c2.jpg").unlink()
-    found, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match="time")
-    assert targets_of(found) == {"p0.png": "c0.jpg", "p1.png": "c1.jpg", "p3.png": "c3.jpg"}
+    photographs, refused = find_photographs(tmp_path / "raw", str(tmp_path / "rgb"), match="time")
+    assert targets_of(photographs) == {"p0.png": "c0.jpg", "p1.png": "c1.jpg", "p3.png": "c3.jpg"}
     assert [each.name for each in refused] == ["p2.png"]
     assert taken_at(tmp_path / "rgb" / "c0.jpg") == (begun + timedelta(seconds=3607)).timestamp()
 
@@ -132,8 +132,8 @@ def test_the_offset_of_irregular_series_in_whole_seconds_is_found(count: int, ah
 # Scenes
 
 
-def seen(name: str, seed: int, **told: object) -> Seen:
-    return Seen(name, name, sight(cv2.cvtColor(photograph(240, 320, seed=seed).picture, cv2.COLOR_RGB2GRAY)), **told)
+def seen(name: str, seed: int, **details: object) -> Seen:
+    return Seen(name, name, sight(cv2.cvtColor(photograph(240, 320, seed=seed).picture, cv2.COLOR_RGB2GRAY)), **details)
 
 
 def test_one_scene_is_told_by_content_name_time_and_word() -> None:
@@ -175,10 +175,10 @@ def test_patches_alike_in_two_splits_are_found_whatever_their_place(tmp_path: Pa
 
 def test_scenes_are_shared_out_by_their_pairs_and_stay_where_they_are() -> None:
     sizes = {f"s{number}": 10 for number in range(40)}
-    found = assign(sizes, {}, seed=0, val=0.1, test=0.1)
-    assert [list(found.values()).count(split) for split in ("train", "val", "test")] == [32, 4, 4]
-    more = assign({**sizes, **{f"t{number}": 10 for number in range(10)}}, found, seed=0, val=0.1, test=0.1)
-    assert {scene: more[scene] for scene in sizes} == found
+    splits = assign(sizes, {}, seed=0, val=0.1, test=0.1)
+    assert [list(splits.values()).count(split) for split in ("train", "val", "test")] == [32, 4, 4]
+    more = assign({**sizes, **{f"t{number}": 10 for number in range(10)}}, splits, seed=0, val=0.1, test=0.1)
+    assert {scene: more[scene] for scene in sizes} == splits
     assert list(more.values()).count("val") == 5
     assert set(assign({"a": 50, "b": 50, "c": 9}, {}, seed=1, val=0.1, test=0.1).values()) == {"train", "val", "test"}
     assert assign({"a": 50}, {}, seed=1, val=0.1, test=0.1) == {"a": "train"}

@@ -89,9 +89,9 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 def test_the_set_is_fit_for_training(made: tuple[Path, MakeReport]) -> None:
     out, report = made
-    found = check(DataConfig(str(out), raw=FMT))
-    assert found.ok, found.problems
-    assert found.counts == dict(report.pairs)
+    result = check(DataConfig(str(out), raw=FMT))
+    assert result.ok, result.problems
+    assert result.counts == dict(report.pairs)
     assert min(report.pairs.values()) > 0
     assert report.check_options == " --black 64"
 
@@ -113,7 +113,7 @@ def test_a_scene_is_in_one_split(made: tuple[Path, MakeReport]) -> None:
     splits: dict[str, set[str]] = {}
     for row in rows_of(made[0]):
         splits.setdefault(row["source"], set()).add(row["split"])
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(names) == 1 for names in splits.values())
     assert len(set.union(*splits.values())) == 3
 
 
@@ -337,9 +337,9 @@ def test_no_pair_at_all_is_an_error_that_names_every_cause_and_leaves_a_report(
     for path in sorted((photographs / "camera").iterdir())[:3]:
         truncate(path)
     (photographs / "camera" / "d.jpg").unlink()
-    with pytest.raises(DataError, match=r"No pair could be made of 4 photographs\. .*a\.png.*: .*damaged") as told:
+    with pytest.raises(DataError, match=r"No pair could be made of 4 photographs\. .*a\.png.*: .*damaged") as raised:
         run(photographs, tmp_path / "pairs")
-    assert "d.png: One target of the same name is needed" in str(told.value)
+    assert "d.png: One target of the same name is needed" in str(raised.value)
     page = (tmp_path / "pairs" / "report.html").read_text("utf-8")
     assert all(name in page for name in ("a.png", "b.png", "c.png", "d.png"))
     assert (tmp_path / "pairs" / "dropped.csv").exists()
@@ -400,9 +400,9 @@ def test_pairs_say_which_bits_and_colours_their_targets_had(photographs: Path, p
         iccprofile=CAMERAS["Display P3"],
     )
     report = run(photographs, prepared)
-    told = {row["source"]: (row["target_bits"], row["target_colours"]) for row in rows_of(prepared)}
-    assert told["a.png"] == ("8", "not told, taken for sRGB")
-    assert told["b.png"] == ("16", "Display P3, converted to sRGB")
+    targets = {row["source"]: (row["target_bits"], row["target_colours"]) for row in rows_of(prepared)}
+    assert targets["a.png"] == ("8", "not told, taken for sRGB")
+    assert targets["b.png"] == ("16", "Display P3, converted to sRGB")
     assert "a.png and 2 more: the target does not say which colours it has; they were taken for sRGB" in report.notes
     assert "b.png: the colours of the target were converted from Display P3 to sRGB" in report.notes
 
@@ -412,8 +412,8 @@ def test_targets_are_matched_in_exposure_where_that_is_asked_for(photographs: Pa
     darker = (np.asarray(Image.open(path)) * 0.5).astype(np.uint8)
     Image.fromarray(darker).save(path, quality=97)
     shutil.copytree(prepared, prepared.with_name("matched"))
-    kept = run(photographs, prepared)
-    assert any("1 photographs (b.png) are exposed over 1 stop apart" in note for note in kept.notes)
+    report = run(photographs, prepared)
+    assert any("1 photographs (b.png) are exposed over 1 stop apart" in note for note in report.notes)
     run(photographs, prepared.with_name("matched"), shares=replace(ASSEMBLY, exposure="match"))
     factors = {row["source"]: float(row["brightened"]) for row in rows_of(prepared.with_name("matched"))}
     assert factors["b.png"] == pytest.approx(2, rel=0.1)
@@ -427,10 +427,10 @@ def test_targets_are_brightened_no_further_than_little_of_them_is_clipped(photog
     Image.fromarray(pixels.astype(np.uint8)).save(path, quality=97)
     report = run(photographs, prepared, shares=replace(ASSEMBLY, exposure="match"))
     assert any("(b.png) were brightened less than their exposure asks for" in note for note in report.notes)
-    found = [row for row in rows_of(prepared) if row["source"] == "b.png"]
-    assert found
-    assert 1 < float(found[0]["brightened"]) < 1.9
-    clipped = [(np.asarray(Image.open(prepared / row["rgb"])) == 255).mean() for row in found]
+    rows = [row for row in rows_of(prepared) if row["source"] == "b.png"]
+    assert rows
+    assert 1 < float(rows[0]["brightened"]) < 1.9
+    clipped = [(np.asarray(Image.open(prepared / row["rgb"])) == 255).mean() for row in rows]
     assert np.mean(clipped) < 0.01
 
 
@@ -448,12 +448,12 @@ def test_single_patches_alike_are_left_out_and_many_join_their_photographs(
     prepared: Path, shot: Path, made: tuple[Path, MakeReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of_share(share: float) -> Callable[..., list[tuple[Patch, Patch]]]:
-        def found(patches: list[Patch], splits: dict[str, str]) -> list[tuple[Patch, Patch]]:
+        def leaks(patches: list[Patch], splits: dict[str, str]) -> list[tuple[Patch, Patch]]:
             val = [each for each in patches if splits[each.key] == "val"]
             train = next(each for each in patches if splits[each.key] == "train")
             return [(each, train) for each in val[: max(1, int(share * len(val)))]]
 
-        return found
+        return leaks
 
     shutil.copytree(prepared, prepared.with_name("joined"))
     monkeypatch.setattr(assembly, "MOST_SHARED", 0.2)  # a photograph has nine patches

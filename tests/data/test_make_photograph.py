@@ -281,14 +281,14 @@ def test_a_mosaic_of_any_phase_is_cropped_to_the_one_that_is_wanted(pattern: str
     colours = np.tile(letters, (4, 5))
     values = np.arange(80, dtype=np.uint16).reshape(8, 10)
     places = dict(zip(("00", "01", "10", "11"), (1.0, 2.0, 3.0, 4.0), strict=True))
-    found, (row, column) = in_phase(Mosaic(values, pattern, tuple(places.values()), 1023.0), wanted)
-    assert "".join(colours[row : row + 2, column : column + 2].ravel()) == wanted == found.pattern
+    mosaic, (row, column) = in_phase(Mosaic(values, pattern, tuple(places.values()), 1023.0), wanted)
+    assert "".join(colours[row : row + 2, column : column + 2].ravel()) == wanted == mosaic.pattern
     assert (row, column) == phase_offset(pattern, wanted)
-    assert found.values.shape == (8 - 2 * row, 10 - 2 * column)
+    assert mosaic.values.shape == (8 - 2 * row, 10 - 2 * column)
     np.testing.assert_array_equal(
-        found.values, values[row : row + found.values.shape[0], column : column + found.values.shape[1]]
+        mosaic.values, values[row : row + mosaic.values.shape[0], column : column + mosaic.values.shape[1]]
     )
-    assert found.black[0] == places[f"{row}{column}"]
+    assert mosaic.black[0] == places[f"{row}{column}"]
 
 
 def test_levels_by_hand_are_of_all_places_or_of_each() -> None:
@@ -302,9 +302,9 @@ def test_levels_by_hand_are_of_all_places_or_of_each() -> None:
 
 def test_black_is_subtracted_from_each_place_by_its_own_level() -> None:
     values = np.array([[60, 70], [50, 1023]], np.uint16)
-    found = without_black(Mosaic(values, "RGGB", (60.0, 61.0, 62.0, 63.0), 1023.0))
-    assert found.values.tolist() == [[0, 9], [0, 960]]
-    assert (found.black, found.white) == ((0.0,) * 4, 960.0)
+    mosaic = without_black(Mosaic(values, "RGGB", (60.0, 61.0, 62.0, 63.0), 1023.0))
+    assert mosaic.values.tolist() == [[0, 9], [0, 960]]
+    assert (mosaic.black, mosaic.white) == ((0.0,) * 4, 960.0)
     assert values.tolist() == [[60, 70], [50, 1023]]
 
 

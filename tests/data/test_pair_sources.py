@@ -43,8 +43,8 @@ def table(tmp_path: Path) -> Path:
 def test_a_table_names_files_splits_and_levels(table: Path) -> None:
     config = DataConfig.of(str(table))
     assert config.raw == RawFormat(black=64, white=1023)
-    found = find_pairs(config)
-    assert {split: [pair.name for pair in pairs] for split, pairs in found.items()} == {
+    splits = find_pairs(config)
+    assert {split: [pair.name for pair in pairs] for split, pairs in splits.items()} == {
         "train": ["phone/0.png", "phone/1.png"],
         "val": ["phone/2.png"],
         "test": ["phone/3.png"],
@@ -83,8 +83,8 @@ def test_another_table_of_the_same_files_is_other_data(table: Path) -> None:
 
 def test_without_splits_pairs_are_split_by_the_seed(table: Path) -> None:
     table.write_text("raw;rgb\n" + "".join(f"phone/{n}.png;camera/c{n}.png\n" for n in range(4)))
-    found = find_pairs(DataConfig(str(table), val_fraction=0.25, test_fraction=0.25))
-    assert [len(pairs) for pairs in found.values()] == [2, 1, 1]
+    splits = find_pairs(DataConfig(str(table), val_fraction=0.25, test_fraction=0.25))
+    assert [len(pairs) for pairs in splits.values()] == [2, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_blanks_around_a_path_are_of_the_table_unless_a_file_is_called_so(tmp_pa
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "pairs.csv").write_text("raw,rgb\n a.png , a-rgb.png\n b .png, b-rgb.png\n")
     pairs = find_pairs(DataConfig(str(tmp_path / "pairs.csv"), val_fraction=0.5))
-    found = {(pair.raw.name, pair.rgb.name) for split in pairs.values() for pair in split}
-    assert found == {("a.png", "a-rgb.png"), (" b .png", " b-rgb.png")}
+    names = {(pair.raw.name, pair.rgb.name) for split in pairs.values() for pair in split}
+    assert names == {("a.png", "a-rgb.png"), (" b .png", " b-rgb.png")}
 
 
 def test_pairs_made_of_photographs_tell_their_levels_though_some_were_removed(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_patterns_tell_the_files_of_one_folder_apart(tmp_path: Path) -> None:
     for number in range(10):
         write_pair(tmp_path, f"x/IMG_{number}.png", f"x/IMG_{number}_rgb.png", seed=number)
     config = DataConfig(str(tmp_path / "x"), raw_dir="IMG_*.png", rgb_dir="IMG_*_rgb.png")
-    found = find_pairs(config)
-    assert [len(pairs) for pairs in found.values()] == [8, 1, 1]
-    assert all(pair.rgb.name == f"IMG_{pair.name}_rgb.png" for pair in found["train"])
+    splits = find_pairs(config)
+    assert [len(pairs) for pairs in splits.values()] == [8, 1, 1]
+    assert all(pair.rgb.name == f"IMG_{pair.name}_rgb.png" for pair in splits["train"])
     (tmp_path / "x" / "IMG_3_rgb.png").unlink()
     with pytest.raises(DataError, match=r"1 files .* have no partner .*\(3\)"):
         find_pairs(config)
@@ -165,8 +165,8 @@ def test_patterns_tell_the_files_of_one_folder_apart(tmp_path: Path) -> None:
 def test_patterns_hold_below_split_folders(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         write_pair(tmp_path, f"{split}/1_raw.png", f"{split}/1_rgb.png", seed=1)
-    found = find_pairs(DataConfig(str(tmp_path), raw_dir="*_raw.png", rgb_dir="*_rgb.png"))
-    assert [len(pairs) for pairs in found.values()] == [1, 1, 1]
+    splits = find_pairs(DataConfig(str(tmp_path), raw_dir="*_raw.png", rgb_dir="*_rgb.png"))
+    assert [len(pairs) for pairs in splits.values()] == [1, 1, 1]
 
 
 # A camera's RAW

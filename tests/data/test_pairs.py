@@ -55,17 +55,17 @@ def test_numbered_files_come_in_numeric_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_folder_without_splits_is_divided_by_the_seed(tmp_path: Path, layout: tuple[str, str]) -> None:
     config = write_flat(tmp_path, 20, layout=layout)
-    found = names(config)
-    assert {split: len(some) for split, some in found.items()} == {"train": 16, "val": 2, "test": 2}
-    assert sorted(name for some in found.values() for name in some) == sorted(str(n) for n in range(20))
-    assert names(config) == found
-    assert names(replace(config, split_seed=1)) != found
+    splits = names(config)
+    assert {split: len(some) for split, some in splits.items()} == {"train": 16, "val": 2, "test": 2}
+    assert sorted(name for some in splits.values() for name in some) == sorted(str(n) for n in range(20))
+    assert names(config) == splits
+    assert names(replace(config, split_seed=1)) != splits
 
 
 def test_a_missing_split_is_taken_from_training(tmp_path: Path) -> None:
-    found = names(write_splits(tmp_path, train=20, test=3))
-    assert [len(found[split]) for split in ("train", "val", "test")] == [18, 2, 3]
-    assert not set(found["train"]) & set(found["val"])
+    splits = names(write_splits(tmp_path, train=20, test=3))
+    assert [len(splits[split]) for split in ("train", "val", "test")] == [18, 2, 3]
+    assert not set(splits["train"]) & set(splits["val"])
 
 
 def test_zurich_jpeg_targets_are_read(tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_accented_names_match_however_their_letters_are_stored(tmp_path: Path) -
         (tmp_path / folder).mkdir()
         for name in ("café", "übung", "写真", *map(str, range(20))):
             (tmp_path / folder / f"{normalize(form, name)}.png").touch()
-    found = find_pairs(DataConfig(str(tmp_path)))
-    assert sum(map(len, found.values())) == 23
+    splits = find_pairs(DataConfig(str(tmp_path)))
+    assert sum(map(len, splits.values())) == 23
 
 
 def test_two_files_of_one_name_are_an_error(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def inside(shown: np.ndarray, places: list[tuple[int, int]], side: int) -> int:
 
 def test_what_the_target_shows_whole_is_cut_by_a_grid_in_the_middle() -> None:
     rows, columns = (116, 372, 628), (60, 316, 572, 828, 1084)
-    found = list(positions(np.ones((500, 700), bool), patch=256, stride=256))
-    assert found == [(row, column) for row in rows for column in columns]
+    corners = list(positions(np.ones((500, 700), bool), patch=256, stride=256))
+    assert corners == [(row, column) for row in rows for column in columns]
 
 
 @pytest.mark.parametrize(("degrees", "share", "least"), [(-7.5, 0.88, 9), (5.0, 0.9, 9), (0.0, 0.7, 6), (45.0, 0.8, 4)])

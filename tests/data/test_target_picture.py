@@ -26,9 +26,9 @@ EXIF, COLOUR_SPACE, INTEROPERABILITY, ORIENTATION = 0x8769, 0xA001, 0xA005, 274
 
 
 def exif(space: int, index: str | None = None) -> Image.Exif:
-    told = Image.Exif()
-    told[EXIF] = {COLOUR_SPACE: space} | ({} if index is None else {INTEROPERABILITY: {1: index}})
-    return told
+    tags = Image.Exif()
+    tags[EXIF] = {COLOUR_SPACE: space} | ({} if index is None else {INTEROPERABILITY: {1: index}})
+    return tags
 
 
 def through_the_formula(pixels: np.ndarray, exponent: float, matrix: np.ndarray) -> np.ndarray:
@@ -45,26 +45,26 @@ def through_the_formula(pixels: np.ndarray, exponent: float, matrix: np.ndarray)
 def test_a_picture_of_another_profile_is_converted_and_that_is_said(tmp_path: Path, name: str, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(EIGHT).save(path, icc_profile=CAMERAS[name], **(LOSSLESS if suffix == "jpg" else {}))
-    found = read_picture(path)
-    assert found.colours == f"{name}, converted to sRGB"
-    assert found.notes == (f"the colours of the target were converted from {name} to sRGB",)
-    assert np.abs(found.pixels.astype(int) - EIGHT).max() > 50
+    picture = read_picture(path)
+    assert picture.colours == f"{name}, converted to sRGB"
+    assert picture.notes == (f"the colours of the target were converted from {name} to sRGB",)
+    assert np.abs(picture.pixels.astype(int) - EIGHT).max() > 50
 
 
 def marked(path: Path, primaries: int, transfer: int) -> Path:
     """Write a PNG whose mark cICP, which Pillow cannot write, says so."""
     Image.fromarray(EIGHT).save(path)
-    whole, told = path.read_bytes(), b"cICP" + bytes([primaries, transfer, 0, 1])
-    chunk = struct.pack(">I", 4) + told + struct.pack(">I", zlib.crc32(told))
+    whole, colours = path.read_bytes(), b"cICP" + bytes([primaries, transfer, 0, 1])
+    chunk = struct.pack(">I", 4) + colours + struct.pack(">I", zlib.crc32(colours))
     path.write_bytes(whole[:33] + chunk + whole[33:])  # behind the header
     return path
 
 
 def test_a_png_says_by_cicp_which_colours_it_has(tmp_path: Path) -> None:
     Image.fromarray(EIGHT).save(tmp_path / "p3.png", icc_profile=CAMERAS["Display P3"])
-    found = read_picture(marked(tmp_path / "a.png", 12, 13))
-    assert found.colours == "Display P3 by cICP, converted to sRGB"
-    assert np.abs(found.pixels.astype(int) - read_picture(tmp_path / "p3.png").pixels).max() <= 1
+    picture = read_picture(marked(tmp_path / "a.png", 12, 13))
+    assert picture.colours == "Display P3 by cICP, converted to sRGB"
+    assert np.abs(picture.pixels.astype(int) - read_picture(tmp_path / "p3.png").pixels).max() <= 1
     assert read_picture(marked(tmp_path / "b.png", 1, 13)).colours == "sRGB"
     assert "primaries 9, transfer 16" in read_picture(marked(tmp_path / "c.png", 9, 16)).notes[0]
 
@@ -94,8 +94,8 @@ def test_shades_between_two_levels_of_8_bits_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("curve", [SRGB_TABLE, gamma(2.2)], ids=["its own curve", "gamma 2.2"])
 def test_srgb_by_another_maker_is_left_as_it_is_only_where_it_is_srgb(tmp_path: Path, curve: bytes) -> None:
     Image.fromarray(EIGHT).save(tmp_path / "a.png", icc_profile=profile("sRGB", SRGB, curve))
-    found = read_picture(tmp_path / "a.png")
-    assert (found.colours == "sRGB") == (curve == SRGB_TABLE) == bool((found.pixels == EIGHT).all())
+    picture = read_picture(tmp_path / "a.png")
+    assert (picture.colours == "sRGB") == (curve == SRGB_TABLE) == bool((picture.pixels == EIGHT).all())
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_srgb_by_another_maker_is_left_as_it_is_only_where_it_is_srgb(tmp_path: 
 )
 def test_a_profile_that_cannot_be_used_is_told(tmp_path: Path, content: bytes, said: str) -> None:
     Image.fromarray(EIGHT).save(tmp_path / "a.png", icc_profile=content)
-    found = read_picture(tmp_path / "a.png")
-    assert found.colours == "profile not usable, taken for sRGB"
-    assert said in found.notes[0]
-    np.testing.assert_array_equal(found.pixels, EIGHT)
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.colours == "profile not usable, taken for sRGB"
+    assert said in picture.notes[0]
+    np.testing.assert_array_equal(picture.pixels, EIGHT)
 
 
 @pytest.mark.parametrize(
-    ("told", "colours", "said"),
+    ("tags", "colours", "said"),
     [
         (exif(1), "sRGB", None),
         (exif(0xFFFF, "R03"), "Adobe RGB by EXIF, converted to sRGB", "from Adobe RGB, which its EXIF names"),
@@ -127,16 +127,16 @@ def test_a_profile_that_cannot_be_used_is_told(tmp_path: Path, content: bytes, s
     ],
 )
 def test_exif_says_which_colours_a_picture_without_a_profile_has(
-    tmp_path: Path, told: Image.Exif | None, colours: str, said: str | None
+    tmp_path: Path, tags: Image.Exif | None, colours: str, said: str | None
 ) -> None:
-    Image.fromarray(GREYS).save(tmp_path / "a.jpg", exif=told or b"", **LOSSLESS)
-    found = read_picture(tmp_path / "a.jpg")
-    assert found.colours == colours
-    assert [said in note for note in found.notes] == ([] if said is None else [True])
+    Image.fromarray(GREYS).save(tmp_path / "a.jpg", exif=tags or b"", **LOSSLESS)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.colours == colours
+    assert [said in note for note in picture.notes] == ([] if said is None else [True])
     wanted = GREYS
     if "Adobe" in colours:
         wanted = 255 * through_the_formula(GREYS / 255, 563 / 256, np.array(ADOBE).T)
-    assert np.abs(found.pixels - wanted.astype(float)).max() <= 1.5
+    assert np.abs(picture.pixels - wanted.astype(float)).max() <= 1.5
 
 
 def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes], kind: int = 2) -> bytes:
@@ -162,9 +162,9 @@ def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes], kind: int = 2) -> byte
 )
 def test_the_marks_of_a_png_are_heeded(tmp_path: Path, name: bytes, content: bytes, colours: str) -> None:
     (tmp_path / "a.png").write_bytes(png(SIXTEEN, (name, content)))
-    found = read_picture(tmp_path / "a.png")
-    assert found.colours == colours
-    assert len(found.notes) == (1 if colours == "sRGB" else 2)  # that it was rounded, and of its colours
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.colours == colours
+    assert len(picture.notes) == (1 if colours == "sRGB" else 2)  # that it was rounded, and of its colours
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def tiff(pixels: np.ndarray, **options: object) -> Callable[[Path], None]:
 )
 def test_16_bits_arrive_whatever_way_they_are_stored(tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path / "a.tif")
-    found = read_picture(tmp_path / "a.tif")
-    np.testing.assert_array_equal(found.pixels, SIXTEEN)
-    assert found.bits == 16
-    assert any("rounded to the 8 bits" in note for note in found.notes)
-    assert not any("transparent" in note for note in found.notes)
+    picture = read_picture(tmp_path / "a.tif")
+    np.testing.assert_array_equal(picture.pixels, SIXTEEN)
+    assert picture.bits == 16
+    assert any("rounded to the 8 bits" in note for note in picture.notes)
+    assert not any("transparent" in note for note in picture.notes)
 
 
 def test_every_value_of_16_bits_is_rounded_to_the_nearest_of_8() -> None:
@@ -224,12 +224,12 @@ def test_every_value_of_16_bits_is_rounded_to_the_nearest_of_8() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "interleaved", "planar"])
 def test_16_bits_are_turned_as_8_bits_are(tmp_path: Path, kind: str, orientation: int) -> None:
-    told = Image.Exif()
-    told[ORIENTATION] = orientation
-    Image.fromarray(narrowed(SIXTEEN)).save(tmp_path / "8.png", exif=told)
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    Image.fromarray(narrowed(SIXTEEN)).save(tmp_path / "8.png", exif=tags)
     path = tmp_path / "16.tif"
     if kind == "png":
-        path.write_bytes(png(SIXTEEN, (b"eXIf", told.tobytes().removeprefix(b"Exif\0\0"))))
+        path.write_bytes(png(SIXTEEN, (b"eXIf", tags.tobytes().removeprefix(b"Exif\0\0"))))
     else:
         options = {"extratags": [(ORIENTATION, 3, 1, orientation, True)]}
         pixels = planes(SIXTEEN) if kind == "planar" else SIXTEEN
@@ -243,9 +243,9 @@ def test_transparency_is_told(tmp_path: Path, bits: int) -> None:
         (tmp_path / "a.png").write_bytes(png(with_alpha(7), kind=6))
     else:
         Image.fromarray(np.dstack([EIGHT, EIGHT[..., :1]])).save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png")
-    assert any("transparent in places" in note for note in found.notes)
-    np.testing.assert_array_equal(found.pixels, EIGHT if bits == 8 else SIXTEEN)
+    picture = read_picture(tmp_path / "a.png")
+    assert any("transparent in places" in note for note in picture.notes)
+    np.testing.assert_array_equal(picture.pixels, EIGHT if bits == 8 else SIXTEEN)
 
 
 def test_12_bits_in_the_lower_ones_of_16_are_no_dark_photograph(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def converter(train: PairSet, spec: ArchSpec = SMALL, **options: object) -> Conv
 
 
 def test_the_files_have_the_sizes_that_were_asked_for(train: PairSet) -> None:
-    found = converter(train, dynamic=True).convert(PRECISIONS["int8"])
-    assert found.dynamic is not None
-    assert TfliteModel(found.twin).input_shape == (1, 32, 32, 4)
-    assert TfliteModel(found.deploy).input_shape == (1, 32, 48, 4)
-    assert TfliteModel(found.dynamic, input_shape=(1, 10, 12, 4)).output_shape == (1, 20, 24, 3)
+    files = converter(train, dynamic=True).convert(PRECISIONS["int8"])
+    assert files.dynamic is not None
+    assert TfliteModel(files.twin).input_shape == (1, 32, 32, 4)
+    assert TfliteModel(files.deploy).input_shape == (1, 32, 48, 4)
+    assert TfliteModel(files.dynamic, input_shape=(1, 10, 12, 4)).output_shape == (1, 20, 24, 3)
     assert converter(train).convert(PRECISIONS["fp32"]).dynamic is None
 
 
@@ -87,9 +87,9 @@ def test_a_network_whose_lowest_map_is_one_pixel_of_the_pairs_is_right_at_any_si
     graph = build_graph(DEEP, (1, 16, 16, 4))
     assert (has_single_pixels(graph), has_single_pixels(pair_sized(DESIGNS["csanet"].spec))) == (True, False)
     weights, options = random_weights(graph), ExportOptions(size=(64, 96))
-    found = Converter(graph, weights, cropped, options).convert(PRECISIONS[precision])
-    assert TfliteModel(found.twin).input_shape == (1, 16, 16, 4)
+    files = Converter(graph, weights, cropped, options).convert(PRECISIONS[precision])
+    assert TfliteModel(files.twin).input_shape == (1, 16, 16, 4)
     x = np.concatenate([np.tile(network_input(cropped, np.arange(k, k + 1)), (1, 2, 1, 1)) for k in range(3)], axis=2)
     expected = lower_tf.predict(graph.at(options.packed_shape), weights, x)
-    apart = np.abs(TfliteModel(found.deploy)(x) - expected).mean() / np.ptp(expected)
+    apart = np.abs(TfliteModel(files.deploy)(x) - expected).mean() / np.ptp(expected)
     assert apart < (1e-3 if precision.startswith("fp") else 0.05)

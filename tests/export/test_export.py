@@ -172,33 +172,33 @@ def test_an_export_is_not_overwritten(
 
 def test_the_card_on_disk_is_the_card(exported: tuple[Path, Card]) -> None:
     out, card = exported
-    told = checksums.without_sum(json.loads((out / "card.json").read_text("utf-8")))
-    assert list(told) == [field.name for field in fields(Card)]
-    assert [list(file) for file in told["precisions"]] == [[field.name for field in fields(FileCard)]] * 4
-    assert told == json.loads(json.dumps(card.to_dict()))
+    document = checksums.without_sum(json.loads((out / "card.json").read_text("utf-8")))
+    assert list(document) == [field.name for field in fields(Card)]
+    assert [list(file) for file in document["precisions"]] == [[field.name for field in fields(FileCard)]] * 4
+    assert document == json.loads(json.dumps(card.to_dict()))
     assert (out / "card.md").read_text("utf-8") == to_markdown(card)
 
 
 @pytest.mark.parametrize("number", range(4), ids=PRECISIONS)
 def test_a_file_on_disk_is_worth_what_its_card_says(exported: tuple[Path, Card], val: PairSet, number: int) -> None:
     out, card = exported
-    told = card.precisions[number]
-    assert told.file
-    assert told.dynamic_file
-    deploy = TfliteModel((out / told.file).read_bytes())
+    file_card = card.precisions[number]
+    assert file_card.file
+    assert file_card.dynamic_file
+    deploy = TfliteModel((out / file_card.file).read_bytes())
     assert (deploy.input_shape, deploy.output_shape) == (tuple(card.input_shape), tuple(card.output_shape))
-    assert vars(deploy.input) == told.input
-    assert vars(deploy.output) == told.output
+    assert vars(deploy.input) == file_card.input
+    assert vars(deploy.output) == file_card.output
     # The file for any size, at the pairs' size, is what was judged, but for the order of sums.
-    none = TfliteModel((out / told.dynamic_file).read_bytes(), input_shape=(1, 32, 32, 4))
+    none = TfliteModel((out / file_card.dynamic_file).read_bytes(), input_shape=(1, 32, 32, 4))
     inputs = network_input(val, np.arange(len(val)))
     psnr = [
         -10 * np.log10(np.mean((np.clip(none(x[None])[0], 0, 1) - rgb / 255) ** 2))
         for x, rgb in zip(inputs, val.rgb, strict=True)
     ]
-    assert np.mean(psnr) == pytest.approx(told.val_psnr_db, abs=0.05)
-    assert told.drop_db == pytest.approx(card.trained_val_psnr_db - told.val_psnr_db)
-    assert told.local_runtime_ms > 0
+    assert np.mean(psnr) == pytest.approx(file_card.val_psnr_db, abs=0.05)
+    assert file_card.drop_db == pytest.approx(card.trained_val_psnr_db - file_card.val_psnr_db)
+    assert file_card.local_runtime_ms > 0
 
 
 def test_fields_beside_the_precisions_are_those_of_the_float32_file(exported: tuple[Path, Card]) -> None:
@@ -402,11 +402,11 @@ def test_a_file_for_counts_is_fed_with_the_mosaic_as_it_is(
 ) -> None:
     options = replace(EVERYTHING, precisions=(name,), input="raw10", size=(64, 64))
     card = exporter.export(target, tmp_path / "out", device, options)
-    told = card.precisions[-1]
-    assert "raw counts, black 0 and white 1023; output" in told.input_contract
+    file_card = card.precisions[-1]
+    assert "raw counts, black 0 and white 1023; output" in file_card.input_contract
     assert card.input_levels == {"black": 0.0, "white": 1023.0}
-    assert told.file
-    model = TfliteModel((tmp_path / "out" / told.file).read_bytes())
+    assert file_card.file
+    model = TfliteModel((tmp_path / "out" / file_card.file).read_bytes())
     counts = pack(val.raw[:1], val.format)
     np.testing.assert_array_equal(model.input.encode(counts.astype(np.float32)), counts)
     plain = TfliteModel((tmp_path / "out" / "model.tflite").read_bytes())
@@ -426,7 +426,7 @@ def test_a_difference_is_relative_to_a_range_of_at_least_one() -> None:
 def test_the_page_tells_a_person_what_is_there_how_it_is_fed_and_how_it_is_run(exported: tuple[Path, Card]) -> None:
     _, card = exported
     page = to_markdown(card)
-    for told in (
+    for text in (
         "![RAW, output, target](patches.png)",
         "| model_int8.tflite |",
         f"{card.runtime_ms:.1f} ms predicted",
@@ -440,7 +440,7 @@ def test_the_page_tells_a_person_what_is_there_how_it_is_fed_and_how_it_is_run(e
         "pattern RGGB, 10 bits, black 0, white\n1023",
         "model_int8_none.tflite",
     ):
-        assert told in page
+        assert text in page
     assert "nan" not in page.lower().split()
     assert "Not written" not in page
 

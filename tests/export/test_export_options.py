@@ -88,15 +88,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "told"), WRONG)
-def test_what_no_export_can_be_is_refused(asked: dict[str, object], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        ExportOptions(**asked).validate()  # type: ignore[arg-type]
+@pytest.mark.parametrize(("options", "sentence"), WRONG)
+def test_what_no_export_can_be_is_refused(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        ExportOptions(**options).validate()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("asked", [{"precisions": ("int8",), "io": "float32"}, {"precisions": ("int16",)}])
-def test_counts_go_where_they_fit(asked: dict[str, object]) -> None:
-    ExportOptions(**asked, input="raw14").validate()  # type: ignore[arg-type]
+@pytest.mark.parametrize("options", [{"precisions": ("int8",), "io": "float32"}, {"precisions": ("int16",)}])
+def test_counts_go_where_they_fit(options: dict[str, object]) -> None:
+    ExportOptions(**options, input="raw14").validate()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

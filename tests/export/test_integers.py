@@ -105,11 +105,11 @@ def test_equal_channels_leave_every_network_what_it_computes(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_told_of_equal_channels_is_what_one_would_see(name: str) -> None:
     graph, _, samples, scales, _, seen = equalised(name)
-    told = samples.scaled(graph, scales)
+    predicted = samples.scaled(graph, scales)
     for part in ("low", "high", "moments"):
         for key, value in getattr(seen, part).items():
             near = 1e-3 * max(1e-6, float(np.abs(value).max()))
-            np.testing.assert_allclose(getattr(told, part)[key], value, atol=near, err_msg=f"{part} {key}")
+            np.testing.assert_allclose(getattr(predicted, part)[key], value, atol=near, err_msg=f"{part} {key}")
 
 
 def test_channels_fill_the_range_of_their_map_as_far_as_a_factor_may_go() -> None:
@@ -150,9 +150,9 @@ def test_importance_is_what_an_error_does_to_the_output() -> None:
     samples = look_at(graph, weights, 0.2 * pictures(count=24))
     inside = np.sort(samples.importance["n0"], axis=0)  # each stands for as many positions as it was drawn from
     expected = (weights["n1/kernel"] ** 2).sum((0, 1, 3))
-    found = samples.importance["n0"].sum(0) / 24 / (16 * 16)
+    importance = samples.importance["n0"].sum(0) / 24 / (16 * 16)
     assert inside.min() >= 0
-    np.testing.assert_allclose(found, expected, rtol=0.15)  # less at the border, and 96 vectors of random signs
+    np.testing.assert_allclose(importance, expected, rtol=0.15)  # less at the border, and 96 vectors of random signs
 
 
 def test_what_the_photograph_clips_has_no_importance() -> None:
@@ -195,9 +195,9 @@ def test_maps_that_a_file_rounds_in_one_step_have_one_range() -> None:
     build.add("joined", Concat(), a, b)
     graph = build.build()
     idle = {"joined": np.zeros((4, 6), np.float32), "a": np.zeros((4000, 3), np.float32)}
-    found = chosen_ranges(graph, {}, samples_of(graph, {"a": 9 * spread(), "b": spread()}, idle))
-    assert found["a"] == found["b"] == found["joined"]
-    assert found["b"][1] == pytest.approx(1, rel=0.2)
+    ranges = chosen_ranges(graph, {}, samples_of(graph, {"a": 9 * spread(), "b": spread()}, idle))
+    assert ranges["a"] == ranges["b"] == ranges["joined"]
+    assert ranges["b"][1] == pytest.approx(1, rel=0.2)
 
 
 def test_a_convolution_has_no_map_of_its_own_in_front_of_a_relu_and_one_in_front_of_a_tanh() -> None:
@@ -221,12 +221,13 @@ def test_rounded_kernels_are_those_of_the_file_and_change_its_products_less(name
     graph, x = KERNELS[name], pictures()
     weights = random_weights(graph)
     kernel = weights["n0/kernel"]
-    found = rounded(graph, weights, look_at(graph, weights, x).moments)["n0/kernel"]
+    rounded_kernel = rounded(graph, weights, look_at(graph, weights, x).moments)["n0/kernel"]
     axis = channel_axis(graph.nodes[0], "kernel")
-    again, plain = (np.asarray(fake_quantised_weight(value, axis)) for value in (found, kernel))
-    np.testing.assert_allclose(again, found, atol=1e-6 * np.abs(kernel).max())
+    again, plain = (np.asarray(fake_quantised_weight(value, axis)) for value in (rounded_kernel, kernel))
+    np.testing.assert_allclose(again, rounded_kernel, atol=1e-6 * np.abs(kernel).max())
     errors = [
-        np.mean((output(graph, weights | {"n0/kernel": k}, x) - output(graph, weights, x)) ** 2) for k in (found, plain)
+        np.mean((output(graph, weights | {"n0/kernel": k}, x) - output(graph, weights, x)) ** 2)
+        for k in (rounded_kernel, plain)
     ]
     assert errors[0] < 0.95 * errors[1]
 
@@ -235,9 +236,9 @@ def test_a_channel_of_zeros_stays_one() -> None:
     graph = chain(Conv(3))
     weights = random_weights(graph)
     weights["n0/kernel"] = weights["n0/kernel"] * np.array([1, 0, 1], np.float32)
-    found = rounded(graph, weights, look_at(graph, weights, pictures()).moments)["n0/kernel"]
-    assert not found[..., 1].any()
-    assert np.isfinite(found).all()
+    rounded_kernel = rounded(graph, weights, look_at(graph, weights, pictures()).moments)["n0/kernel"]
+    assert not rounded_kernel[..., 1].any()
+    assert np.isfinite(rounded_kernel).all()
 
 
 def test_pictures_larger_than_what_is_looked_at_count_with_their_middle() -> None:
@@ -252,6 +253,6 @@ def test_pictures_larger_than_what_is_looked_at_count_with_their_middle() -> Non
 def test_int16_keeps_channels_and_ranges_as_they_are() -> None:
     graph = build_graph(DENSE, SIZE)
     weights = unequal(graph)
-    found = CalibratedNetwork(graph, weights, pictures()).int16
-    assert (found.ranges, found.scales) == ({}, {})
-    assert found.exact is weights
+    calibrated = CalibratedNetwork(graph, weights, pictures()).int16
+    assert (calibrated.ranges, calibrated.scales) == ({}, {})
+    assert calibrated.exact is weights

@@ -27,14 +27,14 @@ def test_noise_that_enters_at_a_node_is_found_there(node: str) -> None:
     graph, weights, x = network("csanet")
     expected = lower_tf.predict_maps(graph, weights, x)
     rng = np.random.default_rng(1)
-    found, spoilt = {}, set[str]()
+    noisy, spoilt = {}, set[str]()
     for each in graph.nodes:  # noise where it enters and, a little more of it, in all that follows
         if each.name == node or spoilt & set(each.inputs):
             spoilt.add(each.name)
         level = 0.5 if each.name in spoilt else 0.002
         value = expected[each.name]
-        found[each.name] = value + rng.normal(0, level * value.std() + 1e-6, value.shape)
-    worst = worst_layer(graph, expected, found, best_db=BEST_DB)
+        noisy[each.name] = value + rng.normal(0, level * value.std() + 1e-6, value.shape)
+    worst = worst_layer(graph, expected, noisy, best_db=BEST_DB)
     assert worst.node == node
     assert worst.before_db > 40 > 20 > worst.after_db
     assert f'"{node}"' in str(worst)

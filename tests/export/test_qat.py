@@ -94,10 +94,10 @@ def test_a_run_begins_with_the_targets_weights_and_the_ranges_of_its_int8_file(
 
 def test_a_run_from_before_channels_were_made_equal_goes_on_as_it_began(tuned: TrainingRun) -> None:
     assert tuned.quantisation is not None
-    told = {name: value for name, value in tuned.quantisation.to_dict().items() if name != "scales"}
-    begun = Quantisation.from_dict(told)
+    stored = {name: value for name, value in tuned.quantisation.to_dict().items() if name != "scales"}
+    begun = Quantisation.from_dict(stored)
     assert begun.scales == {}
-    assert begun.to_dict() == told
+    assert begun.to_dict() == stored
 
 
 def test_fine_tuning_moves_weights_and_ranges(trained: NetworkRef, tuned: TrainingRun) -> None:
@@ -141,8 +141,8 @@ def test_half_precision_and_roundings_do_not_go_together(tuned: TrainingRun) -> 
 
 def test_every_start_has_a_folder_of_its_own(trained: NetworkRef, tmp_path: Path) -> None:
     def folder(start: NetworkRef, calibration: int) -> Path:
-        asked = TrainOptions({}, steps=60, qat=True, calibration=calibration)
-        return run_folder(start, asked, TUNING, tmp_path)
+        options = TrainOptions({}, steps=60, qat=True, calibration=calibration)
+        return run_folder(start, options, TUNING, tmp_path)
 
     assert trained.state is not None
     last = trained.trained.path.parent / CHECKPOINT_FILE
@@ -222,8 +222,8 @@ def test_what_cannot_be_fine_tuned_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(trained.trained.path.parent)
-    told = [option.replace("{float}", folder) for option in options]
-    assert sentence in refusal(in_process("export", folder, "--out", "out", *SIZE, *told))
+    arguments = [option.replace("{float}", folder) for option in options]
+    assert sentence in refusal(in_process("export", folder, "--out", "out", *SIZE, *arguments))
     assert not Path("out").exists()
 
 

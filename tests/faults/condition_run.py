@@ -205,13 +205,13 @@ def failing(folder: Path, condition: Condition, *, log: Path | None = None) -> d
     """Return the variables by which calls fail."""
     if not condition.calls:
         return {}
-    found = {
+    variables = {
         "LD_PRELOAD": str(failing_disk()),
         "FAILING_UNDER": str(folder / condition.under if condition.under else folder),
         "FAILING_CALL": condition.calls,
         "FAILING_ERRNO": str(getattr(errno, condition.error)),
     }
-    return found | ({"FAILING_LOG": str(log)} if log else {"FAILING_AT": str(condition.at)})
+    return variables | ({"FAILING_LOG": str(log)} if log else {"FAILING_AT": str(condition.at)})
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -271,9 +271,9 @@ def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
 def _put_file(place: Path) -> Path | None:
     """Put a file where a folder is expected; return where the folder is kept meanwhile, if there is one."""
     place.parent.mkdir(exist_ok=True)
-    kept = place.rename(place.with_name(f".{place.name}-kept")) if place.exists() else None
+    aside = place.rename(place.with_name(f".{place.name}-kept")) if place.exists() else None
     place.write_bytes(b"a file of the user's own")
-    return kept
+    return aside
 
 
 def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, is_done: bool) -> list[str]:
@@ -373,8 +373,8 @@ def calls_of(prepared: Path, command: str, calls: str) -> list[str]:
         shutil.copytree(prepared, folder)
         process = started(folder, COMMANDS[command], **failing(folder, Condition("", command, calls), log=log))
         process.communicate(timeout=LONGEST_S)
-        told = log.read_text(errors="replace").splitlines() if log.exists() else []
-        own = [line.split(" ", 2)[1:] for line in told if line.startswith(f"{process.pid} ")]
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        own = [line.split(" ", 2)[1:] for line in lines if line.startswith(f"{process.pid} ")]
         return [f"{kind} {_plain(path.replace(f'{folder}/', ''))}" for kind, path in own]
 
 

@@ -73,7 +73,7 @@ def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]
     """Yield everything that is tried in a whole run, or what is asked for of it; empty: everything."""
     for area, affected, calls, error in AT_EACH_CALL if failing_disk() else ():
         for command in affected:
-            if _is_asked(area, areas) and _is_asked(command, commands):
+            if _is_chosen(area, areas) and _is_chosen(command, commands):
                 yield from at_each_call(prepared, command, calls=calls, error=error, area=area)
     rest = [*names(), *closed_to_others(commands), *files_for_folders()]
     if failing_disk():
@@ -82,20 +82,20 @@ def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]
             for command in ("search", "train", "pareto", "render", "predict", "report", "data make", "audit", "export")
             for place in READ_ONLY
         ]
-    yield from (c for c in rest if _is_asked(c.area, areas) and _is_asked(c.command, commands))
+    yield from (c for c in rest if _is_chosen(c.area, areas) and _is_chosen(c.command, commands))
     if can_mount():
         yield from mounted(prepared, areas, commands)
-    if _is_asked("signals", areas):
+    if _is_chosen("signals", areas):
         yield from signals(prepared, commands)
 
 
 def mounted(prepared: Path, areas: Sequence[str], commands: Sequence[str]) -> Iterator[Condition]:
     """Yield commands with real mounts: places that may only be read, and disks with a share of the room needed."""
-    for command in (name for name in WRITERS if _is_asked(name, commands)):
-        if _is_asked("read-only mount", areas):
+    for command in (name for name in WRITERS if _is_chosen(name, commands)):
+        if _is_chosen("read-only mount", areas):
             for place in MOUNTED:
                 yield Condition("read-only mount", command, read_only=place, what=place)
-        if _is_asked("small disk", areas):
+        if _is_chosen("small disk", areas):
             needed = undisturbed(prepared, COMMANDS[command])[1]
             for share in ROOM:
                 room = round(share * needed / KIB)
@@ -117,8 +117,8 @@ def files_for_folders() -> Iterator[Condition]:
             yield Condition("a file for a folder", command, file_at=place, what=place)
 
 
-def _is_asked(name: str, asked: Sequence[str]) -> bool:
-    return not asked or name in asked
+def _is_chosen(name: str, chosen: Sequence[str]) -> bool:
+    return not chosen or name in chosen
 
 
 SIGNALLED = (
@@ -144,7 +144,7 @@ WITH_WORKERS = ("search", "audit")
 
 def signals(prepared: Path, commands: Sequence[str] = ()) -> Iterator[Condition]:
     """Yield commands that get a signal, from Python's own start to their last moments."""
-    for command in (name for name in SIGNALLED if _is_asked(name, commands)):
+    for command in (name for name in SIGNALLED if _is_chosen(name, commands)):
         arguments, lasts_s = LONG.get(command, COMMANDS[command]), 0.0
         for kind, to in SIGNALS:
             if to.startswith("worker") and command not in WITH_WORKERS:
@@ -190,7 +190,7 @@ CLOSED = {
 def closed_to_others(commands: Sequence[str]) -> Iterator[Condition]:
     """Yield commands of a user without rights to one path."""
     for command in COMMANDS if os.getuid() or shutil.which(WITHOUT_RIGHTS[0]) else ():
-        if _is_asked(command, commands):
+        if _is_chosen(command, commands):
             for path, mode in CLOSED.items():
                 yield Condition("closed to the user", command, chmod=(path, mode), what=f"{path} {mode}")
 
@@ -215,21 +215,21 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**6, help="so many of a command in an area; all without it")
     parser.add_argument("--light", action="store_true", help="of odd names leave out what trains or converts")
     parser.add_argument("--prepared", type=Path, help="the folder that all is tried on; made where it is not there")
-    asked = parser.parse_args()
-    known = json.loads(asked.out.read_text())["outcomes"] if asked.out.exists() else []
+    options = parser.parse_args()
+    known = json.loads(options.out.read_text())["outcomes"] if options.out.exists() else []
     with tempfile.TemporaryDirectory(prefix="isp-nas-prepared-") as name:
-        prepared = asked.prepared or Path(name) / "prepared"
+        prepared = options.prepared or Path(name) / "prepared"
         if not prepared.exists():
             prepare(prepared)
-        for condition in thinned(all_conditions(prepared, asked.area, asked.command), asked.most):
-            forms = [form for form in NAMED if not (asked.light and any(each in HEAVY for each in form[:2]))]
+        for condition in thinned(all_conditions(prepared, options.area, options.command), options.most):
+            forms = [form for form in NAMED if not (options.light and any(each in HEAVY for each in form[:2]))]
             left = [form for form in forms if not _is_named(condition, form, known)]
             for outcome in [] if _is_known(condition, known) or not left else run_each(prepared, condition, left):
                 known.append(asdict(outcome))
-                told = condition.area, outcome.condition.command, condition.what, outcome.code
-                sys.stdout.write(f"{outcome.wrong or 'held'} {told} {outcome.said if outcome.wrong else ''}\n")
+                summary = condition.area, outcome.condition.command, condition.what, outcome.code
+                sys.stdout.write(f"{outcome.wrong or 'held'} {summary} {outcome.said if outcome.wrong else ''}\n")
                 sys.stdout.flush()
-                _write(asked.out, known)
+                _write(options.out, known)
 
 
 def run_each(prepared: Path, condition: Condition, forms: Sequence[list[str]]) -> Iterable[Outcome]:
@@ -242,19 +242,19 @@ def _is_known(condition: Condition, known: Sequence[Mapping[str, Any]]) -> bool:
 
 def _is_named(condition: Condition, form: Sequence[str], known: Sequence[Mapping[str, Any]]) -> bool:
     """Tell whether a command has been tried with an odd name."""
-    told = replace(condition, command=" ".join(form), what=ascii(condition.what))
-    return _is_known(told, known)
+    named = replace(condition, command=" ".join(form), what=ascii(condition.what))
+    return _is_known(named, known)
 
 
 def _write(path: Path, known: list[dict[str, object]]) -> None:
     from nas import provenance
 
-    told = {
+    document = {
         "made_by": provenance.collect() | {"command": "python tests/faults/conditions.py"},
         "by_area": by_area(known),
         "outcomes": known,
     }
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -121,10 +121,10 @@ def _outcome(folder: Path, condition: Condition, form: Sequence[str], env: Mappi
     code, out, err = forked_command.run(
         COMMAND, [part.replace("{}", name) for part in form], cwd=work, env=env, longest_s=LONGEST_S
     )
-    told = replace(condition, command=" ".join(form), what=ascii(name))
-    wrong = [*wrong_of(told, code, out, err, before, folder), *_odd(form, name, code, out, err)]
+    named = replace(condition, command=" ".join(form), what=ascii(name))
+    wrong = [*wrong_of(named, code, out, err, before, folder), *_odd(form, name, code, out, err)]
     wrong += [f"{path!a} appeared" for path in snapshot(work).keys() - before.keys() if not _is_meant(path, name)]
-    return Outcome(told, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
+    return Outcome(named, code, (err or out).replace(str(folder), "")[-400:] if wrong else "", tuple(wrong))
 
 
 def _odd(form: Sequence[str], name: str, code: int | None, out: str, err: str) -> Iterator[str]:

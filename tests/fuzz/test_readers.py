@@ -261,8 +261,8 @@ CONTRACT = {
 @given(data=st.data())
 def test_what_networks_say_of_their_input(seeds: dict[str, bytes], data: st.DataObject, tmp_path_factory: Any) -> None:
     place = tmp_path_factory.mktemp("net")
-    told = data.draw(manifest(json.dumps(CONTRACT)))
-    (place / "net.tflite").write_bytes(with_metadata(isp(16, 16), METADATA, told))
+    content = data.draw(manifest(json.dumps(CONTRACT)))
+    (place / "net.tflite").write_bytes(with_metadata(isp(16, 16), METADATA, content))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.tflite.isp_file.require_runs", lambda *_: None)  # the file is whole
         holds("render", place / "net.tflite", folder_of(seeds, place), "--out", place / "out")

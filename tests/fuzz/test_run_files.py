@@ -64,8 +64,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_pairs: Path) -> Path:
     arrays = {"a": np.arange(12, dtype=np.float32).reshape(3, 4)}
     for name in (run_folder.CHECKPOINT_FILE, run_folder.BEST_FILE):
         checkpoint.save(checkpoint.Checkpoint(20, SMALLNET.hash, arrays, arrays, arrays), folder / name)
-    told = [Validation(step, 20 + step / 8, 0.5, {"loss": 0.25, "l1": 0.25}, 0.001, 1.5, 0.25) for step in (10, 20)]
-    history.write(folder, told)
+    validations = [
+        Validation(step, 20 + step / 8, 0.5, {"loss": 0.25, "l1": 0.25}, 0.001, 1.5, 0.25) for step in (10, 20)
+    ]
+    history.write(folder, validations)
     return folder
 
 
@@ -192,8 +194,8 @@ def test_tables_of_photographs(place: Path, data: st.DataObject) -> None:
         (place / kind).mkdir(exist_ok=True)
         (place / kind / "0.png").write_bytes(b"")
     (place / "match.csv").write_bytes(data.draw(flipped(b"raw,target,scene\n0.png,0.png,a\n1.png,0.png,b\n")))
-    told = ("data", "make", "--raw", "phone", "--target", "camera", "--out", "out", "--match", "match.csv")
-    holds(*told, "--workers", 1)
+    command = ("data", "make", "--raw", "phone", "--target", "camera", "--out", "out", "--match", "match.csv")
+    holds(*command, "--workers", 1)
 
 
 @pytest.fixture(scope="module")
@@ -318,8 +320,8 @@ def test_cards_in_reports(place: Path, reported: Path, data: st.DataObject) -> N
     text = json.dumps(card(spec=best.to_dict(), hash=best.hash).to_dict())
     (place / "export" / "card.json").write_bytes(data.draw(manifest(text)))
     (place / "page.html").unlink(missing_ok=True)
-    told = ("report", "--results", reported, "--photos", 0, "--export", "export", "--out", "page.html")
-    holds(*told, "--format", "json")
+    command = ("report", "--results", reported, "--photos", 0, "--export", "export", "--out", "page.html")
+    holds(*command, "--format", "json")
 
 
 @tries(60)
@@ -328,10 +330,10 @@ def test_who_works_on_a_study(place: Path, reported: Path, data: st.DataObject) 
     from nas.search import workers_file
 
     count()
-    told = {"workers": [{"worker": 0, "host": "a", "backend": "cpu", "processor": "b", "trial": 3, "rung": 0,
+    document = {"workers": [{"worker": 0, "host": "a", "backend": "cpu", "processor": "b", "trial": 3, "rung": 0,
                          "seed": None, "step": 2, "steps": 10, "steps_per_s": 1.5, "seconds": 2.5}],
             "refused": ["c"], "dashboard": None}  # fmt: skip
-    (place / workers_file.FILE).write_bytes(data.draw(manifest(json.dumps(told))))
+    (place / workers_file.FILE).write_bytes(data.draw(manifest(json.dumps(document))))
     workers_file.read(place, 0.0)
 
 
@@ -361,8 +363,8 @@ def test_lists_of_moves(place: Path, data: st.DataObject) -> None:
     files = {"mine.tflite": b"mine", "model.tflite": b"mine, too"}
     for name, content in files.items():
         (out / name).write_bytes(content)
-    told = {"model.tflite": sha256(b"theirs").hexdigest(), "card.md": sha256(b"card").hexdigest()}
-    (work / export_folder.MOVES).write_bytes(data.draw(manifest(json.dumps(told))))
+    document = {"model.tflite": sha256(b"theirs").hexdigest(), "card.md": sha256(b"card").hexdigest()}
+    (work / export_folder.MOVES).write_bytes(data.draw(manifest(json.dumps(document))))
     export_folder.undo_broken_moves(out)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
 

@@ -79,8 +79,8 @@ def test_records(place: Path, study: Path, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_records_of_before_there_were_checksums(place: Path, study: Path, data: st.DataObject) -> None:
     results = shutil.copytree(study.parent, place / "results", dirs_exist_ok=True)
-    told = [json.loads(line) for line in (study / studies.RECORDS_FILE).read_bytes().splitlines()]
-    plain = b"".join(json.dumps({k: v for k, v in t.items() if k != "checksum"}).encode() + b"\n" for t in told)
+    records = [json.loads(line) for line in (study / studies.RECORDS_FILE).read_bytes().splitlines()]
+    plain = b"".join(json.dumps({k: v for k, v in t.items() if k != "checksum"}).encode() + b"\n" for t in records)
     (results / "tiny" / studies.RECORDS_FILE).write_bytes(data.draw(lines(plain)))
     holds("pareto", "--format", "json", "--all")
 
@@ -161,14 +161,14 @@ def test_measurements(place: Path, text: str, data: st.DataObject) -> None:
 @tries(60)
 @given(data=st.data())
 def test_files_of_litert_benchmark(place: Path, data: st.DataObject) -> None:
-    told = {
+    document = {
         "model": "net.tflite",
         "num_threads": 4,
         "accelerators": ["CPU"],
         "fully_accelerated": True,
         "latency": {"median_ms": 3.5, "p5_ms": 3.25, "p95_ms": 4.0, "num_runs": 50},
     }
-    (place / "given.json").write_bytes(data.draw(manifest(json.dumps(told))))
+    (place / "given.json").write_bytes(data.draw(manifest(json.dumps(document))))
     (place / "read.csv").unlink(missing_ok=True)
     holds("latency", "import", "given.json", "--out", "read.csv")
 

@@ -33,24 +33,24 @@ def ask(pairs: Path, out: Path, *more: object, targets: tuple[str, ...] = NETWOR
     return in_process("audit", *targets, "--data", pairs, "--out", out, *LADDERS, *more)
 
 
-def told(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "audit.json").read_text("utf-8"))
-    return found
+def audit_json(out: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((out / "audit.json").read_text("utf-8"))
+    return document
 
 
 def figures(out: Path) -> dict[str, Any]:
     """Return what an audit found, without when and where."""
-    return {name: value for name, value in told(out).items() if name != "provenance"}
+    return {name: value for name, value in audit_json(out).items() if name != "provenance"}
 
 
-def assert_close(found: Any, wanted: Any) -> None:
+def assert_close(actual: Any, wanted: Any) -> None:
     if isinstance(wanted, dict):
-        assert found.keys() == wanted.keys()
+        assert actual.keys() == wanted.keys()
         for name in wanted:
-            assert_close(found[name], wanted[name])
+            assert_close(actual[name], wanted[name])
     elif isinstance(wanted, list):
-        assert len(found) == len(wanted)
-        for one, other in zip(found, wanted, strict=True):
+        assert len(actual) == len(wanted)
+        for one, other in zip(actual, wanted, strict=True):
             assert_close(one, other)
     else:
-        assert found == (pytest.approx(wanted) if isinstance(wanted, float) else wanted)
+        assert actual == (pytest.approx(wanted) if isinstance(wanted, float) else wanted)

@@ -84,10 +84,10 @@ LOGCAT = (
 )
 
 
-def asking(delegate: str, *told: str, log: str = B) -> str:
+def asking(delegate: str, *messages: str, log: str = B) -> str:
     """The log of a run that was asked to use `delegate`, with what the runtime told of it."""
     lines = log.splitlines()
-    return "\n".join([*lines[:4], f"Use {delegate}: [1]", *told, *lines[4:]]) + "\n"
+    return "\n".join([*lines[:4], f"Use {delegate}: [1]", *messages, *lines[4:]]) + "\n"
 
 
 def replacing(nodes: str, delegate: str, partitions: int = 1, subgraph: int = 0) -> str:

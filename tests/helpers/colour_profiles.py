@@ -34,8 +34,8 @@ def table(values: np.ndarray) -> bytes:
 
 
 def _named(text: str) -> bytes:
-    told = text.encode() + b"\0"
-    return b"desc\0\0\0\0" + struct.pack(">I", len(told)) + told + bytes(78)
+    encoded = text.encode() + b"\0"
+    return b"desc\0\0\0\0" + struct.pack(">I", len(encoded)) + encoded + bytes(78)
 
 
 def profile(name: str, colorants: Colorants, curve: bytes) -> bytes:

@@ -132,8 +132,8 @@ def _encoded(kind: int, value: Any) -> bytes:
 
 def _image(size: Sequence[int], photometric: int, offset: int, length: int) -> list[tuple[Any, ...]]:
     rows, columns = size[0], size[1]
-    told = {256: columns, 257: rows, 262: photometric, 273: offset, 278: rows, 279: length, 284: 1}
-    return [(code, _LONG, 1, value) for code, value in told.items()]
+    tags = {256: columns, 257: rows, 262: photometric, 273: offset, 278: rows, 279: length, 284: 1}
+    return [(code, _LONG, 1, value) for code, value in tags.items()]
 
 
 def write_mosaic(path: Path, mosaic: np.ndarray) -> Path:

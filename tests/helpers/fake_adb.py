@@ -129,14 +129,14 @@ class _Adb:
         self.home = home
         self.arguments = arguments
         self.caller = os.getppid()
-        self.asked = " ".join(arguments)
+        self.command = " ".join(arguments)
         self.scenario = json.loads((home / "scenario.json").read_text())
         self.state = json.loads((home / "state.json").read_text())
         self.root = str(home / "files") + TMP
 
     def run(self) -> int:
         with (self.home / "calls.jsonl").open("a") as calls:
-            calls.write(json.dumps(self.asked) + "\n")
+            calls.write(json.dumps(self.command) + "\n")
         fault = self._fault()
         code = self._answer(fault)
         self._remember()
@@ -150,7 +150,7 @@ class _Adb:
     def _fault(self) -> dict:
         due = {}
         for number, fault in enumerate(self.scenario["faults"]):
-            if re.search(fault["match"], self.asked):
+            if re.search(fault["match"], self.command):
                 seen = self._count(f"fault {number}")
                 due = fault if fault.get("at", 1) in (seen, "every") else due
         return due
@@ -266,7 +266,7 @@ class _Adb:
         network = self.scenario["networks"].get(name, {})
         times = network.get("us", [10_000])
         microseconds = times[min(self._count(f"run {name}"), len(times)) - 1]
-        log = [network.get("text", ""), *_told(flags, graph, network), *_timed(microseconds)]
+        log = [network.get("text", ""), *_opening(flags, graph, network), *_timed(microseconds)]
         if network.get("status"):
             log = log[:-2]
         return "\n".join(log) + "\n", network.get("status", 0)
@@ -317,17 +317,17 @@ def _fail(sentence: str, code: int = 1) -> int:
     return code
 
 
-def _told(flags: str, graph: str, network: dict) -> list[str]:
+def _opening(flags: str, graph: str, network: dict) -> list[str]:
     """Return what the tool prints before it measures."""
     lines = ["STARTING!", "Log parameter values verbosely: [0]", "Num threads: [1]", f"Graph: [{graph}]"]
-    asked = re.search(r"--use_(gpu|nnapi|neuron|xnnpack)=true", flags)
-    if asked:
-        name = {"neuron": "NeuronDelegate"}.get(asked[1], asked[1].upper())
+    delegate = re.search(r"--use_(gpu|nnapi|neuron|xnnpack)=true", flags)
+    if delegate:
+        name = {"neuron": "NeuronDelegate"}.get(delegate[1], delegate[1].upper())
         nodes = network.get("nodes", 7)
         taken = network.get("taken", nodes)
-        lines.append(f"Use {asked[1]}: [1]")
+        lines.append(f"Use {delegate[1]}: [1]")
         lines.append(
-            f"INFO: Replacing {taken} out of {nodes} node(s) with delegate (TfLite{asked[1].title()}Delegate) node, "
+            f"INFO: Replacing {taken} out of {nodes} node(s) with delegate (TfLite{delegate[1].title()}Delegate) node, "
             f"yielding {1 if taken == nodes else 3} partitions for subgraph 0."
         )
         lines.append(_concluded(name, taken, nodes))

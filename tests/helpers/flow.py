@@ -61,19 +61,19 @@ def write_space(path: Path, text: str = TINY_SPACE) -> Path:
 
 def write_device(path: Path, **changes: object) -> Path:
     """Write a copy of the default device under the name of `path`, some of its keys changed."""
-    told = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))
+    device = json.loads(device_path(DEFAULT_DEVICE).read_text("utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told | {"name": path.stem} | changes))
+    path.write_text(json.dumps(device | {"name": path.stem} | changes))
     return path
 
 
 def write_delegate(path: Path, *, without: str) -> Path:
     """Write a copy of the default device's delegate under the name of `path` that does not know one operation."""
-    told = json.loads(
+    table = json.loads(
         named_files.find("delegates", load_device(DEFAULT_DEVICE).delegate.name, DELEGATES, ".json").read_text()
     )
-    told["ops"].pop(without)
-    path.write_text(json.dumps(told | {"name": path.stem}))
+    table["ops"].pop(without)
+    path.write_text(json.dumps(table | {"name": path.stem}))
     return path
 
 
@@ -151,10 +151,10 @@ def decisions(folder: Path) -> list[dict[str, Any]]:
 
 def assert_whole(folder: Path, *, budget: int) -> StudyRecord:
     """Fail unless the records hold every trial and every rung once and the budget of candidates exactly."""
-    told = decisions(folder)
-    asked = [record["trial"] for record in told if record["event"] == "asked"]
-    reached = [(record["trial"], record["rung"]) for record in told if record["event"] == "rung"]
-    assert asked == list(range(len(asked)))
+    events = decisions(folder)
+    trials = [record["trial"] for record in events if record["event"] == "asked"]
+    reached = [(record["trial"], record["rung"]) for record in events if record["event"] == "rung"]
+    assert trials == list(range(len(trials)))
     assert len(set(reached)) == len(reached)
     opened = studies.load(folder)
     assert sum(c.is_finished for c in opened.candidates.values()) == budget
@@ -282,7 +282,7 @@ def optuna_trials(folder: Path) -> list[Any]:
 
     storage = RDBStorage(f"sqlite:///{folder / studies.DATABASE_FILE}")
     try:
-        (found,) = storage.get_all_studies()
-        return storage.get_all_trials(found._study_id)
+        (study,) = storage.get_all_studies()
+        return storage.get_all_trials(study._study_id)
     finally:
         storage.engine.dispose()

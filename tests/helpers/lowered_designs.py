@@ -10,9 +10,9 @@ from search_spaces.graph import Graph
 from search_spaces.networks import build_graph
 
 
-def snr_db(expected: np.ndarray, found: np.ndarray) -> float:
-    assert found.shape == expected.shape
-    return float(10 * np.log10(expected.var() / max(float(np.mean((found - expected) ** 2)), 1e-30)))
+def snr_db(expected: np.ndarray, actual: np.ndarray) -> float:
+    assert actual.shape == expected.shape
+    return float(10 * np.log10(expected.var() / max(float(np.mean((actual - expected) ** 2)), 1e-30)))
 
 
 @cache

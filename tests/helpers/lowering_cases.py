@@ -174,10 +174,10 @@ def tflite(
     """Return the file of a network; what a process of this test session has converted before is not converted again."""
     from search_spaces import lower_tf
 
-    told = sha256(repr((graph, precision, len(calibration), sorted(weights))).encode())
+    digest = sha256(repr((graph, precision, len(calibration), sorted(weights))).encode())
     for array in (*(weights[name] for name in sorted(weights)), *calibration):
-        told.update(np.ascontiguousarray(array))
-    path = Path(os.environ["ISP_NAS_CACHE"]) / "converted by tests" / told.hexdigest()
+        digest.update(np.ascontiguousarray(array))
+    path = Path(os.environ["ISP_NAS_CACHE"]) / "converted by tests" / digest.hexdigest()
     if not path.exists():
         content = lower_tf.to_tflite(graph, weights, precision=precision, calibration=calibration)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,17 +44,17 @@ def _append(study: StudyRecord, trial: int, genes: dict[str, Any], rng: random.R
     runtime = {"runtime_ms": ms, "runtime_low_ms": ms / 1.5, "runtime_high_ms": ms * 1.5, "peak_memory_mb": 50.0}
     _spend(study, 0.5)
     if trial % 25 == 24:
-        told = {"verdict": "duplicate", "duplicate_of": 0}
+        verdict = {"verdict": "duplicate", "duplicate_of": 0}
     elif ms > 100:
-        told = {
+        verdict = {
             "verdict": "infeasible",
             "reason": reason or f"predicted {ms:.1f} ms is over the limit of 100 ms",
             "violation": ms - 100,
         }
     else:
-        told = {"verdict": "train"}
-    study.append("asked", trial=trial, genes=genes, **runtime, **told)
-    if told["verdict"] != "train":
+        verdict = {"verdict": "train"}
+    study.append("asked", trial=trial, genes=genes, **runtime, **verdict)
+    if verdict["verdict"] != "train":
         return
     if trial % 40 == 39:
         study.append("failed", trial=trial, reason=reason or "The loss is not finite.")

@@ -135,8 +135,8 @@ def manifest(draw: st.DrawFn, text: str) -> bytes:
     if how == "deep":
         return b'{"raw": ' + b"[" * draw(st.sampled_from((90, 500, 900, 5000, 100_000)))
     changed = draw(_changed(json.loads(text), "key" if how == "key" else "value"))
-    told = json.dumps(changed).encode()
-    return told[:-1] + b", " + told[1:] if how == "twin" and isinstance(changed, dict) else told
+    encoded = json.dumps(changed).encode()
+    return encoded[:-1] + b", " + encoded[1:] if how == "twin" and isinstance(changed, dict) else encoded
 
 
 @st.composite

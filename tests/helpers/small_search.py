@@ -12,18 +12,18 @@ ROOT = Path(__file__).parents[2]
 BUDGET = 3
 
 
-def asked(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> tuple[str, ...]:
+def search_arguments(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> tuple[str, ...]:
     """Return the arguments of a search in which each training is over at once."""
     return ("--workers", "1", "--budget", str(budget), "--results", str(results), *options, *TINY_TRAINING)
 
 
 def search(options: tuple[str, ...], results: Path, *, budget: int = BUDGET) -> subprocess.CompletedProcess[str]:
-    return search_in_process(*asked(options, results, budget=budget))
+    return search_in_process(*search_arguments(options, results, budget=budget))
 
 
 def made_up_search(options: tuple[str, ...], results: Path, *, budget: int) -> None:
     """Search with made-up qualities in place of training."""
-    done = search_in_process(*asked(options, results, budget=budget), run=made_up)
+    done = search_in_process(*search_arguments(options, results, budget=budget), run=made_up)
     assert done.returncode == 0, done.stderr
 
 

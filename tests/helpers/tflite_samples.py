@@ -94,7 +94,9 @@ def reduced_truth(name: str) -> Sample:
     )
 
 
-def told(name: str, made: tuple[int, ...], *numbers: tuple[int, ...], version: int = 1, **options: object) -> Sample:
+def by_numbers(
+    name: str, made: tuple[int, ...], *numbers: tuple[int, ...], version: int = 1, **options: object
+) -> Sample:
     """One map and lists of whole numbers in, one out."""
     return lambda b, dtype: b.op(
         name,
@@ -242,7 +244,7 @@ SAMPLES: dict[str, Sample] = {
     **{name: reduced(name) for name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD")},
     **{name: reduced_truth(name) for name in ("REDUCE_ANY", "REDUCE_ALL")},
     **{name: one(name, made=(1, 2, 3, 8), **POOL) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")},
-    **{name: told(name, (1, 8, 12, 8), (8, 12)) for name in ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")},
+    **{name: by_numbers(name, (1, 8, 12, 8), (8, 12)) for name in ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")},
     "PRELU": prelu,
     "LEAKY_RELU": one("LEAKY_RELU", alpha=0.2),
     "SOFTMAX": one("SOFTMAX", beta=1.0),
@@ -256,22 +258,22 @@ SAMPLES: dict[str, Sample] = {
         version=version(dtype, 2), options={"axis": 0, "valuesCount": 2},
     ),
     "UNPACK": unpack,
-    "RESHAPE": told("RESHAPE", (1, 24, 8), (1, 24, 8)),
+    "RESHAPE": by_numbers("RESHAPE", (1, 24, 8), (1, 24, 8)),
     "SQUEEZE": one("SQUEEZE", made=(4, 6, 8), squeezeDims=[0]),
-    "EXPAND_DIMS": told("EXPAND_DIMS", (1, 1, 4, 6, 8), (1,)),
-    "TRANSPOSE": told("TRANSPOSE", (1, 6, 4, 8), (0, 2, 1, 3)),
+    "EXPAND_DIMS": by_numbers("EXPAND_DIMS", (1, 1, 4, 6, 8), (1,)),
+    "TRANSPOSE": by_numbers("TRANSPOSE", (1, 6, 4, 8), (0, 2, 1, 3)),
     **{name: padded(name) for name in ("PAD", "PADV2", "MIRROR_PAD")},
-    "TILE": told("TILE", (1, 8, 6, 8), (1, 2, 1, 1)),
-    "BROADCAST_TO": told("BROADCAST_TO", (2, 4, 6, 8), (2, 4, 6, 8), version=2),
-    "REVERSE_V2": told("REVERSE_V2", MAP, (1,)),
+    "TILE": by_numbers("TILE", (1, 8, 6, 8), (1, 2, 1, 1)),
+    "BROADCAST_TO": by_numbers("BROADCAST_TO", (2, 4, 6, 8), (2, 4, 6, 8), version=2),
+    "REVERSE_V2": by_numbers("REVERSE_V2", MAP, (1,)),
     "GATHER": gather,
     "GATHER_ND": gather_nd,
     "ARG_MAX": highest("ARG_MAX"),
     "ARG_MIN": highest("ARG_MIN"),
     "CUMSUM": lambda b, dtype: b.op("CUMSUM", [b.input(*MAP, dtype=dtype), b.constant(1, "int32")], MAP, dtype=dtype),
     "TOPK_V2": top,
-    "SLICE": told("SLICE", (1, 2, 6, 8), (0, 1, 0, 0), (1, 2, 6, 8)),
-    "STRIDED_SLICE": told("STRIDED_SLICE", (1, 2, 6, 8), (0, 1, 0, 0), (1, 3, 6, 8), (1, 1, 1, 1)),
+    "SLICE": by_numbers("SLICE", (1, 2, 6, 8), (0, 1, 0, 0), (1, 2, 6, 8)),
+    "STRIDED_SLICE": by_numbers("STRIDED_SLICE", (1, 2, 6, 8), (0, 1, 0, 0), (1, 3, 6, 8), (1, 1, 1, 1)),
     "SPLIT": split,
     "SPLIT_V": split_v,
     "SPACE_TO_DEPTH": one("SPACE_TO_DEPTH", made=(1, 2, 3, 32), blockSize=2),

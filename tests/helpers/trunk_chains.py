@@ -12,12 +12,12 @@ DOUBLING = ("transposed 2", "transposed 3", "transposed 4", "bilinear", "bilinea
 
 def fitting(layers: list[str]) -> list[str]:
     """Leave out what would make maps finer or coarser than is looked at."""
-    scale, kept = Fraction(1), []
+    scale, chain = Fraction(1), []
     for layer in layers:
         after = scale * 2 if layer in HALVING else scale / 2 if layer in DOUBLING else scale
         if FINEST <= after <= COARSEST:
-            scale, kept = after, [*kept, layer]
-    return kept
+            scale, chain = after, [*chain, layer]
+    return chain
 
 
 CHAINS = st.lists(st.sampled_from([name for name in LAYERS if name != "tanh"]), max_size=5).map(fitting)

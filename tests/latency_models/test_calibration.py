@@ -32,7 +32,7 @@ from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 
 SPACE = load_space("mai21")
-FOUND = {"io_bytes": 4, "map_bytes": 4}
+BYTES = {"io_bytes": 4, "map_bytes": 4}
 
 
 def samples(
@@ -69,7 +69,7 @@ def measured() -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def fitted(measured: list[Sample]) -> Predictor:
-    return fit_measured(measured, **FOUND)[0]
+    return fit_measured(measured, **BYTES)[0]
 
 
 def test_a_device_that_is_a_roofline_is_found_from_noisy_probes(fitted: Predictor) -> None:
@@ -79,9 +79,9 @@ def test_a_device_that_is_a_roofline_is_found_from_noisy_probes(fitted: Predicto
 def test_probes_of_small_maps_foresee_full_hd_where_the_device_is_a_roofline() -> None:
     small = samples(160, 0, largest_side=480)
     assert max(max(kernel.height for kernel in s.network.kernels) for s in small) <= 480
-    predictor, _ = fit_measured(small, **FOUND)
-    found = errors(predictor, unseen(20))
-    assert sum(found) / len(found) < 0.05
+    predictor, _ = fit_measured(small, **BYTES)
+    relative_errors = errors(predictor, unseen(20))
+    assert sum(relative_errors) / len(relative_errors) < 0.05
 
 
 def test_held_out_networks_were_foreseen_without_their_family(measured: list[Sample]) -> None:
@@ -106,7 +106,7 @@ def _prices(measured: Sequence[Sample]) -> dict[str, float]:
 def test_the_interval_holds_about_four_fifths_of_the_networks_that_a_fit_had_not_seen(measured: list[Sample]) -> None:
     rng = random.Random(5)
     noisy = [s._replace(runtime_ms=s.runtime_ms * exp(rng.gauss(0, 0.15))) for s in measured]
-    predictor, held = fit_measured(noisy, **FOUND)
+    predictor, held = fit_measured(noisy, **BYTES)
     low, high = exp(predictor.interval.low), exp(predictor.interval.high)
     inside = sum(low <= h.measured_ms / h.predicted_ms <= high for h in held) / len(held)
     assert 0.75 <= inside <= 0.95
@@ -114,7 +114,7 @@ def test_the_interval_holds_about_four_fifths_of_the_networks_that_a_fit_had_not
 
 
 def test_refitting_gives_the_same_numbers_to_the_last_bit(measured: list[Sample], fitted: Predictor) -> None:
-    again, _ = fit_measured(list(measured), **FOUND)
+    again, _ = fit_measured(list(measured), **BYTES)
     assert predictor_to_data(again) == predictor_to_data(fitted)
 
 
@@ -129,17 +129,17 @@ def test_a_predictor_is_the_same_after_a_trip_through_json(fitted: Predictor) ->
 @pytest.fixture(scope="module")
 def quirky() -> list[Sample]:
     """The device runs convolutions of five taps three tenths slower than any roofline of ours says."""
-    found = []
+    slowed = []
     for s in samples(300, 0):
         slow = any(k.cls == "conv" and k.kernel == 5 for k in s.network.kernels)
-        found.append(s._replace(runtime_ms=s.runtime_ms * (1.3 if slow else 1.0)))
-    return found
+        slowed.append(s._replace(runtime_ms=s.runtime_ms * (1.3 if slow else 1.0)))
+    return slowed
 
 
 @pytest.fixture(scope="module")
 def corrected(quirky: list[Sample]) -> Predictor:
     """What was fitted to the quirky device; it holds a residual."""
-    predictor, _ = fit_measured(quirky, **FOUND)
+    predictor, _ = fit_measured(quirky, **BYTES)
     return predictor
 
 
@@ -168,7 +168,7 @@ def test_the_residual_fades_far_outside_what_was_measured(quirky: list[Sample], 
 
 def test_too_few_measurements_say_how_many_are_missing(measured: list[Sample]) -> None:
     with pytest.raises(MeasurementError, match=r"needs \d+ measurements, got 12: \d+ are missing.*--prior"):
-        fit_measured(measured[:12], **FOUND)
+        fit_measured(measured[:12], **BYTES)
 
 
 # Few networks, another device known
@@ -182,7 +182,7 @@ def test_a_few_networks_adapt_another_devices_predictor(fitted: Predictor) -> No
 
 
 def test_two_sources_are_averaged_at_the_targets_level(fitted: Predictor) -> None:
-    slower, _ = fit_measured(samples(160, 24, speed=0.25), **FOUND)
+    slower, _ = fit_measured(samples(160, 24, speed=0.25), **BYTES)
     adapted, _ = fit_transfer(samples(0, 10), [fitted, slower])
     assert isinstance(adapted.core, Transfer)
     inner = adapted.core.sources[0].core  # the sources' share of the blend, beside the fit without a prior
@@ -214,7 +214,7 @@ def test_the_parts_of_a_prediction_add_up(fitted: Predictor) -> None:
 
 
 def test_a_network_beyond_what_was_measured_says_by_how_much_and_widens_its_interval() -> None:
-    small, _ = fit_measured(samples(160, 0, largest_side=120), **FOUND)
+    small, _ = fit_measured(samples(160, 0, largest_side=120), **BYTES)
     inside = network(build_graph(DESIGNS["smallnet"].spec, (1, 68, 120, 4)))
     outside = network(build_graph(DESIGNS["smallnet"].spec))
     near, far = small.predict(inside), small.predict(outside)
@@ -232,7 +232,7 @@ def narrow() -> Predictor:
     def is_known(s: Sample) -> bool:
         return all(k.tflite_op != "TANH" and k.cls != "transpose_conv" for k in s.network.kernels)
 
-    return fit_measured([s for s in samples(200, 0) if is_known(s)], **FOUND)[0]
+    return fit_measured([s for s in samples(200, 0) if is_known(s)], **BYTES)[0]
 
 
 def test_an_operation_that_was_never_measured_is_named(narrow: Predictor) -> None:
@@ -262,7 +262,7 @@ def test_the_range_holds_the_largest_kernel_of_each_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         (lambda d: d["core"]["layout"].update(lane=0), r"core\.layout\.lane must be a whole number"),
         (lambda d: d["core"]["coefficients"].update(conv_ms_per_mb=-1), r"coefficients\.conv_ms_per_mb must be"),
@@ -272,10 +272,10 @@ def test_the_range_holds_the_largest_kernel_of_each_class() -> None:
         (lambda d: d["range"].update(operations="all"), r"range\.operations must be a list"),
     ],
 )
-def test_a_damaged_predictor_is_refused_by_the_place(fitted: Predictor, change: object, told: str) -> None:
+def test_a_damaged_predictor_is_refused_by_the_place(fitted: Predictor, change: object, sentence: str) -> None:
     data = json.loads(json.dumps(predictor_to_data(fitted)))
     change(data)  # type: ignore[operator]
-    with pytest.raises(DeviceError, match=told):
+    with pytest.raises(DeviceError, match=sentence):
         read_predictor("x.json: predictor", data)
 
 

@@ -58,8 +58,8 @@ def test_errors_that_all_networks_share_cancel() -> None:
 
 def test_the_difference_is_as_sure_as_what_differs_and_the_level() -> None:
     difference = LARGE.prediction.runtime_ms - SMALL.prediction.runtime_ms
-    found = deviation_of_difference_ms(SMALL, LARGE)
-    assert found > SMALL.deviation * difference
+    deviation = deviation_of_difference_ms(SMALL, LARGE)
+    assert deviation > SMALL.deviation * difference
     assert deviation_of_difference_ms(SMALL, SMALL) == pytest.approx(0)
 
 
@@ -80,10 +80,10 @@ def test_probabilities_of_networks_left_out_are_as_often_right_as_they_say() -> 
 
 
 def _at(device: Device, seen: object, runtime_ms: float) -> object:
-    found = device.predictor.predict(seen)  # type: ignore[arg-type]
-    factor = runtime_ms / found.runtime_ms
-    kernels = {name: ms * factor for name, ms in found.kernels_ms.items()}
+    prediction = device.predictor.predict(seen)  # type: ignore[arg-type]
+    factor = runtime_ms / prediction.runtime_ms
+    kernels = {name: ms * factor for name, ms in prediction.kernels_ms.items()}
     return replace(
-        found, runtime_ms=runtime_ms, low_ms=found.low_ms * factor, high_ms=found.high_ms * factor,
-        kernels_ms=kernels, fixed_ms=found.fixed_ms * factor,
+        prediction, runtime_ms=runtime_ms, low_ms=prediction.low_ms * factor, high_ms=prediction.high_ms * factor,
+        kernels_ms=kernels, fixed_ms=prediction.fixed_ms * factor,
     )  # fmt: skip

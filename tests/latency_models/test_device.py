@@ -82,19 +82,19 @@ def test_the_refit_command_says_what_was_wrong(capsys: pytest.CaptureFixture[str
 
 
 def test_the_rows_are_those_of_table_1_but_eds() -> None:
-    told = {m.label: m.runtime_ms for m in APU.measurements}
+    runtimes = {m.label: m.runtime_ms for m in APU.measurements}
     published = {name: design.table1.runtime_ms for name, design in DESIGNS.items() if name not in VARIANTS}
-    assert told == {name: ms for name, ms in published.items() if name != "eds"}
+    assert runtimes == {name: ms for name, ms in published.items() if name != "eds"}
 
 
 def test_every_row_left_out_is_foreseen_better_than_by_the_median_of_the_others() -> None:
     # The report's rows without EdS: always guessing the median of the other eight is off by 27.6 %.
     print(fit_report(APU))  # for whoever runs this with -s
-    found = summary(APU.predictor, APU.held_out)
-    assert found["networks"] == 9
-    assert found["median_of_the_others_mape"] == pytest.approx(0.276, abs=0.001)
-    assert found["mape"] < 0.21 < found["median_of_the_others_mape"]
-    assert f"foreseen to {100 * found['mape']:.0f} % on average" in APU.limits[0]
+    figures = summary(APU.predictor, APU.held_out)
+    assert figures["networks"] == 9
+    assert figures["median_of_the_others_mape"] == pytest.approx(0.276, abs=0.001)
+    assert figures["mape"] < 0.21 < figures["median_of_the_others_mape"]
+    assert f"foreseen to {100 * figures['mape']:.0f} % on average" in APU.limits[0]
 
 
 def test_measurements_of_table_1_are_at_full_hd() -> None:
@@ -172,8 +172,8 @@ def test_candidates_stand_in_the_order_that_engineers_expect(faster: dict[str, A
 @quick
 @given(SPECS)
 def test_the_delegate_runs_every_member_whole_but_those_that_normalise(spec: ArchSpec) -> None:
-    found = APU.support(network(build_graph(spec)))
-    assert found.status == ("supported" if spec.normalisation == "none" else "partial")
+    verdict = APU.support(network(build_graph(spec)))
+    assert verdict.status == ("supported" if spec.normalisation == "none" else "partial")
 
 
 def test_eds_is_refused_by_what_the_delegate_does_not_take() -> None:
@@ -272,7 +272,7 @@ def _drop(*keys: Any) -> Edit:
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "sentence"),
     [
         (_drop("source"), r"mine\.json: source is missing"),
         (_set("sources", value="x"), r'mine\.json: sources is not a known key.* Did you mean "source"'),
@@ -323,13 +323,13 @@ def _drop(*keys: Any) -> Edit:
         (_set("limits", value=["", "x"]), r"limits\[0\] must be a string"),
     ],
 )
-def test_a_wrong_file_is_refused_with_file_and_key(elsewhere: Path, edit: Edit, told: str) -> None:
-    with pytest.raises(DeviceError, match=told):
+def test_a_wrong_file_is_refused_with_file_and_key(elsewhere: Path, edit: Edit, sentence: str) -> None:
+    with pytest.raises(DeviceError, match=sentence):
         load_device(str(write_device(elsewhere, edit)))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "sentence"),
     [
         (b"{", "mine.json is not a readable JSON file"),
         (b"\xff{}", "mine.json is not a readable JSON file"),
@@ -337,9 +337,9 @@ def test_a_wrong_file_is_refused_with_file_and_key(elsewhere: Path, edit: Edit, 
         (b'{"schema": 2, "schema": 2}', 'the key "schema" is there twice'),
     ],
 )
-def test_a_torn_file_is_refused(elsewhere: Path, content: bytes, told: str) -> None:
+def test_a_torn_file_is_refused(elsewhere: Path, content: bytes, sentence: str) -> None:
     (elsewhere / "mine.json").write_bytes(content)
-    with pytest.raises(DeviceError, match=told):
+    with pytest.raises(DeviceError, match=sentence):
         load_device("mine.json")
 
 

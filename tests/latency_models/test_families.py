@@ -24,5 +24,5 @@ def test_different_networks_of_one_name_are_different_families() -> None:
 
 def test_a_network_joins_the_known_family_that_it_is_like() -> None:
     spec = DESIGNS["csanet"].spec
-    found = families({"csanet": seen(spec), "theirs": seen(spec, 136, 240)}, {"csanet": "ours"})
-    assert found == {"csanet": "ours", "theirs": "ours"}
+    by_name = families({"csanet": seen(spec), "theirs": seen(spec, 136, 240)}, {"csanet": "ours"})
+    assert by_name == {"csanet": "ours", "theirs": "ours"}

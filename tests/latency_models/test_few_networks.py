@@ -167,8 +167,8 @@ def test_a_file_of_an_earlier_version_has_no_start_of_its_own(source: Predictor)
 def test_networks_that_nothing_could_foresee_are_named_with_the_reason() -> None:
     known = samples(4, FAST, classes=("conv", "memory"))
     alone = samples(1, FAST, seed=8, classes=("depthwise", "conv_1x1"))[0]._replace(family="lonely", label="odd")
-    told = left_out([*known, alone], [])
-    assert "conv_1x1, depthwise were measured in its family lonely alone" in told["odd"]
+    reasons = left_out([*known, alone], [])
+    assert "conv_1x1, depthwise were measured in its family lonely alone" in reasons["odd"]
 
 
 def test_a_family_beside_a_single_other_network_is_no_obstacle(source: Predictor) -> None:

@@ -30,16 +30,16 @@ def conv_file(*shape: int, bias: bool = True, dtype: str = "float32", input_dtyp
     return b.file(y)
 
 
-def found(content: bytes, device: object = APU, **options: object) -> tuple[FileCheck, list[str]]:
+def check_and_findings(content: bytes, device: object = APU, **options: object) -> tuple[FileCheck, list[str]]:
     checked = check_file(content, device, **options)  # type: ignore[arg-type]
     return checked, [f"{finding.severity} {finding.name}: {finding.what}" for finding in checked.findings]
 
 
 def test_where_nothing_is_known_of_the_delegate_that_is_said(tmp_path: Path) -> None:
     path = write_device(tmp_path / "strange.json", delegate=UNCHECKED)
-    checked, told = found(conv_file(*MAP), load_device(str(path)))
+    checked, findings = check_and_findings(conv_file(*MAP), load_device(str(path)))
     assert (checked.status, checked.is_fit) == (UNCHECKED, True)
-    assert told == ["warning strange: nothing is known of its delegate, so support is not checked"]
+    assert findings == ["warning strange: nothing is known of its delegate, so support is not checked"]
     (tmp_path / "net.tflite").write_bytes(conv_file(*MAP))
     for form in ("table", "json"):
         done = in_process("latency", "predict", tmp_path / "net.tflite", "--device", path, "--format", form)
@@ -48,84 +48,84 @@ def test_where_nothing_is_known_of_the_delegate_that_is_said(tmp_path: Path) -> 
 
 
 def test_a_file_that_the_delegate_takes_whole_is_fit() -> None:
-    checked, told = found(conv_file(*MAP))
-    assert told == []
+    checked, findings = check_and_findings(conv_file(*MAP))
+    assert findings == []
     assert checked.is_fit
     assert (checked.status, checked.partitions, checked.delegated, checked.kernels) == ("supported", 1, 1, 1)
 
 
 def test_a_missing_bias_is_told_with_what_to_do() -> None:
-    checked, told = found(conv_file(*MAP, bias=False))
-    assert told[0].startswith("error CONV_2D")
-    assert "it has no bias" in told[0]
+    checked, findings = check_and_findings(conv_file(*MAP, bias=False))
+    assert findings[0].startswith("error CONV_2D")
+    assert "it has no bias" in findings[0]
     assert checked.findings[0].what_to_do == "give it a bias; zeros will do"
     assert not checked.is_fit
 
 
 def test_another_batch_is_an_error() -> None:
-    _, told = found(conv_file(2, 8, 8, 4))
-    assert any(line.endswith("input with a batch of 2") for line in told)
-    assert any(line.endswith("output with a batch of 2") for line in told)
+    _, findings = check_and_findings(conv_file(2, 8, 8, 4))
+    assert any(line.endswith("input with a batch of 2") for line in findings)
+    assert any(line.endswith("output with a batch of 2") for line in findings)
 
 
 def test_another_rank_is_an_error() -> None:
     b = FileBuilder()
     x = b.input(8, 8, 4)
-    _, told = found(b.file(b.op("RELU", [x], (8, 8, 4))))
-    assert any("input of rank 3" in line for line in told)
+    _, findings = check_and_findings(b.file(b.op("RELU", [x], (8, 8, 4))))
+    assert any("input of rank 3" in line for line in findings)
 
 
 def test_open_sizes_are_an_error_and_decided_where_they_are_told() -> None:
     content = conv_file(1, -1, -1, 4)
-    checked, told = found(content)
+    checked, findings = check_and_findings(content)
     assert checked.status == "unknown"
-    assert told == ["error t0: sizes are open: [1, ?, ?, 4]"]
-    checked, told = found(content, sizes=(1, 8, 8, 4))
+    assert findings == ["error t0: sizes are open: [1, ?, ?, 4]"]
+    checked, findings = check_and_findings(content, sizes=(1, 8, 8, 4))
     assert (checked.status, checked.kernels) == ("supported", 1)
-    assert len(told) == 1  # that sizes are open is still so
+    assert len(findings) == 1  # that sizes are open is still so
 
 
 def test_floats_around_integers_are_a_warning() -> None:
-    checked, told = found(conv_file(*MAP, dtype="int8", input_dtype="float32"), CPU)
-    assert [line for line in told if "converts floats at its ends" in line]
+    checked, findings = check_and_findings(conv_file(*MAP, dtype="int8", input_dtype="float32"), CPU)
+    assert [line for line in findings if "converts floats at its ends" in line]
     assert checked.is_fit
 
 
 @pytest.mark.parametrize("device", [APU, CPU], ids=["phone", "cpu"])
 def test_uint8_around_int8_is_no_conversion_of_floats(device: object) -> None:
-    checked, told = found(conv_file(*MAP, dtype="int8", input_dtype="uint8"), device)
-    assert not [line for line in told if "floats" in line.rpartition(": ")[2]]
+    checked, findings = check_and_findings(conv_file(*MAP, dtype="int8", input_dtype="uint8"), device)
+    assert not [line for line in findings if "floats" in line.rpartition(": ")[2]]
     assert checked.is_fit
 
 
 def test_floats_that_come_out_of_integers_are_a_warning() -> None:
     b = FileBuilder()
     x = b.op("RELU", [b.input(*MAP, dtype="int8")], MAP, dtype="int8")
-    _, told = found(b.file(b.op("DEQUANTIZE", [x], MAP)), CPU)
-    assert "warning DEQUANTIZE t2: the file converts floats at its ends and computes in integers between" in told
+    _, findings = check_and_findings(b.file(b.op("DEQUANTIZE", [x], MAP)), CPU)
+    assert "warning DEQUANTIZE t2: the file converts floats at its ends and computes in integers between" in findings
 
 
 def test_several_inputs_are_told() -> None:
     b = FileBuilder()
     y = b.op("ADD", [b.input(*MAP), b.input(*MAP)], MAP)
-    _, told = found(b.file(y))
-    assert told == ["warning input: the file has 2 inputs"]
+    _, findings = check_and_findings(b.file(y))
+    assert findings == ["warning input: the file has 2 inputs"]
 
 
 def test_a_refusal_in_the_middle_makes_pieces() -> None:
     b = FileBuilder()
     x = b.op("RELU", [b.input(*MAP)], MAP)
     y = b.op("RELU", [b.op("RSQRT", [x], MAP)], MAP)
-    checked, told = found(b.file(y))
+    checked, findings = check_and_findings(b.file(y))
     assert checked.partitions == 2
-    assert any(line.startswith("error RSQRT") for line in told)
-    assert any("in 2 pieces" in line for line in told)
+    assert any(line.startswith("error RSQRT") for line in findings)
+    assert any("in 2 pieces" in line for line in findings)
 
 
 def test_on_a_cpu_what_the_delegate_leaves_is_no_error() -> None:
     b = FileBuilder()
     y = b.op("RSQRT", [b.op("MIRROR_PAD", [b.input(*MAP), b.numbers(0, 0)], MAP)], MAP)
-    checked, _ = found(b.file(y), CPU)
+    checked, _ = check_and_findings(b.file(y), CPU)
     assert checked.is_fit
 
 
@@ -138,13 +138,13 @@ def test_the_command_prints_and_ends_with_2_where_the_file_is_not_fit(tmp_path: 
     assert "Fit for the device." in done.stdout
     done = in_process("check", bad, "--format", "json")
     assert done.returncode == 2
-    told = json.loads(done.stdout)
-    assert told["fit"] is False
-    assert told["findings"][0]["severity"] == "error"
+    output = json.loads(done.stdout)
+    assert output["fit"] is False
+    assert output["findings"][0]["severity"] == "error"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (("gone.tflite",), "Cannot read gone.tflite"),
         (("x.tflite",), "x.tflite: These bytes are not a .tflite file"),
@@ -153,29 +153,29 @@ def test_the_command_prints_and_ends_with_2_where_the_file_is_not_fit(tmp_path: 
     ],
 )
 def test_mistakes_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.tflite").write_bytes(b"nothing")
     done = in_process("check", *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert sentence in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("size", "told"),
+    ("size", "sentence"),
     [
         ("big", 'such as 1088x1920; got "big"'),
         ("1087x1921", "even height and width, got 1087×1921"),
         ("16x-16", 'got "16x-16"'),
     ],
 )
-def test_a_size_that_is_none_is_one_sentence(tmp_path: Path, size: str, told: str) -> None:
+def test_a_size_that_is_none_is_one_sentence(tmp_path: Path, size: str, sentence: str) -> None:
     path = tmp_path / "open.tflite"
     path.write_bytes(conv_file(1, -1, -1, 4))
     done = in_process("check", path, "--size", size)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -200,23 +200,23 @@ def foreign_file(name: str, *, custom: str = "", shape: tuple[int, ...] = MAP) -
 
 @pytest.mark.parametrize("name", ["CONV_3D", "RFFT2D", "WHILE", "IF"])
 def test_an_operation_that_nobody_knows_is_a_finding_beside_the_others(name: str) -> None:
-    checked, told = found(foreign_file(name))
-    assert f"error {name} t2: mediatek-neuron does not take it: the delegate does not know the operation" in told
-    assert any(line.startswith("error RSQRT t3") for line in told)
+    checked, findings = check_and_findings(foreign_file(name))
+    assert f"error {name} t2: mediatek-neuron does not take it: the delegate does not know the operation" in findings
+    assert any(line.startswith("error RSQRT t3") for line in findings)
     assert (checked.status, checked.kernels, checked.is_fit) == ("partial", 3, False)
 
 
 @pytest.mark.parametrize("device", [APU, CPU], ids=["phone", "cpu"])
 def test_a_custom_operation_is_named_and_an_error_everywhere(device: object) -> None:
-    checked, told = found(foreign_file("CUSTOM", custom="FlexErf"), device)
-    assert any(line.startswith("error CUSTOM FlexErf t2: ") for line in told)
+    checked, findings = check_and_findings(foreign_file("CUSTOM", custom="FlexErf"), device)
+    assert any(line.startswith("error CUSTOM FlexErf t2: ") for line in findings)
     assert not checked.is_fit
 
 
 def test_an_operation_that_nobody_knows_hides_no_other_rank() -> None:
-    _, told = found(foreign_file("CONV_3D", shape=(1, 2, 8, 8, 4)))
-    assert any(line.endswith("input of rank 5") for line in told)
-    assert any(line.startswith("error CONV_3D") for line in told)
+    _, findings = check_and_findings(foreign_file("CONV_3D", shape=(1, 2, 8, 8, 4)))
+    assert any(line.endswith("input of rank 5") for line in findings)
+    assert any(line.startswith("error CONV_3D") for line in findings)
 
 
 def test_an_operation_without_output_is_a_finding() -> None:
@@ -225,16 +225,16 @@ def test_an_operation_without_output_is_a_finding() -> None:
     b.op("ASSIGN_VARIABLE", [x], MAP)
     b.graph.operators[0].outputs = []
     y = b.op("RELU", [x], MAP)
-    _, told = found(b.file(y))
-    assert any(line.startswith("error ASSIGN_VARIABLE") for line in told)
+    _, findings = check_and_findings(b.file(y))
+    assert any(line.startswith("error ASSIGN_VARIABLE") for line in findings)
 
 
 @pytest.mark.parametrize("sizes", [None, (1, 8, 8, 4)])
 def test_an_operation_that_nobody_knows_is_told_of_a_file_with_open_sizes(sizes: tuple[int, ...] | None) -> None:
-    checked, told = found(foreign_file("CONV_3D", shape=(1, -1, -1, 4)), sizes=sizes)
+    checked, findings = check_and_findings(foreign_file("CONV_3D", shape=(1, -1, -1, 4)), sizes=sizes)
     assert checked.status == "unknown"
-    assert any(line.startswith("error CONV_3D t2") for line in told)
-    assert ("error sizes: CONV_3D makes maps whose sizes cannot be worked out here" in told) == (sizes is not None)
+    assert any(line.startswith("error CONV_3D t2") for line in findings)
+    assert ("error sizes: CONV_3D makes maps whose sizes cannot be worked out here" in findings) == (sizes is not None)
 
 
 def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:

@@ -107,15 +107,15 @@ class TestPhone:
             Phone(SERIAL).push(tmp_path / "big", "/data/local/tmp/x")
 
     def test_a_push_that_is_not_allowed_is_said(self, phone: FakePhone, tmp_path: Path) -> None:
-        told = "adb: error: failed to copy 'f' to '/x': remote couldn't create file: Permission denied"
-        phone.set(faults=[{"match": "push", "stderr": told}])
+        error = "adb: error: failed to copy 'f' to '/x': remote couldn't create file: Permission denied"
+        phone.set(faults=[{"match": "push", "stderr": error}])
         (tmp_path / "f").write_bytes(b"1")
         with pytest.raises(MeasurementError, match=r"could not be copied .*Permission denied\.$") as caught:
             Phone(SERIAL).push(tmp_path / "f", "/x")
         assert not isinstance(caught.value, PhoneLostError)
 
     @pytest.mark.parametrize(
-        "told",
+        "error",
         [
             "error: device 'R5CT30ABCDE' not found",
             "error: closed",
@@ -125,8 +125,8 @@ class TestPhone:
             "adb: error: failed to copy 'f' to '/x': no response: Connection reset by peer",
         ],
     )
-    def test_a_pulled_cable_is_told_from_other_failures(self, phone: FakePhone, tmp_path: Path, told: str) -> None:
-        phone.set(faults=[{"match": ".", "at": "every", "stderr": told}])
+    def test_a_pulled_cable_is_told_from_other_failures(self, phone: FakePhone, tmp_path: Path, error: str) -> None:
+        phone.set(faults=[{"match": ".", "at": "every", "stderr": error}])
         (tmp_path / "f").write_bytes(b"1")
         with pytest.raises(PhoneLostError, match="plug it in again"):
             Phone(SERIAL).push(tmp_path / "f", "/x")

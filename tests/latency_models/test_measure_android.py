@@ -74,14 +74,14 @@ class TestTiming:
         assert (timing.nodes, timing.delegated_nodes) == (9, 7)
 
     def test_older_phones_tell_less_of_their_chip(self, setup: BenchmarkSetup) -> None:
-        told = {"ro.product.manufacturer": "HUAWEI", "ro.product.model": "Huawei P20", "ro.hardware": "kirin970"}
-        conditions = phone_conditions(told, setup)
+        properties = {"ro.product.manufacturer": "HUAWEI", "ro.product.model": "Huawei P20", "ro.hardware": "kirin970"}
+        conditions = phone_conditions(properties, setup)
         assert (conditions.device, conditions.soc) == ("Huawei P20", "kirin970")
 
     def test_progress_is_told(self, setup: BenchmarkSetup, networks: Networks) -> None:
-        told: list[tuple[int, int, str]] = []
-        measured(networks("a", "b", "c"), setup, report=lambda *step: told.append(step))
-        assert told == [
+        steps: list[tuple[int, int, str]] = []
+        measured(networks("a", "b", "c"), setup, report=lambda *step: steps.append(step))
+        assert steps == [
             (0, 3, "copying benchmark_model to the phone"),
             (0, 3, "a"),
             (1, 3, "b"),
@@ -209,10 +209,10 @@ class TestHeat:
     ) -> None:
         phone.set(battery_c=[41.2, 38.0, 36.5, 37.1, 37.0], throttling=[0, 0, 0, 0, 0, 2, 1, 0])
         slept: list[float] = []
-        told: list[str] = []
-        measured(networks("a", "b"), setup, sleep=slept.append, report=lambda *step: told.append(step[2]))
+        messages: list[str] = []
+        measured(networks("a", "b"), setup, sleep=slept.append, report=lambda *step: messages.append(step[2]))
         assert slept == [10.0] * 5
-        assert told == [
+        assert messages == [
             "copying benchmark_model to the phone",
             "a",
             "a: waiting for the phone to cool: its battery has 41.2 °C, more than 37.0 °C",

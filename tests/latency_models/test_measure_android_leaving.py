@@ -33,11 +33,13 @@ class TestCable:
     ) -> None:
         phone.set(faults=[fault])
         slept: list[float] = []
-        told: list[str] = []
-        outcomes = measured(networks("a", "b"), setup, sleep=slept.append, report=lambda *step: told.append(step[2]))
+        messages: list[str] = []
+        outcomes = measured(
+            networks("a", "b"), setup, sleep=slept.append, report=lambda *step: messages.append(step[2])
+        )
         assert times_ms(outcomes) == {"a": 10.0, "b": 10.0}
         assert slept == [2.0] * 3
-        assert told.count("waiting for the phone, which is gone") == 3
+        assert messages.count("waiting for the phone, which is gone") == 3
 
     def test_a_network_is_run_again_only_once(
         self, phone: FakePhone, setup: BenchmarkSetup, networks: Networks

@@ -51,10 +51,10 @@ def test_a_failed_run_is_refused_with_its_reason(allow_partial: bool) -> None:
 @pytest.mark.parametrize("allow_partial", [False, True])
 def test_a_network_left_to_the_cpu_is_always_refused(allow_partial: bool) -> None:
     left = "Though NNAPI delegate is explicitly applied, the model graph will not be executed by the delegate."
-    told = (replacing("31 out of 31", "TfLiteNnapiDelegate"), left)  # NNAPI claims them, then cannot
+    lines = (replacing("31 out of 31", "TfLiteNnapiDelegate"), left)  # NNAPI claims them, then cannot
     for text in (
         asking("NNAPI", left),
-        asking("nnapi ", *told),
+        asking("nnapi ", *lines),
         asking("NNAPI", replacing("9 out of 9", "TfLiteXNNPackDelegate"), left),
     ):
         with pytest.raises(MeasurementError, match=r"nnapi did not run smallnet\.tflite, the CPU did"):
@@ -64,7 +64,7 @@ def test_a_network_left_to_the_cpu_is_always_refused(allow_partial: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    ("told", "part"),
+    ("lines", "part"),
     [
         ([replacing("60 out of 80", "TfLiteNnapiDelegate", 3)], "60 of 80 nodes"),
         (["Replacing 60 node(s) with delegate (TfLiteNnapiDelegate) node, yielding 3 partitions."], "a part"),
@@ -72,30 +72,30 @@ def test_a_network_left_to_the_cpu_is_always_refused(allow_partial: bool) -> Non
     ],
     ids=["counted", "of unknown number", "in words"],
 )
-def test_a_partial_delegation_is_refused_unless_it_is_allowed(told: list[str], part: str) -> None:
+def test_a_partial_delegation_is_refused_unless_it_is_allowed(lines: list[str], part: str) -> None:
     with pytest.raises(MeasurementError, match=f"nnapi ran only {part} of smallnet.tflite and the CPU the rest"):
-        parse(asking("NNAPI", *told))
-    assert parse(asking("NNAPI", *told), allow_partial=True).delegate == "nnapi"
+        parse(asking("NNAPI", *lines))
+    assert parse(asking("NNAPI", *lines), allow_partial=True).delegate == "nnapi"
 
 
 def test_an_allowed_partial_delegation_comes_with_its_counts() -> None:
     words = PARTLY.format("NNAPI", 2)
-    told = (
+    lines = (
         replacing("60 out of 80", "TfLiteNnapiDelegate", 5),
         words,
         replacing("18 out of 20", "TfLiteXNNPackDelegate", 3),
     )
-    result = parse(asking("NNAPI", *told), allow_partial=True)
+    result = parse(asking("NNAPI", *lines), allow_partial=True)
     assert (result.delegate, result.nodes, result.delegated_nodes, result.partitions) == ("nnapi", 80, 60, 5)
     assert parse(asking("NNAPI", words), allow_partial=True).partitions == 2
 
 
 def test_nodes_are_counted_over_all_subgraphs_and_once_where_applied_twice() -> None:
-    told = [replacing("3 out of 4", "TfLiteGpuDelegateV2", 2), replacing("4 out of 4", "TfLiteGpuDelegateV2")]
-    assert parse(asking("gpu", *told)).nodes == 4
-    told.append(replacing("2 out of 3", "TfLiteGpuDelegateV2", 2, subgraph=1))
+    lines = [replacing("3 out of 4", "TfLiteGpuDelegateV2", 2), replacing("4 out of 4", "TfLiteGpuDelegateV2")]
+    assert parse(asking("gpu", *lines)).nodes == 4
+    lines.append(replacing("2 out of 3", "TfLiteGpuDelegateV2", 2, subgraph=1))
     with pytest.raises(MeasurementError, match="gpu ran only 6 of 7 nodes"):
-        parse(asking("gpu", *told))
+        parse(asking("gpu", *lines))
 
 
 CREATED = "NEURON delegate created."
@@ -112,7 +112,7 @@ def test_a_delegate_whose_part_is_not_told_is_refused_unless_it_is_allowed() -> 
 
 @pytest.mark.parametrize("allow_partial", [False, True])
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("flag", "text"),
     [
         ("gpu", ""),
         ("gpu", "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."),
@@ -129,14 +129,14 @@ def test_a_delegate_whose_part_is_not_told_is_refused_unless_it_is_allowed() -> 
     ],
 )
 def test_a_delegate_of_which_nothing_tells_that_it_ran_is_refused_even_in_part(
-    asked: str, told: str, allow_partial: bool
+    flag: str, text: str, allow_partial: bool
 ) -> None:
     with pytest.raises(MeasurementError):
-        parse(asking(asked, *told.splitlines()), allow_partial=allow_partial)
+        parse(asking(flag, *text.splitlines()), allow_partial=allow_partial)
 
 
 @pytest.mark.parametrize(
-    ("asked", "told", "delegate"),
+    ("flag", "text", "delegate"),
     [
         ("gpu", replacing("6 out of 6", "TfLiteGpuDelegateV2"), "gpu"),
         ("gpu", WHOLE.format("GPU"), "gpu"),
@@ -149,8 +149,8 @@ def test_a_delegate_of_which_nothing_tells_that_it_ran_is_refused_even_in_part(
         ("caching", "External delegate path: [/vendor/libvx.so]\n" + replacing("6 out of 6", "VxDelegate"), "vx"),
     ],
 )
-def test_a_delegate_that_took_all_is_named(asked: str, told: str, delegate: str) -> None:
-    assert parse(asking(asked, *told.splitlines())).delegate == delegate
+def test_a_delegate_that_took_all_is_named(flag: str, text: str, delegate: str) -> None:
+    assert parse(asking(flag, *text.splitlines())).delegate == delegate
 
 
 def test_what_xnnpack_leaves_is_run_by_the_same_cpu_and_is_no_partial_delegation() -> None:
@@ -159,11 +159,11 @@ def test_what_xnnpack_leaves_is_run_by_the_same_cpu_and_is_no_partial_delegation
 
 
 def test_of_two_delegates_the_one_that_took_all_counts() -> None:
-    told = (
+    lines = (
         replacing("49 out of 49", "TfLiteGpuDelegateV2"),
         "Though NNAPI delegate is explicitly applied, the model graph will not be executed by the delegate.",
     )
-    assert parse(asking("gpu", "Use NNAPI: [1]", *told)).delegate == "gpu"
+    assert parse(asking("gpu", "Use NNAPI: [1]", *lines)).delegate == "gpu"
 
 
 def test_fully_accelerated_says_nothing_while_the_cpu_may_help() -> None:
@@ -176,7 +176,7 @@ def test_fully_accelerated_says_nothing_while_the_cpu_may_help() -> None:
 
 
 def test_flags_that_decide_what_a_time_means_are_kept_as_on_the_command_line() -> None:
-    told = [
+    lines = [
         "Min num runs: [100]",
         "Use NNAPI: [1]",
         "NNAPI accelerator name: [mtk-neuron]",
@@ -185,17 +185,17 @@ def test_flags_that_decide_what_a_time_means_are_kept_as_on_the_command_line() -
         "Allow fp16 in NNAPI: [1]",
         replacing("6 out of 6", "TfLiteNnapiDelegate"),
     ]
-    flags = parse(asking("xnnpack", *told)).flags
+    flags = parse(asking("xnnpack", *lines)).flags
     assert flags == (
         "--use_xnnpack=1 --use_nnapi=1 --nnapi_accelerator_name=mtk-neuron --disable_nnapi_cpu=0 --nnapi_allow_fp16=1"
     )
-    everything = parse(asking("xnnpack", *told, "GPU backend: []").replace("verbosely: [0]", "verbosely: [1]")).flags
+    everything = parse(asking("xnnpack", *lines, "GPU backend: []").replace("verbosely: [0]", "verbosely: [1]")).flags
     assert everything == flags.replace(" --disable_nnapi_cpu=0", "")  # a default, or given? Only the default is silent.
 
 
-@pytest.mark.parametrize("told", ["-1", "0", "", ":4", "4" * 400])
-def test_a_number_of_threads_that_is_none_is_not_known(told: str) -> None:
-    assert parse(B.replace("[4]", f"[{told}]")).threads is None
+@pytest.mark.parametrize("number", ["-1", "0", "", ":4", "4" * 400])
+def test_a_number_of_threads_that_is_none_is_not_known(number: str) -> None:
+    assert parse(B.replace("[4]", f"[{number}]")).threads is None
 
 
 def test_the_version_of_the_runtime_is_read_where_it_is_told() -> None:

@@ -22,7 +22,7 @@ LOG = """STARTING!
 Log parameter values verbosely: [0]
 Num threads: [4]
 Graph: [/data/local/tmp/{network}.tflite]
-{told}
+{delegation}
 count=1 curr=90000
 
 count=50 first={us} curr={us} min={us} max={us} avg={us} std=9 p5={us} median={us} p95={us}
@@ -36,12 +36,12 @@ LATENCY = {"avg_ms": 23.69, "median_ms": 20.52, "p5_ms": 16.47, "p95_ms": 34.83,
 LITERT = {"model": "out/smallnet.tflite", "accelerators": ["CPU"], "fully_accelerated": True, "num_threads": 2}
 
 
-def log(network: str = "smallnet", told: str = GPU, us: int = 61250) -> str:
-    return LOG.format(network=network, told=told, us=us)
+def log(network: str = "smallnet", delegation: str = GPU, us: int = 61250) -> str:
+    return LOG.format(network=network, delegation=delegation, us=us)
 
 
-def litert(latency: Mapping[str, Any] | None = None, **told: Any) -> str:
-    return json.dumps({**LITERT, "latency": LATENCY | (latency or {}), **told})
+def litert(latency: Mapping[str, Any] | None = None, **changes: Any) -> str:
+    return json.dumps({**LITERT, "latency": LATENCY | (latency or {}), **changes})
 
 
 def read(tmp_path: Path, text: str | bytes, name: str = "some", **options: Any) -> tuple[Timing, ...]:
@@ -126,7 +126,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "sentence"),
     [
         (b"", "is none of a log of benchmark_model, JSON of litert-benchmark or Qualcomm AI Hub, or a CSV"),
         (b"Dear colleague,\nsmallnet took 61 ms.\n", "is none of a log"),
@@ -143,13 +143,13 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
     ],
     ids=range(12),
 )
-def test_a_file_that_tells_no_time_is_refused_by_its_name(tmp_path: Path, content: bytes, told: str) -> None:
-    with pytest.raises(MeasurementError, match=rf"some\.csv.*({told})"):
+def test_a_file_that_tells_no_time_is_refused_by_its_name(tmp_path: Path, content: bytes, sentence: str) -> None:
+    with pytest.raises(MeasurementError, match=rf"some\.csv.*({sentence})"):
         read(tmp_path, content, "some.csv")
 
 
 def test_all_files_that_cannot_be_imported_are_named_at_once(tmp_path: Path) -> None:
-    for name, text in {"a.log": log(us=0), "b.log": log(), "c.log": log(told=PARTLY)}.items():
+    for name, text in {"a.log": log(us=0), "b.log": log(), "c.log": log(delegation=PARTLY)}.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(MeasurementError) as raised:
         import_files([tmp_path], defaults=NOTHING)
@@ -171,17 +171,17 @@ def test_what_windows_redirects_to_a_file_is_read(tmp_path: Path, encoding: str)
 
 def test_a_partial_delegation_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
     npu = litert(accelerators=["NPU", "CPU"], fully_accelerated=False)
-    for text in (log(told=PARTLY), npu, litert(accelerators=["NPU", "CPU"])):
+    for text in (log(delegation=PARTLY), npu, litert(accelerators=["NPU", "CPU"])):
         with pytest.raises(MeasurementError, match=r"some: .*(gpu|npu) (ran only|was asked for)"):
             read(tmp_path, text)
-    (timing,) = read(tmp_path, log(told=PARTLY), allow_partial=True)
+    (timing,) = read(tmp_path, log(delegation=PARTLY), allow_partial=True)
     assert (timing.nodes, timing.delegated_nodes, timing.partitions) == (6, 4, 3)
     (timing,) = read(tmp_path, npu, allow_partial=True)
     assert timing.conditions.delegate == "npu"
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted", "delegate"),
+    ("delegation", "wanted", "delegate"),
     [
         (GPU, "gpu", "gpu"),
         (GPU, "npu", "gpu"),
@@ -191,16 +191,16 @@ def test_a_partial_delegation_is_refused_unless_it_is_allowed(tmp_path: Path) ->
     ],
 )
 def test_a_log_may_name_more_or_less_exactly_what_the_user_expects(
-    tmp_path: Path, told: str, wanted: str, delegate: str
+    tmp_path: Path, delegation: str, wanted: str, delegate: str
 ) -> None:
-    (timing,) = read(tmp_path, log(told=told), defaults=Conditions(delegate=wanted))
+    (timing,) = read(tmp_path, log(delegation=delegation), defaults=Conditions(delegate=wanted))
     assert timing.conditions.delegate == delegate
 
 
-@pytest.mark.parametrize(("told", "wanted"), [(XNNPACK, "npu"), ("", "gpu"), (GPU, "cpu"), (GPU, "nnapi")])
-def test_a_log_of_another_delegate_than_expected_is_refused(tmp_path: Path, told: str, wanted: str) -> None:
+@pytest.mark.parametrize(("delegation", "wanted"), [(XNNPACK, "npu"), ("", "gpu"), (GPU, "cpu"), (GPU, "nnapi")])
+def test_a_log_of_another_delegate_than_expected_is_refused(tmp_path: Path, delegation: str, wanted: str) -> None:
     with pytest.raises(MeasurementError, match=rf"some: The log tells that \w+ ran the network, not {wanted}"):
-        read(tmp_path, log(told=told), defaults=Conditions(delegate=wanted))
+        read(tmp_path, log(delegation=delegation), defaults=Conditions(delegate=wanted))
 
 
 def test_a_result_without_a_name_is_called_as_its_file(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_result_without_a_name_is_called_as_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("changes", "message"),
     [
         ({"latency": {"median_ms": 0.0}}, r"latency\.median_ms must be a finite number > 0, got 0\.0"),
         ({"latency": {"median_ms": True}}, r"latency\.median_ms must be a finite number > 0, got True"),
@@ -222,9 +222,9 @@ def test_a_result_without_a_name_is_called_as_its_file(tmp_path: Path) -> None:
         ({"accelerators": []}, r"accelerators must be a list"),
     ],
 )
-def test_wrong_values_in_json_are_refused(tmp_path: Path, told: dict[str, Any], message: str) -> None:
+def test_wrong_values_in_json_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(MeasurementError, match=rf"result\.json: {message}"):
-        read(tmp_path, litert(**told), "result.json")
+        read(tmp_path, litert(**changes), "result.json")
 
 
 AI_BENCHMARK = (
@@ -301,14 +301,14 @@ def test_importing_loads_neither_numpy_nor_a_framework() -> None:
 def test_a_table_with_semicolons_and_decimal_commas_is_read(tmp_path: Path) -> None:
     path = tmp_path / "typed.csv"
     path.write_text('Model;Latency, ms;Acceleration\nsmallnet;30,5;"NNAPI, mtk"\ncsanet;1045;GPU\n', "utf-8")
-    found = import_files([path], defaults=Conditions())
-    assert [(t.network, t.runtime_ms, t.conditions.delegate) for t in found] == [
+    timings = import_files([path], defaults=Conditions())
+    assert [(t.network, t.runtime_ms, t.conditions.delegate) for t in timings] == [
         ("smallnet", 30.5, "nnapi"),
         ("csanet", 1045.0, "gpu"),
     ]
 
 
-def told(timings: tuple[Timing, ...]) -> list[tuple[str, float, str, str, str, int | None]]:
+def by_delegate(timings: tuple[Timing, ...]) -> list[tuple[str, float, str, str, str, int | None]]:
     """What a table of several delegates gives: network, time, delegate, flags, precision, threads."""
     conditions = [(t.network, t.runtime_ms, t.conditions) for t in timings]
     return [(n, ms, c.delegate, c.flags, c.precision, c.threads) for n, ms, c in conditions]
@@ -319,7 +319,7 @@ class TestTablesWithAColumnPerDelegate:
 
     def test_each_time_is_one_of_its_columns_delegate(self, tmp_path: Path) -> None:
         text = "network,cpu_ms,TfLiteGpuDelegateV2 (us),NNAPI ms\nsmallnet,30.5,12200,n/a\ncsanet,44,,7\n"
-        assert told(read(tmp_path, text)) == [
+        assert by_delegate(read(tmp_path, text)) == [
             ("smallnet", 30.5, "cpu", "", "", None),
             ("csanet", 44.0, "cpu", "", "", None),
             ("smallnet", 12.2, "gpu", "", "", None),
@@ -331,7 +331,7 @@ class TestTablesWithAColumnPerDelegate:
             "sep=;\nModel;CPU 4 threads, ms;XNNPACK (x1) ms;OpenCL fp16, ms;OpenGL, ms;NPU (QNN HTP), ms\n"
             "a.tflite;1.030,5;31,5;12,2;20;4,5\n"
         )
-        assert told(read(tmp_path, text)) == [
+        assert by_delegate(read(tmp_path, text)) == [
             ("a", 1030.5, "cpu", "", "", 4),
             ("a", 31.5, "xnnpack", "", "", 1),
             ("a", 12.2, "gpu", "--gpu_backend=cl", "fp16", None),
@@ -352,8 +352,12 @@ class TestTablesWithAColumnPerDelegate:
 
     def test_the_delegate_that_is_asked_for_is_taken_alone(self, tmp_path: Path) -> None:
         text = "network,XNNPACK ms,GPU ms\na,3,2\n"
-        assert told(read(tmp_path, text, defaults=Conditions(delegate="gpu"))) == [("a", 2.0, "gpu", "", "", None)]
-        assert told(read(tmp_path, text, defaults=Conditions(delegate="cpu"))) == [("a", 3.0, "xnnpack", "", "", None)]
+        assert by_delegate(read(tmp_path, text, defaults=Conditions(delegate="gpu"))) == [
+            ("a", 2.0, "gpu", "", "", None)
+        ]
+        assert by_delegate(read(tmp_path, text, defaults=Conditions(delegate="cpu"))) == [
+            ("a", 3.0, "xnnpack", "", "", None)
+        ]
         with pytest.raises(MeasurementError, match="some: It holds no time of delegate nnapi, only of gpu, xnnpack"):
             read(tmp_path, text, defaults=Conditions(delegate="nnapi"))
 
@@ -408,7 +412,7 @@ class TestJsonOfAiHub:
             read(tmp_path, json.dumps([profile(), profile()]))
 
     @pytest.mark.parametrize(
-        ("found", "message"),
+        ("document", "message"),
         [
             (profile(units="NPU CPU"), "qnn ran only 1 of 2 nodes"),
             (profile(units=""), "qnn was asked for but nothing tells"),
@@ -417,18 +421,18 @@ class TestJsonOfAiHub:
         ],
     )
     def test_what_is_no_time_of_the_accelerator_is_refused(
-        self, tmp_path: Path, found: dict[str, Any], message: str
+        self, tmp_path: Path, document: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(MeasurementError, match=rf"a\.json: {message}"):
-            read(tmp_path, json.dumps(found), "a.json")
+            read(tmp_path, json.dumps(document), "a.json")
 
     def test_tables_of_models_are_read_by_name_and_as_lists_those_of_tflite_alone(self, tmp_path: Path) -> None:
         layers = {"total": 9, "npu": 9, "gpu": 0, "cpu": 0}
         row = {"inference_time_milliseconds": 1.5, "layer_counts": layers}
         nested = {"performance_metrics": {"Galaxy S24": {"tflite": row, "qnn_dlc": row}, "Galaxy S25": {"tflite": row}}}
         nested = {"precisions": {"float": {"components": {"XLSR": nested}}}}
-        found = read(tmp_path, json.dumps(nested))
-        assert [(t.network, t.runtime_ms, t.conditions.device, t.conditions.precision, t.nodes) for t in found] == [
+        timings = read(tmp_path, json.dumps(nested))
+        assert [(t.network, t.runtime_ms, t.conditions.device, t.conditions.precision, t.nodes) for t in timings] == [
             ("XLSR", 1.5, "Galaxy S24", "fp16", 9),
             ("XLSR", 1.5, "Galaxy S25", "fp16", 9),
         ]

@@ -41,10 +41,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sixteen_times_the_filters_take_far_longer_than_one_on_a_busy_machine_too(models: list[Path]) -> None:
     narrow, wide = (LoadedModel(path.stem, path.read_bytes(), OPTIONS) for path in models)
-    found = pair_ratio(wide, narrow)
-    assert found.ratio > 3
-    assert found.low <= found.ratio <= found.high
-    assert found.pairs >= FEWEST_PAIRS
+    measured = pair_ratio(wide, narrow)
+    assert measured.ratio > 3
+    assert measured.low <= measured.ratio <= measured.high
+    assert measured.pairs >= FEWEST_PAIRS
 
 
 def test_turns_of_equal_length_follow_from_the_shortest_run_of_the_warm_up(models: list[Path]) -> None:
@@ -157,7 +157,7 @@ def test_the_plain_kernels_can_be_asked_for(models: list[Path]) -> None:
 
 
 def test_references_are_one_network_at_three_sizes() -> None:
-    found = local.reference_probes()
-    assert all(isinstance(probe, Probe) for probe in found)
-    assert len({probe.graph.structure for probe in found}) == 1
-    assert len({probe.graph.input_shape for probe in found}) == 3
+    references = local.reference_probes()
+    assert all(isinstance(probe, Probe) for probe in references)
+    assert len({probe.graph.structure for probe in references}) == 1
+    assert len({probe.graph.input_shape for probe in references}) == 3

@@ -35,8 +35,8 @@ def row(op: OpTime, columns: Sequence[str], width: int = 24) -> str:
         "%": "  1.335%",
         "cdf%": " 50.100%",
     }
-    told = [figures.get(name, "    0.021") for name in columns[1:-1]]
-    return "\t" + "\t".join([f"{op.node_type:>{width}}", *told, op.name])
+    cells = [figures.get(name, "    0.021") for name in columns[1:-1]]
+    return "\t" + "\t".join([f"{op.node_type:>{width}}", *cells, op.name])
 
 
 def table(ops: Sequence[OpTime], columns: Sequence[str] = NEW, title: str = RUN_ORDER, width: int = 24) -> str:
@@ -48,8 +48,8 @@ def csv_table(ops: Sequence[OpTime], columns: Sequence[str], separator: str = ",
     rows = [separator.join(name.replace("avg ms", "avg_ms").replace("Name", "name") for name in columns)]
     for op in ops:
         figures = {"avg ms": f"{op.avg_ms:g}", "times called": str(op.times_called), "%": "1.3e-05%", "cdf%": "50%"}
-        told = [figures.get(name, "0.021") for name in columns[1:-1]]
-        rows.append(separator.join([op.node_type, *told, op.name.replace(",", "\t")]))
+        cells = [figures.get(name, "0.021") for name in columns[1:-1]]
+        rows.append(separator.join([op.node_type, *cells, op.name.replace(",", "\t")]))
     return "\n".join([RUN_ORDER, *rows, "", ""])
 
 

@@ -33,7 +33,7 @@ def width(prediction: Prediction) -> float:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "told"),
+    ("kernel", "sentence"),
     [
         (DEPTHWISE._replace(kernel=7), "of kernel side 7 was never measured, only 5"),
         (DEPTHWISE._replace(kernel=3), "of kernel side 3 was never measured, only 5"),
@@ -46,11 +46,11 @@ def width(prediction: Prediction) -> float:
         (BASE._replace(cls="memory", tflite_op="POW", macs=0), "was never measured here"),
     ],
 )
-def test_a_kernel_outside_is_named_with_the_figure_and_widens_the_interval(kernel: Kernel, told: str) -> None:
-    found = predicted(kernel)
-    assert any(told in flag and '"k0"' in flag for flag in found.flags), found.flags
-    assert width(found) > 2 * width(predicted(BASE))
-    assert found.low_ms < found.runtime_ms < found.high_ms
+def test_a_kernel_outside_is_named_with_the_figure_and_widens_the_interval(kernel: Kernel, sentence: str) -> None:
+    prediction = predicted(kernel)
+    assert any(sentence in flag and '"k0"' in flag for flag in prediction.flags), prediction.flags
+    assert width(prediction) > 2 * width(predicted(BASE))
+    assert prediction.low_ms < prediction.runtime_ms < prediction.high_ms
 
 
 def test_every_figure_outside_is_named_and_they_widen_together() -> None:
@@ -80,9 +80,9 @@ def test_the_interval_grows_by_the_share_of_what_is_outside() -> None:
 def test_equal_layers_beyond_count_together_however_many_there_are(count: int) -> None:
     # Sixty layers take 1.7 % of the time each; none of them was worth a word where each was judged alone.
     large = BASE._replace(macs=10 * BASE.macs, input_elements=10**7, output_elements=10**7)
-    found = predicted(*[large] * count)
-    assert found.extrapolation == pytest.approx(10.0, rel=0.1)
-    assert "times larger than anything measured" in found.flags[0]
+    prediction = predicted(*[large] * count)
+    assert prediction.extrapolation == pytest.approx(10.0, rel=0.1)
+    assert "times larger than anything measured" in prediction.flags[0]
 
 
 def test_a_detail_beyond_does_not_make_the_whole_an_extrapolation() -> None:
@@ -106,9 +106,9 @@ def test_what_was_timed_on_a_few_values_has_not_been_timed_on_maps() -> None:
     known = range_of([Network((BASE, few), 10, 10)])
     assert outside(few, known).off == 1.0
     assert outside(few._replace(input_elements=900, output_elements=900), known).off == 1.0
-    found = outside(few._replace(input_elements=10**6, output_elements=10**6), known)
-    assert found.off == OPERATION_OFF
-    assert found.why == "of 2000000 values was never measured, only 16"
+    beyond = outside(few._replace(input_elements=10**6, output_elements=10**6), known)
+    assert beyond.off == OPERATION_OFF
+    assert beyond.why == "of 2000000 values was never measured, only 16"
 
 
 CONCAT = BASE._replace(cls="memory", tflite_op="CONCATENATION", macs=0, cin=1)
@@ -116,19 +116,21 @@ RESIZE = BASE._replace(cls="memory", tflite_op="RESIZE_BILINEAR", macs=0, output
 
 
 @pytest.mark.parametrize(
-    ("odd", "usual", "told"),
+    ("odd", "usual", "sentence"),
     [
         (DEPTHWISE._replace(cout=256), DEPTHWISE, "of 8 channels made of each was never measured"),
         (CONCAT, CONCAT._replace(cin=16), "of 1 channels of a part was never measured"),
         (RESIZE, RESIZE._replace(output_elements=10**7), "to fewer pixels was never measured"),
     ],
 )
-def test_what_is_computed_otherwise_is_told_where_it_was_never_measured(odd: Kernel, usual: Kernel, told: str) -> None:
+def test_what_is_computed_otherwise_is_told_where_it_was_never_measured(
+    odd: Kernel, usual: Kernel, sentence: str
+) -> None:
     known = range_of([Network((BASE, usual), 10, 10)])
     assert outside(usual, known).off == 1.0
-    found = outside(odd, known._replace(elements={}, macs={}))
-    assert found.off >= KIND_OFF
-    assert told in found.why.split("; ")
+    beyond = outside(odd, known._replace(elements={}, macs={}))
+    assert beyond.off >= KIND_OFF
+    assert sentence in beyond.why.split("; ")
     assert outside(odd, range_of([Network((BASE, usual, odd), 10, 10)])).off == 1.0
 
 
@@ -146,9 +148,9 @@ def test_a_detail_far_beyond_does_not_widen_the_rest() -> None:
     tiny = SMALL._replace(cls="memory", tflite_op="ADD", macs=0, output_elements=10**9)
     known = Network((BASE, SMALL._replace(cls="memory", tflite_op="ADD", macs=0)), 10, 10)
     predictor = Predictor(Core(LAYOUT, COSTS), assumed_interval(1.2, "a test"), range=range_of([known]))
-    found = predictor.predict(Network((tiny, *[BASE._replace(name=f"k{n}") for n in range(200)]), 10, 10))
-    share = found.kernels_ms[tiny.name] / found.runtime_ms
-    assert found.high_ms <= found.runtime_ms * ((1 - share) * 1.2 + share * 100) * (1 + 1e-9)
+    prediction = predictor.predict(Network((tiny, *[BASE._replace(name=f"k{n}") for n in range(200)]), 10, 10))
+    share = prediction.kernels_ms[tiny.name] / prediction.runtime_ms
+    assert prediction.high_ms <= prediction.runtime_ms * ((1 - share) * 1.2 + share * 100) * (1 + 1e-9)
 
 
 def test_roots_of_variances_tell_no_price_of_maps() -> None:

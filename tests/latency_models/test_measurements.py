@@ -65,7 +65,7 @@ def test_how_programs_and_people_write_csv_does_not_matter(tmp_path: Path, text:
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "sentence"),
     [
         ("network", r"mine\.csv has no column runtime_ms; its columns are network\. Add it"),
         ("runtime_ms", r"mine\.csv has no column network"),
@@ -78,8 +78,8 @@ def test_how_programs_and_people_write_csv_does_not_matter(tmp_path: Path, text:
         ("network,runtime_ms,runtime_us", r"gives the column runtime_ms twice"),
     ],
 )
-def test_a_wrong_header_is_refused(tmp_path: Path, header: str, told: str) -> None:
-    with pytest.raises(MeasurementError, match=told):
+def test_a_wrong_header_is_refused(tmp_path: Path, header: str, sentence: str) -> None:
+    with pytest.raises(MeasurementError, match=sentence):
         read(tmp_path, f"{header}\n" + ",".join("1" for _ in header.split(",")) + "\n")
 
 
@@ -95,7 +95,7 @@ def test_a_time_that_is_no_positive_number_is_refused_with_its_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "sentence"),
     [
         ("network", "", r'network must be a string, got ""'),
         ("statistic", "mode", r'statistic must be one of median, mean, pair_ratio, minimum, got "mode"'),
@@ -108,14 +108,14 @@ def test_a_time_that_is_no_positive_number_is_refused_with_its_line(tmp_path: Pa
         ("date", "yesterday", r'date must be a date such as 2026-05-04, got "yesterday"'),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_column(tmp_path: Path, column: str, value: str, told: str) -> None:
+def test_a_wrong_value_is_refused_with_its_column(tmp_path: Path, column: str, value: str, sentence: str) -> None:
     row = {"network": "smallnet", "runtime_ms": "61", "high_ms": "64", "nodes": "8"} | {column: value}
-    with pytest.raises(MeasurementError, match=rf"mine\.csv, line 2: {told}"):
+    with pytest.raises(MeasurementError, match=rf"mine\.csv, line 2: {sentence}"):
         read(tmp_path, ",".join(row) + "\n" + ",".join(row.values()) + "\n")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "sentence"),
     [
         (b"", r"holds no measurement; give one row per network"),
         (b"\n\n", r"holds no measurement"),
@@ -127,8 +127,8 @@ def test_a_wrong_value_is_refused_with_its_column(tmp_path: Path, column: str, v
     ],
     ids=["empty", "blank", "header only", "Latin-1", "short row", "decimal comma", "torn"],
 )
-def test_a_file_that_is_no_whole_csv_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
-    with pytest.raises(MeasurementError, match=told):
+def test_a_file_that_is_no_whole_csv_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+    with pytest.raises(MeasurementError, match=sentence):
         read(tmp_path, content)
 
 
@@ -158,11 +158,11 @@ def test_runs_that_are_not_known_do_not_add_up(tmp_path: Path) -> None:
 def test_repeats_that_disagree_by_more_than_a_tenth_are_refused_with_both_lines(tmp_path: Path) -> None:
     text = "network,runtime_ms\nsmallnet,61\ncsanet,90\nsmallnet,60\nsmallnet,{}\n"
     assert len(read(tmp_path, text.format(66))) == 2
-    told = (
+    sentence = (
         r"smallnet took 60 ms \(.*mine\.csv, line 4\) and 66\.1 ms \(.*mine\.csv, line 5\) under equal conditions, "
         r"more than 10 % apart"
     )
-    with pytest.raises(MeasurementError, match=told):
+    with pytest.raises(MeasurementError, match=sentence):
         read(tmp_path, text.format(66.1))
 
 
@@ -247,8 +247,8 @@ ordered = st.tuples(times, times).map(sorted) | st.just((None, None))
 dates = st.just("") | st.datetimes().map(lambda d: d.isoformat())
 condition_texts = {field.name: texts for field in fields(Conditions) if field.name not in ("threads", "date")}
 timings = st.builds(
-    lambda interval, nodes, **told: Timing(
-        low_ms=interval[0], high_ms=interval[1], nodes=nodes and nodes + 1, delegated_nodes=nodes, **told
+    lambda interval, nodes, **others: Timing(
+        low_ms=interval[0], high_ms=interval[1], nodes=nodes and nodes + 1, delegated_nodes=nodes, **others
     ),
     interval=ordered,
     nodes=counts,

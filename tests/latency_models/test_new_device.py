@@ -74,7 +74,7 @@ def test_a_name_that_is_no_file_name_is_refused(device: Device, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"delegate": "gpu"}, r"need one delegate, got 'gpu', 'xnnpack'; split the file"),
         ({"threads": 4}, r"need one threads, got 1, 4"),
@@ -82,9 +82,9 @@ def test_a_name_that_is_no_file_name_is_refused(device: Device, tmp_path: Path, 
         ({"binary_sha256": "0" * 64}, r"need one binary_sha256"),
     ],
 )
-def test_mixed_conditions_are_refused(change: dict[str, object], told: str) -> None:
+def test_mixed_conditions_are_refused(change: dict[str, object], sentence: str) -> None:
     mixed = [Timing("smallnet", 1.0, conditions=c) for c in (CONDITIONS, replace(CONDITIONS, **change))]
-    with pytest.raises(MeasurementError, match=told):
+    with pytest.raises(MeasurementError, match=sentence):
         common_conditions(mixed)
 
 
@@ -177,11 +177,11 @@ def test_long_rows_of_figures_stand_on_one_line() -> None:
 
 
 def test_an_unknown_delegate_is_told_and_not_checked() -> None:
-    told: list[str] = []
+    messages: list[str] = []
     strange = [replace(t, conditions=replace(CONDITIONS, delegate="edgetpu")) for t in timings(60)]
-    made = make_device("strange", strange, folder=NOWHERE, on_message=told.append)
+    made = make_device("strange", strange, folder=NOWHERE, on_message=messages.append)
     assert made.delegate.name == "unchecked"
-    assert any('"edgetpu" takes: support is not checked' in each for each in told)
+    assert any('"edgetpu" takes: support is not checked' in each for each in messages)
     assert any('"edgetpu" takes: support is not checked' in each for each in made.limits)
 
 
@@ -198,15 +198,15 @@ def test_a_file_that_cannot_be_priced_is_named_and_the_others_are_fitted(
 
     monkeypatch.setattr(new_device, "read_network", unpriced)
     (tmp_path / "odd.tflite").write_bytes(b"x")
-    told: list[str] = []
+    messages: list[str] = []
     both = [*timings(60), Timing("odd", 3.0, model="odd.tflite", source="a test", conditions=CONDITIONS)]
-    made = make_device("mine", both, folder=tmp_path, on_message=told.append)
+    made = make_device("mine", both, folder=tmp_path, on_message=messages.append)
     assert len(made.measurements) == len(both) - 1
-    assert any(each.startswith("odd is left out: ") and "SVDF" in each for each in told)
+    assert any(each.startswith("odd is left out: ") and "SVDF" in each for each in messages)
 
 
 def test_files_that_are_fitted_and_not_judged_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     whole = network(build_graph(DESIGNS["smallnet"].spec))
     alone = whole._replace(kernels=whole.kernels[:1])
     monkeypatch.setattr(new_device, "read_network", lambda _: alone)
@@ -215,18 +215,18 @@ def test_files_that_are_fitted_and_not_judged_are_named(tmp_path: Path, monkeypa
         "mine",
         [*timings(60), Timing("topk", 3.0, model="topk.tflite", source="a test", conditions=CONDITIONS)],
         folder=tmp_path,
-        on_message=told.append,
+        on_message=messages.append,
     )
-    assert any(each.startswith("Not in the table of errors") and "topk" in each for each in told)
+    assert any(each.startswith("Not in the table of errors") and "topk" in each for each in messages)
 
 
 def test_a_handful_without_a_prior_starts_from_the_known_device_that_explains_it(device: Device) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     few = [replace(t, runtime_ms=3 * t.runtime_ms) for t in timings(0)][:8]
-    made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, on_message=told.append)
+    made = make_device("few", few, folder=NOWHERE, known=lambda: {"mine": device.predictor}, on_message=messages.append)
     assert isinstance(made.method, Transferred)
     assert list(made.method.sources) == ["mine"]
-    assert any(each.startswith("Started from mine, of 1 built-in devices") for each in told)
+    assert any(each.startswith("Started from mine, of 1 built-in devices") for each in messages)
 
 
 def test_a_file_that_computes_in_other_numbers_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,11 +244,11 @@ def test_fewer_than_a_handful_are_told_what_is_enough() -> None:
 
 
 def test_a_name_that_nothing_tells_is_left_out_and_a_file_beside_the_measurements_tells(tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     mystery = Timing("mystery", 3.0, source="a test", conditions=CONDITIONS)
-    made = make_device("mine", [*timings(60), mystery], folder=tmp_path, on_message=told.append)
+    made = make_device("mine", [*timings(60), mystery], folder=tmp_path, on_message=messages.append)
     assert "mystery" not in {m.label for m in made.measurements}
-    assert any(each.startswith('mystery is left out: Network "mystery" is no probe') for each in told)
+    assert any(each.startswith('mystery is left out: Network "mystery" is no probe') for each in messages)
     for place in (tmp_path / "other.tflite", tmp_path / "models" / "mystery.tflite"):
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(b"\0\0\0\0TFL3")

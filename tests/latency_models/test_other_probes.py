@@ -25,9 +25,9 @@ EACH = {
 
 
 def other(name: str) -> OtherProbe:
-    found = named(name)
-    assert found is not None
-    return found
+    probe = named(name)
+    assert probe is not None
+    return probe
 
 
 @pytest.mark.parametrize("name", EACH)

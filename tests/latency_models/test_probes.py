@@ -108,9 +108,9 @@ def test_what_is_planned_after_the_start_is_what_is_least_known(plan: tuple[prob
 
 
 def test_candidates_are_the_designs_and_then_members_of_the_space_each_once() -> None:
-    found = list(probes.candidates(SPACE, 20))
-    assert [probe.name for probe in found[: len(DESIGNS)]] == list(DESIGNS)
-    assert len(found) == 20
-    assert len({probe.graph.structure for probe in found}) == 20
-    assert all(probe.graph.input_shape == FULL_HD for probe in found)
-    assert all(probe.name == f"candidate-{probe.family}-{probe.name[-12:]}" for probe in found[len(DESIGNS) :])
+    candidates = list(probes.candidates(SPACE, 20))
+    assert [probe.name for probe in candidates[: len(DESIGNS)]] == list(DESIGNS)
+    assert len(candidates) == 20
+    assert len({probe.graph.structure for probe in candidates}) == 20
+    assert all(probe.graph.input_shape == FULL_HD for probe in candidates)
+    assert all(probe.name == f"candidate-{probe.family}-{probe.name[-12:]}" for probe in candidates[len(DESIGNS) :])

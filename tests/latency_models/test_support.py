@@ -87,9 +87,9 @@ def test_a_table_speaks_of_operations_that_tflite_has(name: str) -> None:
 
 
 def test_every_condition_and_every_oddity_is_asked_by_some_table() -> None:
-    asked = [conditions for known in TABLES.values() for conditions in known.ops.values()]
-    assert {key for conditions in asked for key in conditions} == set(CONDITIONS)
-    oddities = {trait for conditions in asked for trait in conditions.get("without", ())}
+    all_conditions = [conditions for known in TABLES.values() for conditions in known.ops.values()]
+    assert {key for conditions in all_conditions for key in conditions} == set(CONDITIONS)
+    oddities = {trait for conditions in all_conditions for trait in conditions.get("without", ())}
     # What no delegate here refuses is told for tables of the user's own.
     assert TRAITS.keys() - oddities == {"align_corners", "half_pixel_centers", "hybrid", "keep_num_dims"}
 
@@ -123,32 +123,32 @@ NEURON_REFUSES: dict[str, tuple[Kernel, str]] = {
 
 @pytest.mark.parametrize("name", NEURON_REFUSES)
 def test_mediateks_delegate_refuses(name: str) -> None:
-    kernel, told = NEURON_REFUSES[name]
-    found = support(Network((kernel,), 1, 1), NEURON)
-    (refusal,) = found.refused
-    assert found.status == "unsupported"
+    kernel, condition = NEURON_REFUSES[name]
+    verdict = support(Network((kernel,), 1, 1), NEURON)
+    (refusal,) = verdict.refused
+    assert verdict.status == "unsupported"
     assert (refusal.op, refusal.kernel) == (kernel.tflite_op, "k")
-    assert told in refusal.condition
+    assert condition in refusal.condition
     assert refusal.remedy
 
 
 @pytest.mark.parametrize("design", [name for name in DESIGNS if name not in NORMED])
 @pytest.mark.parametrize("name", sorted(TABLES.keys() - {"coreml"}))
 def test_the_designs_without_instance_norm_run_whole_on_every_delegate(name: str, design: str) -> None:
-    found = support(of_design(design), TABLES[name])
-    assert (found.is_whole, found.refused, found.partitions, found.fallback) == (True, (), 1, ())
-    assert found.status == (UNCHECKED if name == UNCHECKED else "supported")
-    assert found.delegated == found.kernels == len(of_design(design).kernels)
+    verdict = support(of_design(design), TABLES[name])
+    assert (verdict.is_whole, verdict.refused, verdict.partitions, verdict.fallback) == (True, (), 1, ())
+    assert verdict.status == (UNCHECKED if name == UNCHECKED else "supported")
+    assert verdict.delegated == verdict.kernels == len(of_design(design).kernels)
 
 
 @pytest.mark.parametrize(("design", "norms"), [("eds", 9), ("eds-shuffle", 8)])
 def test_eds_runs_in_part_because_of_its_instance_norms(design: str, norms: int) -> None:
-    found = support(of_design(design), NEURON)
-    assert found.status == "partial"
-    assert [refusal.op for refusal in found.refused] == ["RSQRT"] * norms
-    assert len(found.fallback) == norms
-    assert found.partitions == norms + 1
-    assert found.refused[0].sentence.startswith(
+    verdict = support(of_design(design), NEURON)
+    assert verdict.status == "partial"
+    assert [refusal.op for refusal in verdict.refused] == ["RSQRT"] * norms
+    assert len(verdict.fallback) == norms
+    assert verdict.partitions == norms + 1
+    assert verdict.refused[0].sentence.startswith(
         'RSQRT "down1.norm.rsqrt": it is handed on as the vendor\'s extension operation, whose speed is unknown; '
     )
 
@@ -158,9 +158,9 @@ def test_eds_runs_in_part_because_of_its_instance_norms(design: str, norms: int)
 def test_a_member_of_the_space_runs_whole_unless_it_norms(spec: ArchSpec) -> None:
     graph = build_graph(spec)
     norms = any(node.op.kind == "instance_norm" for node in graph.nodes)
-    found = support(network(graph), NEURON)
-    assert found.status == ("partial" if norms else "supported")
-    assert {refusal.op for refusal in found.refused} <= {"RSQRT"}
+    verdict = support(network(graph), NEURON)
+    assert verdict.status == ("partial" if norms else "supported")
+    assert {refusal.op for refusal in verdict.refused} <= {"RSQRT"}
 
 
 # What LiteRT's XNNPACK really does
@@ -276,8 +276,8 @@ def test_litert_makes_as_many_partitions_as_are_foreseen(data: st.DataObject) ->
 def test_what_xnnpack_leaves_to_litert_is_no_refusal() -> None:
     b = FileBuilder()
     b.op("TANH", [b.op("SIGN", [b.op("TANH", [b.input(*MAP)], MAP)], MAP)], MAP)
-    found = support(read_network(b.file()), XNNPACK)
-    assert (found.status, found.partitions, found.delegated, found.fallback) == ("supported", 2, 2, (1,))
+    verdict = support(read_network(b.file()), XNNPACK)
+    assert (verdict.status, verdict.partitions, verdict.delegated, verdict.fallback) == ("supported", 2, 2, (1,))
 
 
 # How kernels are grouped
@@ -364,24 +364,24 @@ def row(*ops: str) -> Network:
 
 
 def test_what_falls_back_is_told_by_position() -> None:
-    found = support(row("CONV_2D", "TANH", "GELU", "CONV_2D", "GELU"), table(CONV_2D={}, TANH={}))
-    assert (found.status, found.partitions, found.delegated, found.kernels) == ("partial", 2, 3, 5)
-    assert found.fallback == (2, 4)
-    assert [refusal.kernel for refusal in found.refused] == ["k2", "k4"]
+    verdict = support(row("CONV_2D", "TANH", "GELU", "CONV_2D", "GELU"), table(CONV_2D={}, TANH={}))
+    assert (verdict.status, verdict.partitions, verdict.delegated, verdict.kernels) == ("partial", 2, 3, 5)
+    assert verdict.fallback == (2, 4)
+    assert [refusal.kernel for refusal in verdict.refused] == ["k2", "k4"]
 
 
 def test_core_ml_leaves_depth_to_space_to_the_cpu() -> None:
-    found = support(of_design("smallnet"), COREML)
-    assert found.status == "partial"
-    assert {refusal.op for refusal in found.refused} == {"DEPTH_TO_SPACE"}
-    assert "transposed convolution" in found.refused[0].remedy
+    verdict = support(of_design("smallnet"), COREML)
+    assert verdict.status == "partial"
+    assert {refusal.op for refusal in verdict.refused} == {"DEPTH_TO_SPACE"}
+    assert "transposed convolution" in verdict.refused[0].remedy
 
 
 def test_a_delegate_of_one_partition_takes_the_longest_stretch() -> None:
     one = replace(table(CONV_2D={}), max_partitions=1)
-    found = support(row("CONV_2D", "GELU", "CONV_2D", "CONV_2D", "GELU", "CONV_2D"), one)
-    assert (found.partitions, found.delegated, found.fallback) == (1, 2, (0, 1, 4, 5))
-    assert len(found.refused) == 2
+    verdict = support(row("CONV_2D", "GELU", "CONV_2D", "CONV_2D", "GELU", "CONV_2D"), one)
+    assert (verdict.partitions, verdict.delegated, verdict.fallback) == (1, 2, (0, 1, 4, 5))
+    assert len(verdict.refused) == 2
 
 
 def test_the_gpu_delegate_takes_one_partition_and_nnapi_three() -> None:
@@ -390,8 +390,8 @@ def test_the_gpu_delegate_takes_one_partition_and_nnapi_three() -> None:
 
 
 def test_a_network_none_of_whose_arithmetic_is_taken_is_unsupported() -> None:
-    found = support(row("CONV_2D", "TANH", "CONV_2D"), table(TANH={}))
-    assert (found.status, found.delegated) == ("unsupported", 1)
+    verdict = support(row("CONV_2D", "TANH", "CONV_2D"), table(TANH={}))
+    assert (verdict.status, verdict.delegated) == ("unsupported", 1)
     assert support(row("CONV_2D"), table()).status == "unsupported"
 
 
@@ -414,9 +414,9 @@ def test_a_table_may_say_what_to_use_instead() -> None:
 @pytest.mark.parametrize("op", RULES)
 @every_table
 def test_every_operation_that_can_be_read_gets_a_verdict(name: str, op: str) -> None:
-    found = support(read_network(sample(op)), TABLES[name])
-    assert (found.status == "unsupported") == bool(found.refused) or TABLES[name].loses_nothing
-    assert all(refusal.condition and refusal.remedy for refusal in found.refused)
+    verdict = support(read_network(sample(op)), TABLES[name])
+    assert (verdict.status == "unsupported") == bool(verdict.refused) or TABLES[name].loses_nothing
+    assert all(refusal.condition and refusal.remedy for refusal in verdict.refused)
 
 
 def test_a_verdict_costs_less_than_its_graph() -> None:
@@ -459,7 +459,7 @@ def test_the_digest_tells_that_a_table_was_edited(elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "sentence"),
     [
         (lambda data: data.pop("source"), r"mine\.json: source is missing"),
         (lambda data: data.update(sauce="x"), r'mine\.json: sauce is not a known key.* Did you mean "source"'),
@@ -483,9 +483,9 @@ def test_the_digest_tells_that_a_table_was_edited(elsewhere: Path) -> None:
     ],
 )
 def test_a_wrong_table_is_refused_with_file_and_key(
-    elsewhere: Path, edit: Callable[[dict[str, Any]], object], told: str
+    elsewhere: Path, edit: Callable[[dict[str, Any]], object], sentence: str
 ) -> None:
-    with pytest.raises(DeviceError, match=told):
+    with pytest.raises(DeviceError, match=sentence):
         load_delegate(str(write_table(elsewhere, edit)))
 
 

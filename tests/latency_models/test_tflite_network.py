@@ -214,9 +214,9 @@ def test_maps_of_one_name_or_none_are_told_apart() -> None:
             b.graph.tensors[x].name = name.encode()
         return x
 
-    found = kernels(build)
-    assert len({kernel.name for kernel in found}) == len({kernel.makes for kernel in found}) == 4
-    assert [kernel.reads for kernel in found] == [(INPUT,), *((kernel.makes,) for kernel in found[:3])]
+    read = kernels(build)
+    assert len({kernel.name for kernel in read}) == len({kernel.makes for kernel in read}) == 4
+    assert [kernel.reads for kernel in read] == [(INPUT,), *((kernel.makes,) for kernel in read[:3])]
 
 
 def test_several_inputs_and_outputs_are_counted() -> None:

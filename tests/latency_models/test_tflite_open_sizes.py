@@ -52,9 +52,9 @@ def test_open_sizes_follow_from_the_inputs_as_litert_has_them(shape: tuple[int, 
     runtime.set_tensor(0, np.zeros(shape, np.float32))
     runtime.invoke()
     made = {details["index"]: tuple(details["shape"]) for details in runtime.get_tensor_details()}
-    found = with_input_shape(read_graph(content), shape)
-    for node in found.nodes:
-        assert found.tensors[node.outputs[0]].shape == made[node.outputs[0]], node.op.name
+    resolved = with_input_shape(read_graph(content), shape)
+    for node in resolved.nodes:
+        assert resolved.tensors[node.outputs[0]].shape == made[node.outputs[0]], node.op.name
 
 
 def test_a_file_of_open_sizes_has_the_kernels_of_its_size() -> None:

@@ -72,9 +72,9 @@ def wired(whole: Network) -> Counter[tuple[Kernel, tuple[Kernel | str, ...]]]:
 def test_the_network_of_a_graph_is_the_network_of_its_file(name: str) -> None:
     graph = build_graph(SPECS[name], LEVELLED)
     content = exported(graph)
-    told, read = network(graph), read_network(content)
-    assert wired(told) - wired(read) == wired(read) - wired(told) == Counter()
-    assert (told.input_elements, told.output_elements) == (read.input_elements, read.output_elements)
+    computed, read = network(graph), read_network(content)
+    assert wired(computed) - wired(read) == wired(read) - wired(computed) == Counter()
+    assert (computed.input_elements, computed.output_elements) == (read.input_elements, read.output_elements)
     refused = support(read, NEURON).refused  # here, because a conversion takes a second
     assert {refusal.op for refusal in refused} <= {"RSQRT", *TFLITE_OPS.values()}
 

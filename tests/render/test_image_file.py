@@ -32,8 +32,8 @@ def test_numbers_are_clipped_and_rounded_to_the_nearest(bits: int, x: np.ndarray
 @pytest.mark.parametrize("kind", [FileKind(8), FileKind(16)])
 def test_a_png_holds_every_value(kind: FileKind) -> None:
     picture = to_integers(np.random.default_rng(0).random((20, 31, 3), np.float32), kind.bits)
-    width, height, rows, told = png.Reader(bytes=encode(picture, kind)).read()
-    assert (width, height, told["bitdepth"], told["planes"]) == (31, 20, kind.bits, 3)
+    width, height, rows, info = png.Reader(bytes=encode(picture, kind)).read()
+    assert (width, height, info["bitdepth"], info["planes"]) == (31, 20, kind.bits, 3)
     np.testing.assert_array_equal(np.vstack(list(rows)).reshape(20, 31, 3), picture)
 
 

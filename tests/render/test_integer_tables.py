@@ -35,10 +35,10 @@ def test_a_mosaic_is_packed_by_looking_up_as_it_is_computed(
     mosaic = Mosaic(values, pattern, tuple(map(float, blacks)), 1023.0)
     contract = Contract(RawFormat(pattern=pattern, black=64))
     look_ups = count_look_ups(mosaic, contract, port)
-    found = packed_by_look_ups(values, look_ups=look_ups, fmt=contract.format, dtype=dtype)
+    looked_up = packed_by_look_ups(values, look_ups=look_ups, fmt=contract.format, dtype=dtype)
     computed = port.encode(packed(values, mosaic, contract))
-    assert found.dtype == computed.dtype
-    np.testing.assert_array_equal(found, computed)
+    assert looked_up.dtype == computed.dtype
+    np.testing.assert_array_equal(looked_up, computed)
 
 
 @pytest.mark.parametrize("rows", [1, row_threads.ROWS, 2 * row_threads.ROWS + 1])
@@ -51,6 +51,6 @@ def test_a_picture_of_bytes_is_finished_through_a_table_as_it_is_computed(
     stored = np.random.default_rng(0).integers(0, 256, (rows, 20, 3), dtype=np.uint8).view(dtype)
     for part in (stored, stored[:, :6]):  # the second is no single piece of memory
         computed = finish(port.decode(part))
-        found = look_up_bytes(part, finish, port)
-        assert found.dtype == computed.dtype
-        np.testing.assert_array_equal(found, computed)
+        looked_up = look_up_bytes(part, finish, port)
+        assert looked_up.dtype == computed.dtype
+        np.testing.assert_array_equal(looked_up, computed)

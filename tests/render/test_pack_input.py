@@ -122,14 +122,14 @@ def test_a_mosaic_of_the_trained_format_is_packed_as_in_training(
     fmt = RawFormat(bits=10, black=black, white=white, pattern=pattern, packing=packing)
     values = np.random.default_rng(0).integers(0, white + 1, (6, 8), dtype=np.uint16)
     trained = (pack(values, fmt).astype(np.float32) - np.float32(black)) / np.float32(white - black)
-    found = packed(values, mosaic_of(values, pattern, black=float(black), white=float(white)), Contract(fmt))
-    np.testing.assert_allclose(found, trained, atol=1e-6)
+    planes = packed(values, mosaic_of(values, pattern, black=float(black), white=float(white)), Contract(fmt))
+    np.testing.assert_allclose(planes, trained, atol=1e-6)
 
 
 def test_other_levels_become_those_of_training() -> None:
     values = np.array([[512, 16383], [8447, 512]], np.uint16)
-    found = packed(values, mosaic_of(values, black=512.0, white=16383.0), Contract(RawFormat(packing="rggb")))
-    np.testing.assert_allclose(found.ravel(), [0, 1, (8447 - 512) / (16383 - 512), 0], atol=1e-6)
+    planes = packed(values, mosaic_of(values, black=512.0, white=16383.0), Contract(RawFormat(packing="rggb")))
+    np.testing.assert_allclose(planes.ravel(), [0, 1, (8447 - 512) / (16383 - 512), 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_other_levels_become_those_of_training() -> None:
 def test_a_file_that_normalises_itself_is_fed_counts(fmt: RawFormat, counts: str, black: int, white: int) -> None:
     values = np.array([[100, 900], [500, 100]], np.uint16)
     mosaic = mosaic_of(values, black=100.0, white=900.0)
-    found = packed(values, mosaic, contract_of(replace(fmt, packing="rggb"), counts))
-    np.testing.assert_allclose(found.ravel(), [black, white, (black + white) / 2, black], rtol=1e-5, atol=1e-3)
+    planes = packed(values, mosaic, contract_of(replace(fmt, packing="rggb"), counts))
+    np.testing.assert_allclose(planes.ravel(), [black, white, (black + white) / 2, black], rtol=1e-5, atol=1e-3)
 
 
 # What a network reads
@@ -161,23 +161,23 @@ BGGR_12 = {"bits": 12, "black": 64, "white": 4000, "pattern": "BGGR", "packing":
 
 def test_the_card_tells_what_the_network_reads_and_mosaics_are_of_that_format(tmp_path: Path) -> None:
     model = write_card(tmp_path, {"raw": BGGR_12, "input_levels": {"black": 64.0, "white": 4000.0}})
-    contract, told, _ = read_contract(model, {}, input_kind=None)
+    contract, mosaic_format, _ = read_contract(model, {}, input_kind=None)
     assert contract == Contract(RawFormat(**BGGR_12), 64.0, 4000.0)  # type: ignore[arg-type]
-    assert told == contract.format
+    assert mosaic_format == contract.format
 
 
 def test_options_say_what_mosaics_are_and_leave_the_card_its_word_on_the_network(tmp_path: Path) -> None:
     model = write_card(tmp_path, {"data": {"raw": BGGR_12}})
-    contract, told, _ = read_contract(model, {"pattern": "RGGB", "bits": 14}, input_kind=None)
+    contract, mosaic_format, _ = read_contract(model, {"pattern": "RGGB", "bits": 14}, input_kind=None)
     assert contract.format == RawFormat(**BGGR_12)  # type: ignore[arg-type]
-    assert told == replace(contract.format, pattern="RGGB", bits=14, white=None)
+    assert mosaic_format == replace(contract.format, pattern="RGGB", bits=14, white=None)
     assert read_contract(model, {"white": 3000}, input_kind=None)[1] == replace(contract.format, white=3000)
 
 
 def test_without_a_card_options_say_both(tmp_path: Path) -> None:
-    contract, told, _ = read_contract(tmp_path / "model.tflite", {"pattern": "GBRG"}, input_kind="raw10")
+    contract, mosaic_format, _ = read_contract(tmp_path / "model.tflite", {"pattern": "GBRG"}, input_kind="raw10")
     assert contract == Contract(RawFormat(pattern="GBRG"), 0.0, 1023.0)
-    assert told == contract.format
+    assert mosaic_format == contract.format
 
 
 @pytest.mark.parametrize(

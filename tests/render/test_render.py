@@ -60,8 +60,8 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def sixteen_bits(path: Path) -> np.ndarray:
-    width, height, rows, told = png.Reader(bytes=path.read_bytes()).read()
-    assert (told["bitdepth"], told["planes"]) == (16, 3)
+    width, height, rows, info = png.Reader(bytes=path.read_bytes()).read()
+    assert (info["bitdepth"], info["planes"]) == (16, 3)
     return np.vstack(list(rows)).reshape(height, width, 3)
 
 
@@ -77,9 +77,9 @@ def direct(model: Path, mosaic: np.ndarray) -> np.ndarray:
     x = np.stack([mosaic[r::2, c::2] for r, c in ((1, 1), (0, 1), (0, 0), (1, 0))], -1).astype(np.float32) / 1023
     file = IspFile(model)
     file.allocate(*x.shape[:2])
-    found: list[np.ndarray] = []
-    file.run(x[None], lambda y: found.append(y[0].copy()))
-    return found[0]
+    outputs: list[np.ndarray] = []
+    file.run(x[None], lambda y: outputs.append(y[0].copy()))
+    return outputs[0]
 
 
 # What is made
@@ -110,8 +110,8 @@ def test_whole_numbers_make_nearly_the_picture_of_real_ones(
 
 def test_sixteen_bits_hold_what_eight_round_away(model: Path, photo: Path) -> None:
     rendered(model, photo, "--out", "out", "--bits-out", 16)
-    found = sixteen_bits(Path("out/photo.png")) / 65535
-    np.testing.assert_allclose(found, direct(model, pixels(photo)), atol=1e-5)
+    picture = sixteen_bits(Path("out/photo.png")) / 65535
+    np.testing.assert_allclose(picture, direct(model, pixels(photo)), atol=1e-5)
 
 
 def test_jpeg_is_written_where_it_was_asked_for(model: Path, photo: Path) -> None:
@@ -155,8 +155,8 @@ def test_a_picture_of_any_size_goes_through_a_file_of_one(model: Path, tmp_path:
     assert wide["tiles"] > 9
     assert (wide["height"], wide["width"], small["height"], small["width"]) == (200, 250, 30, 40)
     part = direct(model, large[40 : 40 + SIDES[0], 60 : 60 + SIDES[1]])[8:-8, 8:-8]
-    found = pixels(Path("out/large.png"))[48 : 40 + SIDES[0] - 8, 68 : 60 + SIDES[1] - 8]
-    np.testing.assert_allclose(found / 255, part, atol=0.51 / 255)
+    picture = pixels(Path("out/large.png"))[48 : 40 + SIDES[0] - 8, 68 : 60 + SIDES[1] - 8]
+    np.testing.assert_allclose(picture / 255, part, atol=0.51 / 255)
     corner = pixels(Path("out/large.png"))[:20, :30]
     np.testing.assert_array_equal(pixels(Path("out/small.png"))[:20, :30], corner)
 
@@ -336,14 +336,14 @@ def test_a_file_that_says_what_it_reads_needs_no_card(model: Path, tmp_path: Pat
 
 def test_a_card_of_other_files_is_not_believed(model: Path, photo: Path, tmp_path: Path) -> None:
     card(tmp_path)
-    told = json.loads(Path("card.json").read_text())
+    document = json.loads(Path("card.json").read_text())
     ours = {"file": "model.tflite", "sha256": "0" * 64, "dynamic_file": None, "dynamic_sha256": None}
-    Path("card.json").write_text(json.dumps(told | {"precisions": [ours]}))
+    Path("card.json").write_text(json.dumps(document | {"precisions": [ours]}))
     assert "isp.tflite is none of the files that card.json beside it describes (model.tflite)" in refused(
         model, photo, "--out", "out"
     )
     ours |= {"dynamic_file": "model_none.tflite", "dynamic_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
-    Path("card.json").write_text(json.dumps(told | {"precisions": [ours]}))
+    Path("card.json").write_text(json.dumps(document | {"precisions": [ours]}))
     assert rendered(model, photo, "--out", "out")[0]["notes"] == []
 
 

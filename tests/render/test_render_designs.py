@@ -76,7 +76,7 @@ def test_what_export_writes_is_rendered_as_well_as_its_card_says(
     assert done.returncode == 0, done.stderr
     pairs = [(path, tiny_pairs / "test" / "fujifilm" / path.name) for path in Path("out").rglob("*.png")]
     assert len(pairs) == 2
-    told = json.loads(Path("export/card.json").read_text())["test_psnr_db"]
+    card_db = json.loads(Path("export/card.json").read_text())["test_psnr_db"]
     # Pictures this small are mostly border, and a reflected one is better than the black one of the card's pairs.
-    assert -0.1 < np.mean([psnr_db(*pair) for pair in pairs]) - told < 1.5
-    assert told > 15
+    assert -0.1 < np.mean([psnr_db(*pair) for pair in pairs]) - card_db < 1.5
+    assert card_db > 15

@@ -44,14 +44,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     name = HOSTILE.replace("/", "").replace("\u2028", "")[:180]
     hostile = made_up_study(folder / name, 60, data=DataConfig(HOSTILE), name=HOSTILE, reason=HOSTILE)
-    found = [
+    compared = [
         comparison.Compared(HOSTILE, hostile, None),
         comparison.Compared("reference", studies.load(REFERENCE), None),
     ]
     texts = {
         "reference": study_page(study_report(studies.load(REFERENCE))),
         "hostile": study_page(study_report(hostile)),
-        "compared": comparison_page(comparison.compare(found, photos=0)),
+        "compared": comparison_page(comparison.compare(compared, photos=0)),
     }
     for each, text in texts.items():
         (folder / f"{each}.html").write_text(text, "utf-8", errors="backslashreplace")
@@ -158,15 +158,15 @@ def test_hovering_tells_and_a_click_opens_the_candidate(opened: Callable[..., An
     page.mouse.move(x - 3, y - 3)
     page.mouse.move(x, y)
     page.wait_for_selector("#chart-front .hovertext")
-    told = page.locator("#chart-front .hovertext").first.text_content()
+    text = page.locator("#chart-front .hovertext").first.text_content()
     steps = str(data["front"]["chosen"])
     trial = max(
         (c for c in data["candidates"] if c["at"].get(steps, {}).get("on_front")), key=lambda c: c["runtime_ms"]
     )
-    assert f"trial {trial['trial']}" in told
-    assert f"{trial['at'][steps]['psnr_db']:.2f}" in told
-    assert "\\u000a" not in told
-    assert all(f"{gene}={value}" in told for gene, value in trial["genes"].items()), "no gene is broken in two"
+    assert f"trial {trial['trial']}" in text
+    assert f"{trial['at'][steps]['psnr_db']:.2f}" in text
+    assert "\\u000a" not in text
+    assert all(f"{gene}={value}" in text for gene, value in trial["genes"].items()), "no gene is broken in two"
     page.mouse.click(x, y)
     page.wait_for_selector("#candidate[open]")
     shown = page.locator("#candidate .content").inner_text()

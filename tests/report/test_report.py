@@ -84,9 +84,9 @@ def test_a_page_holds_for_every_rung_what_pareto_says(report: StudyReport) -> No
         shown = {row["trial"]: row for row in report.candidates if steps in row["at"]}
         assert shown.keys() == rows.keys()
         for trial, row in rows.items():
-            told = {**shown[trial], **shown[trial]["at"][steps]}
+            candidate = {**shown[trial], **shown[trial]["at"][steps]}
             for name in row.keys() - {"steps", "spec"}:
-                assert told[name] == row[name], (steps, trial, name)
+                assert candidate[name] == row[name], (steps, trial, name)
     assert report.front.chosen == 8100
 
 
@@ -136,20 +136,20 @@ def test_where_something_is_missing_the_page_says_why(report: StudyReport) -> No
 def test_trainings_of_unknown_workers_are_counted() -> None:
     known, unknown = {"worker": 0}, {"rung": 0}
     assert course._worker_note([known, known]) == ""
-    told = "Of 1 of 2 trainings the records do not tell which worker did them."
-    assert course._worker_note([known, unknown]) == told
+    sentence = "Of 1 of 2 trainings the records do not tell which worker did them."
+    assert course._worker_note([known, unknown]) == sentence
 
 
 def test_a_study_before_its_first_training_has_a_page(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s")
-    found = study_report.study_report(study)
-    assert found.overview.sentence == study_report.NOTHING_TRAINED
-    assert study_report.NOTHING_TRAINED in " ".join(Page(study_page(found)).text)
+    report = study_report.study_report(study)
+    assert report.overview.sentence == study_report.NOTHING_TRAINED
+    assert study_report.NOTHING_TRAINED in " ".join(Page(study_page(report)).text)
 
 
 def test_nothing_from_outside_is_part_of_the_page(hostile: StudyRecord) -> None:
-    found = study_report.study_report(hostile)
-    page = Page(study_page(found))
+    report = study_report.study_report(hostile)
+    page = Page(study_page(report))
     assert [tag for tag, _ in page.elements].count("script") == 3
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert not [tag for tag, _ in page.elements if tag in ("iframe", "object", "embed", "bold")]
@@ -173,8 +173,8 @@ def test_a_page_asks_for_nothing(report: StudyReport) -> None:
 
 
 def test_a_page_of_500_candidates_is_small(tmp_path: Path) -> None:
-    found = study_report.study_report(made_up_study(tmp_path / "s", 500))
-    assert len(study_page(found).encode()) < MOST_BYTES / 2  # leaves room for photos
+    report = study_report.study_report(made_up_study(tmp_path / "s", 500))
+    assert len(study_page(report).encode()) < MOST_BYTES / 2  # leaves room for photos
 
 
 def test_what_was_left_out_is_counted_by_reason_whatever_its_numbers(tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_finalists_that_are_compared_come_first_by_score(tmp_path: Path) -> None
 
 
 def test_importances_are_shares_and_need_some_candidates(reference: StudyRecord, tmp_path: Path) -> None:
-    found = gene_importances(reference)
-    assert sum(found.values()) == pytest.approx(1)
-    assert list(found.values()) == sorted(found.values(), reverse=True)
+    importances = gene_importances(reference)
+    assert sum(importances.values()) == pytest.approx(1)
+    assert list(importances.values()) == sorted(importances.values(), reverse=True)
     few = made_up_study(tmp_path / "s", 5)
     assert gene_importances(few) == {}
     assert study_report.study_report(few).genes.note.startswith("Importances need 10 trained candidates")
@@ -290,10 +290,10 @@ def photos_of(study: StudyRecord, count: int) -> Photos:
 def test_photos_show_the_best_found_beside_the_best_design_with_their_errors(with_pairs: StudyRecord) -> None:
     shown = photos_of(with_pairs, 3)
     assert shown.note == ""
-    found, design = (study_report.label(c) for c in contestants(with_pairs) if c)
+    network, design = (study_report.label(c) for c in contestants(with_pairs) if c)
     for row in shown.rows:
         titles = [picture.title.split(",")[0].split(" (")[0] for picture in row.pictures]
-        assert titles == ["RAW mosaic", found, design, "target", f"error of {found}", f"error of {design}"]
+        assert titles == ["RAW mosaic", network, design, "target", f"error of {network}", f"error of {design}"]
         assert all(picture.url.startswith("data:image/webp;base64,") for picture in row.pictures)
         ours, theirs = (float(re.findall(r", ([0-9.]+) dB", row.pictures[i].title)[0]) for i in (1, 2))
         assert ours > theirs
@@ -333,10 +333,10 @@ def test_report_writes_one_file_and_nothing_into_the_study(made: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     assert f"Saved {tmp_path / 'page.html'}" in done.stderr
     assert snapshot(made) == before
-    told = json.loads(done.stdout)
-    assert told["front"]["chosen"] == FINAL_STEPS
+    output = json.loads(done.stdout)
+    assert output["front"]["chosen"] == FINAL_STEPS
     page = Page((tmp_path / "page.html").read_text("utf-8"))
-    assert json.loads(page.scripts[0]) == json.loads(json.dumps(told))
+    assert json.loads(page.scripts[0]) == json.loads(json.dumps(output))
 
 
 @pytest.mark.parametrize(

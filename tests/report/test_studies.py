@@ -42,11 +42,11 @@ def as_json(*arguments: object) -> Any:
 
 
 def test_status_says_how_a_study_stands(results: Path) -> None:
-    told = as_json("status", "--study", "a", "--results", results)
+    output = as_json("status", "--study", "a", "--results", results)
     study = studies.load(results / "a")
-    assert (told["running"], told["budget"], told["workers"]) == (False, "1 h 00 min", 2)
-    assert told["best"]["trial"] == study.best().trial
-    assert told["counts"]["trained"] == len(study.trained())
+    assert (output["running"], output["budget"], output["workers"]) == (False, "1 h 00 min", 2)
+    assert output["best"]["trial"] == study.best().trial
+    assert output["counts"]["trained"] == len(study.trained())
     said = in_process("status", "--study", "a", "--results", results).stdout
     assert "not running" in said
     assert f"Best: trial {study.best().trial}" in said
@@ -55,9 +55,9 @@ def test_status_says_how_a_study_stands(results: Path) -> None:
 def test_a_running_study_counts_the_time_up_to_now(results: Path) -> None:
     study = studies.load(results / "a")
     began_s = 1767261600.0  # 2026-01-01T10:00:00+00:00, when its session began
-    told = status(study, Clock(began_s + 1800, running=True))
-    assert told["elapsed_s"] == 1800
-    assert told["budget_share"] == 0.5
+    state = status(study, Clock(began_s + 1800, running=True))
+    assert state["elapsed_s"] == 1800
+    assert state["budget_share"] == 0.5
     assert status(study, Clock(began_s + 1800, running=False))["elapsed_s"] == study.elapsed_s
 
 
@@ -164,8 +164,8 @@ def test_delete_says_where_the_study_lies_now(results: Path, tmp_path: Path, mon
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.setattr("send2trash.send2trash", lambda path: Path(path).rename(files / "a 1"))
     shutil.copytree(results / "a", tmp_path / "r" / "a")
-    told = as_json("delete", "a", "--results", tmp_path / "r")
-    assert told["now"] == str(files / "a 1")
+    output = as_json("delete", "a", "--results", tmp_path / "r")
+    assert output["now"] == str(files / "a 1")
     assert studies.exists(files / "a 1")
 
 
@@ -178,8 +178,8 @@ def test_a_study_in_a_trash_that_cannot_be_looked_into_is_deleted_all_the_same(
     shutil.copytree(results / "a", tmp_path / "r" / "a")
     monkeypatch.setattr("send2trash.send2trash", lambda path: shutil.rmtree(path))
     monkeypatch.setattr(trash, "_trash_folders", lambda _: [SimpleNamespace(iterdir=lambda: unreadable(tmp_path))])
-    told = as_json("delete", "a", "--results", tmp_path / "r")
-    assert (told["in_trash"], told["now"]) == (True, None)
+    output = as_json("delete", "a", "--results", tmp_path / "r")
+    assert (output["in_trash"], output["now"]) == (True, None)
 
 
 def test_a_study_with_a_search_on_it_is_not_deleted(results: Path, tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_only_a_study_is_deleted(results: Path, name: str) -> None:
 
 def test_studies_are_compared_by_settings_and_by_what_they_found(results: Path, tmp_path: Path) -> None:
     page = tmp_path / "compare.html"
-    told = as_json("compare", "a", "b", "--results", results, "--out", page, "--photos", "0")
-    rows = {(row["part"], row["name"]): row for row in told["differences"]}
+    output = as_json("compare", "a", "b", "--results", results, "--out", page, "--photos", "0")
+    rows = {(row["part"], row["name"]): row for row in output["differences"]}
     assert rows["search", "max_memory_mb"]["values"] == [None, 100.0]
     assert not rows["training", "learning_rate"]["differs"]
     best = [studies.load(results / name).best().trial for name in ("a", "b")]
@@ -222,19 +222,19 @@ def test_studies_are_compared_by_settings_and_by_what_they_found(results: Path, 
 
 
 def test_networks_are_compared_gene_by_gene(results: Path, tmp_path: Path) -> None:
-    told = as_json("compare", "a:0", "csanet", "--results", results, "--out", tmp_path / "c.html", "--photos", "0")
-    rows = {(row["part"], row["name"]): row for row in told["differences"]}
+    output = as_json("compare", "a:0", "csanet", "--results", results, "--out", tmp_path / "c.html", "--photos", "0")
+    rows = {(row["part"], row["name"]): row for row in output["differences"]}
     assert rows["genes", "scale"]["values"] == [2, 4]
-    assert [each["target"] for each in told["layers"]] == ["a:0", "csanet"]
-    assert told["kind"] == "networks"
+    assert [each["target"] for each in output["layers"]] == ["a:0", "csanet"]
+    assert output["kind"] == "networks"
 
 
 def test_studies_are_compared_by_one_corner_with_their_time_and_genes(results: Path, tmp_path: Path) -> None:
-    told = as_json("compare", "a", "b", "--results", results, "--out", tmp_path / "c.html", "--photos", "0")
-    assert told["hypervolume_note"] == ""
-    corners = {(s["anytime"]["reference_psnr_db"], s["anytime"]["reference_runtime_ms"]) for s in told["studies"]}
+    output = as_json("compare", "a", "b", "--results", results, "--out", tmp_path / "c.html", "--photos", "0")
+    assert output["hypervolume_note"] == ""
+    corners = {(s["anytime"]["reference_psnr_db"], s["anytime"]["reference_runtime_ms"]) for s in output["studies"]}
     assert len(corners) == 1
-    for shown in told["studies"]:
+    for shown in output["studies"]:
         assert shown["spending"]["train_s"] > 0
         assert shown["genes"]["importances"] or shown["genes"]["note"]
 
@@ -244,19 +244,19 @@ def test_hypervolumes_of_other_pairs_or_devices_are_not_compared(results: Path, 
     made_up_study(folder / "c", 24, device="pixel-4-gpu")
     made_up_study(folder / "d", 24, data_fingerprint="of other pairs")
     for other, why in (("c", "different devices"), ("d", "different pairs")):
-        told = as_json("compare", "a", other, "--results", folder, "--out", tmp_path / "c.html", "--photos", "0")
-        assert why in told["hypervolume_note"]
+        output = as_json("compare", "a", other, "--results", folder, "--out", tmp_path / "c.html", "--photos", "0")
+        assert why in output["hypervolume_note"]
 
 
 def test_a_design_beside_networks_of_a_study_is_the_one_that_it_trained(results: Path, tmp_path: Path) -> None:
     for best in ("best", "a:best"):
-        told = as_json(
+        output = as_json(
             *("compare", best, "smallnet", "--study", "a", "--results", results),
             *("--out", tmp_path / "c.html", "--photos", "0"),
         )
-        rows = {(row["part"], row["name"]): row["values"] for row in told["differences"]}
+        rows = {(row["part"], row["name"]): row["values"] for row in output["differences"]}
         assert None not in rows["quality", "psnr_db"]
-        assert "trial" in told["sentences"][1]
+        assert "trial" in output["sentences"][1]
 
 
 def test_what_cannot_be_compared_is_said(results: Path, tmp_path: Path) -> None:

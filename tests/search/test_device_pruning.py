@@ -55,10 +55,10 @@ def test_a_delegate_that_lacks_an_operation_loses_the_genes_that_need_it(
     tmp_path: Path, op: str, left_out: set[tuple[str, str]]
 ) -> None:
     table = load_delegate(str(write_delegate(tmp_path / "narrow.json", without=op)))
-    _, found = runnable(SPACE, replace(DEVICE, delegate=table), allow_fallback=False)
-    told = {(each.gene, each.value) for each in found} - {("normalisation", "instance")}
-    assert told <= left_out | {("body_upsampler", "transposed")}
-    assert told & left_out
+    _, pruned = runnable(SPACE, replace(DEVICE, delegate=table), allow_fallback=False)
+    genes = {(each.gene, each.value) for each in pruned} - {("normalisation", "instance")}
+    assert genes <= left_out | {("body_upsampler", "transposed")}
+    assert genes & left_out
 
 
 def test_a_device_that_runs_nothing_of_a_space_is_refused(tmp_path: Path) -> None:

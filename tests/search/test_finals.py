@@ -75,13 +75,13 @@ def test_one_that_is_predicted_to_be_better_leaves_the_leaders_one_more_training
 
 
 def test_a_design_that_is_too_dear_leaves_its_place_to_one_that_can_be_trained_twice() -> None:
-    dear, cheap, found = contender(1, 31.0, seconds=130.0), contender(0, 30.0), contender(2, 32.0)
-    assert affordable([dear, cheap, found], 200.0) == [cheap, found]
-    assert affordable([dear, cheap, found], 280.0) == [dear, cheap, found]
-    assert affordable([dear, cheap, replace(found, seconds=30.0)], 280.0) == [cheap, replace(found, seconds=30.0)]
-    assert affordable([dear, found], 200.0) == [dear, found], "it is the only one"
-    assert affordable([replace(dear, scores={1: 31.0}), cheap, found], 200.0)[0].trial == 1, "it was trained"
-    assert played(affordable([dear, cheap, found], 200.0), 50.0, {0: 30.0, 2: 32.0})[:2] == [(2, 1), (0, 1)]
+    dear, cheap, network = contender(1, 31.0, seconds=130.0), contender(0, 30.0), contender(2, 32.0)
+    assert affordable([dear, cheap, network], 200.0) == [cheap, network]
+    assert affordable([dear, cheap, network], 280.0) == [dear, cheap, network]
+    assert affordable([dear, cheap, replace(network, seconds=30.0)], 280.0) == [cheap, replace(network, seconds=30.0)]
+    assert affordable([dear, network], 200.0) == [dear, network], "it is the only one"
+    assert affordable([replace(dear, scores={1: 31.0}), cheap, network], 200.0)[0].trial == 1, "it was trained"
+    assert played(affordable([dear, cheap, network], 200.0), 50.0, {0: 30.0, 2: 32.0})[:2] == [(2, 1), (0, 1)]
 
 
 def test_a_lead_of_one_training_that_is_within_the_noise_of_others_decides_nothing() -> None:
@@ -178,37 +178,37 @@ def test_what_climbed_higher_goes_before_what_scored_more_at_a_lower_rung() -> N
 
 def test_a_difference_beyond_the_noise_is_a_win_with_its_interval() -> None:
     field = [contender(0, 30.0, {1: 30.0, 2: 30.1, 3: 29.9}), contender(2, 31.0, {1: 31.0, 2: 31.1, 3: 30.9})]
-    found = verdict(field, NAMES, steps=8100)
+    decision = verdict(field, NAMES, steps=8100)
     deviation = math.sqrt((4 * 0.1**2 + SEED_FREEDOM * SEED_DB**2) / (4 + SEED_FREEDOM))
     half = stats.t.ppf(1 - (1 - CONFIDENCE) / 2, 4 + SEED_FREEDOM) * deviation * math.sqrt(2 / 3)
-    assert found.outcome == "beats"
-    assert found.half_width == pytest.approx(half)
-    assert found.sentence == (
+    assert decision.outcome == "beats"
+    assert decision.half_width == pytest.approx(half)
+    assert decision.sentence == (
         f"Trial 2 beats smallnet, the best published design, by 1.00 ± {half:.2f} in score (3 seeds, 8100 steps)."
     )
-    assert found.to_dict()["difference"] == pytest.approx(1.0)
+    assert decision.to_dict()["difference"] == pytest.approx(1.0)
 
 
 def test_a_difference_within_the_noise_is_none() -> None:
     field = [contender(0, 30.0, {1: 30.0, 2: 30.4}), contender(2, 31.0, {1: 30.3, 2: 30.5})]
-    found = verdict(field, NAMES, steps=900)
-    assert found.outcome == "ties"
-    assert "Nothing found beats smallnet" in found.sentence
+    decision = verdict(field, NAMES, steps=900)
+    assert decision.outcome == "ties"
+    assert "Nothing found beats smallnet" in decision.sentence
 
 
 def test_a_design_may_win() -> None:
     field = [contender(1, 30.0, {1: 32.0, 2: 32.1}), contender(2, 31.0, {1: 30.0, 2: 30.1})]
-    found = verdict(field, NAMES, steps=900)
-    assert found.outcome == "loses"
-    assert found.sentence.startswith(
+    decision = verdict(field, NAMES, steps=900)
+    assert decision.outcome == "loses"
+    assert decision.sentence.startswith(
         "csanet, the best published design, beats the best network found, trial 2, by 2.00"
     )
 
 
 def test_one_training_of_each_decides_nothing() -> None:
-    found = verdict([contender(0, 30.0, {1: 30.0}), contender(2, 31.0, {1: 35.0})], NAMES, steps=900)
-    assert (found.outcome, found.half_width) == ("undecided", None)
-    assert "one training of either tells too little of the noise" in found.sentence
+    decision = verdict([contender(0, 30.0, {1: 30.0}), contender(2, 31.0, {1: 35.0})], NAMES, steps=900)
+    assert (decision.outcome, decision.half_width) == ("undecided", None)
+    assert "one training of either tells too little of the noise" in decision.sentence
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ def test_one_training_of_each_decides_nothing() -> None:
     ],
 )
 def test_where_one_of_the_two_is_missing_that_is_said(field: list[Contender], missing: str) -> None:
-    found = verdict(field, NAMES, steps=900)
-    assert found.outcome == "undecided"
-    assert f"{missing} was trained to 900 steps" in found.sentence
+    decision = verdict(field, NAMES, steps=900)
+    assert decision.outcome == "undecided"
+    assert f"{missing} was trained to 900 steps" in decision.sentence
 
 
 def test_one_lucky_training_wins_nothing_where_others_were_trained_more_often() -> None:
@@ -237,9 +237,9 @@ def test_one_lucky_training_wins_nothing_where_others_were_trained_more_often() 
 def test_a_training_that_chose_a_network_among_others_does_not_judge_it() -> None:
     pair = [contender(0, 30.0, {1: 30.0, 2: 30.1}), contender(2, 31.0, {1: 31.3, 2: 31.1})]
     assert verdict(pair, NAMES, steps=8100).difference == pytest.approx(31.2 - 30.05), "nothing was chosen"
-    found = verdict([*pair, contender(3, 30.0, {1: 30.5})], NAMES, steps=8100)
-    assert (found.difference, found.seeds) == (pytest.approx(31.1 - 30.05), 1)
-    assert "(1 fresh seed, 8100 steps)" in found.sentence
+    decision = verdict([*pair, contender(3, 30.0, {1: 30.5})], NAMES, steps=8100)
+    assert (decision.difference, decision.seeds) == (pytest.approx(31.1 - 30.05), 1)
+    assert "(1 fresh seed, 8100 steps)" in decision.sentence
 
 
 def test_choosing_among_networks_trained_again_widens_the_interval() -> None:
@@ -256,9 +256,9 @@ def test_choosing_among_networks_trained_again_widens_the_interval() -> None:
 
 def test_two_trainings_that_happen_to_agree_do_not_end_the_doubt() -> None:
     field = [contender(0, 30.0, {1: 30.0, 2: 30.0}), contender(2, 31.0, {1: 30.1, 2: 30.1})]
-    found = verdict(field, NAMES, steps=8100)
-    assert found.outcome == "ties"
-    assert verdict(field, NAMES, steps=300).half_width > found.half_width, "short trainings differ more"  # type: ignore[operator]
+    decision = verdict(field, NAMES, steps=8100)
+    assert decision.outcome == "ties"
+    assert verdict(field, NAMES, steps=300).half_width > decision.half_width, "short trainings differ more"  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("rounds", [3, 6])
@@ -290,8 +290,8 @@ def _trained(contender: Contender, final: Final, score: float) -> Contender:
 
 @given(st.lists(st.floats(20, 40), min_size=2, max_size=4), st.lists(st.floats(20, 40), min_size=2, max_size=4))
 def test_a_verdict_is_antisymmetric(ours: list[float], theirs: list[float]) -> None:
-    def between(found: list[float], design: list[float]) -> float:
-        field = [contender(2, 0.0, dict(enumerate(found))), contender(0, 0.0, dict(enumerate(design)))]
+    def between(network: list[float], design: list[float]) -> float:
+        field = [contender(2, 0.0, dict(enumerate(network))), contender(0, 0.0, dict(enumerate(design)))]
         difference = verdict(field, NAMES, steps=900).difference
         assert difference is not None
         return difference

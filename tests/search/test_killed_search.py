@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from flow import COMMAND, assert_whole, decisions, records, search_in_process
-from small_search import BUDGET, asked, made_up_search, run, search, until
+from small_search import BUDGET, made_up_search, run, search, search_arguments, until
 
 from nas.search import study as studies
 
@@ -97,10 +97,10 @@ def killed(with_prior: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
     faults = {name: KILL.format(**dict(zip(parts, last, strict=True))) for name, last in LAST_CALLS.items()}
     folder = tmp_path_factory.mktemp("killed")
     script = AGAIN_AND_AGAIN.format(faults=faults)
-    done = run([sys.executable, "-c", script], asked(with_prior, folder, budget=KILLED_BUDGET))
+    done = run([sys.executable, "-c", script], search_arguments(with_prior, folder, budget=KILLED_BUDGET))
     assert done.returncode == 0, done.stderr
-    told = (line.split(": ") for line in done.stdout.splitlines() if line.startswith(tuple(LAST_CALLS)))
-    return folder, {name: int(kills) for name, kills in told}
+    counts = (line.split(": ") for line in done.stdout.splitlines() if line.startswith(tuple(LAST_CALLS)))
+    return folder, {name: int(kills) for name, kills in counts}
 
 
 @pytest.mark.parametrize("name", LAST_CALLS)
@@ -152,7 +152,7 @@ def test_kill_9_around_a_checkpoint_write_loses_at_most_the_rung_in_flight(
     script = tmp_path / "driver.py"
     script.write_text(TORN_CHECKPOINT.format(after=after))
     results = tmp_path / "results"
-    assert run([sys.executable, str(script)], asked(options, results)).returncode == -signal.SIGKILL
+    assert run([sys.executable, str(script)], search_arguments(options, results)).returncode == -signal.SIGKILL
     before = decisions(results / "s")
     assert any(record["event"] == "rung" for record in before)
     done = search(options, results)

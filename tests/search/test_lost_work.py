@@ -54,9 +54,9 @@ def test_what_was_lost_is_trained_again_and_the_rest_of_the_search_is_as_if_noth
 
 
 def test_the_third_loss_in_a_row_is_a_failure(tmp_path: Path) -> None:
-    found = search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(failing(3))]).study
-    assert found.candidates[0].failure == "It was lost 3 times, at last so: it is gone."
-    assert found.finished == 4
+    study = search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(failing(3))]).study
+    assert study.candidates[0].failure == "It was lost 3 times, at last so: it is gone."
+    assert study.finished == 4
 
 
 def test_losses_are_counted_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +67,8 @@ def test_losses_are_counted_over_restarts(tmp_path: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(KeyboardInterrupt):
         search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(run)])
-    found = search(studies.load(tmp_path / "s"), 4, workers=[InlineWorker(failing(1))]).study
-    assert found.candidates[0].failure.startswith("It was lost 3 times")
+    study = search(studies.load(tmp_path / "s"), 4, workers=[InlineWorker(failing(1))]).study
+    assert study.candidates[0].failure.startswith("It was lost 3 times")
 
 
 def test_a_result_in_between_forgives_losses(tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_a_result_in_between_forgives_losses(tmp_path: Path) -> None:
         seen.append((job.spec.hash, job.steps))
         return LOST if seen.count(seen[-1]) <= 2 else made_up(job)
 
-    found = search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(run)]).study
-    assert not found.failed
-    assert max(len(c.rungs) for c in found.candidates.values()) == 3
+    study = search(make_study(tmp_path / "s"), 4, workers=[InlineWorker(run)]).study
+    assert not study.failed
+    assert max(len(c.rungs) for c in study.candidates.values()) == 3
 
 
 class Source(WorkerSource):
@@ -116,12 +116,12 @@ def search_with(
     folder: Path, source: Source, candidates: int = 4, study: StudyRecord | None = None, **options: object
 ) -> Search:
     study = study or make_study(folder)
-    found = Search(
+    new_search = Search(
         study, load_space("mai21"), load_device(study.config.device), Budget(candidates=candidates), Path("nowhere"),
         [], source=source, **options,
     )  # fmt: skip
-    found.run()
-    return found
+    new_search.run()
+    return new_search
 
 
 @pytest.fixture
@@ -134,13 +134,13 @@ def test_a_search_waits_for_workers_and_takes_whoever_comes(tmp_path: Path) -> N
     search(make_study(tmp_path / "calm"), 4)
     said: list[str] = []
     source = Source([Visitor(1), Visitor(2), Visitor(100)])
-    found = search_with(tmp_path / "s", source, on_message=said.append)
+    new_search = search_with(tmp_path / "s", source, on_message=said.append)
     assert decisions_without_places(tmp_path / "s") == decisions(tmp_path / "calm")
     assert source.closed is True
-    told = [(r["worker"], r["host"], r["backend"], r["processor"]) for r in of_event(tmp_path / "s", "rung")]
-    assert {host for _, host, _, _ in told} == {"far"}
-    assert {number for number, *_ in told} == {0, 1, 2}
-    assert found.study.trainings_on == {"far": len(told)}
+    rungs = [(r["worker"], r["host"], r["backend"], r["processor"]) for r in of_event(tmp_path / "s", "rung")]
+    assert {host for _, host, _, _ in rungs} == {"far"}
+    assert {number for number, *_ in rungs} == {0, 1, 2}
+    assert new_search.study.trainings_on == {"far": len(rungs)}
 
 
 def returning(begun: Begun) -> Visitor:
@@ -172,8 +172,8 @@ def test_workers_that_come_back_go_on_with_what_they_had_begun(tmp_path: Path) -
     firsts = [worker.jobs[0].checkpoint.name for worker in (third, second, mistaken)]
     assert firsts == [names[2], names[1], names[0]]
     assert stranger.jobs[0].checkpoint.name not in names
-    asked = [(r["trial"], r["rung"]) for r in of_event(folder, "rung")]
-    assert len(asked) == len(set(asked)), "nothing is trained twice"
+    rungs = [(r["trial"], r["rung"]) for r in of_event(folder, "rung")]
+    assert len(rungs) == len(set(rungs)), "nothing is trained twice"
 
 
 def test_what_a_worker_had_begun_is_given_only_where_it_is_the_next_thing_to_do(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ def test_a_candidate_too_large_for_one_worker_waits_for_a_larger_one_and_others_
             return [] if not self.coming or (waits and len(self.coming) == 1) else [self.coming.pop(0)]
 
     large = Visitor(100, memory=64 * 10**9)
-    found = search_with(tmp_path / "s", Later([small, large])).study
-    assert not found.failed
-    assert found.finished == 4
-    assert found.candidates[0].rungs[0].worker == 1
+    study = search_with(tmp_path / "s", Later([small, large])).study
+    assert not study.failed
+    assert study.finished == 4
+    assert study.candidates[0].rungs[0].worker == 1
     assert not of_event(tmp_path / "s", "lost")
 
 
@@ -249,11 +249,11 @@ class Clock:
         monkeypatch.setattr(stalls.time, "monotonic", lambda: self.now)
 
     def watch(self, watch: StallWatch, training: SimpleNamespace, seconds: float) -> list[str]:
-        found: list[str] = []
+        reasons: list[str] = []
         for _ in range(int(seconds)):
             self.now += 1
-            found += [reason for _, reason in watch.stalled([training])]
-        return found
+            reasons += [reason for _, reason in watch.stalled([training])]
+        return reasons
 
 
 def test_a_training_without_a_step_is_lost_after_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,11 +326,11 @@ def test_status_tells_who_works_where_and_what_was_lost(tmp_path: Path, capsys: 
     source.refusals = ["Worker old is refused: it runs other code."]
     written = workers_file.WorkersFile(tmp_path / "s")
     written.write_if_due(source, lambda: rows(made.numbered(), made.running))
-    told = status(studies.load(tmp_path / "s"), status_clock(time.time(), running=True))
-    (row,) = told["crew"]["workers"]
+    state = status(studies.load(tmp_path / "s"), status_clock(time.time(), running=True))
+    (row,) = state["crew"]["workers"]
     assert (row["host"], row["trial"], row["steps"]) == ("far", 0, 10)
-    assert told["hosts"]["far"]["losses"] == told["losses"] == 1
-    print_status(Console(), told)
+    assert state["hosts"]["far"]["losses"] == state["losses"] == 1
+    print_status(Console(), state)
     printed = " ".join(capsys.readouterr().out.split())
     assert "now with 1 worker;" in printed
     assert "worker 0 on far (H200): trial 0, step 0/10" in printed

@@ -27,8 +27,8 @@ def test_after_a_search_on_moved_pairs_every_command_finds_them(pairs: Path) -> 
     there = pairs.rename(pairs.with_name("elsewhere"))
     assert "elsewhere" not in Path("results/s/run.toml").read_text()
     search(there, 2)
-    found = json.loads(in_process("best", "--format", "json").stdout)
-    assert 0 < found["test_psnr_db"] < 60
+    output = json.loads(in_process("best", "--format", "json").stdout)
+    assert 0 < output["test_psnr_db"] < 60
 
 
 def test_changed_pairs_are_not_reported_as_those_of_the_study(pairs: Path) -> None:

@@ -37,8 +37,8 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_the_best_state_is_taken_where_the_last_one_is_lost(run: Path, damage: object) -> None:
     whole = resolve(str(run), run).trained
     damage(run / CHECKPOINT_FILE)  # type: ignore[operator]
-    found = resolve(str(run), run).trained
-    assert (found.path, found.steps) == (whole.path, whole.steps)
+    best = resolve(str(run), run).trained
+    assert (best.path, best.steps) == (whole.path, whole.steps)
 
 
 def test_a_damaged_best_state_is_not_replaced_by_the_last(run: Path) -> None:

@@ -127,15 +127,15 @@ def test_the_model_knows_what_it_was_told_and_how_short_that_training_was() -> N
 def test_short_trainings_do_not_tell_what_comes_late_however_many_there_are() -> None:
     base = DESIGNS["smallnet"].spec
     near = [base, *SPACE.neighbours(base)]
-    asked = [next(spec for spec in near if spec.width < base.width)]
+    narrower = [next(spec for spec in near if spec.width < base.width)]
 
     def deviation(long: int) -> float:
         results = [
             Result(spec, {FIRST: truth(spec), **({FINAL: truth(spec)} if n < long else {})})
             for n, spec in enumerate(near)
-            if spec != asked[0]
+            if spec != narrower[0]
         ]
-        return float(Surrogate(results, steps=FINAL).predict(asked)[1][0])
+        return float(Surrogate(results, steps=FINAL).predict(narrower)[1][0])
 
     assert deviation(0) > 0.9 * LATE_DB
     assert deviation(len(near)) < 0.7 * deviation(0)
@@ -147,11 +147,11 @@ def test_a_prior_that_is_right_makes_few_results_tell_more() -> None:
     seen, unseen = members(8), members(60, seed=1)
     index = {features(spec).tobytes(): truth(spec) for spec in [*seen, *unseen]}
     results = [Result(spec, {FIRST: truth(spec)}) for spec in seen]
-    told = [truth(spec) for spec in unseen]
+    truths = [truth(spec) for spec in unseen]
 
     def order(prior_: object) -> float:
         model = Surrogate(results, steps=FINAL, prior=prior_)  # type: ignore[arg-type]
-        return float(spearmanr(model.predict(unseen)[0], told).statistic)
+        return float(spearmanr(model.predict(unseen)[0], truths).statistic)
 
     assert order(lambda x, _: np.array([index[row.tobytes()] / 3 for row in x])) > max(0.95, order(None))
 
@@ -407,17 +407,17 @@ def test_networks_that_were_good_on_other_pairs_are_looked_at_and_crossed_with_t
 
 
 def test_examples_are_the_best_networks_of_each_table() -> None:
-    found = best_networks(["demo"], 3)
-    assert 3 <= len(found) <= 6
-    assert set(found) <= set(best_networks(["demo", "sensor-pairs"], 3))
+    examples = best_networks(["demo"], 3)
+    assert 3 <= len(examples) <= 6
+    assert set(examples) <= set(best_networks(["demo", "sensor-pairs"], 3))
     assert best_networks([]) == []
 
 
 def test_before_any_result_one_pool_serves_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     pools, draw = [], Proposals._pool
 
-    def counted(self: Proposals, *asked: Any) -> list[ArchSpec]:
-        pools.append(draw(self, *asked))
+    def counted(self: Proposals, *arguments: Any) -> list[ArchSpec]:
+        pools.append(draw(self, *arguments))
         return pools[-1]
 
     monkeypatch.setattr(Proposals, "_pool", counted)

@@ -122,9 +122,9 @@ def test_a_last_line_that_lacks_its_end_alone_is_kept(folder: Path) -> None:
 
 
 def test_two_lines_that_ran_together_are_no_unfinished_one(folder: Path) -> None:
-    *kept, first, last = lines_of(folder)
-    write(folder, [*kept, first.replace(b"\n", b" "), last.removesuffix(b"\n")])
-    with pytest.raises(StudyError, match=rf"Line {len(kept) + 1} of"):
+    *before, first, last = lines_of(folder)
+    write(folder, [*before, first.replace(b"\n", b" "), last.removesuffix(b"\n")])
+    with pytest.raises(StudyError, match=rf"Line {len(before) + 1} of"):
         studies.load(folder)
 
 

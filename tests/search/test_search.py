@@ -98,7 +98,7 @@ def test_a_crash_between_record_and_tell_changes_nothing_that_follows(
     tmp_path: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_study(tmp_path / "s", sampler=sampler_of(whole))
-    told = Proposer.tell
+    tell = Proposer.tell
     calls = 0
 
     def crash(*arguments: Any) -> None:
@@ -106,7 +106,7 @@ def test_a_crash_between_record_and_tell_changes_nothing_that_follows(
         calls += 1
         if calls == 5:
             raise KeyboardInterrupt
-        told(*arguments)
+        tell(*arguments)
 
     monkeypatch.setattr(Proposer, "tell", crash)
     with pytest.raises(KeyboardInterrupt):
@@ -155,9 +155,9 @@ def test_every_design_starts_before_one_climbs_and_variants_are_left_out(tmp_pat
 def test_eds_is_left_out_with_the_operation_that_the_phone_does_not_run_as_others(tmp_path: Path) -> None:
     said: list[str] = []
     search(make_study(tmp_path / "s", sampler="random"), 4 * len(DESIGNS), on_message=said.append)
-    (told,) = (line for line in said if line.startswith("eds is left out: "))
-    assert "runs this network only in part (partial): RSQRT" in told
-    assert "extension operation, whose speed is unknown" in told
+    (message,) = (line for line in said if line.startswith("eds is left out: "))
+    assert "runs this network only in part (partial): RSQRT" in message
+    assert "extension operation, whose speed is unknown" in message
 
 
 # Nine of the ten: EdS is left out.
@@ -227,21 +227,21 @@ def test_seconds_of_an_earlier_session_count_against_the_budget(tmp_path: Path, 
 
 
 def test_optuna_is_told_the_score_at_the_first_rung_whatever_came_later(long: Run) -> None:
-    told = expected_trials(studies.load(long[0]))
+    trials = expected_trials(studies.load(long[0]))
     climbed = 0
     for candidate in studies.load(long[0]).trained():
         climbed += len(candidate.rungs) > 1
         assert candidate.runtime_ms is not None
-        assert told[candidate.trial].values == [final_score(candidate.rungs[0].psnr_db, candidate.runtime_ms)]
+        assert trials[candidate.trial].values == [final_score(candidate.rungs[0].psnr_db, candidate.runtime_ms)]
     assert climbed, "nothing climbed: this run shows nothing"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_the_pareto_objective_tells_quality_and_runtime(tmp_path: Path, sampler: str) -> None:
     search(make_study(tmp_path / "s", objective="pareto", sampler=sampler), BUDGET)
-    told = expected_trials(studies.load(tmp_path / "s"))
+    trials = expected_trials(studies.load(tmp_path / "s"))
     for candidate in studies.load(tmp_path / "s").trained():
-        assert told[candidate.trial].values == [candidate.rungs[0].psnr_db, candidate.runtime_ms]
+        assert trials[candidate.trial].values == [candidate.rungs[0].psnr_db, candidate.runtime_ms]
     assert_whole(tmp_path / "s", budget=BUDGET)
 
 

@@ -36,10 +36,10 @@ def test_a_failing_candidate_is_recorded_with_its_reason_and_the_search_goes_on(
     failed = [c for c in opened.candidates.values() if c.failure]
     assert failed
     assert {c.failure for c in failed} == {"the loss was not a number"}
-    told = expected_trials(studies.load(tmp_path / "s"))
+    trials = expected_trials(studies.load(tmp_path / "s"))
     for candidate in failed:
         wanted = TrialState.COMPLETE if candidate.rungs else TrialState.FAIL
-        assert told[candidate.trial].state == wanted
+        assert trials[candidate.trial].state == wanted
 
 
 def test_a_failed_candidate_is_not_trained_again(tmp_path: Path) -> None:

@@ -87,22 +87,22 @@ def test_a_study_is_exported_from_its_best_final(tmp_path: Path) -> None:
 
 def test_the_verdict_is_that_of_the_records(tmp_path: Path) -> None:
     opened, _ = finished(tmp_path / "s")
-    found = verdicts.verdict_of(opened)
-    assert found is not None
-    assert found.steps == FINAL_STEPS
-    assert found.found is not None
-    assert found.design is not None
-    ours, theirs = (opened.candidates[trial].final_scores() for trial in (found.found, found.design))
+    verdict = verdicts.verdict_of(opened)
+    assert verdict is not None
+    assert verdict.steps == FINAL_STEPS
+    assert verdict.found is not None
+    assert verdict.design is not None
+    ours, theirs = (opened.candidates[trial].final_scores() for trial in (verdict.found, verdict.design))
     fresh = list(ours.values())[1:]  # the first chose it among others
-    assert found.difference == pytest.approx(statistics.fmean(fresh) - statistics.fmean(theirs.values()))
-    assert found.half_width is not None
-    assert found.outcome == ("ties" if abs(found.difference) <= found.half_width else "beats")
-    assert found.probability_faster is not None
-    assert found.runtime_half_width is not None
-    assert 0 < found.probability_faster < 1
-    assert f"they add ± {found.runtime_half_width:.2f} to that" in found.sentence
+    assert verdict.difference == pytest.approx(statistics.fmean(fresh) - statistics.fmean(theirs.values()))
+    assert verdict.half_width is not None
+    assert verdict.outcome == ("ties" if abs(verdict.difference) <= verdict.half_width else "beats")
+    assert verdict.probability_faster is not None
+    assert verdict.runtime_half_width is not None
+    assert 0 < verdict.probability_faster < 1
+    assert f"they add ± {verdict.runtime_half_width:.2f} to that" in verdict.sentence
     opened.config = replace(opened.config, device_digest="0" * 12)
-    assert "Runtimes are predicted" not in (verdicts.verdict_of(opened) or found).sentence
+    assert "Runtimes are predicted" not in (verdicts.verdict_of(opened) or verdict).sentence
 
 
 def test_designs_that_were_not_trained_are_named_by_the_reason(tmp_path: Path) -> None:
@@ -111,31 +111,33 @@ def test_designs_that_were_not_trained_are_named_by_the_reason(tmp_path: Path) -
     reopened = studies.load(tmp_path / "s")
     reopened.append("session", budget="2 h", workers=1, designs=kinds)
     reopened.close()
-    found = verdicts.verdict_of(reopened)
-    assert found is not None
+    verdict = verdicts.verdict_of(reopened)
+    assert verdict is not None
     assert study.designs[0].name == "smallnet"
-    assert "(demo). Not trained, because far behind there: eds." in found.sentence
-    assert "Designs that the budget left no room for: cvml." in found.sentence
-    assert "Designs over the limits: acvlab." in found.sentence
+    assert "(demo). Not trained, because far behind there: eds." in verdict.sentence
+    assert "Designs that the budget left no room for: cvml." in verdict.sentence
+    assert "Designs over the limits: acvlab." in verdict.sentence
 
 
 def test_records_of_before_do_not_tell_which_designs_were_far_behind(tmp_path: Path) -> None:
     made_up_study(tmp_path / "s", 8, prior=("demo",))
-    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
-    assert found is not None
-    assert "far behind" not in found.sentence
-    assert "Designs that the budget left no room for: " in found.sentence
-    assert " eds" not in found.sentence, "the device cannot run it"
+    verdict = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert verdict is not None
+    assert "far behind" not in verdict.sentence
+    assert "Designs that the budget left no room for: " in verdict.sentence
+    assert " eds" not in verdict.sentence, "the device cannot run it"
 
 
 def test_without_any_design_within_the_limits_the_best_is_told_and_no_larger_budget_advised(tmp_path: Path) -> None:
     search(with_finals(tmp_path / "s", max_runtime_ms=50.0), 4)
-    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
-    assert found is not None
-    assert found.outcome == "undecided"
-    assert found.sentence.startswith("Nothing was compared: no published design is within the limits and in the space.")
-    assert "--budget" not in found.sentence
-    over = found.sentence.partition("Designs over the limits: ")[2]
+    verdict = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert verdict is not None
+    assert verdict.outcome == "undecided"
+    assert verdict.sentence.startswith(
+        "Nothing was compared: no published design is within the limits and in the space."
+    )
+    assert "--budget" not in verdict.sentence
+    over = verdict.sentence.partition("Designs over the limits: ")[2]
     assert "smallnet" in over
     assert "eds" not in over, "the device cannot run it"
 
@@ -147,13 +149,13 @@ def test_networks_that_all_overfit_are_told_of(tmp_path: Path) -> None:
         return replace(outcome, train_psnr_db=outcome.psnr_db + 4.0) if job.judge_training else outcome
 
     search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(fitted)])
-    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
-    assert found is not None
-    assert "Networks overfit these pairs: training pairs come out 4.0 dB better" in found.sentence
+    verdict = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert verdict is not None
+    assert "Networks overfit these pairs: training pairs come out 4.0 dB better" in verdict.sentence
 
 
-@pytest.mark.parametrize(("lead_db", "told"), [(3.0, True), (0.6, False)])
-def test_the_verdict_tells_of_overfitting(tmp_path: Path, lead_db: float, told: bool) -> None:
+@pytest.mark.parametrize(("lead_db", "overfits"), [(3.0, True), (0.6, False)])
+def test_the_verdict_tells_of_overfitting(tmp_path: Path, lead_db: float, overfits: bool) -> None:
     """Designs are half a dB better on training pairs; what is found is `lead_db` better."""
     published = {design.spec for design in DESIGNS.values()}
 
@@ -164,9 +166,11 @@ def test_the_verdict_tells_of_overfitting(tmp_path: Path, lead_db: float, told: 
         return replace(outcome, train_psnr_db=outcome.psnr_db + lead) if job.judge_training else outcome
 
     search(with_finals(tmp_path / "s"), 12, workers=[InlineWorker(fitted)])
-    found = verdicts.verdict_of(studies.load(tmp_path / "s"))
-    assert found is not None
-    assert ("overfits: its lead of training pairs over validation pairs is 2.5 dB larger" in found.sentence) is told
+    verdict = verdicts.verdict_of(studies.load(tmp_path / "s"))
+    assert verdict is not None
+    assert (
+        "overfits: its lead of training pairs over validation pairs is 2.5 dB larger" in verdict.sentence
+    ) is overfits
 
 
 def test_a_search_that_was_stopped_goes_on_with_the_finals(tmp_path: Path) -> None:
@@ -217,11 +221,11 @@ def test_a_quarter_of_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
         return replace(outcome, train_s=seconds, compile_s=0.0, evaluate_s=0.0)
 
     search(with_finals(tmp_path / "s"), Budget(seconds=120), workers=[InlineWorker(timed)])
-    told = records(tmp_path / "s")
-    first = next(record["elapsed_s"] for record in told if record["event"] == "final")
+    events = records(tmp_path / "s")
+    first = next(record["elapsed_s"] for record in events if record["event"] == "final")
     assert 90 <= first <= 110
-    assert max(record["elapsed_s"] for record in told) <= 120
-    assert [record["event"] for record in told if record["elapsed_s"] > first + 1].count("rung") == 0
+    assert max(record["elapsed_s"] for record in events) <= 120
+    assert [record["event"] for record in events if record["elapsed_s"] > first + 1].count("rung") == 0
     assert len(studies.load(tmp_path / "s").at_rung(3)) == 2
 
 
@@ -268,14 +272,14 @@ def area(candidates: Sequence[CandidateRecord], expected_db: Mapping[int, float]
 def test_for_a_front_the_best_score_and_then_those_who_widen_it_have_finals(tmp_path: Path) -> None:
     study = search(make_study(tmp_path / "s", objective="pareto"), 16).study
     expected_db = {c.trial: c.rungs[0].psnr_db for c in study.trained()}
-    found = [c for c in study.trained() if c.name is None]
+    candidates = [c for c in study.trained() if c.name is None]
     corner = corner_of([expected_db[c.trial] for c in study.trained()], [c.runtime_ms or 0 for c in study.trained()])
     contenders = [c for c in finals.contenders_of(study, expected_db=expected_db) if not c.is_design]
     first, *others = sorted(contenders, key=lambda c: -c.preference)
-    assert first.expected == max(final_score(expected_db[c.trial], c.runtime_ms or 0) for c in found)
+    assert first.expected == max(final_score(expected_db[c.trial], c.runtime_ms or 0) for c in candidates)
     chosen = [study.candidates[first.trial]]
     for each in others[:2]:
-        most = max(area([*chosen, c], expected_db, corner) for c in found)
+        most = max(area([*chosen, c], expected_db, corner) for c in candidates)
         chosen.append(study.candidates[each.trial])
         assert area(chosen, expected_db, corner) == pytest.approx(most, rel=0.01)
     early = finals.early_final(contenders, [1])
@@ -318,8 +322,8 @@ def test_only_the_best_design_climbs_for_the_finals_sake(tmp_path: Path) -> None
 def test_the_commands_show_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     opened, _ = finished(tmp_path / "results" / "s")
-    told = json.loads(in_process("show", opened.best().trial, "--format", "json").stdout)
-    assert [final["seed"] for final in told["finals"]] == sorted(opened.best().finals)
+    output = json.loads(in_process("show", opened.best().trial, "--format", "json").stdout)
+    assert [final["seed"] for final in output["finals"]] == sorted(opened.best().finals)
     rows = json.loads(in_process("pareto", "--format", "json").stdout)
     assert {row["steps"] for row in rows} == {FINAL_STEPS}
     assert f"Final from seed 1, {FINAL_STEPS} steps" in in_process("show", opened.best().trial).stdout
@@ -386,8 +390,8 @@ def test_finals_of_the_best_found_begin_while_the_search_goes_on(
     assert len({r["trial"] for r in early}) == len(early) >= 2  # each from the first seed alone
     assert {r["seed"] for r in early} == {finals.seeds_of(opened)[0]}
     assert sum(r["train_s"] for r in early) <= EARLY_SHARE * events[last_rung]["elapsed_s"]
-    found = verdicts.verdict_of(opened)
-    assert min(len(opened.candidates[trial].finals) for trial in (found.found, found.design)) >= 2  # type: ignore
+    verdict = verdicts.verdict_of(opened)
+    assert min(len(opened.candidates[trial].finals) for trial in (verdict.found, verdict.design)) >= 2  # type: ignore
 
 
 def test_where_no_model_learns_from_them_finals_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,12 +56,12 @@ def test_duplicates_are_not_trained_twice_and_cost_no_budget(tmp_path: Path) -> 
 
 def test_a_duplicate_is_told_to_optuna_with_the_result_of_the_first(tmp_path: Path) -> None:
     search(make_study(tmp_path / "s", space=tiny(tmp_path), sampler="random"), TINY_SIZE - 3)
-    told = expected_trials(studies.load(tmp_path / "s"))
+    trials = expected_trials(studies.load(tmp_path / "s"))
     repeats = [c for c in studies.load(tmp_path / "s").candidates.values() if c.duplicate_of is not None]
     assert repeats
     for repeat in repeats:
-        assert told[repeat.trial].state == TrialState.COMPLETE
-        assert told[repeat.trial].values == told[repeat.duplicate_of].values
+        assert trials[repeat.trial].state == TrialState.COMPLETE
+        assert trials[repeat.trial].values == trials[repeat.duplicate_of].values
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def test_a_candidate_over_the_limit_is_never_trained(limited: Run) -> None:
 
 
 def test_an_infeasible_candidate_is_told_pruned_with_its_violation_and_never_failed(limited: Run) -> None:
-    told = expected_trials(studies.load(limited[0]))
+    trials = expected_trials(studies.load(limited[0]))
     for candidate in studies.load(limited[0]).candidates.values():
-        trial = told[candidate.trial]
+        trial = trials[candidate.trial]
         constraint = trial.constraint
         if candidate.verdict == "infeasible":
             assert trial.state == TrialState.PRUNED
@@ -172,15 +172,15 @@ def test_a_candidate_whose_maps_do_not_fit_is_never_trained(cramped: Run) -> Non
 
 
 def test_two_limits_reach_optuna_as_one_sum_of_shares(cramped: Run) -> None:
-    told = expected_trials(studies.load(cramped[0]))
+    trials = expected_trials(studies.load(cramped[0]))
     for candidate in studies.load(cramped[0]).candidates.values():
         if candidate.verdict == "unsupported":
             continue  # refused before either limit was looked at
-        constraint = told[candidate.trial].constraint
+        constraint = trials[candidate.trial].constraint
         slow, large = candidate.runtime_ms / limit_ms(cramped) - 1, candidate.peak_memory_mb / limit_mb(cramped) - 1
         assert constraint == pytest.approx(max(0, slow) + max(0, large))
         wanted = TrialState.PRUNED if candidate.verdict == "infeasible" else TrialState.COMPLETE
-        assert told[candidate.trial].state == wanted
+        assert trials[candidate.trial].state == wanted
 
 
 def test_a_published_design_that_does_not_fit_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_a_limit_of_memory_out_of_reach_ends_the_search_and_tells_the_nearest(tm
     least = min(peak_bytes(network(build_graph(spec))) / 1e6 for spec in members)
     assert ended.unmet.startswith("No network of the space is within the limits: of ")
     assert ended.unmet.endswith("MB of maps at once. Raise --max-memory, or widen the space.")
-    told = float(ended.unmet.split(" MB of maps")[0].split()[-1])
-    assert least <= told < least + 0.1, "a limit of that figure lets the nearest one in"
+    nearest_mb = float(ended.unmet.split(" MB of maps")[0].split()[-1])
+    assert least <= nearest_mb < least + 0.1, "a limit of that figure lets the nearest one in"
 
 
 @pytest.mark.parametrize("sampler", INSTALLED)

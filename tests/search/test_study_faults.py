@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flow import assert_whole, decisions, in_process, made_up, optuna_trials, records, refusal, snapshot, truncate
 from optuna.trial import TrialState
-from small_search import BUDGET, asked, made_up_search, run, search, until
+from small_search import BUDGET, made_up_search, run, search, search_arguments, until
 
 from nas.search import study as studies
 from nas.train.job import Job
@@ -88,12 +88,12 @@ def test_whatever_happens_to_the_database_the_search_continues_as_if_nothing_had
     damage(results / "s" / "study.db")
     made_up_search(options, results, budget=BUDGET + 2)
     assert decisions(results / "s") == decisions(untouched / "s")
-    told, wanted = (
+    trials, wanted = (
         [(t.number, t.state, t.values) for t in optuna_trials(place / "s")] for place in (results, untouched)
     )
-    assert told == wanted
-    assert TrialState.COMPLETE in {state for _, state, _ in told}
-    assert [number for number, *_ in told] == list(assert_whole(results / "s", budget=BUDGET + 2).candidates)
+    assert trials == wanted
+    assert TrialState.COMPLETE in {state for _, state, _ in trials}
+    assert [number for number, *_ in trials] == list(assert_whole(results / "s", budget=BUDGET + 2).candidates)
 
 
 def test_a_second_damaged_database_is_kept_beside_the_first(options: tuple[str, ...], results: Path) -> None:
@@ -106,11 +106,11 @@ def test_a_second_damaged_database_is_kept_beside_the_first(options: tuple[str, 
 def test_a_torn_last_record_is_ignored_and_cut_off(options: tuple[str, ...], results: Path) -> None:
     file = results / "s" / studies.RECORDS_FILE
     whole = file.read_bytes()
-    *kept, last = whole.splitlines(keepends=True)
-    file.write_bytes(b"".join(kept) + last[: len(last) // 2])
+    *before, last = whole.splitlines(keepends=True)
+    file.write_bytes(b"".join(before) + last[: len(last) // 2])
     assert in_process("pareto", "--results", results).returncode == 0
     made_up_search(options, results, budget=BUDGET)
-    assert file.read_bytes().startswith(b"".join(kept))
+    assert file.read_bytes().startswith(b"".join(before))
     records(results / "s")  # every line is whole again
     assert_whole(results / "s", budget=BUDGET)
 
@@ -141,19 +141,19 @@ def test_a_damaged_checkpoint_stops_the_search_by_name_and_without_it_the_same_c
     options: tuple[str, ...], results: Path
 ) -> None:
     folder = results / "s"
-    *kept, last = decisions(folder)
+    *before, last = decisions(folder)
     assert (last["event"], last["rung"]) == ("rung", 1)
     file = folder / studies.RECORDS_FILE
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))  # as if killed just before it
     (checkpoint,) = (folder / "checkpoints").glob(f"{last['trial']:05d}-*.safetensors")
     truncate(checkpoint)
     assert str(checkpoint) in refusal(search(options, results))
-    assert decisions(folder) == kept
+    assert decisions(folder) == before
     checkpoint.unlink()
     done = search(options, results)
     assert done.returncode == 0, done.stderr
     assert not [c for c in assert_whole(folder, budget=BUDGET).candidates.values() if c.failure]
-    assert [(r["trial"], r["rung"]) for r in decisions(folder)[len(kept) :]] == [(last["trial"], 1)]
+    assert [(r["trial"], r["rung"]) for r in decisions(folder)[len(before) :]] == [(last["trial"], 1)]
 
 
 # Workers that die
@@ -182,7 +182,7 @@ def test_a_worker_that_dies_fails_its_candidate_and_the_search_goes_on(
     script = tmp_path / "driver.py"
     script.write_text(DYING_WORKER)
     results = tmp_path / "results"
-    done = run([sys.executable, str(script)], asked(options, results))
+    done = run([sys.executable, str(script)], search_arguments(options, results))
     assert (done.returncode, done.stderr) == (0, "")
     opened = assert_whole(results / "s", budget=BUDGET)
     (failed,) = (c for c in opened.candidates.values() if c.failure)

@@ -84,8 +84,8 @@ def test_the_small_half_computes_exactly_what_the_detached_network_computes(spec
     assert detach(weights).keys() == alone.keys()
     assert all(np.array_equal(weights[name], alone[name]) for name in alone)
     for half, network in zip((both[..., :3], both[..., 3:]), heads(joint), strict=True):
-        found = lower_flax.jit_apply(network)(weights_of(network, weights), jnp.asarray(image()))
-        np.testing.assert_allclose(found, half, atol=1e-5)
+        answer = lower_flax.jit_apply(network)(weights_of(network, weights), jnp.asarray(image()))
+        np.testing.assert_allclose(answer, half, atol=1e-5)
     assert np.abs(both[..., :3] - both[..., 3:]).max() > 1e-3
 
 
@@ -179,10 +179,10 @@ def state_of(run: TrainingRun) -> Checkpoint:
 
 
 def same(a: Checkpoint, b: Checkpoint) -> bool:
-    told = [(s.step, s.phase, s.detached_step, s.detached_psnr_db, s.first_loss, s.loss) for s in (a, b)]
+    values = [(s.step, s.phase, s.detached_step, s.detached_psnr_db, s.first_loss, s.loss) for s in (a, b)]
     arrays = [s.parameters | {f"mu {n}": v for n, v in s.first_moment.items()} for s in (a, b)]
     return (
-        told[0] == told[1]
+        values[0] == values[1]
         and arrays[0].keys() == arrays[1].keys()
         and all(np.array_equal(arrays[0][name], arrays[1][name]) for name in arrays[0])
     )
@@ -297,9 +297,9 @@ def test_a_checkpoint_of_before_super_networks_is_read(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     checkpoint.save(start(GRAPH, seed=0, spec_hash=SPEC.hash), path)
     with safe_open(path, framework="numpy") as file:
-        told = {name: file.metadata()[name] for name in ("step", "spec_hash", "first_loss", "loss")}
+        metadata = {name: file.metadata()[name] for name in ("step", "spec_hash", "first_loss", "loss")}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    save_file(tensors, path, metadata=told)
+    save_file(tensors, path, metadata=metadata)
     old = checkpoint.load(path)
     assert (old.phase, old.detached_step) == (ALONE, 0)
     assert math.isnan(old.detached_psnr_db)
@@ -329,17 +329,17 @@ def options(pairs: Path, out: Path, *more: object, steps: int = 10) -> tuple[obj
             "--super-network", "--format", "json", *more)  # fmt: skip
 
 
-def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def output_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def test_the_command_tells_when_and_why_the_super_network_went(tiny_pairs: Path, tmp_path: Path) -> None:
-    found = told(in_process(*options(tiny_pairs, tmp_path / "run", "--detach-at", 99)))["super_network"]
-    assert (found["detach_at_db"], found["detached_step"], found["blocks"], found["layers"]) == (99, 5, 3, 4)
-    assert found["reason"] == "half of the steps were done, and the threshold of 99 dB was not passed"
-    other = told(in_process(*options(tiny_pairs, tmp_path / "other", "--detach-at", 1)))["super_network"]
+    output = output_of(in_process(*options(tiny_pairs, tmp_path / "run", "--detach-at", 99)))["super_network"]
+    assert (output["detach_at_db"], output["detached_step"], output["blocks"], output["layers"]) == (99, 5, 3, 4)
+    assert output["reason"] == "half of the steps were done, and the threshold of 99 dB was not passed"
+    other = output_of(in_process(*options(tiny_pairs, tmp_path / "other", "--detach-at", 1)))["super_network"]
     assert other["reason"] == "the threshold of 1 dB was passed"
     changed = refusal(in_process(*options(tiny_pairs, tmp_path / "run", "--detach-at", 1)))
     assert "other super-network" in changed
@@ -362,12 +362,12 @@ def test_a_run_killed_for_good_goes_on(tiny_pairs: Path, tmp_path: Path) -> None
     assert checkpoint.load(path).phase == JOINT
     reached = checkpoint.load(path).step
     done = in_process(*words)
-    killed = told(done)
+    killed = output_of(done)
     assert f"step {reached + 10}/60" in done.stderr
     assert f"step {reached}/60" not in done.stderr
     assert [each.step for each in history.read(path.parent, until=60)] == list(range(10, 61, 10))
     again = options(tiny_pairs, tmp_path / "straight", "--detach-at", 99, "--validate-every", 10, steps=60)
-    straight = told(in_process(*again))
+    straight = output_of(in_process(*again))
     assert killed | {"folder": ""} == straight | {"folder": ""}
     assert killed["super_network"]["detached_step"] == 30
     assert same(checkpoint.load(path), checkpoint.load(tmp_path / "straight" / "checkpoint.safetensors"))

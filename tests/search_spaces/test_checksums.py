@@ -20,10 +20,10 @@ def test_what_has_no_checksum_is_returned_as_it_is(older: object) -> None:
 
 
 def test_a_line_is_split_into_what_was_signed_and_its_checksum() -> None:
-    told = b'{"a": 1}'
-    checksum = checksums.chained("", told)
-    line = checksums.signed(told, checksum)
+    content = b'{"a": 1}'
+    checksum = checksums.chained("", content)
+    line = checksums.signed(content, checksum)
     assert json.loads(line) == {"a": 1, "checksum": checksum}
-    assert checksums.split(line) == (told, checksum)
-    assert checksums.split(told) == (told, None)
-    assert checksums.chained(checksum, told) != checksum
+    assert checksums.split(line) == (content, checksum)
+    assert checksums.split(content) == (content, None)
+    assert checksums.chained(checksum, content) != checksum

@@ -66,8 +66,8 @@ def test_every_convolution_of_a_design_has_a_bias(name: str) -> None:
 
 @every_design
 def test_the_phone_takes_every_operation_of_a_designs_file_but_the_root_in_instance_norms(name: str) -> None:
-    found = support(read_network(fresh(name)), load_delegate("mediatek-neuron"))
-    assert {refusal.op for refusal in found.refused} == ({"RSQRT"} if name.startswith("eds") else set())
+    verdict = support(read_network(fresh(name)), load_delegate("mediatek-neuron"))
+    assert {refusal.op for refusal in verdict.refused} == ({"RSQRT"} if name.startswith("eds") else set())
 
 
 @every_design
@@ -84,10 +84,10 @@ def test_no_two_made_up_arrays_are_alike() -> None:
 
 def test_the_documented_command_writes_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(design_files, "convert", fresh_of_design)
-    told = json.loads(design_files.to_json([DESIGNS["smallnet"]]))
-    kept = json.loads(design_files.STORED.read_text("utf-8"))
-    assert told["command"] == kept["command"]
-    assert told["designs"] == {"smallnet": kept["designs"]["smallnet"]}
+    written = json.loads(design_files.to_json([DESIGNS["smallnet"]]))
+    stored = json.loads(design_files.STORED.read_text("utf-8"))
+    assert written["command"] == stored["command"]
+    assert written["designs"] == {"smallnet": stored["designs"]["smallnet"]}
 
 
 def fresh_of_design(design: design_files.Design) -> bytes:

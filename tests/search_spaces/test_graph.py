@@ -65,12 +65,12 @@ def renamed(graph: Graph) -> Graph:
 
 def test_a_structure_is_a_hash_that_outlives_the_process() -> None:
     # Python's own hash() differs from process to process; this one was computed from the definition once.
-    told = (
+    text = (
         '[[{"filters": 12, "kernel": 3, "kind": "conv", "stride": 1}, [-1]],'
         ' [{"filters": 12, "kernel": 1, "kind": "conv", "stride": 1}, [0]],'
         ' [{"kind": "add"}, [0, 1]], [{"block": 2, "kind": "depth_to_space"}, [2]]]'
     )
-    assert two_convolutions().structure == hashlib.sha256(told.encode()).hexdigest()[:12] == "2777500e27e7"
+    assert two_convolutions().structure == hashlib.sha256(text.encode()).hexdigest()[:12] == "2777500e27e7"
 
 
 @settings(max_examples=50, deadline=None)

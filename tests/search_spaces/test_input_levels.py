@@ -47,8 +47,8 @@ def test_counts_give_the_answer_of_values_at_every_pixel(graph: Graph, levels: I
     x[:, 0] = x[:, :, -1] = 1.0  # bright borders, where zero padding and black are easily mixed up
     expected = np.asarray(lower_flax.jit_apply(graph)(weights, x))
     reading, scaled = fold_raw_levels(graph, weights, levels, fold=fold)
-    found = np.asarray(lower_flax.jit_apply(reading)(scaled, levels.counts(x)))
-    np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, float(np.ptp(expected))))
+    answer = np.asarray(lower_flax.jit_apply(reading)(scaled, levels.counts(x)))
+    np.testing.assert_allclose(answer, expected, atol=2e-5 * max(1.0, float(np.ptp(expected))))
 
 
 def test_a_division_is_folded_into_weights_and_a_black_level_is_an_operation() -> None:

@@ -188,9 +188,9 @@ def test_the_file_has_the_graphs_shapes() -> None:
 def test_an_answer_of_the_file_is_not_overwritten_by_the_next() -> None:
     model = TfliteModel(exported("conv 3×3"))
     first = model(np.zeros(EVEN))
-    kept = first.copy()
+    copy = first.copy()
     model(np.ones(EVEN))
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, copy)
 
 
 def test_converting_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:

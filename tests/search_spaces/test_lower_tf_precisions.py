@@ -38,8 +38,8 @@ INT16_FORMS = {
 }
 
 
-def assert_near(expected: np.ndarray, found: np.ndarray, least_db: float) -> None:
-    ratio = snr_db(expected, found)
+def assert_near(expected: np.ndarray, actual: np.ndarray, least_db: float) -> None:
+    ratio = snr_db(expected, actual)
     assert ratio >= least_db, f"{ratio:.1f} dB, wanted {least_db}"
 
 
@@ -108,8 +108,8 @@ def test_a_mean_over_a_large_map_does_not_overflow(precision: str) -> None:
     g.add("gated", Multiply(), INPUT, g.add("mean", GlobalMean(), INPUT))
     graph, x = g.build(), np.random.default_rng(0).random((1, 544, 960, 4), np.float32)
     twin = lower_tf.to_tflite(graph, {}, precision=precision, calibration=[x[:, :16, :16]])
-    found = TfliteModel(resized(twin, x.shape))(x)
-    assert np.abs(found - x * x.mean((1, 2), keepdims=True)).max() < 0.01
+    answer = TfliteModel(resized(twin, x.shape))(x)
+    assert np.abs(answer - x * x.mean((1, 2), keepdims=True)).max() < 0.01
 
 
 @pytest.mark.parametrize("precision", ROUNDED)

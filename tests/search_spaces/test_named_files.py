@@ -39,9 +39,9 @@ def test_the_nearest_place_wins(builtin: Path, tmp_path: Path) -> None:
 def test_names_of_all_places_are_listed_together(builtin: Path, tmp_path: Path) -> None:
     put(tmp_path / "home" / "spaces", "mine")
     put(Path("spaces"), "local", "stock")
-    found = named_files.names("spaces", builtin, ".toml")
-    assert sorted(found) == ["local", "mine", "stock"]
-    assert found["stock"] == Path("spaces/stock.toml")
+    files = named_files.names("spaces", builtin, ".toml")
+    assert sorted(files) == ["local", "mine", "stock"]
+    assert files["stock"] == Path("spaces/stock.toml")
 
 
 def test_files_of_another_kind_are_not_names(builtin: Path) -> None:

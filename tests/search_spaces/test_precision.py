@@ -35,8 +35,8 @@ def test_every_design_has_a_form_in_every_precision(precision: str) -> None:
 def test_an_operation_without_a_known_form_is_named_with_its_first_node(precision: str) -> None:
     g = GraphBuilder((1, 4, 4, 4))
     g.add("second", Median(), g.add("first", Median(), g.add("conv", Conv(3), INPUT)))
-    (told,) = unconvertible(g.build(), precision)
-    assert told == f'median (node "first") has no known form in {precision}'
+    (sentence,) = unconvertible(g.build(), precision)
+    assert sentence == f'median (node "first") has no known form in {precision}'
 
 
 def test_an_unknown_precision_is_refused_with_the_nearest() -> None:

@@ -40,9 +40,9 @@ def test_an_operation_rounds_as_its_file_does(name: str) -> None:
     graph = built(CASES[name])
     weights, x = random_weights(graph), spread_input(graph.input_shape, 2)
     content, maps = converted(graph, weights, x)
-    expected, found = TfliteModel(content)(x), as_file(graph, maps, weights, x)
+    expected, answer = TfliteModel(content)(x), as_file(graph, maps, weights, x)
     # Operations with maps inside (a normalisation's variance) are rounded more often in the file.
-    assert snr_db(expected, found) >= 33.0
+    assert snr_db(expected, answer) >= 33.0
 
 
 @pytest.mark.parametrize("name", ["smallnet", "enerzai-dense", "acvlab", "isp-forever"])
@@ -73,9 +73,9 @@ def test_the_file_has_the_ranges_that_it_is_given(name: str) -> None:
     _, maps = converted(graph, weights, calibration[0])
     wanted = {node: (0.7 * low, 0.7 * high) for node, (low, high) in maps.trained_ranges(maps.first_logarithms).items()}
     content = lower_tf.to_tflite(graph, weights, precision="int8", calibration=calibration[:1], ranges=wanted)
-    found = QuantisedMaps.of_file(content, graph)
-    assert found.maps == maps.maps
-    for key, (low, high) in found.learned:
+    read = QuantisedMaps.of_file(content, graph)
+    assert read.maps == maps.maps
+    for key, (low, high) in read.learned:
         assert high - low == pytest.approx(wanted[key][1] - wanted[key][0], rel=1e-4)
 
 

@@ -80,14 +80,14 @@ def test_the_genes_of_a_member_are_choices_and_draw_it_again(space: SearchSpace,
 
 
 def test_choosers_are_told_every_gene_its_choices_and_whether_they_are_ordered() -> None:
-    asked = {}
+    questions = {}
 
     def choose(name: str, values: tuple, ordered: bool) -> object:
-        asked[name] = (values, ordered)
+        questions[name] = (values, ordered)
         return values[-1]
 
     MAI21.sample(choose)
-    assert asked == {name: (MAI21.values(name), gene.ordered) for name, gene in GENES.items()}
+    assert questions == {name: (MAI21.values(name), gene.ordered) for name, gene in GENES.items()}
 
 
 def test_a_gene_that_is_left_out_keeps_its_default() -> None:
@@ -102,14 +102,14 @@ def test_a_gene_that_is_left_out_keeps_its_default() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_parts_of_the_built_in_space_have_as_many_networks_as_can_be_written_down(seed: int) -> None:
     rng = random.Random(seed)
-    kept: dict[str, tuple] = {}
+    choices: dict[str, tuple] = {}
     for name in rng.sample(
         sorted(GENES), len(GENES)
     ):  # all choices of as many genes as can be written down, one of the rest
         values = MAI21.values(name)
-        fits = prod(map(len, kept.values())) * len(values) <= MOST_COMBINATIONS
-        kept[name] = values if fits else (rng.choice(values),)
-    part = SearchSpace("part", kept)
+        fits = prod(map(len, choices.values())) * len(values) <= MOST_COMBINATIONS
+        choices[name] = values if fits else (rng.choice(values),)
+    part = SearchSpace("part", choices)
     assert part.size == len({spec.hash for spec in members(part)})
 
 
@@ -215,7 +215,7 @@ def test_only_members_are_varied() -> None:
 @pytest.mark.parametrize("name", ["smallnet", "csanet", "tuned-unet"])
 def test_neighbours_are_every_change_of_one_gene(name: str) -> None:
     spec = DESIGNS[name].spec
-    found = list(MAI21.neighbours(spec))
+    neighbours = list(MAI21.neighbours(spec))
     drawn = {MAI21.variation(spec, 1, random.Random(seed).choice) for seed in range(2000)}
-    assert drawn == {each for each in found if each != spec}
-    assert all(MAI21.contains(each) for each in found)
+    assert drawn == {each for each in neighbours if each != spec}
+    assert all(MAI21.contains(each) for each in neighbours)

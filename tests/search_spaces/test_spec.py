@@ -302,19 +302,19 @@ def test_a_file_says_what_has_an_effect_and_may_say_the_other_defaults(spec: Arc
 @settings(max_examples=100, deadline=None)
 @given(specs, st.data())
 def test_a_file_without_a_gene_that_has_an_effect_is_refused(spec: ArchSpec, data) -> None:
-    told = written(spec)
-    name = data.draw(st.sampled_from(sorted(told)))
-    del told[name]
-    if missing := [n for n, g in GENES.items() if g.is_active(ArchSpec.from_dict(told).to_dict()) and n not in told]:
+    genes = written(spec)
+    name = data.draw(st.sampled_from(sorted(genes)))
+    del genes[name]
+    if missing := [n for n, g in GENES.items() if g.is_active(ArchSpec.from_dict(genes).to_dict()) and n not in genes]:
         with pytest.raises(SpecError, match=rf"^Gene ({'|'.join(missing)})(, .*has no effect here| is missing)"):
-            ArchSpec.from_file(told)
+            ArchSpec.from_file(genes)
 
 
 def test_a_missing_gene_is_named_with_its_meaning_and_what_it_takes() -> None:
-    told = written(ArchSpec())
-    del told["stem_kernel"]
+    genes = written(ArchSpec())
+    del genes["stem_kernel"]
     with pytest.raises(SpecError) as caught:
-        ArchSpec.from_file(told)
+        ArchSpec.from_file(genes)
     assert str(caught.value).startswith(
         "Gene stem_kernel is missing (kernel of the first convolution); it takes 3, 5, 7, 9. "
     )

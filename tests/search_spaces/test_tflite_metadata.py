@@ -11,11 +11,11 @@ from search_spaces.tflite_metadata import read_metadata, with_metadata
 
 def test_an_entry_is_read_again_and_the_network_stays() -> None:
     plain = isp(8, 8)
-    told = with_metadata(with_metadata(plain, "one", b"first"), "other", b"")
-    assert (read_metadata(told, "one"), read_metadata(told, "other")) == (b"first", b"")
-    assert read_metadata(told, "none") is None
+    content = with_metadata(with_metadata(plain, "one", b"first"), "other", b"")
+    assert (read_metadata(content, "one"), read_metadata(content, "other")) == (b"first", b"")
+    assert read_metadata(content, "none") is None
     x = np.random.default_rng(0).random((1, 8, 8, 4), np.float32)
-    np.testing.assert_array_equal(TfliteModel(told)(x), TfliteModel(plain)(x))
+    np.testing.assert_array_equal(TfliteModel(content)(x), TfliteModel(plain)(x))
 
 
 def test_other_bytes_are_refused() -> None:

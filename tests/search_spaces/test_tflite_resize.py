@@ -64,8 +64,8 @@ def test_a_dynamic_file_takes_any_size(name: str) -> None:
     for shape in (SMALL, LARGE):
         x = np.random.default_rng(0).random(shape, np.float32)
         expected = lower_tf.predict(graph.at(shape), weights, x)
-        found = TfliteModel(content, input_shape=shape)(x)
-        np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, float(np.ptp(expected))))
+        answer = TfliteModel(content, input_shape=shape)(x)
+        np.testing.assert_allclose(answer, expected, atol=1e-4 * max(1, float(np.ptp(expected))))
 
 
 def test_a_dynamic_file_has_the_size_of_the_pairs_until_it_is_told_another() -> None:

@@ -44,9 +44,9 @@ def change(target: Callable[[FileBuilder], Any], **values: Any) -> Callable[[Fil
 
 
 def quantised(scales: list[float], zeros: list[int], axis: int) -> Any:
-    told = schema.QuantizationParametersT()
-    told.scale, told.zeroPoint, told.quantizedDimension = scales, zeros, axis
-    return told
+    parameters = schema.QuantizationParametersT()
+    parameters.scale, parameters.zeroPoint, parameters.quantizedDimension = scales, zeros, axis
+    return parameters
 
 
 SPOILT: dict[str, tuple[Callable[[FileBuilder], None], str]] = {

@@ -44,11 +44,11 @@ def test_every_map_of_a_run_can_be_read() -> None:
     graph = build_graph(DESIGNS["csanet"].spec, (1, 16, 16, 4))
     weights, x = random_weights(graph), np.random.default_rng(0).random((1, 16, 16, 4), np.float32)
     expected = lower_tf.predict_maps(graph, weights, x)
-    found = TfliteModel(lower_tf.to_tflite(graph, weights, precision="int16", calibration=[x]), keep_maps=True).maps(x)
-    compared = [name for name in expected if name in found]
+    maps = TfliteModel(lower_tf.to_tflite(graph, weights, precision="int16", calibration=[x]), keep_maps=True).maps(x)
+    compared = [name for name in expected if name in maps]
     assert {INPUT, "block1.concat", "up", graph.output} <= set(compared)
     for name in compared:
-        assert np.abs(found[name] - expected[name]).mean() <= 0.02 * max(np.ptp(expected[name]), 1e-3), name
+        assert np.abs(maps[name] - expected[name]).mean() <= 0.02 * max(np.ptp(expected[name]), 1e-3), name
 
 
 @pytest.mark.parametrize(("budget_s", "most"), [(0.0, 1), (60.0, 3)])

@@ -20,9 +20,9 @@ STEP = {"float32": 1e-6, "float16": 1e-3, "uint8": 1 / 255, "int8": 1 / 255, "in
 
 
 def answer(model: IspFile, x: np.ndarray) -> np.ndarray:
-    found: list[np.ndarray] = []
-    model.run(x, lambda y: found.append(y.copy()))
-    return found[0]
+    outputs: list[np.ndarray] = []
+    model.run(x, lambda y: outputs.append(y.copy()))
+    return outputs[0]
 
 
 def loaded(path: Path, content: bytes) -> IspFile:

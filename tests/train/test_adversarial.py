@@ -114,9 +114,9 @@ def test_losses_are_tensorflows_cross_entropies() -> None:
     parameters, predicted, target = lively(), pictures(0), pictures(1)
     made, real = (np.asarray(logits(parameters, jnp.asarray(rgb))) for rgb in (predicted, target))
     entropy = tf.nn.sigmoid_cross_entropy_with_logits
-    told = np.concatenate([entropy(tf.zeros(4), made), entropy(tf.ones(4), real)])
-    found = discriminator_loss(parameters, jnp.asarray(predicted), jnp.asarray(target))
-    assert float(found) == pytest.approx(told.mean(), rel=1e-5)
+    entropies = np.concatenate([entropy(tf.zeros(4), made), entropy(tf.ones(4), real)])
+    loss = discriminator_loss(parameters, jnp.asarray(predicted), jnp.asarray(target))
+    assert float(loss) == pytest.approx(entropies.mean(), rel=1e-5)
     fooled = entropy(tf.ones(4), made).numpy().mean()
     assert float(generator_loss(parameters, jnp.asarray(predicted))) == pytest.approx(fooled, rel=1e-5)
 
@@ -195,8 +195,8 @@ def sharp_and_blurred(seed: int) -> tuple[Array, Array]:
 def accuracy(parameters: Parameters) -> float:
     """The share of pictures, none of them seen in training, of which the discriminator knows what they are."""
     blurred, sharp = sharp_and_blurred(1000)
-    found = [*(logits(parameters, blurred) < 0), *(logits(parameters, sharp) > 0)]
-    return float(np.mean(found))
+    correct = [*(logits(parameters, blurred) < 0), *(logits(parameters, sharp) > 0)]
+    return float(np.mean(correct))
 
 
 def test_the_discriminator_learns_to_tell_sharp_from_blurred() -> None:
@@ -207,15 +207,15 @@ def test_the_discriminator_learns_to_tell_sharp_from_blurred() -> None:
         updates, state = adam.update(gradients, state)
         return optax.apply_updates(parameters, updates), state
 
-    parameters, told = fresh(), []
+    parameters, losses = fresh(), []
     state = jax.jit(adam.init)(parameters)
     assert accuracy(parameters) <= 0.75
     for seed in range(15):
         loss, gradients = discriminator_gradient(parameters, *sharp_and_blurred(seed))
         parameters, state = updated(parameters, state, gradients)
-        told.append(float(loss))
+        losses.append(float(loss))
     assert accuracy(parameters) == 1
-    assert told[-1] < 0.5 * told[0]
+    assert losses[-1] < 0.5 * losses[0]
 
     # What it learned is of use to the network: a step against the gradient looks more like the real ones.
     blurred, sharp = sharp_and_blurred(1000)

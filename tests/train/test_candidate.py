@@ -126,15 +126,15 @@ def test_a_network_whose_output_is_no_number_has_no_quality(job: Job) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
 def test_the_mean_does_not_depend_on_the_batch(val: PairSet, batch: int) -> None:
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def network(x: np.ndarray) -> np.ndarray:
-        asked.append(len(x))
+        sizes.append(len(x))
         return echo(x)
 
     one_by_one = quality_of(echo, val, batch=1)
     batched = quality_of(network, val, batch=batch)
-    assert asked == [batch] * -(-len(val) // batch)
+    assert sizes == [batch] * -(-len(val) // batch)
     assert batched.psnr_db == pytest.approx(one_by_one.psnr_db, rel=1e-6)
     assert batched.ssim == pytest.approx(one_by_one.ssim, rel=1e-6)
 
@@ -168,9 +168,9 @@ def test_a_perfect_network_has_a_hundred_db(val: PairSet) -> None:
 
 
 def test_networks_read_black_as_zero_and_white_as_one() -> None:
-    told = RawFormat(black=64, white=1000)
+    raw_format = RawFormat(black=64, white=1000)
     raw = np.array([[[64, 1000], [532, 64]]], np.uint16)
-    pairs = PairSet(raw, np.full((1, 2, 2, 3), 255, np.uint8), ("0",), told)
+    pairs = PairSet(raw, np.full((1, 2, 2, 3), 255, np.uint8), ("0",), raw_format)
     x = network_input(pairs, np.arange(1))
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x[0, 0, 0], [0.0, 1.0, 0.0, 0.5])  # B, the green beside red, R, the green beside blue

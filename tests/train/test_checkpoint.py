@@ -78,10 +78,10 @@ def test_an_untrained_state_keeps_its_unknown_losses(tmp_path: Path) -> None:
     assert math.isnan(again.loss)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, 0.99])
-def test_a_torn_file_is_refused(path: Path, kept: float) -> None:
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 100, 0.5, 0.99])
+def test_a_torn_file_is_refused(path: Path, length: float) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    path.write_bytes(content[: length if isinstance(length, int) else int(length * len(content))])
     with pytest.raises(StudyError, match=r"state\.safetensors cannot be read .*; put a copy back, or remove"):
         load(path)
 
@@ -147,8 +147,8 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypa
 def rewritten(path: Path, **changes: str) -> None:
     """Write a checkpoint again with other metadata, which safetensors itself does not protect."""
     with safe_open(path, framework="numpy") as file:
-        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, path, metadata={**told, **changes})
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={**metadata, **changes})
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,6 @@ def test_metadata_of_a_wrong_kind_are_named_in_a_file_from_before_their_checksum
 
 def without_metadata_checksum(path: Path) -> None:
     with safe_open(path, framework="numpy") as file:
-        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    told.pop("metadata_sha256")
-    save_file(tensors, path, metadata=told)
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    metadata.pop("metadata_sha256")
+    save_file(tensors, path, metadata=metadata)

@@ -29,12 +29,12 @@ def test_every_card_that_the_system_shows_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "found"),
+    ("visible", "expected"),
     [("2,3", ["2", "3"]), ("GPU-a1, GPU-b2", ["GPU-a1", "GPU-b2"]), ("0,-1,2", ["0"]), ("", []), ("-1", [])],
 )
-def test_a_choice_of_the_user_is_kept(visible: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_of_the_user_is_kept(visible: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local_gpus() == found
+    assert local_gpus() == expected
 
 
 def test_workers_are_spread_evenly_and_divide_the_memory_of_a_card() -> None:

@@ -128,20 +128,20 @@ def test_other_weights_of_vgg_share_the_executable_and_train_otherwise(
     assert thin_executable.cache_info().misses == compiled
 
 
-ASKED = ("--steps", 4, "--batch", 2, "--patch", 16, "--loss", "l1=1,vgg=1e-6", "--format", "json")
+SHORT_TRAINING = ("--steps", 4, "--batch", 2, "--patch", 16, "--loss", "l1=1,vgg=1e-6", "--format", "json")
 
 
 @pytest.mark.usefixtures("thin")
 def test_a_run_tells_which_weights_took_part_and_does_not_go_on_with_others(
     tiny_pairs: Path, tmp_path: Path, vgg_file: Path
 ) -> None:
-    asked = ("train", "smallnet", "--data", tiny_pairs, "--out", tmp_path / "run", *ASKED)
-    done = in_process(*asked, "--vgg-weights", vgg_file)
+    command = ("train", "smallnet", "--data", tiny_pairs, "--out", tmp_path / "run", *SHORT_TRAINING)
+    done = in_process(*command, "--vgg-weights", vgg_file)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recipe"]["loss"] == {"l1": 1.0, "vgg": 1e-6}
     assert vgg_weights.weights_digest(vgg_file) in (tmp_path / "run" / "training.toml").read_text("utf-8")
     other = write_weights(tmp_path / "other.h5", seed=1)
-    assert "holds a training run with other vgg;" in refusal(in_process(*asked, "--vgg-weights", other))
+    assert "holds a training run with other vgg;" in refusal(in_process(*command, "--vgg-weights", other))
 
 
 @pytest.mark.parametrize("command", [("train", "smallnet"), ("search", "--budget", 1, "--rungs", 2), ("audit",)])
@@ -151,30 +151,30 @@ def test_without_weights_nothing_is_trained_and_the_way_to_them_is_told(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     options = ("--data", tiny_pairs, "--results", tmp_path / "results", "--loss", "l1=1,vgg=0.1", "--batch", 2)
     more = ("--steps", 2) if command[0] == "train" else ()
-    told = refusal(in_process(*command, *options, *more, "--patch", 32))
-    assert "needs the weights of VGG-19" in told
+    sentence = refusal(in_process(*command, *options, *more, "--patch", 32))
+    assert "needs the weights of VGG-19" in sentence
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.usefixtures("thin")
 def test_weights_that_nothing_would_read_are_refused(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
-    asked = ("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--out", tmp_path / "run")
-    told = refusal(in_process(*asked, "--vgg-weights", vgg_file))
-    assert "is for the loss vgg, which takes no part" in told
+    command = ("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--out", tmp_path / "run")
+    sentence = refusal(in_process(*command, "--vgg-weights", vgg_file))
+    assert "is for the loss vgg, which takes no part" in sentence
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("thin")
 def test_a_search_trains_by_features(tiny_pairs: Path, tmp_path: Path, vgg_file: Path) -> None:
     options = ("--data", tiny_pairs, "--results", tmp_path, "--batch", 2, "--patch", 32, "--rungs", "2")
-    asked = ("--budget", 1, "--study", "by-features", "--loss", "l1=1,vgg=1e-6", *options)
-    done = search_in_process(*asked, "--vgg-weights", vgg_file)
+    arguments = ("--budget", 1, "--study", "by-features", "--loss", "l1=1,vgg=1e-6", *options)
+    done = search_in_process(*arguments, "--vgg-weights", vgg_file)
     assert done.returncode == 0, done.stderr
     assert vgg_weights.weights_digest(vgg_file) in (tmp_path / "by-features" / "run.toml").read_text("utf-8")
     other = write_weights(tmp_path / "other.h5", seed=1)
-    told = refusal(search_in_process(*asked, "--vgg-weights", other))
-    assert f"VGG-19 in {other} has content" in told
-    assert "started with other settings" in told
+    sentence = refusal(search_in_process(*arguments, "--vgg-weights", other))
+    assert f"VGG-19 in {other} has content" in sentence
+    assert "started with other settings" in sentence
 
 
 # The discriminator
@@ -235,8 +235,9 @@ def test_all_terms_of_a_team_train_together_and_the_result_is_exported_without_t
     tiny_pairs: Path, tmp_path: Path, vgg_file: Path
 ) -> None:
     """EdS's recipe on a small network: content, texture, colour and variation."""
-    asked = ("--recipe", "eds", "--steps", 4, "--batch", 2, "--patch", 32, "--data", tiny_pairs, "--results", tmp_path)
-    done = in_process("train", "smallnet", *asked, "--vgg-weights", vgg_file, "--format", "json")
+    options = ("--recipe", "eds", "--steps", 4, "--batch", 2, "--patch", 32,
+               "--data", tiny_pairs, "--results", tmp_path)  # fmt: skip
+    done = in_process("train", "smallnet", *options, "--vgg-weights", vgg_file, "--format", "json")
     assert done.returncode == 0, done.stderr
     folder = Path(json.loads(done.stdout)["folder"])
     (line,) = (folder / "history.jsonl").read_text("utf-8").splitlines()

@@ -74,12 +74,12 @@ def test_the_best_state_is_kept_and_is_what_is_exported(straight: tuple[Training
     assert finished.best is not None
     assert (finished.best.step, finished.best.psnr_db) == (step, psnr_db)
     assert step < 40, "choose settings whose best is not the last"
-    kept = checkpoint.load(run.folder / BEST_FILE)
-    assert kept.step == step
+    best = checkpoint.load(run.folder / BEST_FILE)
+    assert best.step == step
     state = resolve(str(run.folder), tmp_path).trained
     assert (state.path.name, state.steps) == (BEST_FILE, step)
     assert state.origin.endswith("at its best validation of 40 steps")
-    np.testing.assert_equal(state.load().parameters, kept.average)  # the average is what was validated
+    np.testing.assert_equal(state.load().parameters, best.average)  # the average is what was validated
 
 
 def test_pictures_and_scalars_are_written_at_every_validation(straight: tuple[TrainingRun, Finished]) -> None:
@@ -100,7 +100,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboardX.proto import event_pb2
     from tensorboardX.record_writer import masked_crc32c
 
-    found: dict[str, list[tuple[int, float]]] = {}
+    series: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folder.iterdir()):
         content, at = path.read_bytes(), 0
         while at < len(content):
@@ -109,9 +109,9 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
             assert int.from_bytes(content[at + 12 + length : at + 16 + length], "little") == masked_crc32c(record)
             event = event_pb2.Event.FromString(record)
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+                series.setdefault(value.tag, []).append((event.step, value.simple_value))
             at += 16 + length
-    return found
+    return series
 
 
 # Killed and continued
@@ -378,18 +378,18 @@ def test_a_damaged_history_is_one_sentence(tiny_pairs: Path, tmp_path: Path) -> 
 def test_options_that_make_no_sense_are_refused(
     tiny_pairs: Path, tmp_path: Path, options: tuple[object, ...], complaint: str
 ) -> None:
-    asked = ("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--batch", 2, "--patch", 32)
-    told = refusal(in_process(*asked, "--out", tmp_path / "run", *options))
-    assert complaint in told
+    command = ("train", "smallnet", "--steps", 2, "--data", tiny_pairs, "--batch", 2, "--patch", 32)
+    sentence = refusal(in_process(*command, "--out", tmp_path / "run", *options))
+    assert complaint in sentence
     assert not (tmp_path / "run").exists()
 
 
 def test_first_weights_may_be_named_like_any_target(tiny_pairs: Path, tmp_path: Path) -> None:
-    asked = ("--data", tiny_pairs, "--batch", 2, "--patch", 16, "--results", tmp_path, "--format", "json")
-    first = in_process("train", "smallnet", "--steps", 2, *asked)
+    options = ("--data", tiny_pairs, "--batch", 2, "--patch", 16, "--results", tmp_path, "--format", "json")
+    first = in_process("train", "smallnet", "--steps", 2, *options)
     assert first.returncode == 0, first.stderr
     again = in_process(
-        "train", "smallnet", "--steps", 3, "--init-from", "smallnet", *asked, "--out", tmp_path / "again"
+        "train", "smallnet", "--steps", 3, "--init-from", "smallnet", *options, "--out", tmp_path / "again"
     )
     assert again.returncode == 0, again.stderr
     assert checkpoint.load(tmp_path / "again" / CHECKPOINT_FILE).spec_hash == DESIGNS["smallnet"].spec.hash
@@ -407,8 +407,8 @@ def test_a_stretch_that_breaks_the_network_is_trained_again_at_a_lower_rate(
     tiny_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    asked: list[Any] = []
-    monkeypatch.setattr(long_training, "is_broken", lambda *seen: asked.append(seen) or len(asked) == 1)
+    calls: list[Any] = []
+    monkeypatch.setattr(long_training, "is_broken", lambda *seen: calls.append(seen) or len(calls) == 1)
     run = long_run(tmp_path / "run", tiny_pairs, recipe=replace(RECIPE, total_steps=10))
     long_training.run(run, watcher=Callbacks(on_message=said.append))
     assert said == ["Training diverged after step 0; it goes on from there at 0.33 of the learning rate."]

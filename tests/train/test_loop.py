@@ -103,7 +103,7 @@ def test_a_state_that_is_far_enough_is_not_trained(straight: Checkpoint, pairs: 
 
 
 def test_the_tick_tells_steps_and_losses(pairs: PairSet, straight: Checkpoint) -> None:
-    told: list[tuple[int, dict[str, float]]] = []
+    ticks: list[tuple[int, dict[str, float]]] = []
     recipe = replace(RECIPE, loss={"l1": 1.0, "mse": 2.0})
     trained = train(
         GRAPH,
@@ -112,12 +112,12 @@ def test_the_tick_tells_steps_and_losses(pairs: PairSet, straight: Checkpoint) -
         recipe=recipe,
         steps=12,
         seed=SEED,
-        tick=lambda step, terms: told.append((step, {**terms})),
+        tick=lambda step, terms: ticks.append((step, {**terms})),
     )
-    assert [step for step, _ in told] == [CHECK_EVERY, 12]
-    assert told[-1][1] == trained.terms
+    assert [step for step, _ in ticks] == [CHECK_EVERY, 12]
+    assert ticks[-1][1] == trained.terms
     assert trained.terms["loss"] == trained.checkpoint.loss
-    for _, terms in told:
+    for _, terms in ticks:
         assert terms["loss"] == pytest.approx(terms["l1"] + 2 * terms["mse"], rel=1e-5)
 
 
@@ -232,10 +232,10 @@ def test_decaying_weights_shrink_kernels_alone(pairs: PairSet) -> None:
     one = {"recipe": replace(RECIPE, learning_rate=0.01), "steps": 1, "seed": SEED}
     decayed = replace(one["recipe"], optimiser="adamw", weight_decay=0.5)
     plain = train(GRAPH, fresh(), pairs, **one).checkpoint.parameters
-    found = train(GRAPH, fresh(), pairs, **{**one, "recipe": decayed}).checkpoint.parameters
+    parameters = train(GRAPH, fresh(), pairs, **{**one, "recipe": decayed}).checkpoint.parameters
     for name, value in fresh().parameters.items():
         wanted = plain[name] - (0.01 * 0.5 * value if name.endswith("/kernel") else 0)
-        np.testing.assert_allclose(found[name], wanted, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(parameters[name], wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_clipped_gradients_have_the_norm_of_the_recipe(pairs: PairSet) -> None:
@@ -336,8 +336,8 @@ def test_every_initialiser_of_a_recipe_starts_a_training() -> None:
 
 def test_the_bits_of_the_mosaic_do_not_matter(pairs: PairSet, straight: Checkpoint) -> None:
     """The same light told with 14 bits and a black level trains the same network, but for rounding."""
-    told = RawFormat(bits=14, black=8192, white=8192 + 4 * 1023, packing=pairs.format.packing)
-    wider = PairSet(np.asarray(pairs.raw) * np.uint16(4) + np.uint16(8192), pairs.rgb, pairs.names, told)
+    raw_format = RawFormat(bits=14, black=8192, white=8192 + 4 * 1023, packing=pairs.format.packing)
+    wider = PairSet(np.asarray(pairs.raw) * np.uint16(4) + np.uint16(8192), pairs.rgb, pairs.names, raw_format)
     other = run(fresh(), wider, 12)
     assert other.loss == pytest.approx(straight.loss, rel=1e-3)
 

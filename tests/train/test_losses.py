@@ -92,13 +92,13 @@ def test_mse_is_the_mean_of_squares() -> None:
 def test_colour_is_the_mse_of_blurred_pictures(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     pictures = rng.random((2, *shape))
-    kept = pixel.COLOUR_WINDOW // 2 / pixel.COLOUR_SIGMA
+    radius = pixel.COLOUR_WINDOW // 2 / pixel.COLOUR_SIGMA
     blurred = scipy.ndimage.gaussian_filter(
-        pictures, pixel.COLOUR_SIGMA, axes=(2, 3), mode="constant", truncate=kept, output=np.float64
+        pictures, pixel.COLOUR_SIGMA, axes=(2, 3), mode="constant", truncate=radius, output=np.float64
     )
     wanted = np.mean((blurred[0] - blurred[1]) ** 2)
-    found = pixel.colour(*(jnp.asarray(picture, jnp.float32) for picture in pictures))
-    assert float(found) == pytest.approx(wanted, rel=1e-5)
+    loss = pixel.colour(*(jnp.asarray(picture, jnp.float32) for picture in pictures))
+    assert float(loss) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_colour_sees_a_tint_and_overlooks_detail() -> None:

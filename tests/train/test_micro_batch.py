@@ -57,9 +57,9 @@ def assert_near(moments: object, expected: object) -> None:
 
 def test_a_batch_in_parts_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(RECIPE, loss=PIXEL, clip_norm=1.0)
-    (whole, told), (parts, told_of_parts) = (after_a_step(recipe, n, monkeypatch) for n in (6, 2))
-    assert told.keys() >= PIXEL.keys()
-    assert told_of_parts == pytest.approx(told, rel=1e-5)
+    (whole, terms), (parts, terms_of_parts) = (after_a_step(recipe, n, monkeypatch) for n in (6, 2))
+    assert terms.keys() >= PIXEL.keys()
+    assert terms_of_parts == pytest.approx(terms, rel=1e-5)
     assert_near(parts.adam.mu, whole.adam.mu)
 
 
@@ -67,8 +67,8 @@ def test_a_batch_in_parts_is_the_same_step_of_the_discriminator(monkeypatch: pyt
     thin = tuple((4, side, stride) for _, side, stride in adversarial._CONVOLUTIONS)
     monkeypatch.setattr(adversarial, "_CONVOLUTIONS", thin)
     recipe = replace(RECIPE, batch=2, patch=32, loss={"l1": 1.0, "texture": 0.1}, clip_norm=1.0)
-    (whole, told), (parts, told_of_parts) = (after_a_step(recipe, n, monkeypatch) for n in (2, 1))
-    assert told_of_parts == pytest.approx(told, rel=1e-5)
+    (whole, terms), (parts, terms_of_parts) = (after_a_step(recipe, n, monkeypatch) for n in (2, 1))
+    assert terms_of_parts == pytest.approx(terms, rel=1e-5)
     assert_near(parts.adam.mu, whole.adam.mu)
     assert whole.discriminator_adam is not None
     assert parts.discriminator_adam is not None

@@ -91,8 +91,8 @@ def theirs(network: keras.Model) -> dict[str, np.ndarray]:
     outputs = [network.get_layer(keras_name(layer)).output for layer in COMPARED]
     rgb = random_pictures(0, 2, *SIDES, 3)
     prepared = keras.applications.vgg19.preprocess_input(255 * rgb)
-    found = keras.Model(network.inputs[0], outputs)(prepared)
-    return {layer: np.asarray(value) for layer, value in zip(COMPARED, found, strict=True)}
+    answers = keras.Model(network.inputs[0], outputs)(prepared)
+    return {layer: np.asarray(value) for layer, value in zip(COMPARED, answers, strict=True)}
 
 
 @cache
@@ -231,8 +231,8 @@ def test_the_file_given_comes_before_those_of_keras(tmp_path: Path, monkeypatch:
 def test_without_a_variable_the_files_are_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = put(tmp_path / ".keras/models/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5")
-    assert vgg_weights.find_weights(None) == found
+    path = put(tmp_path / ".keras/models/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5")
+    assert vgg_weights.find_weights(None) == path
 
 
 @pytest.mark.parametrize("given", [None, "gone.h5"])
@@ -275,11 +275,11 @@ def write_shapes(path: Path, counts: tuple[int, ...], *, channels: tuple[int, ..
 def refused(path: Path, *, layer: str = "relu5_4") -> str:
     with pytest.raises(UsageError) as raised:
         vgg_weights.read_weights(path, layer=layer)
-    told = str(raised.value)
-    assert str(path) in told
-    assert "--vgg-weights FILE" in told
-    assert "\n" not in told
-    return told
+    sentence = str(raised.value)
+    assert str(path) in sentence
+    assert "--vgg-weights FILE" in sentence
+    assert "\n" not in sentence
+    return sentence
 
 
 VGG19 = (2, 2, 4, 4, 4)
@@ -288,15 +288,15 @@ VGG19 = (2, 2, 4, 4, 4)
 def test_a_file_of_vgg16_is_refused_even_where_both_begin_alike(tmp_path: Path) -> None:
     path = write_shapes(tmp_path / "vgg16.h5", (2, 2, 3, 3, 3))
     for layer in ("relu1_1", "relu5_4"):
-        told = refused(path, layer=layer)
-        assert "its layer block3_conv4 is missing instead of a kernel of 3×3×256×256 and a bias of 256" in told
+        sentence = refused(path, layer=layer)
+        assert "its layer block3_conv4 is missing instead of a kernel of 3×3×256×256 and a bias of 256" in sentence
 
 
 def test_another_shape_is_refused_with_both(tmp_path: Path) -> None:
     path = write_shapes(tmp_path / "narrow.h5", VGG19, channels=(64, 96, 256, 512, 512))
-    told = refused(path)
-    assert "its layer block2_conv1 is a kernel of 3×3×64×96 and a bias of 96" in told
-    assert "instead of a kernel of 3×3×64×128 and a bias of 128" in told
+    sentence = refused(path)
+    assert "its layer block2_conv1 is a kernel of 3×3×64×96 and a bias of 96" in sentence
+    assert "instead of a kernel of 3×3×64×128 and a bias of 128" in sentence
 
 
 def test_a_layer_without_its_bias_is_refused(tmp_path: Path) -> None:

@@ -63,24 +63,24 @@ def test_the_built_in_recipes_are_those_of_the_ten_designs() -> None:
 
 @every_design
 def test_a_recipe_holds_what_the_report_gives(name: str) -> None:
-    found = load_recipe(str(BUILTIN / f"{name}.toml"))
+    published = load_recipe(str(BUILTIN / f"{name}.toml"))
     given = {key: value for key, value in GIVEN[name].items() if key != "terms"}
-    assert {key: setting(found.recipe, key) for key in given} == given
-    losses = [found.recipe.loss, *(phase.loss for phase in found.recipe.phases)]
+    assert {key: setting(published.recipe, key) for key in given} == given
+    losses = [published.recipe.loss, *(phase.loss for phase in published.recipe.phases)]
     assert [set(loss) for loss in losses] == GIVEN[name]["terms"]
-    assert found.title
-    assert found.team
-    assert re.search(r"arXiv 2105\.07809 §4\.\d", found.source)
+    assert published.title
+    assert published.team
+    assert re.search(r"arXiv 2105\.07809 §4\.\d", published.source)
 
 
 @every_design
 def test_what_the_report_leaves_open_is_marked_as_ours_and_nothing_else(name: str) -> None:
-    found = load_recipe(str(BUILTIN / f"{name}.toml"))
+    published = load_recipe(str(BUILTIN / f"{name}.toml"))
     weighted = {"loss"} if len(GIVEN[name]["terms"][0]) > 1 else set()  # the report gives no weight anywhere
-    changed = {"phases"} if found.recipe.phases else set()
-    layer = {"vgg_layer"} if found.recipe.uses("vgg") else set()  # "VGG-19 features" is all that it says
-    assert set(found.ours) == SETTINGS - set(GIVEN[name]) | weighted | changed | layer
-    assert len(set(found.ours)) == len(found.ours)
+    changed = {"phases"} if published.recipe.phases else set()
+    layer = {"vgg_layer"} if published.recipe.uses("vgg") else set()  # "VGG-19 features" is all that it says
+    assert set(published.ours) == SETTINGS - set(GIVEN[name]) | weighted | changed | layer
+    assert len(set(published.ours)) == len(published.ours)
 
 
 @every_design
@@ -187,8 +187,8 @@ BAD = {
 @pytest.mark.parametrize(("text", "complaint"), BAD.items())
 def test_a_bad_recipe_is_one_sentence(work: Path, text: str, complaint: str) -> None:
     path = write(work / "bad.toml", text)
-    told = refusal(in_process("train", "smallnet", "--recipe", path))
-    assert re.search(complaint.format(path=re.escape(str(path))), told), told
+    sentence = refusal(in_process("train", "smallnet", "--recipe", path))
+    assert re.search(complaint.format(path=re.escape(str(path))), sentence), sentence
     assert list(work.iterdir()) == [path]
 
 
@@ -201,9 +201,9 @@ def test_a_recipe_that_is_no_text_is_refused(work: Path) -> None:
 @every_design
 def test_a_recipe_has_the_reports_terms_and_training_can_compute_them(name: str) -> None:
     recipe = load_recipe(name).recipe
-    found = [set(loss) for loss in (recipe.loss, *(phase.loss for phase in recipe.phases))]
-    assert found == GIVEN[name]["terms"]
-    assert set().union(*found) <= set(LOSSES)
+    losses = [set(loss) for loss in (recipe.loss, *(phase.loss for phase in recipe.phases))]
+    assert losses == GIVEN[name]["terms"]
+    assert set().union(*losses) <= set(LOSSES)
 
 
 # Training by a recipe
@@ -227,26 +227,26 @@ loss = { l1 = 1, ssim = 0.5 }
 def trained(*options: object) -> dict[str, Any]:
     done = in_process("train", "smallnet", "--format", "json", *options)
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def test_training_follows_the_recipe_and_tells_it(work: Path, tiny_pairs: Path) -> None:
     write(work / "recipes" / "smallnet.toml", RECIPE)
-    told = trained("--recipe", "report", "--data", tiny_pairs)
-    assert Recipe.from_dict(told["recipe"]) == load_recipe("smallnet").recipe
-    assert told["steps"] == 10
-    assert (told["published_recipe"]["name"], told["published_recipe"]["title"]) == ("smallnet", "Mine")
-    assert trained("--recipe", "smallnet", "--data", tiny_pairs) == told  # the same run, which is done
+    output = trained("--recipe", "report", "--data", tiny_pairs)
+    assert Recipe.from_dict(output["recipe"]) == load_recipe("smallnet").recipe
+    assert output["steps"] == 10
+    assert (output["published_recipe"]["name"], output["published_recipe"]["title"]) == ("smallnet", "Mine")
+    assert trained("--recipe", "smallnet", "--data", tiny_pairs) == output  # the same run, which is done
 
 
 def test_options_go_before_the_recipe_and_steps_scale_its_phases(work: Path, tiny_pairs: Path) -> None:
     write(work / "mine.toml", RECIPE)
-    told = Recipe.from_dict(
+    recipe = Recipe.from_dict(
         trained("--recipe", "mine.toml", "--steps", 4, "--batch", 1, "--data", tiny_pairs)["recipe"]
     )
-    assert (told.total_steps, told.batch, told.patch) == (4, 1, 16)
-    assert told.phases == (LossPhase(2, {"l1": 1.0, "ssim": 0.5}),)
+    assert (recipe.total_steps, recipe.batch, recipe.patch) == (4, 1, 16)
+    assert recipe.phases == (LossPhase(2, {"l1": 1.0, "ssim": 0.5}),)
     other = Recipe.from_dict(
         trained("--recipe", "mine.toml", "--loss", "mse", "--steps", 1, "--data", tiny_pairs)["recipe"]
     )
@@ -259,20 +259,20 @@ def test_a_training_that_began_before_recipes_had_phases_goes_on(
     options = ("--steps", 4, "--batch", 2, "--patch", 16, "--data", tiny_pairs)
     with monkeypatch.context() as before_muon:
         before_muon.setitem(HARDWARE_RECIPE, backend.expected(), {"batch": 4, "patch": 64})
-        told = trained(*options)
-    path = Path(told["folder"]) / "training.toml"
+        output = trained(*options)
+    path = Path(output["folder"]) / "training.toml"
     settings = tomllib.loads(path.read_text("utf-8"))
     old = {"loss", "learning_rate", "batch", "patch", "horizon"}
     settings["recipe"] = {name: settings["recipe"][name] for name in old}
     path.write_text(tomli_w.dumps(settings))
-    assert trained(*options) == told
+    assert trained(*options) == output
     assert "other recipe" in refusal(in_process("train", "smallnet", *options, "--loss", "mse"))
 
 
 def test_steps_too_few_for_the_phases_are_refused(work: Path) -> None:
     write(work / "mine.toml", RECIPE)
-    told = refusal(in_process("train", "smallnet", "--recipe", "mine.toml", "--steps", 1))
-    assert "2 phases needs at least 2 steps, got 1" in told
+    sentence = refusal(in_process("train", "smallnet", "--recipe", "mine.toml", "--steps", 1))
+    assert "2 phases needs at least 2 steps, got 1" in sentence
 
 
 def test_a_training_without_steps_or_recipe_is_refused() -> None:
@@ -288,12 +288,12 @@ def test_every_field_of_a_recipe_can_be_said_in_a_file(work: Path) -> None:
         "phases": [{"from_step": 25, "loss": {"ssim": 1.0}}],
     }  # fmt: skip
     (work / "all.toml").write_text(tomli_w.dumps(said))
-    found = load_recipe("all.toml").recipe
+    recipe = load_recipe("all.toml").recipe
     other = {"optimiser": "muon", "vector_rate": 0.1, "average_share": 0.1}  # what goes with no AdamW and no ema
     assert {f.name for f in fields(Recipe)} == said.keys() - {"steps"} | {"total_steps"} | other.keys()
     (work / "muon.toml").write_text(tomli_w.dumps({"loss": {"l1": 1.0}, "steps": 50, **other}))
     muon = load_recipe("muon.toml").recipe
     assert {name: setting(muon, name) for name in other} == other
-    assert {name: setting(found, name) for name in said if name != "phases"} == {
+    assert {name: setting(recipe, name) for name in said if name != "phases"} == {
         name: value for name, value in said.items() if name != "phases"
     }
