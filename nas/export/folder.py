@@ -11,7 +11,8 @@ from search_spaces.errors import ExportError
 from search_spaces.precision import PRECISIONS
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import hidden_name, write_durably
-from search_spaces.system.work_folder import LOCK, abandoned, clear_abandoned, give_name
+from search_spaces.system.folder_lock import LOCK
+from search_spaces.system.work_folder import abandoned, clear_abandoned, give_name
 
 CARD_TEXT_FILE = "card.md"
 PATCHES_FILE = "patches.png"

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from search_spaces.system.folder_lock import LOCK
+
 DAY_S = 24 * 3600
-LOCK = ".lock"
 FRESH_LOCK = ".lock-fresh"  # its name until it is held, so that a free lock of the other name has lost its owner
 
 
