@@ -128,9 +128,9 @@ def trained(
 def fine_tuned_of(start: NetworkRef, folder: Path, steps: int, seed: int) -> FineTuned:
     """Return what `isp-nas train --qat` comes to."""
     from nas.export.qat import fine_tuned, quantisation
-    from nas.search.network_training import TrainOptions, plan_training
+    from nas.search.network_training import TrainingRequest, plan_training
 
-    options = TrainOptions({}, steps=steps, qat=True, seed=seed, out=folder)
+    options = TrainingRequest({}, steps=steps, qat=True, seed=seed, out=folder)
     plan_training(start, options, folder / "none").run(quantise=quantisation)
     return fine_tuned(folder, start)
 

@@ -25,7 +25,7 @@ from nas.search import study as studies
 from nas.search.budget import parse_budget
 from nas.search.cluster import cluster_options
 from nas.search.network_ref import NetworkRef, network_of, resolve
-from nas.search.network_training import TrainOptions, plan_training
+from nas.search.network_training import TrainingRequest, plan_training
 from nas.search.open_study import SearchOptions
 from nas.search.own_objects import device_name, space_name
 from nas.search.results import Candidate, Candidates, Latency, SearchProgress, Study, Trained
@@ -240,7 +240,7 @@ def train(
     ref = _ref(network, Path(results), study)
     given = beside_training(settings, TrainSettings)
     recipe, init_from = given.pop("recipe", None), given.pop("init_from", None)
-    options = TrainOptions(
+    options = TrainingRequest(
         recipe_fields(settings),
         _data(data),
         steps=steps,

@@ -16,7 +16,7 @@ import typer
 
 from nas.cli.command_options import ClusterSettings, SearchRunOptions, StudySettings
 from nas.cli.option_groups import options_of
-from nas.cli.options import DataOptions, TrainingOptions
+from nas.cli.options import DataOptions, RecipeOptions
 from search_spaces.errors import IspNasError, UnknownNameError, UsageError
 from search_spaces.system import stored
 
@@ -30,7 +30,7 @@ KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
     float: ("a number", (int, float)),
     bool: ("true or false", (bool,)),
 }
-GROUPS = (SearchRunOptions, ClusterSettings, DataOptions, StudySettings, TrainingOptions)
+GROUPS = (SearchRunOptions, ClusterSettings, DataOptions, StudySettings, RecipeOptions)
 COUNTS = ("budget", "workers")  # text that may be a number
 
 

@@ -28,12 +28,12 @@ from nas.cli.options import (
     Form,
     NetworkName,
     RawOptions,
+    RecipeOptions,
     ResultsFolder,
     Seed,
     ShortForm,
     StudyOptions,
     Trainable,
-    TrainingOptions,
     Watch,
     parse_rungs,
 )
@@ -81,7 +81,7 @@ def search(
     search: SearchRunOptions,
     data: DataOptions,
     settings: StudySettings,
-    training: TrainingOptions,
+    training: RecipeOptions,
     cluster: ClusterSettings,
     config: Annotated[
         ConfigFile | None,
@@ -294,7 +294,7 @@ def train(
     data: DataOptions,
     where: StudyOptions,
     seed: Seed = None,
-    training: TrainingOptions,
+    training: RecipeOptions,
     output_format: ShortForm = "table",
 ) -> None:
     """Train one network to the end. The same command continues after a crash.
@@ -309,11 +309,11 @@ def train(
     Recipe(**fields, **total_steps)  # refuses a wrong one before anything is read
     config = data.chosen()
     from nas.cli.train import run_training
-    from nas.search.network_training import TrainOptions
+    from nas.search.network_training import TrainingRequest
     from nas.train.recipe_file import recipe_for
 
     network_ref = where.resolve(network)
-    options = TrainOptions(
+    options = TrainingRequest(
         fields,
         config,
         steps,
@@ -371,7 +371,7 @@ def audit(
     data: DataOptions,
     device: DeviceName = None,
     where: StudyOptions,
-    training: TrainingOptions,
+    training: RecipeOptions,
     output_format: Form = "table",
 ) -> None:
     """Measure how well short training predicts long training. The same command continues.

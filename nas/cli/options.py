@@ -148,7 +148,7 @@ class DataOptions(PairOptions):
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
+class RecipeOptions:
     """How networks are trained, where it is not as the recipe or the study says; defaults hold without either."""
 
     loss: Annotated[

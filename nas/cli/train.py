@@ -12,7 +12,7 @@ from nas import backend
 from nas.cli.console import Console, plain, typed
 from nas.cli.tables import SHORT_FORMATS, check_format, print_json
 from nas.search.network_ref import NetworkRef
-from nas.search.network_training import Quantise, TrainOptions, plan_training
+from nas.search.network_training import Quantise, TrainingRequest, plan_training
 from nas.train.history import Validation
 from nas.train.recipe import Recipe
 from nas.train.recipe_file import PublishedRecipe
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nas.train.run_folder import SuperNetwork, TrainingRun
 
 
-def run_training(network: NetworkRef, options: TrainOptions, *, results: Path, output_format: str) -> None:
+def run_training(network: NetworkRef, options: TrainingRequest, *, results: Path, output_format: str) -> None:
     """Train one network to the end, with a bar, and print its validation quality."""
     check_format(output_format, SHORT_FORMATS)
     plan = plan_training(network, options, results)

@@ -15,7 +15,7 @@ from nas.data.pairs import DataConfig, open_prepared, prepare
 from nas.export.converter import Converter, FineTuned
 from nas.export.options import ExportOptions
 from nas.search.network_ref import NetworkRef
-from nas.search.network_training import TrainOptions, plan_training
+from nas.search.network_training import TrainingRequest, plan_training
 from nas.train import checkpoint
 from nas.train.run_folder import BEST_FILE, QUANTISATION, TRAINING_FILE, Quantisation, read_training
 from search_spaces.errors import ExportError, UsageError
@@ -59,7 +59,7 @@ def fine_tune(
     network: NetworkRef, steps: int, *, calibration: int, results: Path, callbacks: "Callbacks | None" = None
 ) -> Path:
     """Fine-tune a trained network for int8; return the run's folder. A finished run is not repeated."""
-    options = TrainOptions({}, steps=steps, qat=True, calibration=calibration)
+    options = TrainingRequest({}, steps=steps, qat=True, calibration=calibration)
     run, _ = plan_training(network, options, results).run(callbacks, quantise=quantisation)
     return run.folder
 

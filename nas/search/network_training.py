@@ -31,10 +31,10 @@ QAT_RATE = 0.3
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainingRequest:
     """How a network is to be trained; None where the user said nothing."""
 
-    options: dict[str, Any]  # fields of the recipe
+    recipe_fields: dict[str, Any]  # what is to be changed of the recipe
     data: DataConfig | None = None
     steps: int | None = None
     recipe: PublishedRecipe | None = None
@@ -75,7 +75,7 @@ class TrainingPlan:
     """A training as it will be: everything that was left open is decided."""
 
     network: NetworkRef
-    options: TrainOptions
+    request: TrainingRequest
     recipe: Recipe
     folder: Path
     results: Path
@@ -92,76 +92,78 @@ class TrainingPlan:
 
         long_run = self._run(quantise)
         find = partial(_checkpoint_of, results=self.results)
-        return long_run, run(long_run, watcher=callbacks or Callbacks(), patience=self.options.patience, find=find)
+        return long_run, run(long_run, watcher=callbacks or Callbacks(), patience=self.request.patience, find=find)
 
     def _run(self, quantise: Quantise | None) -> "TrainingRun":
         from nas.train.run_folder import TrainingRun
 
-        network, options = self.network, self.options
+        network, request = self.network, self.request
         settings = network.study.config if network.study else None
-        data = options.data or (settings.data if settings else DEFAULT_DATA)
+        data = request.data or (settings.data if settings else DEFAULT_DATA)
         quantisation = None
-        if options.qat:
+        if request.qat:
             assert quantise is not None, "quantisation-aware training needs to know what is rounded"
-            data = options.data or network.trained.data
-            quantisation = quantise(network, data, self.folder, calibration=options.calibration)
+            data = request.data or network.trained.data
+            quantisation = quantise(network, data, self.folder, calibration=request.calibration)
         return TrainingRun(
             self.folder,
             network.spec,
             data,
             self.recipe,
-            options.seed if options.seed is not None else (settings.seed if settings else 0),
-            super_network=_super_network(network, options, self.recipe),
-            validate_every=options.validate_every,
-            init_from=str(network.trained.path) if options.qat else options.init_from,
-            vgg_file=options.vgg_file,
+            request.seed if request.seed is not None else (settings.seed if settings else 0),
+            super_network=_super_network(network, request, self.recipe),
+            validate_every=request.validate_every,
+            init_from=str(network.trained.path) if request.qat else request.init_from,
+            vgg_file=request.vgg_file,
             quantisation=quantisation,
         )
 
 
-def plan_training(network: NetworkRef, options: TrainOptions, results: Path) -> TrainingPlan:
+def plan_training(network: NetworkRef, request: TrainingRequest, results: Path) -> TrainingPlan:
     """Decide recipe and folder of a training; a run that was begun goes on as it began."""
-    recipe = _recipe_at_full_rate(network, options)
-    folder = options.out or run_folder(network, options, recipe, results)
+    recipe = _recipe_at_full_rate(network, request)
+    folder = request.out or run_folder(network, request, recipe, results)
     if (folder / TRAINING_FILE).exists():
-        recipe = _recipe_at_full_rate(network, options, begun=read_training(folder)["recipe"])
-    if options.qat and options.recipe is None and "learning_rate" not in options.options:
+        recipe = _recipe_at_full_rate(network, request, begun=read_training(folder)["recipe"])
+    if request.qat and request.recipe is None and "learning_rate" not in request.recipe_fields:
         recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
-    return TrainingPlan(network, options, recipe, folder, results)
+    return TrainingPlan(network, request, recipe, folder, results)
 
 
-def _recipe_at_full_rate(network: NetworkRef, options: TrainOptions, begun: Mapping[str, Any] | None = None) -> Recipe:
-    if options.recipe:
-        recipe = options.recipe.recipe.changed(**options.options)
+def _recipe_at_full_rate(
+    network: NetworkRef, request: TrainingRequest, begun: Mapping[str, Any] | None = None
+) -> Recipe:
+    if request.recipe:
+        recipe = request.recipe.recipe.changed(**request.recipe_fields)
     elif network.study:
-        recipe = network.study.config.recipe.changed(**options.options)
+        recipe = network.study.config.recipe.changed(**request.recipe_fields)
     else:
-        data = options.data or (network.trained.data if options.qat else DEFAULT_DATA)
-        recipe = default_recipe(backend.expected(), data, begun).changed(**options.options)
-    return recipe if options.steps is None else recipe.scaled(options.steps)
+        data = request.data or (network.trained.data if request.qat else DEFAULT_DATA)
+        recipe = default_recipe(backend.expected(), data, begun).changed(**request.recipe_fields)
+    return recipe if request.steps is None else recipe.scaled(request.steps)
 
 
-def _super_network(network: NetworkRef, options: TrainOptions, recipe: Recipe) -> "SuperNetwork | None":
+def _super_network(network: NetworkRef, request: TrainingRequest, recipe: Recipe) -> "SuperNetwork | None":
     from nas.train.run_folder import DETACH_AT_DB, SuperNetwork
 
-    if not options.super_network:
+    if not request.super_network:
         return None
-    larger = SuperNetwork(DETACH_AT_DB if options.detach_at_db is None else options.detach_at_db)
+    larger = SuperNetwork(DETACH_AT_DB if request.detach_at_db is None else request.detach_at_db)
     larger.require_fit(network.spec, recipe)
     return larger
 
 
-def run_folder(network: NetworkRef, options: TrainOptions, recipe: Recipe, results: Path) -> Path:
+def run_folder(network: NetworkRef, request: TrainingRequest, recipe: Recipe, results: Path) -> Path:
     """Return the folder of a run that names none: by name, network, length, and what else makes it another run."""
     label = Path(network.label).absolute().stem  # of a folder or file its name
-    named = (f"-{options.recipe.name}" if options.recipe else "") + ("-super" if options.super_network else "")
-    named += f"-int8-{_start(network, options)}" if options.qat else ""
+    named = (f"-{request.recipe.name}" if request.recipe else "") + ("-super" if request.super_network else "")
+    named += f"-int8-{_start(network, request)}" if request.qat else ""
     return results / TRAINED / f"{label}-{network.spec.hash}-{recipe.total_steps}{named}"
 
 
-def _start(network: NetworkRef, options: TrainOptions) -> str:
+def _start(network: NetworkRef, request: TrainingRequest) -> str:
     """Return a name for what fine-tuning starts from, so that each start has a folder of its own."""
-    text = f"{digest(network.trained.path)} {options.calibration}"
+    text = f"{digest(network.trained.path)} {request.calibration}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -13,7 +13,7 @@ from flow import in_process, refusal
 from nas.cli import main, option_groups
 from nas.cli.command_options import FileOptions
 from nas.cli.option_groups import grouped, option
-from nas.cli.options import DataOptions, TrainingOptions
+from nas.cli.options import DataOptions, RecipeOptions
 from nas.data.pairs import DataConfig
 from nas.data.raw_format import RawFormat
 from nas.search.open_study import SearchOptions
@@ -108,7 +108,7 @@ def test_a_training_takes_the_old_name_of_its_dtype_with_a_note(tmp_path: Path) 
 
 
 def test_both_names_mean_the_same_field(capsys: pytest.CaptureFixture[str]) -> None:
-    assert TrainingOptions(precision="bfloat16").recipe_fields() == TrainingOptions(dtype="bfloat16").recipe_fields()
+    assert RecipeOptions(precision="bfloat16").recipe_fields() == RecipeOptions(dtype="bfloat16").recipe_fields()
     assert capsys.readouterr().err.count("--dtype") == 1
     assert SearchOptions(precision="bfloat16").precision == "bfloat16"
 

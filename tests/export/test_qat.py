@@ -11,7 +11,7 @@ from flow import in_process, refusal
 from nas.data.pairs import DataConfig, open_prepared, prepare
 from nas.export import qat
 from nas.search.network_ref import NetworkRef, resolve
-from nas.search.network_training import TrainOptions, run_folder
+from nas.search.network_training import TrainingRequest, run_folder
 from nas.tflite.interpreter import TfliteModel
 from nas.train import checkpoint, history, long_run
 from nas.train.evaluation import network_input
@@ -141,7 +141,7 @@ def test_half_precision_and_roundings_do_not_go_together(tuned: TrainingRun) -> 
 
 def test_every_start_has_a_folder_of_its_own(trained: NetworkRef, tmp_path: Path) -> None:
     def folder(start: NetworkRef, calibration: int) -> Path:
-        options = TrainOptions({}, steps=60, qat=True, calibration=calibration)
+        options = TrainingRequest({}, steps=60, qat=True, calibration=calibration)
         return run_folder(start, options, TUNING, tmp_path)
 
     assert trained.state is not None
