@@ -186,9 +186,7 @@ def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict
             for k in few:
                 chosen = rng.sample(known, k)
                 predictor, _ = fit_transfer(data.whole(phone, chosen), [sources[p] for p in PHONES if p != phone])
-                values = [judged(predictor, s) for s in data.whole(phone, others)]
-                low, high = predictor.interval.low, predictor.interval.high
-                errors[f"k={k}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
+                errors[f"k={k}"].append(all_figures(predictor, data.whole(phone, others)))
         for core, k in product(CPU_CORES, few):
             chosen = rng.sample(known, k)
             mine, tested = data.whole(core, chosen), data.whole(core, others)
@@ -196,9 +194,7 @@ def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict
                 "": fit_transfer(mine, list(sources.values()))[0],
                 " alone": fit_tied(mine, io_bytes=FP32, map_bytes=FP32)[0],
             }.items():
-                values = [judged(predictor, s) for s in tested]
-                low, high = predictor.interval.low, predictor.interval.high
-                errors[f"CPU k={k}{name}"].append(figures(values) | {"coverage_80": covered(values, low, high)})
+                errors[f"CPU k={k}{name}"].append(all_figures(predictor, tested))
         print("draw", draw, errors[f"k={few[-1]}"][-1], file=sys.stderr)
     return {name: mean_of(values) for name, values in errors.items()}
 
@@ -233,10 +229,13 @@ def figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-def covered(pairs: Sequence[tuple[float, float]], low: float, high: float) -> float:
-    from math import exp
-
-    return accuracy.coverage([p * exp(low) for p, _ in pairs], [p * exp(high) for p, _ in pairs], [m for _, m in pairs])
+def all_figures(predictor: Predictor, tested: Sequence[Sample]) -> dict[str, float]:
+    """Return the figures, and the share of networks inside the interval that a user is shown."""
+    predictions = [predictor.predict(s.network) for s in tested]
+    measured = [s.runtime_ms for s in tested]
+    coverage = accuracy.coverage([p.low_ms for p in predictions], [p.high_ms for p in predictions], measured)
+    pairs = [(p.runtime_ms, ms) for p, ms in zip(predictions, measured, strict=True)]
+    return figures(pairs) | {"coverage_80": coverage}
 
 
 def mean_of(values: Sequence[dict[str, float]]) -> dict[str, float]:
