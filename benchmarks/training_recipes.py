@@ -45,6 +45,7 @@ RECIPES: dict[str, Recipe] = {
     "muon-he-v0.1-0.01": replace(HE, learning_rate=0.01),
     "muon-he-v0.1-0.03": replace(HE, learning_rate=0.03),
     "muon-he-v0.1-4x64": replace(HE, batch=4, patch=64),
+    "muon-4x64": replace(MUON, batch=4, patch=64),
     "muon-clip": replace(MUON, clip_norm=1.0),
 }
 KEY = ("network", "spec", "data", "recipe", "steps", "seed")
