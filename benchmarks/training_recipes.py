@@ -46,6 +46,8 @@ RECIPES: dict[str, Recipe] = {
     "muon-he-v0.1-0.03": replace(HE, learning_rate=0.03),
     "muon-he-v0.1-4x64": replace(HE, batch=4, patch=64),
     "muon-4x64": replace(MUON, batch=4, patch=64),
+    "muon-0.01": replace(MUON, learning_rate=0.01),
+    "muon-0.005": replace(MUON, learning_rate=0.005),
     "muon-clip": replace(MUON, clip_norm=1.0),
 }
 KEY = ("network", "spec", "data", "recipe", "steps", "seed")
