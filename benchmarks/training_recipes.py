@@ -29,26 +29,28 @@ from search_spaces.spec import ArchSpec
 
 ADAM = Recipe(batch=4, patch=64)  # the default until Muon came
 MUON = Recipe(**HARDWARE_RECIPE["cpu"])
-HE = replace(MUON, vector_rate=0.1, initialiser="he")  # the first of Muon's, from which most of the tries began
+ONE_RATE = replace(MUON, full_rate_steps=0)  # however long a training is
+HE = replace(ONE_RATE, vector_rate=0.1, initialiser="he")  # the first of Muon's, from which most of the tries began
 RECIPES: dict[str, Recipe] = {
     "adam": ADAM,
     "adam-average": replace(ADAM, average_share=0.1),
     "adam-16x32": replace(ADAM, average_share=0.1, batch=16, patch=32),
     "muon": MUON,
-    "muon-branches": replace(MUON, reparameterise=True),
-    "muon-v0.1": replace(MUON, vector_rate=0.1),
-    "muon-v0.1-0.03": replace(MUON, vector_rate=0.1, learning_rate=0.03),
-    "muon-v0.2-0.03": replace(MUON, vector_rate=0.2, learning_rate=0.03),
+    "muon-branches": replace(ONE_RATE, reparameterise=True),
+    "muon-v0.1": replace(ONE_RATE, vector_rate=0.1),
+    "muon-v0.1-0.03": replace(ONE_RATE, vector_rate=0.1, learning_rate=0.03),
+    "muon-v0.2-0.03": replace(ONE_RATE, vector_rate=0.2, learning_rate=0.03),
     "muon-he-v0.1": HE,
     "muon-he-v0.3": replace(HE, vector_rate=0.3),
     "muon-he-v1": replace(HE, vector_rate=1.0),
     "muon-he-v0.1-0.01": replace(HE, learning_rate=0.01),
     "muon-he-v0.1-0.03": replace(HE, learning_rate=0.03),
     "muon-he-v0.1-4x64": replace(HE, batch=4, patch=64),
-    "muon-4x64": replace(MUON, batch=4, patch=64),
-    "muon-0.01": replace(MUON, learning_rate=0.01),
-    "muon-0.005": replace(MUON, learning_rate=0.005),
-    "muon-clip": replace(MUON, clip_norm=1.0),
+    "muon-0.02": ONE_RATE,
+    "muon-4x64": replace(ONE_RATE, batch=4, patch=64),
+    "muon-0.01": replace(ONE_RATE, learning_rate=0.01),
+    "muon-0.005": replace(ONE_RATE, learning_rate=0.005),
+    "muon-clip": replace(ONE_RATE, clip_norm=1.0),
 }
 KEY = ("network", "spec", "data", "recipe", "steps", "seed")
 Train = Callable[[ArchSpec, str, int, int], dict[str, Any]]

@@ -164,9 +164,10 @@ class RecipeOptions:
         float | None,
         option(
             "--learning-rate",
-            help="Initial learning rate.",
+            help="Initial learning rate, for any number of steps.",
             panel=TRAINING,
-            default=f"{DEFAULTS['learning_rate']:g}, of {DEFAULTS['optimiser'].title()}",
+            default=f"{DEFAULTS['learning_rate']:g}, of {DEFAULTS['optimiser'].title()}, and less for more than "
+            f"{DEFAULTS['full_rate_steps']} steps",
         ),
     ] = None
     batch: Annotated[

@@ -158,7 +158,7 @@ def _detachment(finished: "Finished", larger: "SuperNetwork") -> dict[str, Any]:
 def _recipe_text(recipe: Recipe) -> str:
     loss = _written(recipe.loss)
     loss += "".join(f", from step {phase.from_step} {_written(phase.loss)}" for phase in recipe.phases)
-    return f"{loss}, learning rate {recipe.learning_rate:g}, batch {recipe.batch}, patch {recipe.patch}"
+    return f"{loss}, learning rate {recipe.peak_rate:.3g}, batch {recipe.batch}, patch {recipe.patch}"
 
 
 def _written(loss: dict[str, float]) -> str:

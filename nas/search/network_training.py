@@ -6,7 +6,7 @@ What the user left open comes from the recipe that was chosen, from the network'
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -126,7 +126,7 @@ def plan_training(network: NetworkRef, request: TrainingRequest, results: Path) 
     if (folder / TRAINING_FILE).exists():
         recipe = _recipe_at_full_rate(network, request, begun=read_training(folder)["recipe"])
     if request.qat and request.recipe is None and "learning_rate" not in request.recipe_fields:
-        recipe = recipe.changed(learning_rate=QAT_RATE * recipe.learning_rate)
+        recipe = replace(recipe, learning_rate=QAT_RATE * recipe.learning_rate)
     return TrainingPlan(network, request, recipe, folder, results)
 
 

@@ -27,6 +27,7 @@ VGG_LAYERS = tuple(f"relu{block}_{n}" for block, count in enumerate((2, 2, 4, 4,
 DEFAULTS: dict[str, Any] = {
     "optimiser": MUON,
     "learning_rate": 2e-2,
+    "full_rate_steps": 2000,
     "vector_rate": 0.3,
     "average_share": 0.1,
     "initialiser": "xavier",
@@ -65,6 +66,8 @@ class Recipe:
 
     loss: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})
     learning_rate: float = 3e-3
+    # Of trainings of up to so many steps; longer ones take less by the root of how much longer they are. 0: all alike.
+    full_rate_steps: int = 0
     batch: int = 4
     patch: int = 64  # pixels of the mosaic
     total_steps: int = 1000  # steps after which the learning rate is the final one: the top rung of a search
@@ -127,10 +130,13 @@ class Recipe:
     def changed(self, **options: Any) -> "Recipe":
         """Return this recipe with some fields changed.
 
-        Another loss is that of the whole training; another learning rate takes the final one along in proportion.
+        Another loss is that of the whole training; another learning rate holds for any number of steps, and takes the
+        final one along in proportion.
         """
         if "loss" in options:
             options = {"phases": (), **options}
+        if "learning_rate" in options:
+            options = {"full_rate_steps": 0, **options}
         if "learning_rate" in options and self.final_learning_rate:
             share = self.final_learning_rate / self.learning_rate
             options = {"final_learning_rate": share * options["learning_rate"], **options}
@@ -163,6 +169,13 @@ class Recipe:
         return replace(self, loss=started[-1] if started else self.loss, phases=())
 
     @property
+    def peak_rate(self) -> float:
+        """The learning rate behind the warm-up: lower for trainings of more than `full_rate_steps`."""
+        if not self.full_rate_steps:
+            return self.learning_rate
+        return self.learning_rate * min(1.0, math.sqrt(self.full_rate_steps / self.total_steps))
+
+    @property
     def averages(self) -> bool:
         """Whether a moving average of the weights is what is judged and kept."""
         return self.ema > 0 or self.average_share > 0
@@ -180,6 +193,7 @@ GENERATIONS = (
     ("warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"),
     ("vector_rate", "average_share"),
     ("reparameterise",),
+    ("full_rate_steps",),
 )
 
 
@@ -236,6 +250,8 @@ def _check_rates(recipe: Recipe) -> None:
         )
     if schedule.final == "needed" and not final:
         raise UsageError(f"The {recipe.schedule} schedule needs a final_learning_rate above zero, got 0.")
+    if recipe.full_rate_steps < 0:
+        raise UsageError(f"The full_rate_steps are zero (one rate for all) or more, got {recipe.full_rate_steps}.")
     if not 0 <= recipe.warmup < recipe.total_steps:
         raise UsageError(f"The warmup must be shorter than the {recipe.total_steps} steps, got {recipe.warmup}.")
     drops = f"drop_every {recipe.drop_every} and drop_factor {recipe.drop_factor}"

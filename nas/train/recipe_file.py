@@ -140,6 +140,7 @@ _SETTINGS: dict[str, Callable[[object], Any]] = {
     "optimiser": _text,
     "vector_rate": _number,
     "learning_rate": _number,
+    "full_rate_steps": _whole,
     "schedule": _text,
     "final_learning_rate": _number,
     "warmup": _whole,
@@ -190,6 +191,8 @@ def _recipe(settings: dict[str, Any], path: Path) -> Recipe:
     total_steps = settings.pop("steps")
     # What a file leaves out is as in the default recipe; beside another optimiser, as it was when that was the default.
     others = HARDWARE_RECIPE[backend.expected()] if settings.get("optimiser", MUON) == MUON else {}
+    if "learning_rate" in settings:  # is meant for as many steps as the file has
+        others = {**others, "full_rate_steps": 0}
     try:
         return Recipe(**others | settings, total_steps=total_steps)
     except UsageError as error:

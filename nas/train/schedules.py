@@ -18,7 +18,7 @@ def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
 
     The rate rises in a line over the warm-up, whose last step has the full rate; the schedule takes the steps after it.
     """
-    rising = recipe.learning_rate * np.arange(1, recipe.warmup + 1) / max(recipe.warmup, 1)
+    rising = recipe.peak_rate * np.arange(1, recipe.warmup + 1) / max(recipe.warmup, 1)
     steps = recipe.total_steps - recipe.warmup
     following = np.asarray(SCHEDULES[recipe.schedule].build(recipe, steps)(jnp.arange(steps)))
     return np.concatenate([rising, following]).astype(np.float32)
@@ -27,21 +27,21 @@ def learning_rates(recipe: Recipe) -> Float[np.ndarray, " horizon"]:
 def cosine(recipe: Recipe, steps: int) -> optax.Schedule:
     """Half a cosine."""
     share = recipe.final_learning_rate / recipe.learning_rate
-    return optax.cosine_decay_schedule(recipe.learning_rate, steps, alpha=share)
+    return optax.cosine_decay_schedule(recipe.peak_rate, steps, alpha=share)
 
 
 def constant(recipe: Recipe, _: int) -> optax.Schedule:
     """One rate throughout."""
-    rate = recipe.learning_rate
+    rate = recipe.peak_rate
     return lambda steps: jnp.full(jnp.shape(steps), rate)
 
 
 def exponential(recipe: Recipe, steps: int) -> optax.Schedule:
     """The same factor at every step."""
     share = recipe.final_learning_rate / recipe.learning_rate
-    return optax.exponential_decay(recipe.learning_rate, steps, share)
+    return optax.exponential_decay(recipe.peak_rate, steps, share)
 
 
 def step(recipe: Recipe, _: int) -> optax.Schedule:
     """Drops by a factor every so many steps."""
-    return optax.exponential_decay(recipe.learning_rate, recipe.drop_every, recipe.drop_factor, staircase=True)
+    return optax.exponential_decay(recipe.peak_rate, recipe.drop_every, recipe.drop_factor, staircase=True)

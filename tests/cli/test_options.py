@@ -52,7 +52,11 @@ def helped(*words: str) -> str:
 FORMAT = RawFormat()
 CPU, GPU = HARDWARE_RECIPE["cpu"], HARDWARE_RECIPE["gpu"]
 DEFAULTS = [
-    ("search", "--learning-rate", f"{CPU['learning_rate']:g}, of Muon"),
+    (
+        "search",
+        "--learning-rate",
+        f"{CPU['learning_rate']:g}, of Muon, and less for more than {CPU['full_rate_steps']} steps",
+    ),
     ("search", "--batch", str(CPU["batch"])),
     ("search", "--patch", f"{CPU['patch']}, on a GPU {GPU['patch']}"),
     ("search", "--dtype", Recipe().precision),

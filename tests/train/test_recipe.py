@@ -151,3 +151,11 @@ def test_another_length_scales_warm_up_and_drops() -> None:
 def test_a_loss_that_takes_over_later_is_used() -> None:
     recipe = Recipe(phases=(LossPhase(10, {"l1": 1.0, "vgg": 0.1, "tv": 0.0}),))
     assert [recipe.uses(name) for name in ("l1", "vgg", "tv", "ssim")] == [True, True, False, False]
+
+
+def test_longer_trainings_take_a_lower_rate_unless_a_rate_is_asked_for() -> None:
+    recipe = Recipe(learning_rate=0.02, full_rate_steps=2000)
+    assert [recipe.scaled(steps).peak_rate for steps in (1, 2000, 8000)] == [0.02, 0.02, 0.01]
+    assert recipe.changed(batch=2).scaled(8000).peak_rate == 0.01
+    assert recipe.changed(learning_rate=0.02).scaled(8000).peak_rate == 0.02
+    assert Recipe(learning_rate=0.02).scaled(8000).peak_rate == 0.02

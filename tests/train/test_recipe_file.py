@@ -45,7 +45,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 }
 # What nobody does who does not say so.
 SPECIAL = {"warmup", "drop_every", "drop_factor", "weight_decay", "clip_norm", "ema", "precision", "vgg_layer"}
-SPECIAL |= {"vector_rate", "average_share", "reparameterise"}
+SPECIAL |= {"vector_rate", "average_share", "reparameterise", "full_rate_steps"}
 SETTINGS = {f.name for f in fields(Recipe)} - {"total_steps", "phases", "loss"} - SPECIAL | {"steps"}
 
 every_design = pytest.mark.parametrize("name", GIVEN)
@@ -281,7 +281,8 @@ def test_a_training_without_steps_or_recipe_is_refused() -> None:
 
 def test_every_field_of_a_recipe_can_be_said_in_a_file(work: Path) -> None:
     said = {
-        "loss": {"l1": 1.0, "vgg": 0.01}, "steps": 50, "learning_rate": 1e-3, "batch": 3, "patch": 32,
+        "loss": {"l1": 1.0, "vgg": 0.01}, "steps": 50, "learning_rate": 1e-3, "full_rate_steps": 9, "batch": 3,
+        "patch": 32,
         "optimiser": "adamw", "weight_decay": 1e-4, "schedule": "step", "drop_every": 20, "drop_factor": 0.5,
         "warmup": 5, "clip_norm": 1.0, "ema": 0.99, "precision": "bfloat16", "vgg_layer": "relu3_4",
         "initialiser": "xavier", "flip": "none", "rotate": False, "reparameterise": True, "final_learning_rate": 0.0,

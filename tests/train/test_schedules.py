@@ -1,5 +1,7 @@
 """Learning rates are what the recipe says, step by step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,13 @@ def test_rates_end_where_the_recipe_says(schedule: str, middle: float) -> None:
     assert rates[5000] == pytest.approx(middle, rel=1e-3)
     assert rates[-1] == pytest.approx(1e-5, rel=1e-3)
     assert (np.diff(rates) <= 0).all()
+
+
+@every_schedule
+def test_rates_of_a_longer_training_are_lower_by_the_root_of_its_length(name: str) -> None:
+    recipe = Recipe(learning_rate=0.01, total_steps=20, schedule=name, **needed(SCHEDULES[name]))
+    rates, lower = (learning_rates(replace(recipe, full_rate_steps=steps)) for steps in (0, 5))
+    np.testing.assert_allclose(lower, rates / 2, rtol=0.01)
 
 
 def test_a_constant_rate_stays() -> None:
