@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
+from PIL import ImageOps
 
 from nas.data.colour_filters import greens_lie_as_in, is_quad_mosaic, looks_exchanged
 from nas.data.decode import check_levels, read_raw_of_any_size, read_rgb
@@ -23,7 +24,8 @@ from nas.data.picture_file import DAMAGE, open_picture
 from nas.data.raw_dump import RawDump, doubt
 from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError
-from search_spaces.system.file_errors import acting_on
+from search_spaces.system import stored
+from search_spaces.system.file_errors import acting_on, sentence
 from search_spaces.system.native_stderr import quiet
 from search_spaces.system.printable import is_text
 
@@ -102,7 +104,10 @@ def find_raw_files(path: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for at, folders, names in os.walk(folder):
+    def refuse(error: OSError) -> None:
+        raise DataError(sentence(error, action="list"))
+
+    for at, folders, names in os.walk(folder, onerror=refuse):
         targets = {rgb for raw, rgb in LAYOUTS if raw in folders and rgb in folders}
         folders[:] = [name for name in folders if name not in targets and not name.startswith(".")]
         for name in names:
@@ -136,11 +141,8 @@ def read_mosaic(path: Path, fmt: RawFormat, *, pattern: str | None = None, dump:
 
 def has_signature(path: Path) -> bool:
     """Tell whether a file says of itself that a camera made it; raise DataError for what is no RAW file at all."""
-    with acting_on(path, "read", DataError):
-        if not path.is_file():
-            raise DataError(f'"{path}" is a folder or device, not a RAW file; check the path.')
-        with path.open("rb") as file:
-            start = file.read(_SIGNATURE_BYTES)
+    with acting_on(path, "read", DataError), stored.opened(path) as file:
+        start = file.read(_SIGNATURE_BYTES)
     if not start:
         raise DataError(f'The RAW file "{path}" is damaged: it has 0 bytes; copy it again.')
     if start.startswith(_PICTURES):
@@ -298,13 +300,13 @@ def _preview(path: Path) -> Reference | None:
 
     try:
         with opened(path) as raw:
-            preview = raw.extract_thumb()
+            preview, flip = raw.extract_thumb(), raw.sizes.flip
     except DataError:
         return None
     if preview.format == rawpy.ThumbFormat.BITMAP:
-        return Reference(np.asarray(preview.data), "embedded preview")
+        return Reference(upright(np.asarray(preview.data), flip), "embedded preview")
     try:
         with open_picture(BytesIO(bytes(preview.data)), ["JPEG"]) as image:
-            return Reference(np.asarray(image.convert("RGB")), "embedded preview")
+            return Reference(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), "embedded preview")
     except DAMAGE:
         return None

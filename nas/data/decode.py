@@ -14,9 +14,11 @@ from nas.data.picture_file import (
     DAMAGE,
     HEADER_BYTES,
     MOST_PIXELS,
+    UPRIGHT,
     NotAPictureError,
     bits_per_channel,
     open_picture,
+    orientation_of,
 )
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError
@@ -92,6 +94,7 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
     try:
         with open_picture(path) as image:
             bits = bits_per_channel(image, _start(path))
+            _refuse_turned(image, path)
             image.load()
             mode = image.mode
             pixels = np.asarray(image)
@@ -107,6 +110,16 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
     if mode in ("RGB", "RGBA") and bits > 8:
         mode = f"{mode} with {bits} bits"
     return (pixels.astype(np.uint16, copy=False) if mode.startswith("I;16") else pixels), mode
+
+
+def _refuse_turned(image: Image.Image, path: Path) -> None:
+    """Raise DataError for a picture that is marked to be turned: mosaic and target would lie in two ways."""
+    orientation = orientation_of(image)
+    if orientation != UPRIGHT:
+        raise DataError(
+            f'"{path}" is marked to be turned or mirrored where it is looked at (EXIF orientation {orientation}), and '
+            "pairs lie as they are stored: store it so that it lies like the other file of its pair, without the mark."
+        )
 
 
 def _is_bomb(error: BaseException) -> bool:

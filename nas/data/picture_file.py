@@ -18,6 +18,10 @@ import PIL
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from search_spaces.errors import DataError
+from search_spaces.system import stored
+from search_spaces.system.file_errors import acting_on
+
 FORMATS = ("PNG", "TIFF", "JPEG")
 # The largest sensors of phones have 200 megapixels.
 MOST_PIXELS = 210_000_000
@@ -50,7 +54,7 @@ _silence_libtiff()
 
 
 class NotAPictureError(ValueError):
-    """A file that is none of the formats, or no file at all."""
+    """A file that is none of the formats."""
 
 
 @contextmanager
@@ -59,10 +63,12 @@ def open_picture(
 ) -> Iterator[Image.Image]:
     """Open a picture of one of `formats`; raises one of `DAMAGE` where it is none, too large or damaged.
 
+    Raises DataError where a file cannot be read at all, whatever a caller makes of damage: that is none.
     Who wants no pixels, but what is told beside them, need not wait until a JPEG is decoded to see if it is whole.
     """
-    if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise NotAPictureError("a folder or device, not a file")
+    if isinstance(source, Path):
+        with acting_on(source, "read", DataError), stored.opened(source):
+            pass
     try:
         image = Image.open(source, formats=list(formats))
     except UnidentifiedImageError:
@@ -78,7 +84,10 @@ def open_picture(
 
 
 def _content(source: Path | BytesIO) -> bytes:
-    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    if not isinstance(source, Path):
+        return source.getvalue()
+    with acting_on(source, "read", DataError):
+        return source.read_bytes()
 
 
 def _require_whole_png(content: bytes) -> None:
@@ -139,6 +148,19 @@ _JPEG_END = b"\xff\xd9"
 # As libjpeg-turbo says it (jerror.h).
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _DAMAGED_JPEG = ("Corrupt JPEG data", "Premature end of JPEG")
+
+
+UPRIGHT = 1
+_ORIENTATION, _ORIENTATIONS = 274, range(UPRIGHT, 9)  # of EXIF
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of a picture; `UPRIGHT` without a mark, or with one of no meaning.
+
+    To be asked before the pixels are loaded: Pillow turns those of a TIFF then, and forgets the mark.
+    """
+    orientation = image.getexif().get(_ORIENTATION)
+    return orientation if isinstance(orientation, int) and orientation in _ORIENTATIONS else UPRIGHT
 
 
 def bits_per_channel(image: Image.Image, content_start: bytes) -> int:

@@ -150,8 +150,10 @@ def test_the_cameras_own_rendering_has_its_white_balance(tmp_path: Path) -> None
 
 
 def jpeg(colour: tuple[int, int, int]) -> bytes:
-    file = BytesIO()
-    Image.new("RGB", (24, 16), colour).save(file, "JPEG")
+    """Return a JPEG that is to be turned clockwise, as LibRaw marks one without a mark of its own."""
+    file, mark = BytesIO(), Image.Exif()
+    mark[274] = 6
+    Image.new("RGB", (24, 16), colour).save(file, "JPEG", exif=mark)
     return file.getvalue()
 
 
@@ -176,7 +178,7 @@ def test_what_libraw_cannot_develop_is_compared_with_its_preview_where_there_is_
             raise rawpy.LibRawNoThumbnailError(b"No thumbnail in file")
         return preview
 
-    raw = SimpleNamespace(postprocess=postprocess, extract_thumb=extract_thumb)
+    raw = SimpleNamespace(postprocess=postprocess, extract_thumb=extract_thumb, sizes=SimpleNamespace(flip=6))
     monkeypatch.setattr(rawpy, "imread", lambda _: nullcontext(raw))
     reference = read_reference(signed(tmp_path / "camera.nef"))
     if shown is None:
@@ -184,6 +186,7 @@ def test_what_libraw_cannot_develop_is_compared_with_its_preview_where_there_is_
         return
     assert reference is not None
     assert reference.made_by == "embedded preview"
+    assert reference.rgb.shape == (24, 16, 3)
     assert np.abs(reference.rgb.reshape(-1, 3).mean(0) - shown).max() < 3
 
 

@@ -18,6 +18,7 @@ from nas.data.pairs import DataConfig, find_pairs, fingerprint, load_split, prep
 from nas.data.raw_format import RawFormat
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 
+ORIENTATION = 274  # of EXIF and TIFF
 REAL = Path(__file__).parents[3] / "shared" / "data" / "raw_pairs"
 
 
@@ -234,7 +235,34 @@ def test_a_pipe_is_no_picture(two: DataConfig) -> None:
     path = file_of(two, "mediatek_raw")
     path.unlink()
     os.mkfifo(path)
-    assert "not a file" in load_error(two)
+    assert "it is a pipe, not a file" in load_error(two)
+
+
+@pytest.mark.parametrize("kind", CHALLENGE)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_mark_that_says_how_to_turn_a_picture_is_refused_and_not_ignored(
+    two: DataConfig, kind: str, suffix: str
+) -> None:
+    stored = Image.open(file_of(two, kind))
+    mark = Image.Exif()
+    for orientation in range(1, 10):  # 1 turns nothing, and 9 is none
+        mark[ORIENTATION] = orientation
+        file_of(two, kind).unlink(missing_ok=True)
+        stored.save(file_of(two, kind, f"1{suffix}"), exif=mark)
+        if orientation in (1, 9):
+            load_split(two, "train")
+        else:
+            assert f"(EXIF orientation {orientation})" in load_error(two)
+
+
+def test_a_turned_jpeg_of_zurich_is_refused(tmp_path: Path) -> None:
+    config = write_flat(tmp_path, layout=("huawei_raw", "canon"))
+    mark = Image.Exif()
+    mark[ORIENTATION] = 6
+    for path in (tmp_path / "canon").iterdir():
+        with Image.open(path) as stored:
+            stored.save(path, exif=mark)
+    assert "(EXIF orientation 6), and pairs lie as they are stored" in load_error(config)
 
 
 def test_a_colour_mosaic_is_refused(two: DataConfig) -> None:
