@@ -169,7 +169,7 @@ def _only_audit(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = folder_lock.lock(folder).acquire()
+        lock = folder_lock.take(folder)
     except Timeout:
         raise StudyError(f"Another audit is working on {folder}; wait for it, or name another --out.") from None
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from search_spaces.errors import ExportError
 from search_spaces.system import stored
+from search_spaces.system.atomic_write import clear_left_behind
 from search_spaces.system.file_errors import acting_on
 
 NOTES_FILE = ".isp-nas-render.jsonl"
@@ -30,6 +31,8 @@ class RenderNotes:
     @classmethod
     def read(cls, folder: Path, settings: Mapping[str, Any]) -> "RenderNotes":
         """Read the notes of earlier runs; lines that are none, as a killed run may leave, say nothing."""
+        if (folder / NOTES_FILE).exists():
+            clear_left_behind(folder)
         how = sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         known = {}
         try:

@@ -43,7 +43,6 @@ from search_spaces.errors import StudyError
 from search_spaces.networks import build_graph
 from search_spaces.space import SearchSpace
 from search_spaces.spec import ArchSpec
-from search_spaces.system.atomic_write import clear_left_behind
 
 # A sampler that repeats itself this often in a row is helped by random draws; when those find nothing new either,
 # the space is exhausted for all practical purposes.
@@ -96,7 +95,6 @@ class Search:
     def _session(self) -> Iterator[None]:
         # Looked up at each call: in simulations the module's `time` is another one.
         self._clock = SearchClock(self.study.elapsed_s, lambda: time.monotonic())
-        clear_left_behind(self.study.folder / "checkpoints")
         self._stalls, self._workers_file = StallWatch(self.stall_s), WorkersFile(self.study.folder)
         for worker in self.workers:
             worker.start()

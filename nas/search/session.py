@@ -226,7 +226,7 @@ def only_search(folder: Path) -> Iterator[None]:
     from filelock import Timeout
 
     try:
-        held = folder_lock.lock(folder).acquire()
+        held = folder_lock.take(folder)
     except Timeout:
         raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
     except OSError as error:

@@ -184,7 +184,7 @@ def only_training(long_run: TrainingRun) -> Iterator[None]:
 
     try:
         long_run.folder.mkdir(parents=True, exist_ok=True)
-        held = folder_lock.lock(long_run.folder).acquire()
+        held = folder_lock.take(long_run.folder)
     except Timeout:
         raise StudyError(f"Another training works on {long_run.folder}; wait for it, or name another --out.") from None
     except OSError as error:

@@ -70,12 +70,13 @@ def _host() -> str:
 
 
 def clear_left_behind(folder: Path) -> None:
-    """Remove what processes of this machine left in the middle of a write; those of others are theirs."""
+    """Remove what processes of this machine left below a folder in the middle of a write; others' are theirs."""
     own = re.compile(rf"\..+\.{re.escape(_host())}-(\d+)\.tmp")
-    for path in folder.glob(".*.tmp"):
+    for path in folder.rglob(".*.tmp"):
         match = own.fullmatch(path.name)
         if match and not _lives(int(match[1])):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # in a folder where nothing can be written
+                path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

@@ -46,7 +46,7 @@ from nas.data.make.sources import BY_NAME, Photograph, Refused, find_photographs
 from nas.data.pairs import Progress
 from search_spaces.errors import DataError, UnknownNameError, UsageError
 from search_spaces.system import checksums, stored
-from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.atomic_write import clear_left_behind, write_durably
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.folder_lock import lock
 from search_spaces.system.machine import usable_cores
@@ -140,6 +140,7 @@ def _held(out: Path) -> Iterator[None]:
         state.mkdir(parents=True, exist_ok=True)
     try:
         with lock(state):
+            clear_left_behind(out)
             yield
     except Timeout:
         raise UsageError(
