@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from nas.data.check.measurement import measure
+from nas.data.check.near_duplicates import TURNED, turned
 from nas.data.check.problems import Problem
 from nas.data.check.report import CheckReport, check
 from nas.data.demo.scene import draw_scene
@@ -358,6 +359,19 @@ def test_a_scene_in_two_splits_is_a_leak_though_no_file_is_a_copy(tmp_path: Path
     problem = only(errors(check(write(tmp_path, images))))
     assert set(problem.names) == {"val/0", "test/1"}
     assert "leak: the target shows the scene of train/2, train/5" in problem.what
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_a_turned_or_mirrored_scene_in_two_splits_is_a_leak(
+    tmp_path: Path, scenes: list[np.ndarray], orientation: int
+) -> None:
+    images = made_pairs(scenes)
+    for leaked, source in (("val/0", "train/2"), ("test/1", "train/5")):
+        rgb = np.ascontiguousarray(turned(images[source][1], orientation))
+        images[leaked] = (capture(rgb, RawFormat(), seed=50), rgb)
+    problem = only(errors(check(write(tmp_path, images))))
+    assert set(problem.names) == {"val/0", "test/1"}
+    assert "leak: the target shows the scene of train/2, train/5, turned or mirrored, which is in" in problem.what
 
 
 def test_an_8_bit_mosaic_that_was_rescaled_is_an_error(tmp_path: Path, scenes: list[np.ndarray]) -> None:

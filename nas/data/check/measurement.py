@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8, UInt16
 from nas.data.check.alignment import Match, match
 from nas.data.check.cfa import ColourEvidence, colour_evidence
 from nas.data.check.levels import VALUES
-from nas.data.check.near_duplicates import thumbnail
+from nas.data.check.near_duplicates import middle, thumbnail
 from nas.data.decode import workers
 from nas.data.layout import Pair, Split
 from nas.data.pair_reading import PAIRS_IN_FLIGHT, read_pair
@@ -120,7 +120,7 @@ def measure(
         blank_share=_blank_share(raw, rgb, fmt),
         match=match(raw, rgb),
         colours=colour_evidence(raw, rgb, black=fmt.black),
-        thumbnail=thumbnail(rgb),
+        thumbnail=thumbnail(middle(rgb)),
     )
 
 

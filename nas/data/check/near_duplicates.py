@@ -1,16 +1,16 @@
 """Pairs of two splits that show one scene though no file is a copy: burst frames, other exposures, shifted crops.
 
-Small sharpened pictures of the targets are compared with all of the other splits, shifted a little; what is alike is
-read again and aligned at half size, which only one scene survives. On 477 real pairs no two scenes of their own are
-taken for one.
+Small sharpened pictures of the targets are compared with all of the other splits, shifted a little, and turned and
+mirrored; what is alike is read again and aligned at half size, which only one scene survives. On 477 real pairs no two
+scenes of their own are taken for one.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from nas.data.check.alignment import edge_match
 from nas.data.colour_filters import block_mean
@@ -25,6 +25,8 @@ TEXTURED_FROM = 0.03  # deviation of the sharpened logarithm
 CANDIDATE_FROM = 0.8  # correlation of thumbnails
 SAME_FROM = 0.6  # correlation of edges after undoing the shift; other scenes reach 0.3
 ROWS_AT_ONCE = 256
+UPRIGHT, *TURNED = range(8)  # how a picture may lie: quarter turns, from 4 on mirrored
+TURNED_MARGIN = 1  # px that a turned thumbnail is shifted by: turned copies are seldom cut anew, and trying is slow
 
 Thumbnail = Float[np.ndarray, "t t"]
 
@@ -53,22 +55,53 @@ def thumbnail(rgb: UInt8[np.ndarray, "h w 3"]) -> Thumbnail | None:
     return sharpened if sharpened.astype(np.float32).std() >= TEXTURED_FROM else None
 
 
-def candidates(first: Sequence[Thumbnail], second: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
-    """Yield for each of `first` the one of `second` that is most like it, where the two may be of one scene."""
+def middle(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+    """Return the square in the middle of a picture, which stays there however the picture is turned."""
+    side = min(rgb.shape[:2])
+    top, left = ((whole - side) // 2 for whole in rgb.shape[:2])
+    return rgb[top : top + side, left : left + side]
+
+
+def turned(picture: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
+    """Return a picture [h, w, …] as it lies in one of the eight orientations."""
+    moved = np.rot90(picture, orientation % 4)
+    return moved[:, ::-1] if orientation >= 4 else moved
+
+
+def candidates(first: Sequence[Thumbnail], second: Sequence[Thumbnail]) -> Iterator[tuple[int, int, int]]:
+    """Yield for each of `first` the one of `second` that is most like it, where the two may be of one scene.
+
+    The last number is the orientation of `first` in which it is; of those that are not upright the best is yielded,
+    beside the one that is.
+    """
     if not first or not second:
         return
     inner = slice(MARGIN, SIDE - MARGIN)
     known = _normalised(np.stack(second)[:, inner, inner])
     for start in range(0, len(first), ROWS_AT_ONCE):
-        some = np.stack(first[start : start + ROWS_AT_ONCE])
-        best = np.full((len(some), len(second)), -1, np.float32)
-        for down in range(2 * MARGIN + 1):
-            for right in range(2 * MARGIN + 1):
-                window = slice(down, SIDE - 2 * MARGIN + down), slice(right, SIDE - 2 * MARGIN + right)
-                np.maximum(best, _normalised(some[:, *window]) @ known.T, out=best)
-        for row, column in enumerate(best.argmax(axis=1)):
-            if best[row, column] >= CANDIDATE_FROM:
-                yield start + row, int(column)
+        some = first[start : start + ROWS_AT_ONCE]
+        for orientations, margin in (((UPRIGHT,), MARGIN), (TURNED, TURNED_MARGIN)):
+            best = [_most_alike(np.stack([turned(t, each) for t in some]), known, margin) for each in orientations]
+            for row in range(len(some)):
+                likeness, column, orientation = max(
+                    (float(values[row]), int(columns[row]), each)
+                    for each, (values, columns) in zip(orientations, best, strict=True)
+                )
+                if likeness >= CANDIDATE_FROM:
+                    yield start + row, column, orientation
+
+
+def _most_alike(
+    some: Float[np.ndarray, "n t t"], known: Float[np.ndarray, "m ab"], margin: int
+) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """Return for each thumbnail how alike the most alike of the known ones is when shifted so far, and which it is."""
+    best = np.full((len(some), len(known)), -1, np.float32)
+    shifts = range(MARGIN - margin, MARGIN + margin + 1)
+    for down in shifts:
+        for right in shifts:
+            window = slice(down, SIDE - 2 * MARGIN + down), slice(right, SIDE - 2 * MARGIN + right)
+            np.maximum(best, _normalised(some[:, *window]) @ known.T, out=best)
+    return best.max(axis=1), best.argmax(axis=1)
 
 
 def _normalised(windows: Float[np.ndarray, "n a b"]) -> Float[np.ndarray, "n ab"]:
@@ -78,10 +111,10 @@ def _normalised(windows: Float[np.ndarray, "n a b"]) -> Float[np.ndarray, "n ab"
     return scaled
 
 
-def show_one_scene(first: Path, second: Path) -> bool:
-    """Tell whether two targets show one scene, shifted or not."""
+def show_one_scene(first: Path, second: Path, orientation: int = UPRIGHT) -> bool:
+    """Tell whether two targets show one scene, shifted or not, once the first lies in that orientation."""
     try:
-        a, b = read_rgb(first), read_rgb(second)
+        a, b = turned(read_rgb(first), orientation), read_rgb(second)
     except DataError:
         return False
     rows, columns = min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from nas.data.check.evidence import Evidence, grouped
 from nas.data.check.measurement import Measurement
-from nas.data.check.near_duplicates import candidates, show_one_scene
+from nas.data.check.near_duplicates import UPRIGHT, candidates, show_one_scene
 from nas.data.check.problems import ALL_PAIRS, Problem, Severity, listed
 from nas.data.layout import SPLITS
 
@@ -57,21 +57,28 @@ def _relation(m: Measurement, first: Measurement) -> str:
 def scenes_in_two_splits(evidence: Evidence) -> Iterator[Problem]:
     """Targets of two splits that show one scene without being copies."""
     shown = {split: [m for m in evidence.pairs if m.split == split and m.thumbnail is not None] for split in SPLITS}
-    pairs: list[tuple[Measurement, Measurement]] = []
+    pairs: list[tuple[Measurement, Measurement, int]] = []
     for number, split in enumerate(SPLITS[1:], start=1):
         seen = [m for other in SPLITS[:number] for m in shown[other]]
         thumbnails = [[m.thumbnail for m in each if m.thumbnail is not None] for each in (shown[split], seen)]
-        pairs += [(shown[split][row], seen[column]) for row, column in candidates(*thumbnails)]
-    copies = {(m.name, n.name) for m, n in pairs if m.rgb_digest == n.rgb_digest or m.raw_digest == n.raw_digest}
-    leaks = [(m, n) for m, n in pairs if (m.name, n.name) not in copies and show_one_scene(m.pair.rgb, n.pair.rgb)]
-    yield from grouped(
-        evidence,
-        None,
-        [m for m, _ in leaks],
-        f"leak: the target shows the scene of {listed(dict.fromkeys(n.name for _, n in leaks))}, which is in another "
-        "split",
-        "keep all pictures of a scene in one split, or the result is better than the network",
-    )
+        pairs += [(shown[split][row], seen[column], turn) for row, column, turn in candidates(*thumbnails)]
+    told = {(m.name, n.name) for m, n, _ in pairs if m.rgb_digest == n.rgb_digest or m.raw_digest == n.raw_digest}
+    for is_turned, how in ((False, ""), (True, ", turned or mirrored")):
+        leaks = [
+            (m, n)
+            for m, n, turn in pairs
+            if (turn != UPRIGHT) == is_turned and (m.name, n.name) not in told
+            if show_one_scene(m.pair.rgb, n.pair.rgb, turn)
+        ]
+        told |= {(m.name, n.name) for m, n in leaks}
+        yield from grouped(
+            evidence,
+            None,
+            [m for m, _ in leaks],
+            f"leak: the target shows the scene of {listed(dict.fromkeys(n.name for _, n in leaks))}{how}, which is in "
+            "another split",
+            "keep all pictures of a scene in one split, or the result is better than the network",
+        )
 
 
 def alignment(evidence: Evidence) -> Iterator[Problem]:

@@ -140,7 +140,7 @@ def _perhaps(photographs: Sequence[Seen]) -> Iterator[tuple[Seen, Seen]]:
         earlier = [each.sight.thumbnail for each in shown[:at] if each.sight.thumbnail is not None]
         latest = shown[at].sight.thumbnail
         assert latest is not None
-        for _, column in candidates([latest], earlier):
+        for _, column, _ in candidates([latest], earlier):
             yield shown[column], shown[at]
 
 
@@ -165,9 +165,9 @@ def leaks(patches: Sequence[Patch], splits: Mapping[str, Split]) -> Iterator[tup
     for number, split in enumerate(SPLITS[1:], start=1):
         others = [each for other in SPLITS[:number] for each in members[other]]
         pairs = candidates([each.thumbnail for each in members[split]], [each.thumbnail for each in others])
-        for row, column in pairs:
+        for row, column, orientation in pairs:
             first, second = members[split][row], others[column]
-            if patches_show_one_scene(first.path, second.path):
+            if patches_show_one_scene(first.path, second.path, orientation):
                 yield first, second
 
 
