@@ -26,6 +26,8 @@ from latency_models.tflite_network import read_network
 from search_spaces.designs import DESIGNS
 from search_spaces.errors import DeviceError, IspNasError, MeasurementError
 from search_spaces.networks import build_graph
+from search_spaces.system import stored
+from search_spaces.system.file_errors import acting_on
 
 # What a map's element takes inside the network, by what the device computes in.
 BYTES = {"fp32": 4, "fp16": 2, "int16": 2, "int8": 1}
@@ -235,14 +237,16 @@ def _file_of(name: str, model: str, folder: Path) -> Path | None:
     if model:
         return folder / model
     beside = (folder / f"{name.removesuffix('.tflite')}.tflite", folder / MODELS_FOLDER / f"{name}.tflite")
-    return next((path for path in beside if path.is_file()), None)
+    return next((path for path in beside if path.exists()), None)
 
 
 def _network(name: str, path: Path | None) -> tuple[Network, str]:
     """Return the network of a timing and its family, from its file or else from its name."""
-    if path is not None and path.is_file():
+    if path is not None and path.exists():
         try:
-            return read_network(path.read_bytes()), family_of(name)
+            with acting_on(path, "read", MeasurementError):
+                content = stored.read_bytes(path)
+            return read_network(content), family_of(name)
         except DeviceError as error:
             raise UnpricedNetworkError(f"{path}: {error}") from None
         except IspNasError as error:

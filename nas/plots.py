@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search_spaces.errors import UsageError
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.printable import printable
@@ -68,7 +69,7 @@ def check_plot(path: Path, kinds: Sequence[str] = PLOT_KINDS, *, made: Path | No
 
 def _is_ours(path: Path) -> bool:
     with acting_on(path, "read", UsageError):
-        return path.is_file() and _MAKER.encode() in path.read_bytes()
+        return _MAKER.encode() in stored.read_bytes(path)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from latency_models.measure.wide_tables import narrow_tables, wide_headings
 from latency_models.measurements import COLUMNS, Conditions, Placed, Timing, merged, parse_measurements, with_commas
 from search_spaces.errors import MeasurementError
 from search_spaces.system import stored
+from search_spaces.system.file_errors import files_below
 
 SUFFIXES = (".txt", ".log", ".csv", ".json")  # of the files that are looked for in a folder
 _TABLE = re.compile(r"network|(?:runtime|time|latency)\b", re.IGNORECASE)  # with this, what is wrong can be told
@@ -81,7 +82,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        below = sorted(file for file in files_below(path, MeasurementError) if file.suffix.lower() in SUFFIXES)
         if not below:
             raise MeasurementError(f"{path} holds no file that ends with {', '.join(SUFFIXES)}; name the files.")
         files += below

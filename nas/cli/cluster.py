@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.option_groups import option
+from nas.cli.option_groups import argument, option
 from nas.cli.options import ShortForm, Tls
 from search_spaces.errors import UsageError
 
@@ -55,7 +55,7 @@ def worker(
 
 @app.command("keys")
 def keys(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the certificates.")],
+    folder: Annotated[Path, argument(metavar="DIR", help="A new folder for the certificates.")],
     output_format: ShortForm = "table",
 ) -> None:
     """Make the certificates by which a search and its workers on other machines know each other."""

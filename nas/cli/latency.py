@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latency_models.measure.benchmark_setup import DELEGATES
-from nas.cli.option_groups import grouped, option
+from nas.cli.option_groups import argument, grouped, option
 from nas.cli.options import DeviceName, Form, ShortForm, StudyOptions, one_of
 
 if TYPE_CHECKING:
@@ -167,9 +167,7 @@ def probe(
 @grouped
 def measure(
     out: Out,
-    models: Annotated[
-        list[Path] | None, typer.Argument(help=".tflite files. \\[default: probes and candidates]")
-    ] = None,
+    models: Annotated[list[Path] | None, argument(help=".tflite files. \\[default: probes and candidates]")] = None,
     *,
     plan: PlanOptions,
     timing: TimingOptions,
@@ -186,7 +184,7 @@ def measure(
 @app.command("import")
 @grouped
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Logs of benchmark_model, CSV or JSON files, or folders.")],
+    files: Annotated[list[Path], argument(help="Logs of benchmark_model, CSV or JSON files, or folders.")],
     out: Annotated[Path, option("--out", help="The file of measurements to write.")],
     profile_of: Annotated[
         Path | None, option("--profile-of", help="Read the files as per-operation profiles of this .tflite file.")
@@ -213,7 +211,7 @@ def import_(
 
 @app.command()
 def calibrate(
-    measurements: Annotated[Path, typer.Argument(help="A file of measurements.")],
+    measurements: Annotated[Path, argument(help="A file of measurements.")],
     name: Annotated[str, option("--name", help="Name of the new device.")],
     title: Annotated[str, option("--title", help="One-line description of the device.")] = "",
     prior: Annotated[

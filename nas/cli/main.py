@@ -20,7 +20,7 @@ from nas.cli.command_options import (
     StudySettings,
 )
 from nas.cli.config_file import ConfigFile, read_config
-from nas.cli.option_groups import grouped, option
+from nas.cli.option_groups import argument, grouped, option
 from nas.cli.options import (
     AnyDevice,
     DataOptions,
@@ -334,7 +334,7 @@ def train(
 
 @app.command()
 def check(
-    model: Annotated[Path, typer.Argument(help="Any .tflite file.")],
+    model: Annotated[Path, argument(help="Any .tflite file.")],
     device: AnyDevice = None,
     size: Annotated[
         str | None,
@@ -424,8 +424,8 @@ def export(
 @app.command()
 @grouped
 def render(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that turns packed RAW into RGB, ours or any other.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="PNG mosaics, camera RAW, or folders.")],
+    model: Annotated[Path, argument(help="A .tflite file that turns packed RAW into RGB, ours or any other.")],
+    inputs: Annotated[list[Path], argument(metavar="INPUT...", help="PNG mosaics, camera RAW, or folders.")],
     out: Annotated[Path, option("--out", help="Folder for the pictures; no file in it is overwritten.")],
     picture: PictureOptions,
     raw: RawOptions,

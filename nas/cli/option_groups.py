@@ -23,7 +23,12 @@ import typer
 def option(*names: str, help: str, default: str | None = None, panel: str | None = None, **more: Any) -> Any:
     """Declare an option; `default` says what holds where it is not given and the code decides."""
     text = help if default is None else f"{help} \\[default: {default}]"  # or Rich would take it for a style
-    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+    return typer.Option(*names, help=text, rich_help_panel=panel, readable=False, **more)
+
+
+def argument(**more: Any) -> Any:
+    """Declare an argument that is a path; whether it can be read is said by who reads it, with the cause."""
+    return typer.Argument(readable=False, **more)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

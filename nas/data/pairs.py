@@ -167,7 +167,7 @@ def stated_format(config: DataConfig) -> dict[str, Any]:
         made = root / MADE_FILE
         if config.source == DEMO or not root.exists():
             return {}
-        if is_manifest(root) or made.is_file():
+        if is_manifest(root) or made.exists():
             return manifest_format(root if is_manifest(root) else made)
         pairs = find_splits(root, known_layouts(config.raw_dir, config.rgb_dir))
         first = next(iter(pairs if isinstance(pairs, list) else pairs["train"]), None)

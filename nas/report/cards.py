@@ -9,6 +9,7 @@ from nas.search.study import StudyRecord
 from nas.tflite.input_contract import CARD_FILE
 from search_spaces.errors import UsageError
 from search_spaces.system import checksums, stored
+from search_spaces.system.file_errors import listed
 
 FIELDS = ("precision", "file", "refused", "size_bytes", "val_psnr_db", "val_ssim", "drop_db", "max_drop_db",
           "test_psnr_db", "runtime_ms", "runtime_low_ms", "runtime_high_ms", "local_runtime_ms")  # fmt: skip
@@ -39,7 +40,8 @@ def precisions(study: StudyRecord, exports: Sequence[Path] = ()) -> Precisions:
 
 
 def _nearby(folder: Path) -> Iterator[Path]:
-    yield from sorted(path for path in (folder / CARD_FILE, *folder.glob(f"*/{CARD_FILE}")) if path.is_file())
+    inside = (path / CARD_FILE for path in listed(folder))
+    yield from sorted(path for path in (folder / CARD_FILE, *inside) if path.is_file())
 
 
 def _readable(path: Path) -> dict[str, Any] | None:

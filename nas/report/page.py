@@ -25,6 +25,7 @@ from nas.report.data import Front, StudyReport
 from nas.search.budget import duration
 from nas.templates import environment
 from search_spaces.errors import UsageError
+from search_spaces.system import stored
 from search_spaces.system.atomic_write import write_durably
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.printable import json_printable, printable
@@ -108,11 +109,8 @@ def check_page(path: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    with acting_on(path, "read", UsageError):
-        if not path.is_file():  # a pipe would be waited for
-            return False
-        with path.open("rb") as file:
-            return file.read(len(BEGINNING)) == BEGINNING.encode()
+    with acting_on(path, "read", UsageError), stored.opened(path) as file:
+        return file.read(len(BEGINNING)) == BEGINNING.encode()
 
 
 def write_page(path: Path, text: str) -> None:

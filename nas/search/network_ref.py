@@ -6,6 +6,7 @@ Whatever the name, the longest-trained checkpoint of that network is taken, be i
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def the_study(results: Path, name: str | None) -> StudyRecord:
 def resolve(text: str, results: Path, study_name: str | None = None) -> NetworkRef:
     """Return what `text` names; raise UnknownNameError or UsageError where it names nothing."""
     folder = Path(text)
-    if (folder / TRAINING_FILE).is_file():
+    if (folder / TRAINING_FILE).exists():
         return _training_run(folder)
     opened = find_study(results, study_name)
     if text == "best" or (text.isascii() and text.isdigit()):
@@ -205,7 +206,8 @@ def _states_in_study(opened: StudyRecord | None, spec: ArchSpec) -> Iterator[Tra
     # Names of checkpoints tell which candidates are this network, without a look at the genes of all.
     trials = {
         int(path.name.split("-")[0])
-        for path in (opened.folder / "checkpoints").glob(f"[0-9]*-{spec.hash}.*safetensors")
+        for path in listed(opened.folder / "checkpoints", StudyError)
+        if fnmatchcase(path.name, f"[0-9]*-{spec.hash}.*safetensors")
     }
     for candidate in (c for c in opened.trained() if c.trial in trials):
         path = opened.longest_checkpoint(candidate)

@@ -427,7 +427,7 @@ def create(folder: Path, config: StudyConfig, *, provenance: Mapping[str, Any]) 
 
 def exists(folder: Path) -> bool:
     """Tell whether `folder` holds a study."""
-    return (folder / RUN_FILE).is_file()
+    return (folder / RUN_FILE).exists()  # also one that is no file: whoever reads it says so
 
 
 def load(folder: Path) -> StudyRecord:

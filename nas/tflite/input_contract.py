@@ -186,7 +186,7 @@ def _load_card(path: Path) -> Any:
 
 
 def _refuse_other_files(model: Path, files: Mapping[str, str]) -> None:
-    if not files or not model.is_file() or hashlib.sha256(stored.read_bytes(model)).hexdigest() in files:
+    if not files or not model.exists() or hashlib.sha256(stored.read_bytes(model)).hexdigest() in files:
         return
     raise UsageError(
         f"{model} is none of the files that {CARD_FILE} beside it describes ({', '.join(files.values())}), or was "

@@ -16,6 +16,7 @@ from search_spaces.auxiliary_head import detach
 from search_spaces.errors import StudyError
 from search_spaces.system import stored
 from search_spaces.system.atomic_write import temporary_of, write_durably
+from search_spaces.system.file_errors import sentence
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 # What is being trained: a network alone, or joined to its super-network.
@@ -162,6 +163,8 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with stored.opened(path):  # safetensors says of whatever cannot be opened that it is not there
+            pass
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:
@@ -169,7 +172,9 @@ def _opened(path: Path) -> Iterator[Any]:
             f"The checkpoint {path} is not there; put it back, or give the command that trained it once more: it "
             "trains the network again."
         ) from None
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise StudyError(sentence(error, path=path, action="read")) from None
+    except SafetensorError as error:
         raise _unreadable(path, str(error)) from None
 
 
@@ -209,8 +214,7 @@ def _part(tensors: Arrays, part: str) -> Arrays:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file's content; raise StudyError where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(stored.read_bytes(path)).hexdigest()
     except OSError as error:
         raise StudyError(f"{path} cannot be read ({error.strerror}); name a checkpoint that training wrote.") from None
 

@@ -128,10 +128,8 @@ def _initialised(state: checkpoint.Checkpoint, long_run: TrainingRun, path: Path
     """Give a fresh state the weights of another checkpoint, which keeps nothing else: step and moments begin anew."""
     try:
         given = load(path)
-    except StudyError:
-        raise UsageError(
-            f"--init-from takes a checkpoint that training wrote, and {path} is missing or cannot be read as one."
-        ) from None
+    except StudyError as error:
+        raise UsageError(f"--init-from takes a checkpoint that training wrote. {error}") from None
     if given.spec_hash != long_run.spec.hash:
         raise UsageError(
             f"{path} belongs to network {given.spec_hash}, not to {long_run.spec.hash}; "

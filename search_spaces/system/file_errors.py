@@ -54,6 +54,20 @@ def cause(error: Exception) -> str:
     return (reason or str(error) or type(error).__name__).removesuffix(".")
 
 
+def files_below(folder: Path, kind: type[IspNasError] = UsageError) -> Iterator[Path]:
+    """Yield the files in a folder and all below it; raise `kind` where one of them cannot be listed.
+
+    `Path.rglob` and `os.walk` pass over such a folder in silence.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise kind(sentence(error, action="list"))
+
+    for at, folders, names in os.walk(folder, onerror=refuse):
+        folders.sort()
+        yield from (Path(at) / name for name in sorted(names))
+
+
 def listed(folder: Path, kind: type[IspNasError] = UsageError) -> list[Path]:
     """Return what lies in a folder, sorted; nothing where there is none. Raises `kind` where it cannot be listed.
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,7 +32,8 @@ WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 COMMAND = Path(sys.executable).parent / "isp-nas"
 SOURCE = Path(__file__).with_name("failing_disk.c")
 LONGEST_S = 900  # of the clock, beside other work
-FORKED = ("read-only mount", "small disk", "a file for a folder")
+LONGEST_FORKED_S = 180
+FORKED = ("read-only mount", "small disk", "a file for a folder", "an unreadable file")
 # What a command may change of what was there before: what it itself keeps of a study or a run.
 OWN = re.compile(r"(^|/)(results|run)/.*|\.isp-nas-render\.jsonl$")
 GROWS = re.compile(r"records\.jsonl$")
@@ -56,6 +57,7 @@ class Condition:
     read_only: str = ""  # a folder that is mounted so
     room_kib: int | None = None  # of a disk that has so little
     file_at: str = ""  # where a file lies and a folder is expected
+    unreadable: tuple[str, str] = ("", "")  # a file and why it cannot be read, of UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Outcome:
     wrong: tuple[str, ...]  # what did not hold
 
 
+UNREADABLE = ("no permission", "a pipe", "a folder")
 MEASURED = ("smallnet", "csanet", "acvlab", "cvml", "enerzai-dense", "noahtcv")
 # The commands, by what they read and write. Trainings are over at once.
 TRAINING = "--batch 2 --patch 16"
@@ -98,10 +101,19 @@ COMMANDS = {
     "calibrate": "latency calibrate measured.csv --name mine --prior dimensity-1000-plus",
     "plot": "pareto --study s --plot mine.png",
     "page": "pareto --study s --plot mine.html",
+    "plot new": "pareto --study s --plot new.png",
     "show": "show best --study s",
+    "show file": "show a.json",
+    "show run": "show trained",
+    "best": "best --study s",
+    "status": "status --study s",
+    "studies": "studies",
     "space": "space tiny.toml --device phone.json",
     "train": f"train smallnet --steps 2 --data pairs --out run {TRAINING}",
+    "train on": f"train smallnet --steps 2 --data pairs --out run --init-from trained/best.safetensors {TRAINING}",
+    "configured": "search --config tiny-search.toml --budget 1 --data pairs --study new --workers 1",
     "export": "export best --study s --out export --precision fp16",
+    "export run": "export trained --out export --precision fp16",
     "render": "render net.tflite m.png --out pictures --bits 10 --convert",
     "render dng": "render net.tflite m.dng --out pictures --convert",
     "check": "check net.tflite",
@@ -144,12 +156,15 @@ def prepare(folder: Path, *, searched: bool = True) -> None:
     sampled = {space.sample(lambda _, values, __: choices.choice(values)): None for _ in range(40)}
     for name, spec in zip("abcd", sampled, strict=False):
         (work / f"{name}.json").write_text(json.dumps({"spec": spec.to_dict()}))
+    (work / "tiny-search.toml").write_text('space = "tiny.toml"\nrungs = [2]\nbatch = 2\npatch = 16\n')
     (work / "mine.png").write_bytes(b"a picture of the user's own")
     (work / "mine.html").write_bytes(b"a page of the user's own")
     if not searched:
         return
     done = started(folder, COMMANDS["search on"].replace("--budget 4", "--budget 3")).communicate()
     assert (work / "results" / "s" / "study.db").exists(), done
+    done = started(folder, COMMANDS["train"].replace("--out run", "--out trained")).communicate()
+    assert (work / "trained" / "best.safetensors").exists(), done
 
 
 @cache
@@ -234,11 +249,16 @@ def run(prepared: Path, condition: Condition) -> Outcome:
 def _done(folder: Path, condition: Condition) -> tuple[int | None, str, str]:
     """Run the command to its end: in a fork where the condition lies on the machine, else as it is installed."""
     arguments = COMMANDS.get(condition.command, condition.command)
+    is_closed = bool(condition.chmod[1]) or condition.unreadable[1] == "no permission"
     if condition.area in FORKED:
         return forked_command.run(
-            COMMAND, arguments.split(), cwd=folder / "work", env=environment(folder), longest_s=LONGEST_S
+            COMMAND,
+            arguments.split(),
+            cwd=folder / "work",
+            env=environment(folder),
+            longest_s=LONGEST_FORKED_S,
+            is_stopped_by_modes=is_closed,
         )
-    is_closed = bool(condition.chmod[1])
     return _ended(started(folder, arguments, is_stopped_by_modes=is_closed, **failing(folder, condition)), condition)
 
 
@@ -255,8 +275,11 @@ def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
     if condition.room_kib is not None:
         mounts.leave_room(folder.parent, condition.room_kib)
     moved = _put_file(folder / condition.file_at) if condition.file_at else None
+    readable = _make_unreadable(folder, *condition.unreadable) if condition.unreadable[0] else None
     with mounts.read_only(folder / condition.read_only) if condition.read_only else nullcontext():
         yield
+    if readable:
+        readable()
     if condition.room_kib is not None:
         mounts.leave_room(folder.parent, None)
     if condition.file_at:
@@ -266,6 +289,25 @@ def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
             moved.rename(folder / condition.file_at)
     if condition.chmod[1]:
         (folder / condition.chmod[0]).chmod(0o755)
+
+
+def _make_unreadable(folder: Path, name: str, why: str) -> Callable[[], None]:
+    """Have a file be one that cannot be read; return what puts it back, unless the command has written it anew."""
+    place, kept = folder / name, folder / "kept"
+    if why == "no permission":
+        mode = place.stat().st_mode
+        place.chmod(0)
+        return lambda: place.chmod(mode) if place.exists() else None
+    place.rename(kept)
+    os.mkfifo(place) if why == "a pipe" else place.mkdir()
+
+    def put_back() -> None:
+        if place.parent.is_dir() and not place.is_file():  # else it has been moved away, or written anew
+            if place.exists():
+                place.unlink() if why == "a pipe" else place.rmdir()
+            kept.rename(place)
+
+    return put_back
 
 
 def _put_file(place: Path) -> Path | None:
@@ -281,12 +323,27 @@ def _again(folder: Path, condition: Condition, before: Mapping[str, bytes], *, i
     name = next((n for n in CONTINUED if condition.command in (n, COMMANDS[n], LONG.get(n))), None)
     if name is None:
         return []
-    code, out, err = _ended(started(folder, COMMANDS.get(condition.command, condition.command)), Condition("", ""))
-    calm = replace(condition, signal="", calls="", read_only="", room_kib=None, file_at="", command=name)
+    undisturbed = {
+        "calls": "",
+        "chmod": ("", ""),
+        "read_only": "",
+        "room_kib": None,
+        "file_at": "",
+        "unreadable": ("", ""),
+    }
+    calm = replace(condition, signal="", **undisturbed)
+    code, out, err = _done(folder, calm)
+    calm = replace(calm, command=name)
     wrong = [*wrong_of(calm, code, out, err, before, folder)]
     if code != 0 and not (is_done and "exist" in err):
         wrong.append(f"exit code {code}: {err[-300:]}")
+    left = [path for path in snapshot(folder) if _TEMPORARY.search(path)]
+    wrong += [f"{path} was left behind" for path in left]
     return [f"again: {each}" for each in wrong]
+
+
+# Of `hidden_name` and `work_folder`.
+_TEMPORARY = re.compile(r"(^|/)\.[^/]+(\.tmp|-[a-z0-9_]{8}/.*)$", re.DOTALL)
 
 
 def _ended(process: "subprocess.Popen[str]", condition: Condition) -> tuple[int | None, str, str]:
@@ -343,6 +400,10 @@ def wrong_of(
     is_imposed = condition.calls or condition.read_only or condition.room_kib is not None
     if code == 2 and is_imposed and not any(each in out + err for each in _CAUSES):
         yield "no cause"
+    named = Path(condition.unreadable[0]).name
+    said = " ".join((out + err).split())  # without the line ends of a terminal's width
+    if code == 2 and named and not (named in said and any(each in said for each in (*_CAUSES, *_KINDS))):
+        yield "no cause, or no name"
     for path, content in before.items():
         now = after.get(path)
         if now == content or (GROWS.search(path) and now is not None and now.startswith(content)):
@@ -365,16 +426,28 @@ def _codes_of(condition: Condition) -> set[int]:
 
 _CAUSES = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EMFILE))
 
+_KINDS = ("a pipe", "a folder", os.strerror(errno.EISDIR))
 
-def calls_of(prepared: Path, command: str, calls: str) -> list[str]:
-    """Return the calls that a command makes when nothing fails: kind and path, in order, of its busiest process."""
+
+def files_read(prepared: Path, command: str) -> list[str]:
+    """Return the files, below the prepared folder, that a command opens: of many beside one another first and last."""
+    made = {call.partition(" ")[2] for call in calls_of(prepared, command, "ro", of_all=True)}
+    found = {path for name in made for path in (name, f"work/{name}") if (prepared / path).is_file()}
+    beside: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(found):
+        beside.setdefault((str(Path(path).parent), Path(path).suffix), []).append(path)
+    return [path for paths in beside.values() for path in dict.fromkeys((paths[0], paths[-1]))]
+
+
+def calls_of(prepared: Path, command: str, calls: str, *, of_all: bool = False) -> list[str]:
+    """Return the calls of a command when nothing fails: kind and path, in order; `of_all`: its workers', too."""
     with tempfile.TemporaryDirectory(prefix="isp-nas-condition-") as name:
         folder, log = Path(name) / "at", Path(name) / "log"
         shutil.copytree(prepared, folder)
         process = started(folder, COMMANDS[command], **failing(folder, Condition("", command, calls), log=log))
         process.communicate(timeout=LONGEST_S)
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        own = [line.split(" ", 2)[1:] for line in lines if line.startswith(f"{process.pid} ")]
+        told = log.read_text(errors="replace").splitlines() if log.exists() else []
+        own = [line.split(" ", 2)[1:] for line in told if of_all or line.startswith(f"{process.pid} ")]
         return [f"{kind} {_plain(path.replace(f'{folder}/', ''))}" for kind, path in own]
 
 

@@ -3,6 +3,7 @@
 Where the start of the command itself is what is tried, as by signals, the installed one is run, see `condition_run.py`.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -37,7 +38,13 @@ def _load() -> None:
 
 
 def run(
-    command: Path, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], longest_s: float
+    command: Path,
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    longest_s: float,
+    is_stopped_by_modes: bool = False,
 ) -> tuple[int | None, str, str]:
     """Return exit code, output and error output of a command; no exit code where it did not end in time."""
     _load()
@@ -46,6 +53,8 @@ def run(
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
+            if is_stopped_by_modes and os.getuid() == 0:
+                give_up_rights()
             _become(command, arguments, cwd, env, out.fileno(), err.fileno())
         code = _waited_for(child, longest_s)
         texts = []
@@ -53,6 +62,27 @@ def run(
             stream.seek(0)
             texts.append(stream.read().decode(errors="replace"))
         return code, texts[0], texts[1]
+
+
+_DROP_FROM_BOUNDS = 24  # PR_CAPBSET_DROP of <linux/prctl.h>
+_READS_ALL, _LISTS_ALL = 1, 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of <linux/capability.h>
+_VERSION_3 = 0x20080522
+
+
+def give_up_rights() -> None:
+    """Have modes stop this process and its children, as `setpriv` does before a command is started."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for right in (_READS_ALL, _LISTS_ALL):
+        if library.prctl(_DROP_FROM_BOUNDS, right, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice, the low bits first
+    if library.capget(header, rights):
+        raise OSError(ctypes.get_errno(), "capget")
+    for at in range(3):
+        rights[at] &= ~(1 << _READS_ALL | 1 << _LISTS_ALL)
+    if library.capset(header, rights):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _become(command: Path, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: int, err: int) -> None:

@@ -11,12 +11,15 @@ import pytest
 from flow import COMMAND, in_process, make_study, refusal, snapshot
 from PIL import Image
 
+from latency_models.measure.importing import import_files
+from latency_models.measurements import Conditions
+from nas.data.camera_raw import find_raw_files
 from nas.data.decode import read_rgb
 from nas.export.folder import PREFIX, publish
 from nas.plots import PlotPoint, save_front
-from search_spaces.errors import DataError, UsageError
+from search_spaces.errors import DataError, IspNasError, UsageError
 from search_spaces.system.atomic_write import temporary_of, write_durably
-from search_spaces.system.file_errors import listed
+from search_spaces.system.file_errors import files_below, listed
 from search_spaces.system.named_files import names
 from search_spaces.system.work_folder import work_folder
 
@@ -25,6 +28,9 @@ import condition_run as conditions
 from condition_run import Condition
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, and paths of any bytes")
+needs_modes_that_hold = pytest.mark.skipif(
+    os.getuid() == 0 and shutil.which(conditions.WITHOUT_RIGHTS[0]) is None, reason="root reads whatever the mode"
+)
 needs_a_compiler = pytest.mark.skipif(conditions.failing_disk() is None, reason="calls fail by LD_PRELOAD")
 
 
@@ -44,8 +50,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Condition("no permission to read", "check", "r", under="work", error="EACCES"),
         Condition("no permission to read", "check", "l", under="work/devices", error="EACCES"),
         Condition("read-only place", "search", "womn", under="cache", error="EROFS"),
+        Condition("unreadable", "check", unreadable=("work/net.tflite", "a pipe")),
+        Condition("unreadable", "predict", unreadable=("work/phone.json", "a folder")),
+        pytest.param(
+            Condition("unreadable", "plot", unreadable=("work/mine.png", "no permission")), marks=needs_modes_that_hold
+        ),
     ],
-    ids=lambda c: f"{c.area} {c.command}",
+    ids=lambda c: f"{c.area} {c.command} {c.unreadable[1]}",
 )
 def test_what_fails_is_one_sentence_with_its_cause_and_harms_nothing(prepared: Path, condition: Condition) -> None:
     (prepared / "work" / "devices").mkdir(exist_ok=True)
@@ -66,6 +77,10 @@ READERS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "x.tflite": lambda path: ("check", path),
     "y.tflite": lambda path: ("latency", "predict", path),
     "x.json": lambda path: ("show", path),
+    "training.toml": lambda path: ("show", path.parent),
+    "x.png": lambda path: ("pareto", "--plot", path),
+    "x.dng": lambda path: ("data", "make", "--raw", path, "--target", "libraw", "--out", path.with_name("made")),
+    "y.png": lambda path: ("data", "make", "--raw", path, "--target", path, "--out", path.with_name("made")),
     "x.toml": lambda path: ("search", "--config", path),
     "x.csv": lambda path: ("latency", "calibrate", path, "--name", "mine"),
     "x.log": lambda path: ("latency", "import", path, "--out", path.with_name("read.csv")),
@@ -73,6 +88,9 @@ READERS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "recipe.toml": lambda path: ("train", "smallnet", "--recipe", path),
     "device.json": lambda path: ("designs", "--device", path),
 }
+
+
+TAKE_FOLDERS = ("x.log", "x.dng", "y.png")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -85,7 +103,10 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, name: str
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    assert name in refusal(in_process(*READERS[name](path)))
+    said = refusal(in_process(*READERS[name](path)))
+    assert name in said
+    if not (kind == "folder" and name in TAKE_FOLDERS):
+        assert f"it is a {kind}, not a file" in said
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.toml", "space.toml", "recipe.toml", "device.json"])
@@ -107,6 +128,29 @@ def test_a_folder_that_cannot_be_listed_is_named_and_not_taken_for_an_empty_one(
     monkeypatch.setattr(Path, "iterdir", denied)
     for act in (lambda: listed(tmp_path), lambda: names("devices", tmp_path, ".json")):
         with pytest.raises(UsageError, match=r"Could not list .*: Permission denied; change its permissions"):
+            act()
+
+
+def test_a_folder_below_that_cannot_be_listed_is_named_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (tmp_path / "seen.csv").touch()
+    list_folder = os.scandir
+
+    def scanned(path: str) -> object:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    for act in (
+        lambda: [*files_below(tmp_path)],
+        lambda: find_raw_files(tmp_path),
+        lambda: import_files([tmp_path], defaults=Conditions(), allow_partial=False, folder=tmp_path),
+    ):
+        with pytest.raises(IspNasError, match=r"Could not list .*closed\": Permission denied"):
             act()
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from nas.train.checkpoint import Arrays, Checkpoint, load, save, step_of
+from nas.train.checkpoint import Arrays, Checkpoint, digest, load, save, step_of
 from search_spaces.errors import StudyError
 from search_spaces.system import atomic_write
 from search_spaces.system.atomic_write import write_durably
@@ -78,8 +79,27 @@ def test_an_untrained_state_keeps_its_unknown_losses(tmp_path: Path) -> None:
     assert math.isnan(again.loss)
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 100, 0.5, 0.99])
-def test_a_torn_file_is_refused(path: Path, length: float) -> None:
+@pytest.mark.parametrize("read", [load, step_of, digest])
+def test_a_state_that_cannot_be_opened_is_not_called_missing_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "state.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(StudyError, match=r"state\.safetensors.*it is a pipe, not a file"):
+        read(path)
+    path.unlink()
+    save(STATE, path)
+
+    def denied(name: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(name))
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(StudyError, match=r"state\.safetensors.*Permission denied"):
+        read(path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, 0.99])
+def test_a_torn_file_is_refused(path: Path, kept: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: length if isinstance(length, int) else int(length * len(content))])
     with pytest.raises(StudyError, match=r"state\.safetensors cannot be read .*; put a copy back, or remove"):

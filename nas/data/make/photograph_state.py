@@ -152,7 +152,7 @@ def _key(photograph: Photograph, settings: MakeSettings) -> str:
     summed = sha256(json.dumps([VERSION, asdict(settings)], sort_keys=True).encode())
     for path in (photograph.raw, photograph.target):
         if path is not None:
-            with acting_on(path, "read", DataError), path.open("rb") as file:
+            with acting_on(path, "read", DataError), stored.opened(path) as file:
                 while block := file.read(1 << 22):
                     summed.update(block)
         summed.update(b"\0")

@@ -14,7 +14,8 @@ from nas.data.camera_raw import find_raw_files
 from nas.data.layout import RGB_SUFFIXES
 from nas.data.make.capture_time import clock_offset, taken_at
 from search_spaces.errors import DataError, UnknownNameError
-from search_spaces.system.file_errors import acting_on
+from search_spaces.system import stored
+from search_spaces.system.file_errors import acting_on, files_below
 from search_spaces.system.printable import printable
 
 EMBEDDED, SIDECAR, LIBRAW = "embedded", "sidecar", "libraw"
@@ -107,10 +108,15 @@ def _pictures(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
+        if folder.exists():
+            with acting_on(folder, "read", DataError), stored.opened(folder):
+                pass
         raise DataError(
             f'No photographs at "{folder}"; --target takes their folder, or {", ".join(OWN_TARGETS[:-1])} or {LIBRAW}.'
         )
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in RGB_SUFFIXES and not p.name.startswith("."))
+    paths = sorted(
+        p for p in files_below(folder, DataError) if p.suffix.lower() in RGB_SUFFIXES and not p.name.startswith(".")
+    )
     if not paths:
         raise DataError(f'No photographs in "{folder}"; they end with {", ".join(RGB_SUFFIXES)}.')
     return paths

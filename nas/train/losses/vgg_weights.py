@@ -19,7 +19,9 @@ from jaxtyping import Float
 
 from nas.train.recipe import VGG_LAYERS, Recipe
 from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.system.file_errors import acting_on
 from search_spaces.system.named_files import expanded
+from search_spaces.system.stored import opened
 
 # Convolutions and channels of each block; between blocks a pool halves the map.
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
@@ -67,9 +69,11 @@ def find_weights(given: Path | None) -> Path:
     """
     folder = expanded(os.environ.get("KERAS_HOME", "~/.keras")) / "models"  # a user without a home has none there
     places = [given] if given else [folder / name for name in _FILES]
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if place.exists()), None)
     if path is None:
         raise UsageError(f"The vgg loss needs the weights of VGG-19, and there are none at {places[0]}; {_HOW_TO_GET}")
+    with acting_on(path, "read"), opened(path):  # HDF5 says of what cannot be read that it is damaged
+        pass
     return path
 
 
