@@ -35,6 +35,7 @@ from search_spaces.networks import build_graph
 from search_spaces.space import load_space
 from search_spaces.spec import ArchSpec
 from search_spaces.system import folder_lock
+from search_spaces.system.atomic_write import clear_left_behind
 from search_spaces.system.named_files import expanded
 
 if TYPE_CHECKING:
@@ -169,12 +170,13 @@ def _only_audit(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = folder_lock.take(folder)
+        lock = folder_lock.lock(folder).acquire()
     except Timeout:
         raise StudyError(f"Another audit is working on {folder}; wait for it, or name another --out.") from None
     except OSError as error:
         raise StudyError(f"{folder} cannot be written ({error.strerror}); name another folder with --out.") from None
     with lock:
+        clear_left_behind(folder)
         yield
 
 

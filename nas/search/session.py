@@ -23,6 +23,7 @@ from nas.train.memory import host_bytes
 from nas.train.workers import Worker, default_workers, local_workers
 from search_spaces.errors import StudyError, UsageError
 from search_spaces.system import folder_lock
+from search_spaces.system.atomic_write import clear_left_behind
 from search_spaces.system.file_errors import sentence
 
 if TYPE_CHECKING:
@@ -226,10 +227,11 @@ def only_search(folder: Path) -> Iterator[None]:
     from filelock import Timeout
 
     try:
-        held = folder_lock.take(folder)
+        held = folder_lock.lock(folder).acquire()
     except Timeout:
         raise StudyError(f"Another search is working on {folder}; wait for it, or name another --study.") from None
     except OSError as error:
         raise StudyError(sentence(error, path=folder / folder_lock.LOCK, action="write")) from None
     with held:
+        clear_left_behind(folder)
         yield

@@ -20,7 +20,7 @@ from search_spaces.errors import IspNasError, StudyError, UsageError
 from search_spaces.quantised_maps import QuantisedMaps
 from search_spaces.spec import ArchSpec
 from search_spaces.system import folder_lock, stored
-from search_spaces.system.atomic_write import write_durably
+from search_spaces.system.atomic_write import clear_left_behind, write_durably
 
 TRAINED = "trained"  # the folder beside the studies where `isp-nas train` keeps its runs
 TRAINING_FILE = "training.toml"
@@ -184,7 +184,7 @@ def only_training(long_run: TrainingRun) -> Iterator[None]:
 
     try:
         long_run.folder.mkdir(parents=True, exist_ok=True)
-        held = folder_lock.take(long_run.folder)
+        held = folder_lock.lock(long_run.folder).acquire()
     except Timeout:
         raise StudyError(f"Another training works on {long_run.folder}; wait for it, or name another --out.") from None
     except OSError as error:
@@ -192,6 +192,7 @@ def only_training(long_run: TrainingRun) -> Iterator[None]:
             f"{long_run.folder} cannot be written ({error.strerror}); name another folder with --out."
         ) from None
     with held:
+        clear_left_behind(long_run.folder)
         yield
 
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from search_spaces.system.atomic_write import clear_left_behind
-
 LOCK = ".lock"
 
 
@@ -13,13 +11,6 @@ def lock(folder: Path) -> Any:
     from filelock import FileLock
 
     return FileLock(folder / LOCK, timeout=0)
-
-
-def take(folder: Path) -> Any:
-    """Take the lock, to be released by a `with`; what killed processes left half-written in the folder is cleared."""
-    held = lock(folder).acquire()
-    clear_left_behind(folder)
-    return held
 
 
 def is_held(folder: Path) -> bool:

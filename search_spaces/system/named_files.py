@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 
 from search_spaces.errors import UnknownNameError, UsageError
-from search_spaces.system.file_errors import acting_on, listed
-from search_spaces.system.stored import opened
+from search_spaces.system.file_errors import listed
 
 
 def expanded(path: str) -> Path:
@@ -45,13 +44,12 @@ def names(kind: str, builtin: Path, suffix: str) -> dict[str, Path]:
 def find(kind: str, name: str, builtin: Path, suffix: str) -> Path:
     """Return the file of `name`, which is a known name or the path of a file.
 
-    Raises UnknownNameError with the nearest known name, or UsageError for a path where there is no file to be read.
+    Raises UnknownNameError with the nearest known name, or UsageError where a path does not exist.
     """
     if name.endswith(suffix):
         if not Path(name).exists():
             raise UsageError(f"No {kind[:-1]} file at {name}; give an existing file or a known name.")
-        with acting_on(name, "read"), opened(Path(name)):  # whoever reads it need not say that it is a folder
-            return Path(name)
+        return Path(name)  # whoever reads it says so where it is no file
     known = names(kind, builtin, suffix)
     if name not in known:
         raise UnknownNameError(kind[:-1], name, known)
