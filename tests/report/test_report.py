@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import re
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -382,8 +383,7 @@ def test_a_page_or_a_picture_that_cannot_be_looked_at_is_told_with_its_cause(
 
     for name, check in (("page.html", check_page), ("front.png", check_plot)):
         (tmp_path / name).write_bytes(b"x")
-        monkeypatch.setattr(Path, "open", closed)
-        monkeypatch.setattr(Path, "read_bytes", closed)
+        monkeypatch.setattr(os, "open", closed)
         with pytest.raises(UsageError, match=rf'"{tmp_path / name}": Permission denied'):
             check(tmp_path / name)
         monkeypatch.undo()

@@ -368,7 +368,7 @@ def test_a_damaged_history_is_one_sentence(tiny_pairs: Path, tmp_path: Path) -> 
         (("--patience", 0), "The patience is one validation or more, got 0"),
         (
             ("--init-from", "nowhere.safetensors"),
-            "takes a checkpoint that training wrote, and nowhere.safetensors is missing or cannot be read",
+            "takes a checkpoint that training wrote. The checkpoint nowhere.safetensors is not there",
         ),
         (("--init-from", "nothing"), 'Unknown network "nothing"'),
         (("--dtype", "float16"), 'Unknown dtype "float16"'),
