@@ -293,19 +293,19 @@ def _imposed(condition: Condition, folder: Path) -> Iterator[None]:
 
 def _make_unreadable(folder: Path, name: str, why: str) -> Callable[[], None]:
     """Have a file be one that cannot be read; return what puts it back, unless the command has written it anew."""
-    place, kept = folder / name, folder / "kept"
+    place, aside = folder / name, folder / "kept"
     if why == "no permission":
         mode = place.stat().st_mode
         place.chmod(0)
         return lambda: place.chmod(mode) if place.exists() else None
-    place.rename(kept)
+    place.rename(aside)
     os.mkfifo(place) if why == "a pipe" else place.mkdir()
 
     def put_back() -> None:
         if place.parent.is_dir() and not place.is_file():  # else it has been moved away, or written anew
             if place.exists():
                 place.unlink() if why == "a pipe" else place.rmdir()
-            kept.rename(place)
+            aside.rename(place)
 
     return put_back
 
@@ -432,9 +432,9 @@ _KINDS = ("a pipe", "a folder", os.strerror(errno.EISDIR))
 def files_read(prepared: Path, command: str) -> list[str]:
     """Return the files, below the prepared folder, that a command opens: of many beside one another first and last."""
     made = {call.partition(" ")[2] for call in calls_of(prepared, command, "ro", of_all=True)}
-    found = {path for name in made for path in (name, f"work/{name}") if (prepared / path).is_file()}
+    files = {path for name in made for path in (name, f"work/{name}") if (prepared / path).is_file()}
     beside: dict[tuple[str, str], list[str]] = {}
-    for path in sorted(found):
+    for path in sorted(files):
         beside.setdefault((str(Path(path).parent), Path(path).suffix), []).append(path)
     return [path for paths in beside.values() for path in dict.fromkeys((paths[0], paths[-1]))]
 
@@ -446,8 +446,8 @@ def calls_of(prepared: Path, command: str, calls: str, *, of_all: bool = False) 
         shutil.copytree(prepared, folder)
         process = started(folder, COMMANDS[command], **failing(folder, Condition("", command, calls), log=log))
         process.communicate(timeout=LONGEST_S)
-        told = log.read_text(errors="replace").splitlines() if log.exists() else []
-        own = [line.split(" ", 2)[1:] for line in told if of_all or line.startswith(f"{process.pid} ")]
+        calls = log.read_text(errors="replace").splitlines() if log.exists() else []
+        own = [line.split(" ", 2)[1:] for line in calls if of_all or line.startswith(f"{process.pid} ")]
         return [f"{kind} {_plain(path.replace(f'{folder}/', ''))}" for kind, path in own]
 
 

@@ -84,8 +84,8 @@ def all_conditions(prepared: Path, areas: Sequence[str], commands: Sequence[str]
             for command in ("search", "train", "pareto", "render", "predict", "report", "data make", "audit", "export")
             for place in READ_ONLY
         ]
-    yield from (c for c in rest if _is_asked(c.area, areas) and _is_asked(c.command, commands))
-    if _is_asked("an unreadable file", areas) and failing_disk():
+    yield from (c for c in rest if _is_chosen(c.area, areas) and _is_chosen(c.command, commands))
+    if _is_chosen("an unreadable file", areas) and failing_disk():
         yield from unreadable_files(prepared, commands)
     if can_mount():
         yield from mounted(prepared, areas, commands)
@@ -123,14 +123,14 @@ def files_for_folders() -> Iterator[Condition]:
 
 def unreadable_files(prepared: Path, commands: Sequence[str]) -> Iterator[Condition]:
     """Yield commands with each file that they read, of which modes, a pipe or a folder in its place keep them."""
-    for command in (name for name in COMMANDS if _is_asked(name, commands)):
+    for command in (name for name in COMMANDS if _is_chosen(name, commands)):
         for path in files_read(prepared, command):
             for why in UNREADABLE:
                 yield Condition("an unreadable file", command, unreadable=(path, why), what=f"{path}: {why}")
 
 
-def _is_asked(name: str, asked: Sequence[str]) -> bool:
-    return not asked or name in asked
+def _is_chosen(name: str, chosen: Sequence[str]) -> bool:
+    return not chosen or name in chosen
 
 
 SIGNALLED = (

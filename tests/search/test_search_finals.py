@@ -339,8 +339,8 @@ def test_the_commands_show_finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (("--workers", "none"), 'a number of one or more, or "auto"; got none'),
         (("--workers", "0"), "got"),
         (("--prior", "some"), "prior"),
-        (("--final-steps", "900", "--rungs", "300,900"), "longer than the rungs, 900 steps; got --final-steps 900"),
-        (("--final-steps", "200"), "longer than the rungs, 300 steps; got --final-steps 200"),
+        (("--final-steps", "900", "--rungs", "300,900"), "must exceed the longest rung, 900 steps; got 900"),
+        (("--final-steps", "200"), "must exceed the longest rung, 300 steps; got 200"),
     ],
 )
 def test_wrong_options_are_refused(options: tuple[str, ...], sentence: str, tiny_pairs: Path, tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def test_a_state_that_cannot_be_opened_is_not_called_missing_and_not_waited_for(
         read(path)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, 0.99])
-def test_a_torn_file_is_refused(path: Path, kept: float) -> None:
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 100, 0.5, 0.99])
+def test_a_torn_file_is_refused(path: Path, length: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: length if isinstance(length, int) else int(length * len(content))])
     with pytest.raises(StudyError, match=r"state\.safetensors cannot be read .*; put a copy back, or remove"):
