@@ -76,7 +76,9 @@ class TestLeavingThePhone:
     ) -> None:
         phone.set(faults=[{"match": "rm -rf", **GONE, "away": -1}])
         got: list[Timing | Failure] = []
-        with pytest.raises(MeasurementError, match=r"All is measured, but .* remains on the phone; remove it with"):
+        with pytest.raises(
+            MeasurementError, match=r"The measurement is complete, but .* remains on the phone; remove it with"
+        ):
             got.extend(measure_on_phone(networks("a"), setup, sleep=no_sleep))
         assert times_ms(got) == {"a": 10.0}
         assert len(self.leftover(phone)) == 1
