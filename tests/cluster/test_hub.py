@@ -256,11 +256,14 @@ def test_states_in_the_middle_of_a_long_training_are_kept_by_the_hub(listens: Li
 
 def test_an_attempt_that_was_given_up_is_passed_over(listens: Listens, tmp_path: Path) -> None:
     hub, gate = listens(), threading.Event()
-    Machine(hub.address, tmp_path / "there", InlineWorker(gate=gate))
+    inline = InlineWorker(gate=gate)
+    Machine(hub.address, tmp_path / "there", inline)
     worker, here = joined(hub), job(tmp_path)
     first = worker.submit(here)
+    until(lambda: inline.threads)
     worker.close(kill=True)
     gate.set()
+    inline.threads[0].join(20)  # a process would be gone; two threads would write one state at a time
     further = replace(here, seed=1)
     assert worker.submit(further).result(20) == outcome(further)
     assert not first.done()

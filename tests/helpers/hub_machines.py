@@ -64,6 +64,7 @@ class InlineWorker(Worker):
     ) -> None:
         super().__init__()
         self.run, self.gate, self.jobs = run, gate, 0
+        self.threads: list[threading.Thread] = []
 
     def submit(self, job: Job) -> "Future[Outcome | JobFailure]":
         self.jobs += 1
@@ -75,7 +76,8 @@ class InlineWorker(Worker):
             with suppress(Exception):
                 future.set_result(self.run(job))
 
-        threading.Thread(target=work, daemon=True).start()
+        self.threads.append(threading.Thread(target=work, daemon=True))
+        self.threads[-1].start()
         return future
 
     def close(self, *, kill: bool = False) -> None:
