@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from aihub_networks import FAMILIES, NETWORKS
+from phone_latency import with_coverage
 
 from latency_models import accuracy
 from latency_models.calibration import fit_tied, fit_transfer
@@ -107,15 +108,7 @@ def unseen(times: Times, others: Sequence[str], mine: Sequence[Sample], tested: 
 
 
 def figures(predictor: Predictor, tested: Sequence[Sample]) -> dict[str, float]:
-    predictions = [predictor.predict(s.network) for s in tested]
-    predicted, measured = [each.runtime_ms for each in predictions], [s.runtime_ms for s in tested]
-    return {
-        "mape": accuracy.mape(predicted, measured),
-        "within_10_percent": accuracy.within(predicted, measured),
-        "spearman": accuracy.spearman(predicted, measured),
-        "coverage_80": accuracy.coverage([p.low_ms for p in predictions], [p.high_ms for p in predictions], measured),
-        "classes_at_zero": float(min(all_factors(predictor)) < 1e-3),
-    }
+    return with_coverage(predictor, tested) | {"classes_at_zero": float(min(all_factors(predictor)) < 1e-3)}
 
 
 def all_factors(predictor: Predictor) -> list[float]:

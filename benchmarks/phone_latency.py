@@ -168,8 +168,8 @@ def operations(data: Data, draws: int) -> dict[str, Any]:
             foreseen = {s.label: judged(predictor, s) for s in data.whole(phone, others) if able(predictor, s)}
             errors["refused"].append({"networks": len(others) - len(foreseen)})
             errors["rows"].append({"rows": len(samples)})
-            errors["all"].append(figures(list(foreseen.values())))
-            errors["unseen_families"].append(figures([v for m, v in foreseen.items() if family(m) not in families]))
+            errors["all"].append(counted(list(foreseen.values())))
+            errors["unseen_families"].append(counted([v for m, v in foreseen.items() if family(m) not in families]))
         print("draw", draw, errors["unseen_families"][-1], file=sys.stderr)
     return {name: mean_of(values) for name, values in errors.items()}
 
@@ -186,7 +186,7 @@ def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict
             for k in few:
                 chosen = rng.sample(known, k)
                 predictor, _ = fit_transfer(data.whole(phone, chosen), [sources[p] for p in PHONES if p != phone])
-                errors[f"k={k}"].append(all_figures(predictor, data.whole(phone, others)))
+                errors[f"k={k}"].append(with_coverage(predictor, data.whole(phone, others)) | {"networks": len(others)})
         for core, k in product(CPU_CORES, few):
             chosen = rng.sample(known, k)
             mine, tested = data.whole(core, chosen), data.whole(core, others)
@@ -194,7 +194,7 @@ def few_networks(data: Data, draws: int, *, few: Sequence[int], by: str) -> dict
                 "": fit_transfer(mine, list(sources.values()))[0],
                 " alone": fit_tied(mine, io_bytes=FP32, map_bytes=FP32)[0],
             }.items():
-                errors[f"CPU k={k}{name}"].append(all_figures(predictor, tested))
+                errors[f"CPU k={k}{name}"].append(with_coverage(predictor, tested) | {"networks": len(tested)})
         print("draw", draw, errors[f"k={few[-1]}"][-1], file=sys.stderr)
     return {name: mean_of(values) for name, values in errors.items()}
 
@@ -219,23 +219,25 @@ def judged(predictor: Predictor, sample: Sample) -> tuple[float, float]:
     return predictor.predict(sample.network).runtime_ms, sample.runtime_ms
 
 
-def figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    predicted, measured = zip(*pairs, strict=True)
+def figures(predicted: Sequence[float], measured: Sequence[float]) -> dict[str, float]:
     return {
         "mape": accuracy.mape(predicted, measured),
         "within_10_percent": accuracy.within(predicted, measured),
         "spearman": accuracy.spearman(predicted, measured),
-        "networks": len(pairs),
     }
 
 
-def all_figures(predictor: Predictor, tested: Sequence[Sample]) -> dict[str, float]:
+def counted(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    predicted, measured = zip(*pairs, strict=True)
+    return figures(predicted, measured) | {"networks": len(pairs)}
+
+
+def with_coverage(predictor: Predictor, tested: Sequence[Sample]) -> dict[str, float]:
     """Return the figures, and the share of networks inside the interval that a user is shown."""
     predictions = [predictor.predict(s.network) for s in tested]
-    measured = [s.runtime_ms for s in tested]
+    predicted, measured = [p.runtime_ms for p in predictions], [s.runtime_ms for s in tested]
     coverage = accuracy.coverage([p.low_ms for p in predictions], [p.high_ms for p in predictions], measured)
-    pairs = [(p.runtime_ms, ms) for p, ms in zip(predictions, measured, strict=True)]
-    return figures(pairs) | {"coverage_80": coverage}
+    return figures(predicted, measured) | {"coverage_80": coverage}
 
 
 def mean_of(values: Sequence[dict[str, float]]) -> dict[str, float]:

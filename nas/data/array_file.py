@@ -21,8 +21,7 @@ Array = np.ndarray[Any, Any]
 
 def mapped(path: Path) -> Array:
     """Map an .npy file, whose values are read as they are touched; raise OSError or ValueError where it is none."""
-    with stored.opened(path):  # for what is no file, which NumPy would wait for
-        pass
+    stored.require_file(path)  # NumPy would wait for a pipe
     try:
         array = np.load(path, mmap_mode="r")
     except _DAMAGE as error:

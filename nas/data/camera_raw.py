@@ -4,7 +4,6 @@ A PNG or TIFF holds the mosaic alone, so its format has to be told. DNG and the 
 pattern, black levels, white level and orientation; LibRaw reads them, through rawpy.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from nas.data.raw_dump import RawDump, doubt
 from nas.data.raw_format import PATTERNS, RawFormat
 from search_spaces.errors import DataError
 from search_spaces.system import stored
-from search_spaces.system.file_errors import acting_on, sentence
+from search_spaces.system.file_errors import acting_on, walked
 from search_spaces.system.native_stderr import quiet
 from search_spaces.system.printable import is_text
 
@@ -104,10 +103,7 @@ def find_raw_files(path: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(sentence(error, action="list"))
-
-    for at, folders, names in os.walk(folder, onerror=refuse):
+    for at, folders, names in walked(folder, DataError):
         targets = {rgb for raw, rgb in LAYOUTS if raw in folders and rgb in folders}
         folders[:] = [name for name in folders if name not in targets and not name.startswith(".")]
         for name in names:

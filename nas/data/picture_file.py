@@ -67,8 +67,8 @@ def open_picture(
     Who wants no pixels, but what is told beside them, need not wait until a JPEG is decoded to see if it is whole.
     """
     if isinstance(source, Path):
-        with acting_on(source, "read", DataError), stored.opened(source):
-            pass
+        with acting_on(source, "read", DataError):
+            stored.require_file(source)
     try:
         image = Image.open(source, formats=list(formats))
     except UnidentifiedImageError:

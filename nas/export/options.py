@@ -115,7 +115,12 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(sides) != 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
         raise UsageError(f'A size is height x width of the mosaic, such as 1088x1920; got "{text}".')
     height, width = map(int, sides)
-    if height % 2 or width % 2:
+    return _require_mosaic(height, width)
+
+
+def _require_mosaic(height: int, width: int) -> tuple[int, int]:
+    """Return the size; raise UsageError where it is none of a Bayer mosaic."""
+    if min(height, width) < 1 or height % 2 or width % 2:
         raise UsageError(f"A Bayer mosaic has an even height and width, got {height}×{width}; add or remove a row.")
     return height, width
 
@@ -156,9 +161,7 @@ def input_shape(size: Sequence[int] | None, shape: Sequence[int] | None) -> tupl
     if size is not None:
         if len(size) != len(FULL_HD_MOSAIC):
             raise UsageError(f"--size is the height and the width of the photograph, got {tuple(size)}.")
-        if any(side < 1 or side % 2 for side in size):
-            raise UsageError(f"A Bayer mosaic has an even height and width, got {size[0]}×{size[1]}.")
-        return packed_shape((size[0], size[1]))
+        return packed_shape(_require_mosaic(size[0], size[1]))
     if shape is not None and not all(side > 0 for side in shape):
         raise UsageError(f"--input-shape takes whole numbers above zero, got {tuple(shape)}.")
     return None if shape is None else tuple(shape)

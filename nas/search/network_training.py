@@ -121,18 +121,16 @@ class TrainingPlan:
 
 def plan_training(network: NetworkRef, request: TrainingRequest, results: Path) -> TrainingPlan:
     """Decide recipe and folder of a training; a run that was begun goes on as it began."""
-    recipe = _recipe_at_full_rate(network, request)
+    recipe = _recipe_before_qat(network, request)
     folder = request.out or run_folder(network, request, recipe, results)
     if (folder / TRAINING_FILE).exists():
-        recipe = _recipe_at_full_rate(network, request, begun=read_training(folder)["recipe"])
+        recipe = _recipe_before_qat(network, request, begun=read_training(folder)["recipe"])
     if request.qat and request.recipe is None and "learning_rate" not in request.recipe_fields:
         recipe = replace(recipe, learning_rate=QAT_RATE * recipe.learning_rate)
     return TrainingPlan(network, request, recipe, folder, results)
 
 
-def _recipe_at_full_rate(
-    network: NetworkRef, request: TrainingRequest, begun: Mapping[str, Any] | None = None
-) -> Recipe:
+def _recipe_before_qat(network: NetworkRef, request: TrainingRequest, begun: Mapping[str, Any] | None = None) -> Recipe:
     if request.recipe:
         recipe = request.recipe.recipe.changed(**request.recipe_fields)
     elif network.study:

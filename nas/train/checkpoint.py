@@ -163,8 +163,7 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with stored.opened(path):  # safetensors says of whatever cannot be opened that it is not there
-            pass
+        stored.require_file(path)  # safetensors says of whatever cannot be opened that it is not there
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:

@@ -54,16 +54,18 @@ def cause(error: Exception) -> str:
     return (reason or str(error) or type(error).__name__).removesuffix(".")
 
 
-def files_below(folder: Path, kind: type[IspNasError] = UsageError) -> Iterator[Path]:
-    """Yield the files in a folder and all below it; raise `kind` where one of them cannot be listed.
-
-    `Path.rglob` and `os.walk` pass over such a folder in silence.
-    """
+def walked(folder: Path, kind: type[IspNasError] = UsageError) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does; raise `kind` where one cannot be listed, which that passes over in silence."""
 
     def refuse(error: OSError) -> None:
         raise kind(sentence(error, action="list"))
 
-    for at, folders, names in os.walk(folder, onerror=refuse):
+    return os.walk(folder, onerror=refuse)
+
+
+def files_below(folder: Path, kind: type[IspNasError] = UsageError) -> Iterator[Path]:
+    """Yield the files in a folder and all below it; raise `kind` where one of them cannot be listed."""
+    for at, folders, names in walked(folder, kind):
         folders.sort()
         yield from (Path(at) / name for name in sorted(names))
 

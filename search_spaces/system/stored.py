@@ -45,6 +45,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         os.close(descriptor)
 
 
+def require_file(path: Path) -> None:
+    """Raise OSError where a path cannot be opened for reading, or is no regular file.
+
+    For readers that wait for a pipe, or say of whatever cannot be read that it is damaged or missing.
+    """
+    with opened(path):
+        pass
+
+
 def read_bytes(path: Path) -> bytes:
     """Return a file's content; raise OSError as `opened` does, which names the path also where reading fails."""
     try:

@@ -109,8 +109,8 @@ def _pictures(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         if folder.exists():
-            with acting_on(folder, "read", DataError), stored.opened(folder):
-                pass
+            with acting_on(folder, "read", DataError):
+                stored.require_file(folder)
         raise DataError(
             f'No photographs at "{folder}"; --target takes their folder, or {", ".join(OWN_TARGETS[:-1])} or {LIBRAW}.'
         )

@@ -21,7 +21,7 @@ from nas.train.recipe import VGG_LAYERS, Recipe
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.system.file_errors import acting_on
 from search_spaces.system.named_files import expanded
-from search_spaces.system.stored import opened
+from search_spaces.system.stored import require_file
 
 # Convolutions and channels of each block; between blocks a pool halves the map.
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
@@ -72,8 +72,8 @@ def find_weights(given: Path | None) -> Path:
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise UsageError(f"The vgg loss needs the weights of VGG-19, and there are none at {places[0]}; {_HOW_TO_GET}")
-    with acting_on(path, "read"), opened(path):  # HDF5 says of what cannot be read that it is damaged
-        pass
+    with acting_on(path, "read"):
+        require_file(path)  # HDF5 says of what cannot be read that it is damaged
     return path
 
 
