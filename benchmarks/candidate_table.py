@@ -7,8 +7,9 @@ within a runtime. Every row is one network from one seed, trained by the default
 judged at each. Rows are appended as they come; the same command goes on where it stopped. `--seeds 3` trains the
 first `--repeated` candidates from more seeds. `--of TABLE --best 24` trains the best of another table instead, and
 the best design, from `--first-seed` on, and then small changes of whatever was best so trained: over more steps it
-tells how far short training is to be trusted, and what gains late. `--study FOLDER` takes in what a study trained over
-as many steps.
+tells how far short training is to be trusted, and what gains late. `--origins published` leaves only those of that
+table which come from there; `--candidates 0` ends with them. `--study FOLDER` takes in what a study trained over as
+many steps.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--repeated", type=int, default=100)
     parser.add_argument("--of", type=Path, help="another table")
     parser.add_argument("--best", type=int, default=24, help="how many of it, by score at its last steps")
+    parser.add_argument("--origins", nargs="+", help="only those of it that come from there")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--study", type=Path, help="folder of a study on the same pairs")
     parser.add_argument("--out", type=Path, required=True)
@@ -66,8 +68,9 @@ def main() -> None:
         table.take_in(load(options.study))
         return
     if options.of:
+        of = [row for row in read(options.of) if not options.origins or row["origin"] in options.origins]
         for seed in range(options.first_seed, options.first_seed + options.seeds):
-            table.best_of(read(options.of), options.best, seed)
+            table.best_of(of, options.best, seed)
         table.evolve(options.candidates, options.first_seed)
         return
     table.first_seed(options.candidates)
@@ -100,7 +103,8 @@ class Table:
 
     def best_of(self, rows: Sequence[dict[str, Any]], count: int, seed: int) -> None:
         """Train the best networks of another table, in turns from the best on, and the best design."""
-        known = sorted((r for r in rows if r["seed"] == 1 and "psnr_db" in r), key=lambda r: -score(r))
+        first = {row["spec"]: row for row in reversed(rows) if "psnr_db" in row}
+        known = sorted(first.values(), key=lambda r: -score(r))
         chosen = [next(r for r in known if r["origin"] == "published"), *known[:count]]
         self._train_missing(chosen, seed)
 
