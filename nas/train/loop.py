@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,61 +112,76 @@ def train(
         )
     if checkpoint.step >= steps:  # trained before a crash that came before the record
         return TrainedStretch(checkpoint, 0.0, 0.0, {})
-    once = partial(
-        _train_once,
-        graph,
-        pairs=pairs,
-        recipe=recipe,
-        steps=steps,
-        seed=seed,
-        tick=tick,
-        vgg_file=vgg_file,
-        quantised=quantised,
-        begins_trained=begins_trained,
-    )
+    course = _Course(graph, pairs, recipe, seed, tick, vgg_file, quantised, begins_trained)
     try:
-        return once(checkpoint)
+        return course.trained(checkpoint, steps)
     except DivergedError:
         if checkpoint.rate_share < 1:
             raise
     try:
-        return once(replace(checkpoint, rate_share=CALMER))
+        return course.trained(replace(checkpoint, rate_share=CALMER), steps)
     except DivergedError as error:
         raise DivergedError(f"{error} So it did at {CALMER:.2g} of the rate.") from None
 
 
-def _train_once(
-    graph: Graph,
-    checkpoint: Checkpoint,
-    pairs: PairSet,
-    *,
-    recipe: Recipe,
-    steps: int,
-    seed: int,
-    tick: Tick | None,
-    vgg_file: Path | None,
-    quantised: QuantisedMaps | None,
-    begins_trained: bool,
-) -> TrainedStretch:
-    train_s = compile_s = waited_s = 0.0
-    for until in _ends_of_phases(recipe, checkpoint.step, steps):
-        with _told_when_out_of_memory(graph, recipe):
-            part = _train_phase(
-                graph,
-                checkpoint,
-                pairs,
-                recipe,
-                steps=until,
-                seed=seed,
-                tick=tick,
-                vgg_file=vgg_file,
-                quantised=quantised,
-                begins_trained=begins_trained,
-            )
-        checkpoint = part.checkpoint
-        train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
-        waited_s += part.waited_s
-    return TrainedStretch(checkpoint, train_s, compile_s, part.terms, waited_s)
+@dataclass(frozen=True)
+class _Course:
+    """All of a training but the state that it begins with and where it ends; the fields are `train`'s."""
+
+    graph: Graph
+    pairs: PairSet
+    recipe: Recipe
+    seed: int
+    tick: Tick | None
+    vgg_file: Path | None
+    quantised: QuantisedMaps | None
+    begins_trained: bool
+
+    def trained(self, checkpoint: Checkpoint, steps: int) -> TrainedStretch:
+        """Train until `steps`, one phase of the recipe after the other."""
+        train_s = compile_s = waited_s = 0.0
+        for until in _ends_of_phases(self.recipe, checkpoint.step, steps):
+            with _told_when_out_of_memory(self.graph, self.recipe):
+                part = self._phase(checkpoint, until)
+            checkpoint = part.checkpoint
+            train_s, compile_s = train_s + part.train_s, compile_s + part.compile_s
+            waited_s += part.waited_s
+        return TrainedStretch(checkpoint, train_s, compile_s, part.terms, waited_s)
+
+    def _phase(self, checkpoint: Checkpoint, steps: int) -> TrainedStretch:
+        """Train until `steps`, all of them with the losses of the first."""
+        present = self.recipe.during(checkpoint.step)
+        plan = StepPlan.of(present, self.quantised)
+        features = vgg_weights.needed(present, self.vgg_file) if present.uses("vgg") else {}
+        constants = Constants.of(present, self.pairs.format, features)
+        step_fn, compile_s = compiled_step(self.graph, plan)
+        checkpoint = ready(self.graph, checkpoint, plan, seed=self.seed)
+        state = state_of(self.graph, checkpoint, plan)
+        rates = np.float32(checkpoint.rate_share) * learning_rates(self.recipe)
+        watch = self._watch(checkpoint, present)
+        cut = BatchSpec(self.recipe.batch, self.recipe.patch, self.recipe.flip, self.recipe.rotate)
+        begun = time.perf_counter()
+        with Batches(self.pairs, cut, seed=self.seed, first=checkpoint.step, last=steps) as batches:
+            for step, batch in batches:
+                state, terms = step_fn(state, *batch, rates[step], constants)
+                watch.see(step + 1, terms, self.tick, last=step + 1 == steps)
+        state = jax.block_until_ready(state)
+        train_s = time.perf_counter() - begun
+        done = stored(self.graph, plan, checkpoint, state, step=steps)
+        done = replace(done, first_loss=watch.first, loss=watch.latest)
+        return TrainedStretch(done, train_s, compile_s, watch.terms, batches.waited_s)
+
+    def _watch(self, checkpoint: Checkpoint, present: Recipe) -> "LossWatch":
+        """Return who watches the losses of a phase, which are of another scale where it is not the one before it."""
+        watch = LossWatch(
+            checkpoint.first_loss,
+            checkpoint.loss,
+            adversarial=present.loss.get("texture", 0.0),
+            begins_trained=self.begins_trained,
+        )
+        if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in self.recipe.phases)):
+            watch.expect_another_scale()
+        return watch
 
 
 @contextmanager
@@ -188,47 +202,6 @@ def _told_when_out_of_memory(graph: Graph, recipe: Recipe) -> Iterator[None]:
 
 def _ends_of_phases(recipe: Recipe, first: int, last: int) -> list[int]:
     return [*(phase.from_step for phase in recipe.phases if first < phase.from_step < last), last]
-
-
-def _train_phase(
-    graph: Graph,
-    checkpoint: Checkpoint,
-    pairs: PairSet,
-    recipe: Recipe,
-    *,
-    steps: int,
-    seed: int,
-    tick: Tick | None,
-    vgg_file: Path | None,
-    quantised: QuantisedMaps | None,
-    begins_trained: bool,
-) -> TrainedStretch:
-    """Train until `steps`, all of them with the losses of the first."""
-    present = recipe.during(checkpoint.step)
-    plan = StepPlan.of(present, quantised)
-    features = vgg_weights.needed(present, vgg_file) if present.uses("vgg") else {}
-    constants = Constants.of(present, pairs.format, features)
-    step_fn, compile_s = compiled_step(graph, plan)
-    checkpoint = ready(graph, checkpoint, plan, seed=seed)
-    state, rates = state_of(graph, checkpoint, plan), np.float32(checkpoint.rate_share) * learning_rates(recipe)
-    watch = LossWatch(
-        checkpoint.first_loss,
-        checkpoint.loss,
-        adversarial=present.loss.get("texture", 0.0),
-        begins_trained=begins_trained,
-    )
-    if checkpoint.step in (checkpoint.detached_step, *(phase.from_step for phase in recipe.phases)):
-        watch.expect_another_scale()
-    cut = BatchSpec(recipe.batch, recipe.patch, recipe.flip, recipe.rotate)
-    begun = time.perf_counter()
-    with Batches(pairs, cut, seed=seed, first=checkpoint.step, last=steps) as batches:
-        for step, batch in batches:
-            state, terms = step_fn(state, *batch, rates[step], constants)
-            watch.see(step + 1, terms, tick, last=step + 1 == steps)
-    state = jax.block_until_ready(state)
-    train_s = time.perf_counter() - begun
-    done = replace(stored(graph, plan, checkpoint, state, step=steps), first_loss=watch.first, loss=watch.latest)
-    return TrainedStretch(done, train_s, compile_s, watch.terms, batches.waited_s)
 
 
 class LossWatch:
