@@ -20,6 +20,7 @@ BLUR = 4.0  # px at half size: structure coarser than this is shading
 UPSAMPLING = 8  # steps of 1/4 px at full size
 TEXTURED_FROM = 2.0  # of 255: deviation of the sharpened target
 TRUSTED_FROM = 0.3  # correlation after undoing the shift
+TILES = 8  # along either side
 CROSSED_FROM = 0.05  # the weaker of the two main directions of the edges, of the stronger; a single edge has near 0
 
 
@@ -74,6 +75,45 @@ def _match(target_edges: Float[np.ndarray, "h w"], mosaic_edges: Float[np.ndarra
 
 def _alike(mosaic: Float[np.ndarray, "h w"], target: Float[np.ndarray, "h w"]) -> float:
     return float((mosaic * target).sum() / np.sqrt((mosaic**2).sum() * (target**2).sum()))
+
+
+def alike_by_tiles(
+    target: Float[np.ndarray, "h w"], mosaic: Float[np.ndarray, "h w"], shift: tuple[float, float]
+) -> float:
+    """Return how alike the edges of two pictures of half size are in every part, -1 to 1, after undoing the shift.
+
+    It is the mean correlation of TILES × TILES tiles, weighted by the root of their contrast. An edge that leads
+    across the picture makes two scenes alike as wholes where all else in them differs.
+    """
+    both = _overlapping(_edges(target), _edges(mosaic), np.rint(np.array(shift) / 2))
+    if min(both[0].shape) < TILES:
+        return 0.0
+    parts = [_tiles(edges) for edges in both]
+    contrasts = [part.std(axis=1) for part in parts]
+    correlation = np.mean(parts[0] * parts[1], axis=1) / np.maximum(contrasts[0] * contrasts[1], 1e-6)
+    scales = [max(1e-6, float(np.sqrt(np.mean(contrast**2)))) for contrast in contrasts]
+    weight = np.sqrt(np.maximum(contrasts[0] / scales[0], contrasts[1] / scales[1]))
+    return float(weight @ correlation / max(1e-6, weight.sum()))
+
+
+def _overlapping(
+    target: Float[np.ndarray, "h w"], mosaic: Float[np.ndarray, "h w"], shift: Float[np.ndarray, "2"]
+) -> tuple[Float[np.ndarray, "a b"], Float[np.ndarray, "a b"]]:
+    """Return what both show, once the mosaic is moved by whole pixels (down, right)."""
+    down, right = map(int, shift)
+    height, width = target.shape
+    of_target = target[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+    of_mosaic = mosaic[max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)]
+    return of_target, of_mosaic
+
+
+def _tiles(edges: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "n p"]:
+    """Return TILES × TILES parts, each with a mean of 0."""
+    high, wide = edges.shape[0] // TILES, edges.shape[1] // TILES
+    cut = edges[: high * TILES, : wide * TILES].reshape(TILES, high, TILES, wide).transpose(0, 2, 1, 3)
+    parts = cut.reshape(TILES**2, -1)
+    centred: Float[np.ndarray, "n p"] = parts - parts.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _crossed(edges: Float[np.ndarray, "h w"]) -> float:
