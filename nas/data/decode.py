@@ -12,9 +12,9 @@ from PIL import Image
 
 from nas.data.picture_file import (
     DAMAGE,
+    EXIF_UPRIGHT,
     HEADER_BYTES,
     MOST_PIXELS,
-    UPRIGHT,
     NotAPictureError,
     bits_per_channel,
     open_picture,
@@ -115,7 +115,7 @@ def _pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], str]:
 def _refuse_turned(image: Image.Image, path: Path) -> None:
     """Raise DataError for a picture that is marked to be turned: mosaic and target would lie in two ways."""
     orientation = orientation_of(image)
-    if orientation != UPRIGHT:
+    if orientation != EXIF_UPRIGHT:
         raise DataError(
             f'"{path}" is marked to be turned or mirrored where it is looked at (EXIF orientation {orientation}), and '
             "pairs lie as they are stored: store it so that it lies like the other file of its pair, without the mark."

@@ -150,17 +150,17 @@ _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _DAMAGED_JPEG = ("Corrupt JPEG data", "Premature end of JPEG")
 
 
-UPRIGHT = 1
-_ORIENTATION, _ORIENTATIONS = 274, range(UPRIGHT, 9)  # of EXIF
+EXIF_UPRIGHT = 1
+_ORIENTATION, _ORIENTATIONS = 274, range(EXIF_UPRIGHT, 9)  # of EXIF
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of a picture; `UPRIGHT` without a mark, or with one of no meaning.
+    """Return the EXIF orientation of a picture; `EXIF_UPRIGHT` without a mark, or with one of no meaning.
 
     To be asked before the pixels are loaded: Pillow turns those of a TIFF then, and forgets the mark.
     """
     orientation = image.getexif().get(_ORIENTATION)
-    return orientation if isinstance(orientation, int) and orientation in _ORIENTATIONS else UPRIGHT
+    return orientation if isinstance(orientation, int) and orientation in _ORIENTATIONS else EXIF_UPRIGHT
 
 
 def bits_per_channel(image: Image.Image, content_start: bytes) -> int:

@@ -9,6 +9,8 @@ Tables of the very pairs that are searched are left out: handing out what was fo
 
 import gzip
 import json
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -52,9 +54,21 @@ def best_networks(names: Sequence[str], count: int = EXAMPLES) -> list[ArchSpec]
     return list(dict.fromkeys(ArchSpec.from_dict(each["genes"]) for networks in ranked for each in networks))
 
 
-def spread_db(names: Sequence[str]) -> float:
-    """Return the mean of the tables' units in dB."""
-    return float(np.mean([_spread_db(_psnr_db(_table(name)["networks"])) for name in names]))
+def design_psnr_db(name: str, steps: int) -> dict[str, float]:
+    """Return PSNR in dB of published designs on a table's pairs, by name, after about so many training steps.
+
+    Of the lengths of training that the table has it is the nearest; a design that was not trained so long gains what
+    the others do.
+    """
+    stages = _table(name)["designs"]  # the shortest first
+    nearest = min(stages, key=lambda stage: abs(math.log(steps / stage["steps"])))
+    known: dict[str, float] = {}
+    for stage in stages[: stages.index(nearest) + 1]:
+        measured = stage["psnr_db"]
+        gained = [psnr_db - known[design] for design, psnr_db in measured.items() if design in known]
+        gain = statistics.median(gained) if gained else 0.0
+        known = {design: psnr_db + gain for design, psnr_db in known.items()} | measured
+    return known
 
 
 def prior(names: Sequence[str]) -> Prior | None:
