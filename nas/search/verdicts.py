@@ -75,13 +75,18 @@ def left_designs(study: StudyRecord) -> LeftDesigns:
     tried, over, unsupported = (
         {c.name for c in study.designs if c.verdict == verdict} for verdict in ("train", "infeasible", "unsupported")
     )
-    designs = next((s.designs for s in reversed(study.sessions) if s.designs is not None), None)
-    kinds = {"likely": _published(study), "unlikely": (), "refused": ()} if designs is None else designs
+    kinds = _designs_by_kind(study)
     far, late = (
         tuple(name for name in kinds[kind] if name not in tried | over | unsupported) for kind in ("unlikely", "likely")
     )
     all_over = tuple(dict.fromkeys([*kinds["refused"], *sorted(filter(None, over))]))
     return LeftDesigns(far, late, all_over, bool(far or late or tried))
+
+
+def _designs_by_kind(study: StudyRecord) -> Mapping[str, Sequence[str]]:
+    """Return the names of the designs of the space as the last session divided them."""
+    designs = next((s.designs for s in reversed(study.sessions) if s.designs is not None), None)
+    return {"likely": _published(study), "unlikely": (), "refused": ()} if designs is None else designs
 
 
 def _published(study: StudyRecord) -> list[str]:
@@ -147,17 +152,25 @@ def overfitting(study: StudyRecord, result: "Verdict") -> str:
 
 
 def _of_dear_designs(study: StudyRecord, result: "Verdict") -> str:
-    """Name the designs that were ahead of the one compared when both were trained alike, and were not in the finals."""
+    """Name the designs that may be better than the one compared, and were not in the finals.
+
+    They were ahead of it when both were trained alike, or are about as good on other pairs.
+    """
     if result.design is None:
         return ""
     compared, steps = study.candidates[result.design], study.config.rungs
-    sentences = [
-        f"{c.name} was ahead of it after {steps[rung]} steps"
-        for c in study.designs
-        if not c.finals and not c.failure and (rung := min(len(c.rungs), len(compared.rungs)) - 1) >= 0
-        if c.score(rung) > compared.score(rung)
-    ]
-    return f"{' and '.join(sentences)}, and not trained to {result.steps} steps." if sentences else ""
+    shorter = {c.name: c for c in study.designs if not c.finals and not c.failure and c.rungs}
+    ahead = {
+        name: f"{name} was ahead of it after {steps[rung]} steps"
+        for name, c in shorter.items()
+        if (rung := min(len(c.rungs), len(compared.rungs)) - 1) >= 0 and c.score(rung) > compared.score(rung)
+    }
+    likely = _designs_by_kind(study)["likely"] if study.config.prior else ()
+    alike = ", ".join(name for name in likely if name in shorter and name not in ahead)
+    sentences = [f"{' and '.join(ahead.values())}, and not trained to {result.steps} steps."] if ahead else []
+    if alike:
+        sentences.append(f"About as good on other pairs, but not trained to {result.steps} steps: {alike}.")
+    return " ".join(sentences)
 
 
 def _of_prior(study: StudyRecord, left: LeftDesigns) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nas.search import study as studies
 from nas.search.records import GENES, VERDICTS, Verdict
+from nas.search.verdicts import verdict_of
 from nas.train.recipe import GENERATIONS, Recipe
 from search_spaces.errors import StudyError
 from search_spaces.system import stored
@@ -155,6 +156,15 @@ def test_records_from_before_checksums_open_and_the_first_new_line_covers_them(f
 def test_the_reference_study_opens() -> None:
     opened = studies.load(REFERENCE)
     assert (len(opened.candidates), opened.best().trial) == (46, 32)
+
+
+def test_a_verdict_names_designs_that_other_pairs_found_as_good_as_the_one_compared() -> None:
+    verdict = verdict_of(studies.load(REFERENCE))
+    assert verdict is not None
+    assert (
+        "About as good on other pairs, but not trained to 8100 steps: cvml, isp-forever, tuned-unet."
+        in verdict.sentence
+    )
 
 
 # Records without checksums are held to the schema and to one another
