@@ -105,7 +105,8 @@ class Table:
         """Train the best networks of another table, in turns from the best on, and the best design."""
         first = {row["spec"]: row for row in reversed(rows) if "psnr_db" in row}
         known = sorted(first.values(), key=lambda r: -score(r))
-        chosen = [next(r for r in known if r["origin"] == "published"), *known[:count]]
+        best_design = [row for row in known if row["origin"] == "published"][:1]
+        chosen = [*best_design, *known[:count]]
         self._train_missing(chosen, seed)
 
     def _train_missing(self, rows: Sequence[dict[str, Any]], seed: int) -> None:

@@ -50,7 +50,7 @@ def verdict_of(study: StudyRecord) -> "Verdict | None":
     notes = (
         overfitting(study, result),
         _of_runtimes(result),
-        _of_dear_designs(study, result),
+        _of_shorter_designs(study, result),
         _of_prior(study, left),
         _of_left_designs(left),
     )
@@ -75,7 +75,7 @@ def left_designs(study: StudyRecord) -> LeftDesigns:
     tried, over, unsupported = (
         {c.name for c in study.designs if c.verdict == verdict} for verdict in ("train", "infeasible", "unsupported")
     )
-    kinds = _designs_by_kind(study)
+    kinds = _recorded_kinds(study) or {"likely": _published(study), "unlikely": (), "refused": ()}
     far, late = (
         tuple(name for name in kinds[kind] if name not in tried | over | unsupported) for kind in ("unlikely", "likely")
     )
@@ -83,10 +83,9 @@ def left_designs(study: StudyRecord) -> LeftDesigns:
     return LeftDesigns(far, late, all_over, bool(far or late or tried))
 
 
-def _designs_by_kind(study: StudyRecord) -> Mapping[str, Sequence[str]]:
-    """Return the names of the designs of the space as the last session divided them."""
-    designs = next((s.designs for s in reversed(study.sessions) if s.designs is not None), None)
-    return {"likely": _published(study), "unlikely": (), "refused": ()} if designs is None else designs
+def _recorded_kinds(study: StudyRecord) -> Mapping[str, Sequence[str]]:
+    """Return the names of designs by what was expected of them, as the last session wrote it; empty where none did."""
+    return next((s.designs for s in reversed(study.sessions) if s.designs is not None), {})
 
 
 def _published(study: StudyRecord) -> list[str]:
@@ -151,7 +150,7 @@ def overfitting(study: StudyRecord, result: "Verdict") -> str:
     )
 
 
-def _of_dear_designs(study: StudyRecord, result: "Verdict") -> str:
+def _of_shorter_designs(study: StudyRecord, result: "Verdict") -> str:
     """Name the designs that may be better than the one compared, and were not in the finals.
 
     They were ahead of it when both were trained alike, or are about as good on other pairs.
@@ -165,7 +164,7 @@ def _of_dear_designs(study: StudyRecord, result: "Verdict") -> str:
         for name, c in shorter.items()
         if (rung := min(len(c.rungs), len(compared.rungs)) - 1) >= 0 and c.score(rung) > compared.score(rung)
     }
-    likely = _designs_by_kind(study)["likely"] if study.config.prior else ()
+    likely = _recorded_kinds(study).get("likely", ()) if study.config.prior else ()
     alike = ", ".join(name for name in likely if name in shorter and name not in ahead)
     sentences = [f"{' and '.join(ahead.values())}, and not trained to {result.steps} steps."] if ahead else []
     if alike:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,14 @@ def test_a_verdict_names_designs_that_other_pairs_found_as_good_as_the_one_compa
         "About as good on other pairs, but not trained to 8100 steps: cvml, isp-forever, tuned-unet."
         in verdict.sentence
     )
+
+
+def test_records_that_do_not_tell_which_designs_were_likely_call_none_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = studies.load(REFERENCE)
+    monkeypatch.setattr(study, "sessions", [replace(session, designs=None) for session in study.sessions])
+    verdict = verdict_of(study)
+    assert verdict is not None
+    assert "About as good" not in verdict.sentence
 
 
 # Records without checksums are held to the schema and to one another

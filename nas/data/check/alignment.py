@@ -109,9 +109,10 @@ def _overlapping(
 
 def _tiles(edges: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "n p"]:
     """Return TILES × TILES parts, each with a mean of 0."""
+    from skimage.util import view_as_blocks
+
     high, wide = edges.shape[0] // TILES, edges.shape[1] // TILES
-    cut = edges[: high * TILES, : wide * TILES].reshape(TILES, high, TILES, wide).transpose(0, 2, 1, 3)
-    parts = cut.reshape(TILES**2, -1)
+    parts = view_as_blocks(edges[: high * TILES, : wide * TILES], (high, wide)).reshape(TILES**2, -1)
     centred: Float[np.ndarray, "n p"] = parts - parts.mean(axis=1, keepdims=True)
     return centred
 
